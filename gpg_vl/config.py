@@ -1,0 +1,337 @@
+"""Configuration: nested frozen dataclasses, read from YAML and dotted command-line options.
+
+Every field's doc line says meaning, unit and, where a value is published, its source; `--help`
+prints them.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+
+from gpg_vl.errors import ConfigurationError, nearest
+from gpg_vl.prompts import Prompt
+
+Normalize = Literal["group", "batch", "sequence", "constant"]
+Preset = Literal["gpg", "grpo", "dr_grpo"]
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigurationError(message)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which model, and how it is held in memory."""
+
+    path: str = ""
+    """Folder or hub id of a Qwen2-VL model with its processor."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of forward and backward; weights stay fp32. auto: bf16 on a GPU, fp32 on a CPU."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    min_pixels: int = 3136
+    """Smallest image area in pixels; smaller images are enlarged. Qwen2-VL's own default."""
+    max_pixels: int = 401408
+    """Largest image area in pixels; larger images are shrunk. The paper's value for CV-Bench."""
+
+    def __post_init__(self) -> None:
+        _require(
+            0 < self.min_pixels <= self.max_pixels,
+            f"model.min_pixels must be positive and at most model.max_pixels; "
+            f"got {self.min_pixels} and {self.max_pixels}",
+        )
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Prepared data sets (folders written by `gpg-vl prepare`)."""
+
+    train: list[str] = field(default_factory=list)
+    """Folders to train on; their rows are mixed."""
+    validation: list[str] = field(default_factory=list)
+    """Folders evaluated every `eval.every` steps; a part of the training source, never a benchmark."""
+    max_prompt_tokens: int = 1024
+    """Longer prompts (tokens, images included) are left out and counted, never cut. The paper's value."""
+
+    def __post_init__(self) -> None:
+        _require(self.max_prompt_tokens > 0, "data.max_prompt_tokens must be positive")
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """How groups of answers are sampled."""
+
+    group_size: int = 8
+    """G, answers per question; at least 2. The paper's value."""
+    temperature: float = 1.0
+    """Sampling temperature, above 0. Training log-probabilities use the same one."""
+    max_new_tokens: int = 700
+    """Longest answer in tokens. The paper's value for CV-Bench."""
+    stop: list[str] = field(default_factory=lambda: ["</answer>"])
+    """Texts that end an answer; kept in the text, matched on text, not on tokens."""
+    max_concurrent: int = 256
+    """Answers decoded at the same time; bounds the cache's memory."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.group_size >= 2,
+            f"rollout.group_size must be at least 2, got {self.group_size}: "
+            "the advantage of an only answer is always 0",
+        )
+        _require(self.temperature > 0, f"rollout.temperature must be above 0, got {self.temperature}")
+        _require(self.max_new_tokens > 0, "rollout.max_new_tokens must be positive")
+        _require(self.max_concurrent > 0, "rollout.max_concurrent must be positive")
+        _require(all(self.stop), "rollout.stop holds an empty text")
+
+
+PRESETS: Mapping[Preset, Mapping[str, Any]] = {
+    "gpg": {},
+    "grpo": {
+        "std_normalize": True,
+        "age": False,
+        "min_valid_fraction": 0.0,
+        "normalize": "sequence",
+        "kl_beta": 0.04,
+    },
+    "dr_grpo": {"age": False, "min_valid_fraction": 0.0, "normalize": "constant"},
+}
+"""Where each preset departs from the defaults, which are GPG's. GRPO: arXiv 2402.03300; Dr. GRPO: 2503.20783."""
+
+
+@dataclass(frozen=True)
+class AlgorithmConfig:
+    """The policy gradient's knobs. A preset sets their defaults; what is written out wins."""
+
+    preset: Preset = "gpg"
+    """`gpg`, `grpo` (std-normalised, clipped, KL) or `dr_grpo` (constant divisor)."""
+    questions_per_step: int = 16
+    """B0, questions drawn per round, over all devices."""
+    std_normalize: bool = False
+    """Divide advantages by the group's sample standard deviation (F_norm = std); GPG: off, F_norm = 1."""
+    age: bool = True
+    """Rescale by alpha = B / (B - M), that is: average over the valid groups only."""
+    normalize: Normalize = "group"
+    """Divisor of the token sum: tokens of the `group` (the paper), of the `batch`, of each answer
+    (`sequence`), or `constant` (rollout.max_new_tokens)."""
+    min_valid_fraction: float = 0.4
+    """beta_th: sample further questions until this share of B0 is valid; 0 switches it off. The paper's
+    value for vision."""
+    max_rounds: int = 4
+    """Rounds of sampling per step at most; then the step trains on what is valid."""
+    kl_beta: float = 0.0
+    """Weight of the KL term; above 0 a frozen reference model is loaded."""
+    updates_per_rollout: int = 1
+    """Optimizer steps per rollout; above 1 the ratio to the sampling policy is clipped."""
+    clip: float = 0.2
+    """Clip range of the ratio; without effect at one update per rollout."""
+    mask_truncated: bool = False
+    """Leave answers that ran into rollout.max_new_tokens out of the loss."""
+
+    def __post_init__(self) -> None:
+        _require(self.questions_per_step > 0, "algorithm.questions_per_step must be positive")
+        _require(
+            0 <= self.min_valid_fraction <= 1,
+            f"algorithm.min_valid_fraction is a share from 0 to 1, got {self.min_valid_fraction}",
+        )
+        _require(self.max_rounds > 0, "algorithm.max_rounds must be positive")
+        _require(self.kl_beta >= 0, "algorithm.kl_beta must not be negative")
+        _require(self.updates_per_rollout > 0, "algorithm.updates_per_rollout must be positive")
+        _require(0 < self.clip < 1, f"algorithm.clip must lie between 0 and 1, got {self.clip}")
+        if self.preset == "gpg":
+            _require(
+                self.updates_per_rollout == 1,
+                "algorithm.updates_per_rollout must be 1 for preset 'gpg': it has no ratio to correct "
+                "an off-policy update; use preset 'grpo' or 'dr_grpo'",
+            )
+            _require(self.kl_beta == 0, "preset 'gpg' has no KL term; use preset 'grpo' for kl_beta > 0")
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW and its schedule."""
+
+    learning_rate: float = 1e-6
+    """Peak learning rate. The paper's value for 2B to 7B models."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay rates of AdamW's moments."""
+    eps: float = 1e-8
+    """AdamW's epsilon."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay, on matrices only."""
+    warmup_steps: int = 0
+    """Optimizer steps of linear warm-up."""
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    """Course of the learning rate after the warm-up."""
+    final_lr_ratio: float = 0.0
+    """Learning rate at the end of `cosine` and `linear`, as a share of the peak."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm; 0 switches clipping off."""
+
+    def __post_init__(self) -> None:
+        _require(self.learning_rate > 0, "optim.learning_rate must be positive")
+        _require(self.warmup_steps >= 0, "optim.warmup_steps must not be negative")
+        _require(0 <= self.final_lr_ratio <= 1, "optim.final_lr_ratio is a share from 0 to 1")
+        _require(self.max_grad_norm >= 0, "optim.max_grad_norm must not be negative")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Length of the run, its cutting into micro-batches, and what is kept."""
+
+    steps: int = 100
+    """Optimizer steps (for `train`: steps that found no valid group count too)."""
+    seed: int = 0
+    """Seed of data order and of every answer's random stream."""
+    micro_batch_tokens: int = 8192
+    """Tokens per forward and backward pass, padding included. Has no effect on the result."""
+    packing: Literal["auto", "group", "none"] = "auto"
+    """`group`: the prompt once, all answers behind it; `none`: one row an answer; auto: the cheaper."""
+    threads: int = 0
+    """Torch threads on a CPU; 0 leaves torch's choice. Tiny models are fastest on 1."""
+    save_every: int = 0
+    """Steps between checkpoints; 0 saves at the end only."""
+    keep_last: int = 2
+    """Checkpoints kept; older ones are removed."""
+    trackers: list[Literal["tensorboard", "wandb", "trackio"]] = field(default_factory=list)
+    """Trackers beside metrics.jsonl, through Accelerate."""
+
+    def __post_init__(self) -> None:
+        _require(self.steps > 0, "run.steps must be positive")
+        _require(self.micro_batch_tokens > 0, "run.micro_batch_tokens must be positive")
+        _require(self.threads >= 0, "run.threads must not be negative")
+        _require(self.save_every >= 0, "run.save_every must not be negative")
+        _require(self.keep_last >= 1, "run.keep_last must be at least 1")
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """Greedy evaluation on the validation set while training."""
+
+    every: int = 0
+    """Steps between evaluations; 0 evaluates before the first and after the last step only."""
+    limit: int = 0
+    """Questions per evaluation; 0 takes all."""
+
+    def __post_init__(self) -> None:
+        _require(self.every >= 0, "eval.every must not be negative")
+        _require(self.limit >= 0, "eval.limit must not be negative")
+
+
+RewardTable = dict[str, float | dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that `gpg-vl train` uses."""
+
+    out: str = ""
+    """Run folder; must not exist, unless the run is resumed."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    prompt: Prompt = field(default_factory=Prompt)
+    data: DataConfig = field(default_factory=DataConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
+    rewards: dict[str, Any] = field(default_factory=lambda: {"choice": 1.0, "format": 1.0})
+    """Reward names with weights, or `{weight: …, option: …}`; or `{by_task: {task: {…}}}`."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+
+    def __post_init__(self) -> None:
+        _require_inputs(self.out, self.model, self.data)
+        _require(bool(self.rewards), "rewards is empty: name at least one, such as `choice: 1.0`")
+
+
+@dataclass(frozen=True)
+class SftConfig:
+    """Everything that `gpg-vl sft` uses."""
+
+    out: str = ""
+    """Run folder; must not exist, unless the run is resumed."""
+    batch_size: int = 32
+    """Rows per optimizer step, over all devices."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    prompt: Prompt = field(default_factory=Prompt)
+    data: DataConfig = field(default_factory=DataConfig)
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(learning_rate=1e-5))
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        _require_inputs(self.out, self.model, self.data)
+        _require(self.batch_size > 0, "batch_size must be positive")
+
+
+def _require_inputs(out: str, model: ModelConfig, data: DataConfig) -> None:
+    _require(bool(out), "out is not set: name the run folder, e.g. --out runs/first")
+    _require(bool(model.path), "model.path is not set: a folder or a hub id, e.g. Qwen/Qwen2-VL-2B-Instruct")
+    _require(bool(data.train), "data.train is empty: name a folder written by `gpg-vl prepare`")
+
+
+Config = TypeVar("Config", TrainConfig, SftConfig)
+
+
+def config_parser(kind: type[Config], prog: str) -> ArgumentParser:
+    """A parser for `--config FILE` and `--section.field VALUE`; raises instead of exiting."""
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = ArgumentParser(prog=prog, description=kind.__doc__, exit_on_error=False)
+    parser.add_argument("--config", action="config", help="YAML file; the options below override it")
+    parser.add_class_arguments(kind, None)
+    return parser
+
+
+def load_config(kind: type[Config], arguments: Sequence[str], prog: str = "gpg-vl") -> Config:
+    """Parse options and the YAML file they name into a checked configuration.
+
+    Raises ConfigurationError for unknown keys (naming the nearest known one), wrong types, values out
+    of range and settings at odds with each other.
+    """
+    parser = config_parser(kind, prog)
+    try:
+        parsed = parser.parse_args(list(arguments))
+        preset = parsed.get("algorithm.preset")
+        if preset is not None and PRESETS[preset]:
+            # A preset is a lower layer than the file: parse again over its defaults.
+            parser.set_defaults({f"algorithm.{knob}": value for knob, value in PRESETS[preset].items()})
+            parsed = parser.parse_args(list(arguments))
+        values = parser.instantiate(parsed)
+    except ArgumentError as error:
+        raise ConfigurationError(_explain(str(error), kind)) from error
+    return kind(**{f.name: values[f.name] for f in dataclasses.fields(kind)})
+
+
+def _explain(message: str, kind: type) -> str:
+    """One line out of the parser's message, with the nearest known key for an unknown one."""
+    line = " ".join(message.split())
+    keys = dict(_keys(kind))
+    for word in line.replace("=", " ").replace("'", " ").replace('"', " ").split():
+        name = word.lstrip("-")
+        if name and name not in keys and ("unrecognized" in line or "not accept" in line):
+            near = nearest(name, keys) or nearest(name, {key.split(".")[-1] for key in keys})
+            if near is not None:
+                return f"{line}. Did you mean {near!r}?"
+    return line
+
+
+def _keys(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for item in dataclasses.fields(kind):
+        yield f"{prefix}{item.name}", item.type
+        if isinstance(item.type, type) and dataclasses.is_dataclass(item.type):
+            yield from _keys(item.type, f"{prefix}{item.name}.")
+
+
+def write_config(config: TrainConfig | SftConfig, path: Path) -> None:
+    """Write every value used, defaults included."""
+    path.write_text(to_yaml(config))
+
+
+def to_yaml(config: TrainConfig | SftConfig) -> str:
+    """The configuration as YAML that `load_config` reads back to an equal object."""
+    plain = json.loads(json.dumps(dataclasses.asdict(config)))  # tuples become lists
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)

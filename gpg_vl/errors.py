@@ -1,0 +1,60 @@
+"""The exception tree: what a user can mend is a `UserError` and ends the program with code 2.
+
+Each class is also the built-in exception that fits, so callers may catch either.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class GpgError(Exception):
+    """Root of everything this package raises on purpose."""
+
+
+class UserError(GpgError):
+    """Something in the configuration, the data or the files that the user can mend."""
+
+
+class ConfigurationError(UserError, ValueError):
+    """A setting that is missing, unknown, out of range, or at odds with another one."""
+
+
+class DataError(UserError, ValueError):
+    """A data set or a row of one that cannot be used."""
+
+
+class ModelError(UserError, OSError):
+    """A path or hub id that does not hold a model this package can train."""
+
+
+class RunFolderError(UserError, FileExistsError):
+    """An output folder that cannot be written, or that another run owns."""
+
+
+class CheckpointError(UserError, OSError):
+    """A checkpoint that is missing, incomplete, or of another run."""
+
+
+class UnknownNameError(UserError, KeyError):
+    """A reward or converter that nothing installed announces."""
+
+    def __str__(self) -> str:  # KeyError would print the message in quotes
+        return str(self.args[0])
+
+
+class RewardError(GpgError, RuntimeError):
+    """A reward function raised: names the reward and the sample's id."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """The message for a name that does not exist: what, got, choices, cure."""
+    names = sorted(known)
+    message = f"unknown {kind} {name!r}; known: {', '.join(names) or 'none'}."
+    near = nearest(name, names)
+    return f"{message} Did you mean {near!r}?" if near else message
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name most like `name`, or None if none is close."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return matches[0] if matches else None

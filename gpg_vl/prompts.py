@@ -1,0 +1,121 @@
+"""Prompts and answer tags: the one place that training, evaluation and the app all use."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from gpg_vl.errors import ConfigurationError, DataError, unknown
+from gpg_vl.types import AnswerType, Completion, FinishReason, Sample
+
+ANSWER_END = "</answer>"
+VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>", "<|vision_pad|>")
+IMAGE_PLACEHOLDER = "<|vision_start|><|image_pad|><|vision_end|>"
+
+TemplateName = Literal["instruct", "base"]
+
+# Both texts are those of the experiments in arXiv 2504.02546.
+INSTRUCTION = (
+    "Output the thinking process in <think> </think> and final answer ({kind}) in <answer> </answer> tags."
+)
+BASE = (
+    "A conversation between User and Assistant. The user asks a question about the image, and the "
+    "Assistant solves it. The assistant first thinks about the reasoning process in the mind and then "
+    "provides the user with the answer.\nUser: {question} \nAssistant: Let me solve this step by step.\n<think>"
+)
+KIND: dict[AnswerType, str] = {
+    "choice": "option",
+    "number": "number",
+    "math": "number",
+    "boxes": "(x1,y1),(x2,y2)",
+    "label": "name",
+}
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """How a sample becomes the model's input; travels with every checkpoint."""
+
+    template: TemplateName = "instruct"
+    """`instruct` uses the processor's chat template; `base` none, and ends inside `<think>`."""
+    instruction: str | None = None
+    """What follows the question; `{kind}` becomes option, number, … None means the paper's sentence."""
+
+    def __post_init__(self) -> None:
+        if self.template not in ("instruct", "base"):
+            raise ConfigurationError(unknown("prompt.template", str(self.template), ("instruct", "base")))
+        if self.template == "base" and self.instruction is not None:
+            raise ConfigurationError("prompt.instruction belongs to template 'instruct'; 'base' has none")
+
+    @property
+    def opens_think(self) -> bool:
+        """Whether the answer starts inside `<think>`."""
+        return self.template == "base"
+
+    def user_text(self, sample: Sample) -> str:
+        """The text of the user's turn, images excluded. Raises DataError if it holds vision tokens."""
+        question = question_text(sample)
+        for token in VISION_TOKENS:
+            if token in question:
+                raise DataError(f"sample {sample.id!r}: the question contains the special token {token}")
+        if self.template == "base":
+            return BASE.format(question=question)
+        instruction = INSTRUCTION if self.instruction is None else self.instruction
+        return f"{question} {instruction.replace('{kind}', KIND[sample.answer_type])}".rstrip()
+
+    def messages(self, sample: Sample) -> list[dict[str, Any]]:
+        """Chat messages for the processor's chat template, images first."""
+        content: list[dict[str, str]] = [{"type": "image"} for _ in sample.images]
+        content.append({"type": "text", "text": self.user_text(sample)})
+        return [{"role": "user", "content": content}]
+
+    def completion_target(self, answer: str, think: str = "") -> str:
+        """The text that a supervised answer has after this prompt."""
+        opening = "" if self.opens_think else "<think>"
+        return f"{opening}{think}</think><answer>{answer}{ANSWER_END}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """For `gpg_vl.json` beside the weights."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Prompt":
+        """The prompt a checkpoint was trained with."""
+        return cls(**values)
+
+
+def letter(index: int) -> str:
+    """The letter of choice `index`: 0 is "(A)"."""
+    return f"({chr(ord('A') + index)})"
+
+
+def question_text(sample: Sample) -> str:
+    """The question and, if there are any, its lettered choices in CV-Bench's wording."""
+    if not sample.choices:
+        return sample.question
+    lines = [f"{letter(i)} {choice}" for i, choice in enumerate(sample.choices)]
+    return f"{sample.question} Select from the following choices.\n" + "\n".join(lines)
+
+
+_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+
+
+def parse_completion(
+    text: str, *, think_opened: bool, token_count: int, finish_reason: FinishReason
+) -> Completion:
+    """Split a generated text at its tags.
+
+    `answer` is None unless exactly one `<answer>…</answer>` pair stands in the text: a model that
+    lists several answers has given none.
+    """
+    answers = _ANSWER.findall(text)
+    head, closed, _ = text.partition("</think>")
+    single = len(answers) == 1 and text.count("<answer>") == 1 and text.count(ANSWER_END) == 1
+    return Completion(
+        text=text,
+        answer=answers[0].strip() if single else None,
+        think=head.removeprefix("<think>").strip() if closed else None,
+        token_count=token_count,
+        finish_reason=finish_reason,
+        think_opened=think_opened,
+    )

@@ -1,0 +1,180 @@
+"""Plug-ins that outsiders add: rewards and data-set converters.
+
+A name is found in three ways: announced by an installed package (entry-point groups
+`gpg_vl.rewards` and `gpg_vl.datasets`), as `path/to/file.py:name`, or as `package.module:name`.
+"""
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+from gpg_vl.errors import ConfigurationError, UnknownNameError, nearest, unknown
+from gpg_vl.types import Sample
+
+RewardKind = Literal["correctness", "shaping"]
+
+
+@dataclass(frozen=True)
+class Reward:
+    """A registered reward function.
+
+    `function(completion, sample, *, options) -> float | None`, or TRL's
+    `function(completions, **columns) -> list[float | None]` if its first parameter is `completions`.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    kind: RewardKind = "correctness"
+
+    @property
+    def is_batch(self) -> bool:
+        """Whether the function takes all completions at once, as TRL's rewards do."""
+        return next(iter(inspect.signature(self.function).parameters), "") == "completions"
+
+    @property
+    def options(self) -> dict[str, inspect.Parameter]:
+        """The keyword arguments that a configuration may set."""
+        parameters = inspect.signature(self.function).parameters.values()
+        return {p.name: p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+    def check_options(self, given: Mapping[str, Any]) -> None:
+        """Raise ConfigurationError for an option that the function does not take, or one missing."""
+        for option in given:
+            if option not in self.options:
+                raise ConfigurationError(unknown(f"option of reward {self.name!r}", option, self.options))
+        for option, parameter in self.options.items():
+            if parameter.default is inspect.Parameter.empty and option not in given:
+                raise ConfigurationError(f"reward {self.name!r} needs the option {option!r}")
+
+
+@dataclass(frozen=True)
+class Converter:
+    """A registered data-set converter: `function(source, *, options) -> iterator of Sample`."""
+
+    name: str
+    function: Callable[..., Iterator[Sample]]
+    version: str = "1"
+
+
+Plugin = TypeVar("Plugin", Reward, Converter)
+
+
+class Registry(Generic[Plugin]):
+    """Plug-ins of one kind by name; nothing is imported before it is asked for."""
+
+    def __init__(self, kind: str, group: str, wrap: Callable[[str, Callable[..., Any]], Plugin]) -> None:
+        self.kind, self.group, self._wrap = kind, group, wrap
+
+    def announced(self) -> dict[str, EntryPoint]:
+        """Entry points by name. Raises ConfigurationError if two packages announce one name."""
+        found: dict[str, EntryPoint] = {}
+        for point in entry_points(group=self.group):
+            other = found.setdefault(point.name, point)
+            if other.value != point.value:
+                raise ConfigurationError(
+                    f"two packages announce the {self.kind} {point.name!r}: "
+                    f"{_origin(other)} and {_origin(point)}; uninstall one, or name it `module:name`"
+                )
+        return found
+
+    def get(self, reference: str) -> Plugin:
+        """The plug-in that `reference` names.
+
+        Raises UnknownNameError with the nearest known name, ConfigurationError if the code behind a
+        reference cannot be found.
+        """
+        place, _, attribute = reference.rpartition(":")
+        if place:
+            module = _load_file(Path(place)) if place.endswith(".py") else _load_module(place, reference)
+            return self._find(module, attribute, reference)
+        known = self.announced()
+        if reference not in known:
+            raise UnknownNameError(self._unknown(reference, known))
+        loaded = known[reference].load()
+        return self._coerce(loaded, reference)
+
+    def _unknown(self, name: str, known: Mapping[str, EntryPoint]) -> str:
+        message = unknown(self.kind, name, known)
+        if nearest(name, known) is None and not known:
+            message += " Reinstall the package: pip install -e ."
+        return message
+
+    def _find(self, module: Any, attribute: str, reference: str) -> Plugin:
+        """The plug-in in `module` registered as `attribute`, or the function called so."""
+        plugins = [v.plugin for v in vars(module).values() if hasattr(v, "plugin")]
+        for plugin in plugins:
+            if plugin.name == attribute:
+                return self._coerce(plugin, reference)
+        if not hasattr(module, attribute):
+            names = [plugin.name for plugin in plugins]
+            raise UnknownNameError(unknown(f"{self.kind} in {module.__name__}", attribute, names))
+        return self._coerce(getattr(module, attribute), reference)
+
+    def _coerce(self, loaded: Any, reference: str) -> Plugin:
+        """Registered functions carry `.plugin`; a bare function becomes one under its reference."""
+        plugin = getattr(loaded, "plugin", loaded)
+        if isinstance(plugin, (Reward, Converter)):
+            return plugin  # type: ignore[return-value]
+        if not callable(plugin):
+            raise ConfigurationError(f"{self.kind} {reference!r} is not a function")
+        return self._wrap(reference, plugin)
+
+
+rewards: Registry[Reward] = Registry("reward", "gpg_vl.rewards", Reward)
+converters: Registry[Converter] = Registry("data set", "gpg_vl.datasets", Converter)
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def reward(name: str, *, kind: RewardKind = "correctness") -> Callable[[Function], Function]:
+    """Register a reward; `kind` says whether the gold answer must score highest."""
+    return _attach(lambda function: Reward(name, function, kind))
+
+
+def converter(name: str, *, version: str = "1") -> Callable[[Function], Function]:
+    """Register a converter; raise `version` whenever its output changes."""
+    return _attach(lambda function: Converter(name, function, version))
+
+
+def _attach(make: Callable[[Function], Reward | Converter]) -> Callable[[Function], Function]:
+    def decorate(function: Function) -> Function:
+        function.plugin = make(function)  # type: ignore[attr-defined]
+        return function
+
+    return decorate
+
+
+def _origin(point: EntryPoint) -> str:
+    package = point.dist.name if point.dist else "an unknown package"
+    return f"{package} ({point.value})"
+
+
+def _load_module(name: str, reference: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # the module exists; something that it imports does not
+        raise ConfigurationError(f"{reference!r}: no module named {error.name!r} is installed") from error
+
+
+def _load_file(path: Path) -> Any:
+    if not path.is_file():
+        raise ConfigurationError(f"no file {str(path)!r} to load a plug-in from")
+    name = f"gpg_vl_plugin_{path.resolve().as_posix().strip('/').replace('/', '_').removesuffix('.py')}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None and spec.loader is not None
+        sys.modules[name] = module = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return sys.modules[name]

@@ -1,0 +1,142 @@
+"""Attention of the decoding phase: G answers read one prompt's cache.
+
+The prompt's keys and values exist once per question. Scores against the prompt and against the answer's
+own suffix are computed apart and share one softmax, so decoding equals attention over the joined cache
+without ever joining it.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+ATTENTION_NAME = "gpg_vl_shared_prefix"
+"""Registered with transformers for the text decoder. Outside decoding it is SDPA."""
+
+_FIRST_CAPACITY = 64
+
+
+@dataclass
+class Prefix:
+    """Prompt caches of B questions, right-padded to P tokens."""
+
+    keys: list[Tensor]
+    """Per layer (B, KV heads, P, head size)."""
+    values: list[Tensor]
+    padding: Tensor
+    """(B, P) bool, True where there is no token."""
+
+    def select(self, questions: Tensor) -> "Prefix":
+        """The caches of some questions, in their order."""
+        return Prefix(
+            [keys.index_select(0, questions) for keys in self.keys],
+            [values.index_select(0, questions) for values in self.values],
+            self.padding.index_select(0, questions),
+        )
+
+
+class AnswerCache:
+    """Keys and values of N = B·G answers of equal length so far; grows by doubling.
+
+    Has the two methods that transformers' attention layers and text models call on a cache.
+    """
+
+    def __init__(self, layers: int) -> None:
+        self.keys: list[Tensor | None] = [None] * layers
+        self.values: list[Tensor | None] = [None] * layers
+        self.lengths = [0] * layers
+
+    def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Append one token's (N, KV heads, 1, head size); returns all so far (N, KV heads, T, head size)."""
+        length = self.lengths[layer]
+        self.keys[layer] = _room(self.keys[layer], keys, length)
+        self.values[layer] = _room(self.values[layer], values, length)
+        self.lengths[layer] = length + 1
+        stored = (self.keys[layer], self.values[layer])
+        for buffer, new in zip(stored, (keys, values), strict=True):
+            assert buffer is not None
+            buffer[:, :, length] = new[:, :, 0]
+        return tuple(buffer[:, :, : length + 1] for buffer in stored if buffer is not None)  # type: ignore[return-value]
+
+    def get_seq_length(self, layer: int = 0) -> int:
+        """Answer tokens stored so far."""
+        return self.lengths[layer]
+
+    def select(self, slots: Tensor) -> None:
+        """Keep only these answers, in this order."""
+        for buffers in (self.keys, self.values):
+            for layer, buffer in enumerate(buffers):
+                if buffer is not None:
+                    buffers[layer] = buffer.index_select(0, slots)
+
+
+def _room(buffer: Tensor | None, new: Tensor, length: int) -> Tensor:
+    """`buffer` with a free place at `length`, twice as long where it was full."""
+    if buffer is not None and length < buffer.shape[2]:
+        return buffer
+    shape = list(new.shape)
+    shape[2] = _FIRST_CAPACITY if buffer is None else 2 * buffer.shape[2]
+    grown = new.new_empty(shape)
+    if buffer is not None:
+        grown[:, :, :length] = buffer
+    return grown
+
+
+def shared_prefix_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    prefix: Prefix | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention function in transformers' interface; with `prefix`, one decoding step.
+
+    query: (N, heads, 1, D); key, value: (N, KV heads, T, D), the answers' own suffixes. N = B·G with the
+    G answers of a question next to each other. Returns (N, 1, heads, D).
+    """
+    if prefix is None:
+        outputs: tuple[Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, **kwargs
+        )
+        return outputs
+    layer = module.layer_idx
+    return _decode(query, key, value, prefix.keys[layer], prefix.values[layer], prefix.padding, scaling), None  # type: ignore[index]
+
+
+def _decode(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    prefix_key: Tensor,
+    prefix_value: Tensor,
+    padding: Tensor,
+    scaling: float | None,
+) -> Tensor:
+    answers, heads, _, size = query.shape
+    questions, kv_heads, prompt, _ = prefix_key.shape
+    repeat = heads // kv_heads
+    scale = size**-0.5 if scaling is None else scaling
+    query = (query * scale).view(answers, kv_heads, repeat, size)
+    # One matrix product per question: its G answers and their grouped heads are rows of one query block.
+    block = query.view(questions, -1, kv_heads, repeat, size).transpose(1, 2)  # (B, KV, G, rep, D)
+    rows = block.reshape(questions, kv_heads, -1, size)  # (B, KV, G·rep, D)
+    to_prompt = rows @ prefix_key.transpose(2, 3)  # (B, KV, G·rep, P)
+    to_prompt = to_prompt.masked_fill(padding[:, None, None, :], float("-inf"))
+    to_prompt = to_prompt.view(*block.shape[:4], prompt).transpose(1, 2).reshape(answers, kv_heads, repeat, prompt)
+    to_suffix = query @ key.transpose(2, 3)  # (N, KV, rep, T)
+    weights = torch.cat([to_prompt, to_suffix], dim=-1).float().softmax(dim=-1).to(value.dtype)
+    on_prompt, on_suffix = weights[..., :prompt], weights[..., prompt:]
+    on_prompt = on_prompt.reshape(questions, -1, kv_heads, repeat, prompt).transpose(1, 2)
+    from_prompt = on_prompt.reshape(questions, kv_heads, -1, prompt) @ prefix_value  # (B, KV, G·rep, D)
+    from_prompt = from_prompt.view(*block.shape).transpose(1, 2).reshape(answers, kv_heads, repeat, size)
+    mixed = from_prompt + on_suffix @ value  # (N, KV, rep, D)
+    return mixed.reshape(answers, 1, heads, size)
+
+
+ALL_ATTENTION_FUNCTIONS.register(ATTENTION_NAME, shared_prefix_attention)

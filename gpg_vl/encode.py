@@ -1,0 +1,134 @@
+"""Samples to token ids, image patches and M-RoPE positions, each question once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from qwen_vl_utils import fetch_image, smart_resize
+from torch import Tensor
+
+from gpg_vl.prompts import IMAGE_PLACEHOLDER, Prompt
+from gpg_vl.types import Sample
+
+
+@dataclass(frozen=True)
+class EncodedPrompt:
+    """One question as the model reads it."""
+
+    token_ids: Tensor
+    """(P,) int64, image placeholders expanded."""
+    position_ids: Tensor
+    """(3, P) int64: M-RoPE positions in time, height and width."""
+    image_mask: Tensor
+    """(P,) bool: where image features stand."""
+    pixel_values: Tensor | None
+    """(patches, patch size) float32 of all its images; None for text."""
+    grid: Tensor
+    """(images, 3) int64: patches of each image in time, height and width."""
+
+    @property
+    def length(self) -> int:
+        return len(self.token_ids)
+
+    @property
+    def next_position(self) -> int:
+        """The M-RoPE position of the first answer token."""
+        return int(self.position_ids.max()) + 1
+
+
+class PromptEncoder:
+    """Renders prompts and runs the processor; the same object serves training, evaluation and the app."""
+
+    def __init__(self, processor: Any, prompt: Prompt, *, min_pixels: int, max_pixels: int) -> None:
+        self.processor = processor
+        self.prompt = prompt
+        self.min_pixels, self.max_pixels = min_pixels, max_pixels
+        self.patch_size: int = processor.image_processor.patch_size
+        self.merge_size: int = processor.image_processor.merge_size
+
+    def text(self, sample: Sample) -> str:
+        """The whole prompt as text, one placeholder per image."""
+        if self.prompt.template == "base":
+            return IMAGE_PLACEHOLDER * len(sample.images) + self.prompt.user_text(sample)
+        rendered: str = self.processor.apply_chat_template(
+            self.prompt.messages(sample), tokenize=False, add_generation_prompt=True
+        )
+        return rendered
+
+    def encode(self, samples: Sequence[Sample]) -> list[EncodedPrompt]:
+        """Encode samples in one processor call. Raises DataError for questions with vision tokens."""
+        if not samples:
+            return []
+        images = [self._sized(image) for sample in samples for image in sample.images]
+        outputs = self.processor(
+            text=[self.text(sample) for sample in samples],
+            images=images or None,
+            do_resize=False,  # sized by `_sized` already; twice would blur
+        )
+        grids = torch.as_tensor(outputs["image_grid_thw"]) if images else torch.zeros(0, 3, dtype=torch.long)
+        pixels = torch.as_tensor(outputs["pixel_values"]) if images else None
+        prompts, image, patch = [], 0, 0
+        for sample, ids in zip(samples, outputs["input_ids"], strict=True):
+            grid = grids[image : image + len(sample.images)]
+            patches = int(grid.prod(dim=1).sum())
+            own = pixels[patch : patch + patches] if pixels is not None and patches else None
+            prompts.append(self._prompt(torch.tensor(ids), own, grid))
+            image, patch = image + len(sample.images), patch + patches
+        return prompts
+
+    def _prompt(self, token_ids: Tensor, pixels: Tensor | None, grid: Tensor) -> EncodedPrompt:
+        image_mask = token_ids == self.processor.image_token_id
+        return EncodedPrompt(
+            token_ids=token_ids,
+            position_ids=mrope_positions(image_mask, grid, self.merge_size),
+            image_mask=image_mask,
+            pixel_values=pixels,
+            grid=grid,
+        )
+
+    def _sized(self, image: Any) -> Any:
+        limits = {"min_pixels": self.min_pixels, "max_pixels": self.max_pixels}
+        return fetch_image({"image": image, **limits}, image_patch_size=self.patch_size)
+
+    def prompt_length(self, sample: Sample) -> int:
+        """Tokens of the encoded prompt, from image sizes alone (nothing is decoded or resized)."""
+        ids = self.processor.tokenizer(self.text(sample))["input_ids"]
+        factor = self.patch_size * self.merge_size
+        tokens = len(ids) - len(sample.images)
+        for image in sample.images:
+            limits = {"min_pixels": self.min_pixels, "max_pixels": self.max_pixels}
+            height, width = smart_resize(image.height, image.width, factor=factor, **limits)
+            tokens += height * width // factor**2
+        return tokens
+
+
+def mrope_positions(image_mask: Tensor, grid: Tensor, merge_size: int) -> Tensor:
+    """M-RoPE positions of a prompt with images.
+
+    image_mask: (P,) bool; grid: (images, 3) patches. Returns (3, P) int64. Text advances all three axes
+    by one; an image spans its merged height and width from a common start, and the text after it
+    continues at start + max(height, width). Source: Qwen2-VL, arXiv 2409.12191, section 2.1.
+    """
+    positions = torch.zeros(3, len(image_mask), dtype=torch.long)
+    index, position = 0, 0
+    starts = _image_starts(image_mask, grid, merge_size)
+    for start, (time, height, width) in zip(starts, grid.tolist(), strict=True):
+        text = start - index
+        positions[:, index:start] = position + torch.arange(text)
+        position += text
+        height, width = height // merge_size, width // merge_size
+        axes = torch.meshgrid(torch.arange(time), torch.arange(height), torch.arange(width), indexing="ij")
+        index = start + time * height * width
+        positions[:, start:index] = position + torch.stack([axis.flatten() for axis in axes])
+        position += max(height, width)
+    positions[:, index:] = position + torch.arange(len(image_mask) - index)
+    return positions
+
+
+def _image_starts(image_mask: Tensor, grid: Tensor, merge_size: int) -> list[int]:
+    """Index of each image's first token; images may stand next to each other."""
+    slots = image_mask.nonzero().flatten().tolist()
+    sizes = (grid.prod(dim=1) // merge_size**2).tolist()
+    firsts = [sum(sizes[:i]) for i in range(len(sizes))]
+    return [slots[first] for first in firsts]

@@ -1,0 +1,189 @@
+"""The trained model: loading, saving, and the one forward that training wraps."""
+
+import contextlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, DynamicCache
+
+from gpg_vl.attention import ATTENTION_NAME, AnswerCache, Prefix
+from gpg_vl.errors import ModelError
+from gpg_vl.logprobs import token_logprobs
+from gpg_vl.packing import PackedBatch
+from gpg_vl.prompts import VISION_TOKENS
+
+CARD = "gpg_vl.json"
+"""Beside the weights: the prompt and the rewards that a checkpoint was trained with."""
+
+SUPPORTED = ("qwen2_vl",)
+_LOGITS_CHUNK = 512  # rows of fp32 logits held at a time: 311 MB with Qwen2-VL's vocabulary
+
+
+class Policy(nn.Module):
+    """A Qwen2-VL with its processor. `forward` maps packed rows to log-probabilities."""
+
+    def __init__(self, model: Any, processor: Any, *, bf16: bool = False) -> None:
+        super().__init__()
+        self.model = model
+        self.processor = processor
+        self.bf16 = bf16
+        suppressed = torch.zeros(self.vocabulary, dtype=torch.bool)
+        suppressed[len(processor.tokenizer) :] = True  # rows of the embedding that no token uses
+        ids = processor.tokenizer.convert_tokens_to_ids(list(VISION_TOKENS))
+        suppressed[[i for i in ids if i is not None]] = True
+        self.register_buffer("suppressed", suppressed, persistent=False)
+        self.suppressed: Tensor
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.processor.tokenizer
+
+    @property
+    def text_model(self) -> Any:
+        return self.model.model.language_model
+
+    @property
+    def vocabulary(self) -> int:
+        return int(self.model.config.get_text_config().vocab_size)
+
+    @property
+    def layers(self) -> int:
+        return int(self.model.config.get_text_config().num_hidden_layers)
+
+    @property
+    def device(self) -> torch.device:
+        return self.suppressed.device
+
+    @property
+    def token_cost(self) -> float:
+        """Multiplications per token in the text layers, in units of one query-key pair per head."""
+        config = self.model.config.get_text_config()
+        parameters = sum(p.numel() for p in self.text_model.layers.parameters())
+        return parameters / (2 * config.hidden_size * config.num_hidden_layers)
+
+    @property
+    def eos_token_ids(self) -> tuple[int, ...]:
+        """Ends of text from the generation config; the tokenizer's own where it names none."""
+        ids = self.model.generation_config.eos_token_id
+        if ids is None:
+            ids = self.tokenizer.eos_token_id
+        return tuple(ids) if isinstance(ids, list) else (ids,)
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """bf16 arithmetic over fp32 weights, where asked for."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+
+    def forward(self, batch: PackedBatch, temperature: float) -> tuple[Tensor, Tensor]:
+        """Log-probability of each target and entropy of its distribution: (M,), (M,), in nats."""
+        with self.autocast():
+            hidden = self.text_model(
+                inputs_embeds=self.embed(batch),
+                position_ids=batch.position_ids,
+                attention_mask={"full_attention": batch.mask},
+                use_cache=False,
+            ).last_hidden_state  # (R, S, H)
+            return token_logprobs(
+                hidden.flatten(0, 1)[batch.predictors],
+                batch.targets,
+                self.model.lm_head,
+                temperature=temperature,
+                suppressed=self.suppressed,
+                chunk=_LOGITS_CHUNK,
+            )
+
+    def embed(self, batch: PackedBatch) -> Tensor:
+        """Token embeddings with image features in their places: (R, S, H)."""
+        embeds = self.text_model.embed_tokens(batch.token_ids)
+        if batch.pixel_values is None:
+            return embeds
+        vision = self.model.model.get_image_features(batch.pixel_values, batch.grid, return_dict=True)
+        features = torch.cat(list(vision.pooler_output))[batch.image_features].to(embeds.dtype)
+        flat = embeds.flatten(0, 1).index_copy(0, batch.image_slots, features)
+        return flat.view_as(embeds)
+
+    @torch.no_grad()
+    def prefill(self, batch: PackedBatch, lengths: Tensor) -> tuple[Tensor, Prefix]:
+        """Read B prompts of `lengths` (B,). Returns their last logits (B, V) and caches."""
+        cache = DynamicCache()
+        with self.autocast():
+            hidden = self.text_model(
+                inputs_embeds=self.embed(batch),
+                position_ids=batch.position_ids,
+                attention_mask={"full_attention": batch.mask},
+                past_key_values=cache,
+                use_cache=True,
+            ).last_hidden_state
+            last = hidden[torch.arange(len(lengths), device=self.device), lengths - 1]
+            logits = self.model.lm_head(last)
+        padding = torch.arange(hidden.shape[1], device=self.device) >= lengths[:, None]
+        layers = cache.layers
+        return logits, Prefix([layer.keys for layer in layers], [layer.values for layer in layers], padding)
+
+    @torch.no_grad()
+    def decode(self, tokens: Tensor, positions: Tensor, prefix: Prefix, cache: AnswerCache) -> Tensor:
+        """One token for each of N answers: tokens (N,), positions (N,) to logits (N, V)."""
+        with self.autocast():
+            hidden = self.text_model(
+                input_ids=tokens[:, None],
+                position_ids=positions[None, :, None].expand(3, -1, 1),
+                attention_mask={"full_attention": None},
+                past_key_values=cache,
+                use_cache=True,
+                prefix=prefix,
+            ).last_hidden_state  # (N, 1, H)
+            logits: Tensor = self.model.lm_head(hidden[:, 0])
+        return logits
+
+    def save(self, folder: Path, card: Mapping[str, Any]) -> None:
+        """Write weights, processor and `gpg_vl.json`; `from_pretrained` of transformers reads it."""
+        self.model.save_pretrained(folder)
+        self.processor.save_pretrained(folder)
+        (folder / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False))
+
+
+def load_policy(
+    path: str,
+    *,
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    gradient_checkpointing: bool = False,
+    device: torch.device | str = "cpu",
+) -> Policy:
+    """Load a model and its processor from a folder or the hub, weights in fp32.
+
+    Raises ModelError if there is no model, or one of a family that packing does not support exactly.
+    """
+    try:
+        config = AutoConfig.from_pretrained(path)
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{path!r} is not a model: no readable config.json there or on the hub ({reason})") from error
+    if config.model_type not in SUPPORTED:
+        raise ModelError(f"{path!r} is a {config.model_type!r} model; supported: {', '.join(SUPPORTED)}")
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(
+            path,
+            dtype=torch.float32,  # masters; steps of lr 1e-6 would vanish in the default bf16
+            attn_implementation={"text_config": ATTENTION_NAME, "vision_config": "sdpa"},
+        )
+        processor = AutoProcessor.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path!r} has no loadable weights or processor: {error}") from error
+    if not hasattr(processor, "image_processor"):
+        raise ModelError(
+            f"{path!r}: the processor came without its image part; install torch and torchvision together "
+            "from PyPI, and check that preprocessor_config.json or processor_config.json is there"
+        )
+    if gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    bf16 = precision == "bf16" or (precision == "auto" and torch.device(device).type == "cuda")
+    return Policy(model.to(device), processor, bf16=bf16)
+
+
+def read_card(path: str | Path) -> dict[str, Any] | None:
+    """The `gpg_vl.json` of a checkpoint; None for a foreign model."""
+    file = Path(path) / CARD
+    return json.loads(file.read_text()) if file.is_file() else None

@@ -105,7 +105,7 @@ def shared_prefix_attention(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
         )
         return outputs
-    layer = module.layer_idx
+    layer: int = module.layer_idx
     return _decode(query, key, value, prefix.keys[layer], prefix.values[layer], prefix.padding, scaling), None  # type: ignore[index]
 
 
@@ -128,7 +128,9 @@ def _decode(
     rows = block.reshape(questions, kv_heads, -1, size)  # (B, KV, G·rep, D)
     to_prompt = rows @ prefix_key.transpose(2, 3)  # (B, KV, G·rep, P)
     to_prompt = to_prompt.masked_fill(padding[:, None, None, :], float("-inf"))
-    to_prompt = to_prompt.view(*block.shape[:4], prompt).transpose(1, 2).reshape(answers, kv_heads, repeat, prompt)
+    to_prompt = (
+        to_prompt.view(*block.shape[:4], prompt).transpose(1, 2).reshape(answers, kv_heads, repeat, prompt)
+    )
     to_suffix = query @ key.transpose(2, 3)  # (N, KV, rep, T)
     weights = torch.cat([to_prompt, to_suffix], dim=-1).float().softmax(dim=-1).to(value.dtype)
     on_prompt, on_suffix = weights[..., :prompt], weights[..., prompt:]

@@ -6,9 +6,9 @@ prints them.
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
@@ -102,7 +102,8 @@ PRESETS: Mapping[Preset, Mapping[str, Any]] = {
     },
     "dr_grpo": {"age": False, "min_valid_fraction": 0.0, "normalize": "constant"},
 }
-"""Where each preset departs from the defaults, which are GPG's. GRPO: arXiv 2402.03300; Dr. GRPO: 2503.20783."""
+"""Where each preset departs from the defaults, which are GPG's (GRPO: arXiv 2402.03300; Dr. GRPO:
+2503.20783)."""
 
 
 @dataclass(frozen=True)
@@ -270,7 +271,10 @@ class SftConfig:
 
 def _require_inputs(out: str, model: ModelConfig, data: DataConfig) -> None:
     _require(bool(out), "out is not set: name the run folder, e.g. --out runs/first")
-    _require(bool(model.path), "model.path is not set: a folder or a hub id, e.g. Qwen/Qwen2-VL-2B-Instruct")
+    _require(
+        bool(model.path),
+        "model.path is not set: a folder or a hub id, e.g. Qwen/Qwen2-VL-2B-Instruct",
+    )
     _require(bool(data.train), "data.train is empty: name a folder written by `gpg-vl prepare`")
 
 
@@ -278,16 +282,19 @@ Config = TypeVar("Config", TrainConfig, SftConfig)
 
 
 def config_parser(kind: type[Config], prog: str) -> ArgumentParser:
-    """A parser for `--config FILE` and `--section.field VALUE`; raises instead of exiting."""
+    """A parser for `--config FILE`, `--section.field VALUE` and `--resume`; raises instead of exiting."""
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(prog=prog, description=kind.__doc__, exit_on_error=False)
     parser.add_argument("--config", action="config", help="YAML file; the options below override it")
+    parser.add_argument("--resume", help="auto: go on where the run folder stopped; or a checkpoint folder")
     parser.add_class_arguments(kind, None)
     return parser
 
 
-def load_config(kind: type[Config], arguments: Sequence[str], prog: str = "gpg-vl") -> Config:
-    """Parse options and the YAML file they name into a checked configuration.
+def parse_command(
+    kind: type[Config], arguments: Sequence[str], prog: str = "gpg-vl"
+) -> tuple[Config, str | None]:
+    """Parse options and the YAML file they name into a checked configuration and `--resume`.
 
     Raises ConfigurationError for unknown keys (naming the nearest known one), wrong types, values out
     of range and settings at odds with each other.
@@ -303,20 +310,39 @@ def load_config(kind: type[Config], arguments: Sequence[str], prog: str = "gpg-v
         values = parser.instantiate(parsed)
     except ArgumentError as error:
         raise ConfigurationError(_explain(str(error), kind)) from error
-    return kind(**{f.name: values[f.name] for f in dataclasses.fields(kind)})
+    return kind(**{f.name: values[f.name] for f in dataclasses.fields(kind)}), values.resume
+
+
+def load_config(kind: type[Config], arguments: Sequence[str]) -> Config:
+    """The configuration alone; see `parse_command`."""
+    return parse_command(kind, arguments)[0]
+
+
+_UNKNOWN = (
+    re.compile(r"unrecognized arguments: --([\w.]+)", re.IGNORECASE),
+    re.compile(r"Group '([\w.]+)' does not accept (?:nested key|option) '([\w.]+)'"),
+    re.compile(r"(?:Option|Key) '([\w.]+)' is not (?:accepted|expected)"),
+)
 
 
 def _explain(message: str, kind: type) -> str:
     """One line out of the parser's message, with the nearest known key for an unknown one."""
     line = " ".join(message.split())
-    keys = dict(_keys(kind))
-    for word in line.replace("=", " ").replace("'", " ").replace('"', " ").split():
-        name = word.lstrip("-")
-        if name and name not in keys and ("unrecognized" in line or "not accept" in line):
-            near = nearest(name, keys) or nearest(name, {key.split(".")[-1] for key in keys})
-            if near is not None:
-                return f"{line}. Did you mean {near!r}?"
+    keys = [key for key, _ in _keys(kind)]
+    for pattern in _UNKNOWN:
+        if match := pattern.search(line):
+            return unknown_key(".".join(match.groups()), keys)
     return line
+
+
+def unknown_key(name: str, keys: Sequence[str]) -> str:
+    """The message for an option that does not exist: the nearest key, or its section's keys."""
+    near = nearest(name, keys)
+    if near is not None:
+        return f"unknown option {name!r}. Did you mean {near!r}?"
+    section = name.rpartition(".")[0]
+    siblings = [key for key in keys if key.rpartition(".")[0] == section] or keys
+    return f"unknown option {name!r}; known: {', '.join(siblings)}"
 
 
 def _keys(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -324,11 +350,6 @@ def _keys(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield f"{prefix}{item.name}", item.type
         if isinstance(item.type, type) and dataclasses.is_dataclass(item.type):
             yield from _keys(item.type, f"{prefix}{item.name}.")
-
-
-def write_config(config: TrainConfig | SftConfig, path: Path) -> None:
-    """Write every value used, defaults included."""
-    path.write_text(to_yaml(config))
 
 
 def to_yaml(config: TrainConfig | SftConfig) -> str:

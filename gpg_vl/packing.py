@@ -136,7 +136,10 @@ def collate(rows: Sequence[Row]) -> PackedBatch:
             token_ids[r, start:end] = torch.tensor(answer[:-1], dtype=torch.long)
             positions[:, r, start:end] = row.prompt.next_position + torch.arange(end - start)
             branch[r, start:end] = b
-            predictors += [r * size + row.prompt.length - 1, *range(r * size + start, r * size + end)]
+            predictors += [
+                r * size + row.prompt.length - 1,
+                *range(r * size + start, r * size + end),
+            ]
             targets += answer
             answer_index += [index] * len(answer)
     slots, features, pixels, grid = _images(rows, size)
@@ -182,4 +185,9 @@ def _images(rows: Sequence[Row], size: int) -> tuple[Tensor, Tensor, Tensor | No
                 pixels.append(prompt.pixel_values)
         slots.append(r * size + own)
         features.append(first_feature[id(prompt)] + torch.arange(len(own)))
-    return torch.cat(slots), torch.cat(features), torch.cat(pixels) if pixels else None, torch.cat(grids)
+    return (
+        torch.cat(slots),
+        torch.cat(features),
+        torch.cat(pixels) if pixels else None,
+        torch.cat(grids),
+    )

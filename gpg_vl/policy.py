@@ -160,7 +160,9 @@ def load_policy(
         config = AutoConfig.from_pretrained(path)
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"{path!r} is not a model: no readable config.json there or on the hub ({reason})") from error
+        raise ModelError(
+            f"{path!r} is not a model: no readable config.json there or on the hub ({reason})"
+        ) from error
     if config.model_type not in SUPPORTED:
         raise ModelError(f"{path!r} is a {config.model_type!r} model; supported: {', '.join(SUPPORTED)}")
     try:

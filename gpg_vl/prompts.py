@@ -9,7 +9,13 @@ from gpg_vl.errors import ConfigurationError, DataError, unknown
 from gpg_vl.types import AnswerType, Completion, FinishReason, Sample
 
 ANSWER_END = "</answer>"
-VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>", "<|vision_pad|>")
+VISION_TOKENS = (
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+    "<|vision_pad|>",
+)
 IMAGE_PLACEHOLDER = "<|vision_start|><|image_pad|><|vision_end|>"
 
 TemplateName = Literal["instruct", "base"]
@@ -21,7 +27,8 @@ INSTRUCTION = (
 BASE = (
     "A conversation between User and Assistant. The user asks a question about the image, and the "
     "Assistant solves it. The assistant first thinks about the reasoning process in the mind and then "
-    "provides the user with the answer.\nUser: {question} \nAssistant: Let me solve this step by step.\n<think>"
+    "provides the user with the answer.\nUser: {question} \n"
+    "Assistant: Let me solve this step by step.\n<think>"
 )
 KIND: dict[AnswerType, str] = {
     "choice": "option",

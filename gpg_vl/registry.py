@@ -69,7 +69,8 @@ class Registry(Generic[Plugin]):
     """Plug-ins of one kind by name; nothing is imported before it is asked for."""
 
     def __init__(self, kind: str, group: str, wrap: Callable[[str, Callable[..., Any]], Plugin]) -> None:
-        self.kind, self.group, self._wrap = kind, group, wrap
+        self.kind, self.group = kind, group
+        self._wrap: Callable[[str, Callable[..., Any]], Plugin] = wrap
 
     def announced(self) -> dict[str, EntryPoint]:
         """Entry points by name. Raises ConfigurationError if two packages announce one name."""

@@ -47,7 +47,9 @@ class RolloutEngine:
         self.policy, self.max_concurrent, self.seed = policy, max_concurrent, seed
         self._stop: dict[tuple[str, ...], StopTexts] = {}
 
-    def generate(self, requests: Sequence[Request], group_size: int, sampling: Sampling) -> list[list[Answer]]:
+    def generate(
+        self, requests: Sequence[Request], group_size: int, sampling: Sampling
+    ) -> list[list[Answer]]:
         """`group_size` answers for each request, in the order of the requests."""
         results: list[list[Answer]] = [[] for _ in requests]
         for part in self._parts(requests, group_size):

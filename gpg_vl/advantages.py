@@ -1,0 +1,77 @@
+"""Group advantages and AGE, as pure functions of rewards and lengths."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from gpg_vl.errors import ConfigurationError
+
+VALID_SPREAD = 1e-8
+"""A group whose rewards differ by no more than this has no gradient."""
+
+Normalize = Literal["group", "batch", "sequence", "constant"]
+
+
+@dataclass(frozen=True)
+class Advantages:
+    """Advantages of B groups."""
+
+    values: Tensor
+    """(B, G) float64, 0 for invalid groups."""
+    valid: Tensor
+    """(B,) bool."""
+
+    @property
+    def alpha(self) -> float:
+        """B / (B - M) of AGE, where M groups are invalid; infinite if all are."""
+        valid = int(self.valid.sum())
+        return len(self.valid) / valid if valid else float("inf")
+
+
+def valid_groups(rewards: Tensor) -> Tensor:
+    """Which groups carry a gradient: rewards (B, G) to (B,) bool."""
+    return rewards.amax(dim=1) - rewards.amin(dim=1) > VALID_SPREAD
+
+
+def group_advantages(rewards: Tensor, *, std_normalize: bool = False) -> Advantages:
+    """Centre each group's rewards, and divide by their sample standard deviation if asked to.
+
+    rewards: (B, G), unitless. Raises ConfigurationError if G < 2. Source: GPG, arXiv 2504.02546,
+    section 2.2; F_norm is 1, or the standard deviation of GRPO.
+    """
+    if rewards.shape[1] < 2:
+        raise ConfigurationError(f"a group needs at least 2 answers, got {rewards.shape[1]}")
+    rewards = rewards.double()
+    valid = valid_groups(rewards)
+    values = rewards - rewards.mean(dim=1, keepdim=True)
+    if std_normalize:
+        values = values / rewards.std(dim=1, keepdim=True)
+    return Advantages(values.masked_fill(~valid[:, None], 0.0), valid)
+
+
+def answer_weights(
+    lengths: Tensor, *, normalize: Normalize, constant: int, sampled: int | None = None
+) -> Tensor:
+    """Weight of every token of each answer in the loss, so that the loss is a plain weighted sum.
+
+    lengths: (B', G), tokens trained on of the groups in the sum. The divisor of a group's token sum is its
+    tokens (`group`, the paper), G times each answer's tokens (`sequence`) or G·constant (`constant`,
+    Dr. GRPO), and the groups are averaged; `batch` divides by the tokens of all groups together.
+
+    AGE averages over the B' valid groups. Without AGE, `sampled` is B, and the mean over the valid
+    groups is multiplied by B'/B, exactly, in every mode. Returns (B', G) float64.
+    """
+    lengths = lengths.double()
+    groups, size = lengths.shape
+    if normalize == "group":
+        divisor = groups * lengths.sum(dim=1, keepdim=True).expand(-1, size)
+    elif normalize == "batch":
+        divisor = lengths.sum().expand(groups, size)
+    elif normalize == "sequence":
+        divisor = groups * size * lengths
+    else:
+        divisor = torch.full_like(lengths, groups * size * constant)
+    weights = torch.where(lengths > 0, 1 / divisor, torch.zeros_like(lengths))
+    return weights if sampled is None else weights * (groups / sampled)

@@ -1,0 +1,209 @@
+"""The command line: parse, call, print."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+
+import gpg_vl
+from gpg_vl.errors import ConfigurationError, UserError, unknown
+
+# Heavy imports (torch, transformers) stand inside the commands: `gpg-vl --help` answers at once.
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command. Exit codes: 0 done, 1 a bug (with its traceback), 2 a mistake of the user, 130
+    interrupted."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        _run(arguments)
+    except (UserError, ArgumentError) as error:
+        sys.exit(_fail(str(error)))
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def _run(arguments: list[str]) -> None:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage())
+    elif arguments[0] == "--version":
+        print(f"gpg-vl {gpg_vl.__version__}")
+    elif arguments[0] not in COMMANDS:
+        raise ConfigurationError(unknown("command", arguments[0], COMMANDS))
+    else:
+        _quiet_libraries()
+        COMMANDS[arguments[0]](arguments[1:])
+
+
+def _fail(message: str) -> int:
+    print(f"gpg-vl: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def _usage() -> str:
+    lines = [f"  {name:<11} {(command.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: gpg-vl COMMAND [options]",
+            "",
+            *lines,
+            "",
+            "gpg-vl COMMAND --help lists a command's options.",
+        ]
+    )
+
+
+def _quiet_libraries() -> None:
+    """Keep other packages' bars and notes from drowning ours."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    for name in ("DeepSpeed", "deepspeed", "accelerate"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _quiet_transformers() -> None:
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+
+
+def _parser(command: str, description: str) -> ArgumentParser:
+    return ArgumentParser(prog=f"gpg-vl {command}", description=description, exit_on_error=False)
+
+
+def quickstart(arguments: list[str]) -> None:
+    """Make scenes and a small model, warm it up, train it with GPG and report; no network, no GPU."""
+    parser = _parser("quickstart", quickstart.__doc__ or "")
+    parser.add_argument(
+        "--out", default="runs/quickstart", help="folder for everything; rerun to go on there"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="seed of scenes, model and answers")
+    parser.add_argument("--compare", choices=["grpo"], help="also train with GRPO on as many sampled answers")
+    parser.add_argument("--steps", type=int, help="GPG steps, to try it in less time")
+    given = parser.parse_args(arguments)
+    _quiet_transformers()
+    from gpg_vl.quickstart import run_quickstart
+
+    run_quickstart(Path(given.out), seed=given.seed, compare=given.compare, steps=given.steps)
+
+
+def prepare(arguments: list[str]) -> None:
+    """Convert a data set into the prepared layout."""
+    from gpg_vl.registry import converters
+
+    parser = _parser("prepare", prepare.__doc__ or "")
+    names = ", ".join(sorted(converters.announced()))
+    parser.add_argument("dataset", help=f"a converter: {names}, file.py:name or module:name")
+    parser.add_argument("--out", required=True, help="folder to write; must not exist")
+    parser.add_argument("--source", default="", help="folder, file or hub id of the original")
+    parser.add_argument("--limit", type=int, help="rows at most; required where the source is endless")
+    if not arguments or arguments[0].startswith("-"):
+        parser.parse_args(arguments)
+        raise ConfigurationError(f"name the converter first: gpg-vl prepare NAME; one of: {names}")
+    converter = converters.get(arguments[0])
+    options = parser.add_function_arguments(converter.function, skip={"source"})
+    given = parser.parse_args(arguments)
+    from gpg_vl.data import write_prepared
+
+    samples = converter.function(given.source, **{name: given[name] for name in options})
+    manifest = write_prepared(
+        islice(samples, given.limit),
+        Path(given.out),
+        source=given.source,
+        converter=converter.name,
+        version=converter.version,
+    )
+    print(f"{given.out}: {manifest['rows']} rows")
+    for task, count in manifest["tasks"].items():
+        print(f"  {task}: {count}")
+
+
+def sft(arguments: list[str]) -> None:
+    """Fine-tune on gold answers: the warm start, and the paper's +SFT row."""
+    from gpg_vl.config import SftConfig
+
+    _train(arguments, "sft", SftConfig, "gpg_vl.warmstart")
+
+
+def train(arguments: list[str]) -> None:
+    """Train with GPG, or with GRPO or Dr. GRPO in the same loop."""
+    from gpg_vl.config import TrainConfig
+
+    _train(arguments, "train", TrainConfig, "gpg_vl.train")
+
+
+def _train(arguments: list[str], command: str, kind: Any, module: str) -> None:
+    from importlib import import_module
+
+    from gpg_vl.config import parse_command
+
+    config, resume = parse_command(kind, arguments, prog=f"gpg-vl {command}")
+    _quiet_transformers()
+    from gpg_vl.shutdown import Stopped
+
+    try:
+        model = getattr(import_module(module), command)(config, resume=resume)
+    except Stopped as stopped:
+        print(f"{config.out}: {stopped}")
+        return
+    print(f"model: {model}")
+    if command == "train":
+        report([config.out])
+
+
+def evaluate(arguments: list[str]) -> None:
+    """Evaluate a model greedily on prepared data."""
+    parser = _parser("eval", evaluate.__doc__ or "")
+    parser.add_argument("--model", required=True, help="folder or hub id; a checkpoint brings its own prompt")
+    parser.add_argument("--benchmark", required=True, help="folder written by `gpg-vl prepare`")
+    parser.add_argument("--out", help="JSON file with every item; default: no file")
+    parser.add_argument(
+        "--prompt", choices=["instruct", "base"], help="template, overriding the checkpoint's"
+    )
+    parser.add_argument("--limit", type=int, default=0, help="questions; 0 takes all")
+    parser.add_argument("--max_new_tokens", type=int, default=1024, help="longest answer in tokens")
+    given = parser.parse_args(arguments)
+    _quiet_transformers()
+    from gpg_vl.evaluate import evaluate_model, write_evaluation
+    from gpg_vl.report import evaluation_table
+
+    evaluation = evaluate_model(
+        given.model,
+        given.benchmark,
+        template=given.prompt,
+        limit=given.limit,
+        max_new_tokens=given.max_new_tokens,
+    )
+    if given.out:
+        write_evaluation(Path(given.out), evaluation)
+        print(f"items: {given.out}")
+    print(evaluation_table(evaluation))
+
+
+def report(arguments: list[str]) -> None:
+    """Write a run's report.html: curves, base against trained, sample answers."""
+    parser = _parser("report", report.__doc__ or "")
+    parser.add_argument("run", help="run folder")
+    parser.add_argument("--other", nargs="*", default=[], help="run folders to show beside it")
+    given: Namespace = parser.parse_args(arguments)
+    from gpg_vl.report import write_run_report
+
+    others = {Path(other).name: Path(other) for other in given.other}
+    print(f"report: {write_run_report(Path(given.run), others)}")
+
+
+COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "quickstart": quickstart,
+    "prepare": prepare,
+    "sft": sft,
+    "train": train,
+    "eval": evaluate,
+    "report": report,
+}

@@ -1,0 +1,66 @@
+"""The threshold loop: sample groups until enough of them are valid."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gpg_vl.advantages import VALID_SPREAD
+from gpg_vl.answering import Answered
+from gpg_vl.scoring import GroupScores
+from gpg_vl.types import Sample
+
+
+@dataclass(frozen=True)
+class Group:
+    """One question, its G answers and their scores."""
+
+    answered: Answered
+    scores: GroupScores
+    round: int
+    """In which round of the step it was sampled, from 0."""
+
+    @property
+    def valid(self) -> bool:
+        """Whether its rewards differ, that is, whether it has a gradient."""
+        return max(self.scores.total) - min(self.scores.total) > VALID_SPREAD
+
+
+@dataclass(frozen=True)
+class Collection:
+    """All groups of one step: B = len(groups), of which M are invalid."""
+
+    groups: tuple[Group, ...]
+    rounds: int
+
+    @property
+    def rewards(self) -> Tensor:
+        """(B, G) float64 weighted rewards."""
+        return torch.tensor([group.scores.total for group in self.groups], dtype=torch.float64)
+
+
+def collect(
+    draw: Callable[[int], Sequence[Sample]],
+    sample_groups: Callable[[Sequence[Sample], int], Sequence[Group]],
+    *,
+    questions_per_step: int,
+    min_valid_fraction: float,
+    max_rounds: int,
+) -> Collection:
+    """Sample rounds of `questions_per_step` (B0) new questions until ceil(beta_th·B0) groups are valid.
+
+    `draw(n)` gives the next n questions; `sample_groups(questions, round)` answers and scores them.
+    Every group of every round is kept. When the rounds run out, what is there is returned; it may hold no
+    valid group. Source: GPG, arXiv 2504.02546, section 2.2 (threshold beta_th).
+    """
+    needed = math.ceil(min_valid_fraction * questions_per_step - 1e-9)  # 0.7·10 is 7.000000000000001
+    groups: list[Group] = []
+    rounds = 0
+    while rounds < max_rounds:
+        groups += sample_groups(draw(questions_per_step), rounds)
+        rounds += 1
+        if sum(group.valid for group in groups) >= needed:
+            break
+    return Collection(tuple(groups), rounds)

@@ -1,0 +1,200 @@
+"""Prepared data sets: Parquet shards with images inside, and a manifest."""
+
+import hashlib
+import io
+import itertools
+import json
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, Features, Image, List, Value, concatenate_datasets, load_dataset
+from PIL import Image as PILImage
+
+from gpg_vl.errors import DataError
+from gpg_vl.types import Sample
+
+MANIFEST = "manifest.json"
+_SHARD_ROWS = 1000
+FEATURES = Features(
+    {
+        "id": Value("string"),
+        "task": Value("string"),
+        "images": List(Image(decode=False)),
+        "question": Value("string"),
+        "choices": List(Value("string")),
+        "answer": Value("string"),
+        "answer_type": Value("string"),
+        "meta": Value("string"),
+    }
+)
+
+
+def write_prepared(
+    samples: Iterable[Sample], out: Path, *, source: str, converter: str, version: str
+) -> dict[str, Any]:
+    """Write samples as a prepared data set; returns its manifest.
+
+    Streams: one shard of rows is in memory at a time. Writes into a temporary folder beside `out` and
+    renames it, so an interrupted run leaves nothing behind. Raises DataError if `out` exists or there are
+    no samples.
+    """
+    if out.exists():
+        raise DataError(f"{str(out)!r} exists already; remove it or choose another --out")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        counts: Counter[str] = Counter()
+        digest = hashlib.sha256()
+        rows = iter(samples)
+        for shard in itertools.count():
+            table = [_to_row(sample) for sample in itertools.islice(rows, _SHARD_ROWS)]
+            if not table:
+                break
+            counts.update(row["task"] for row in table)
+            for row in table:
+                digest.update(repr(row).encode())
+            Dataset.from_list(table, features=FEATURES).to_parquet(folder / f"data-{shard:05d}.parquet")
+        if not counts:
+            raise DataError(f"{converter}: no rows in {source!r}")
+        manifest = {
+            "source": source,
+            "converter": converter,
+            "version": version,
+            "rows": sum(counts.values()),
+            "tasks": dict(sorted(counts.items())),
+            "sha256": digest.hexdigest(),
+        }
+        (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False))
+        folder.chmod(0o755)  # mkdtemp's 0o700 would hide the data set from other users
+        os.rename(folder, out)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return manifest
+
+
+def _to_row(sample: Sample) -> dict[str, Any]:
+    return {
+        "id": sample.id,
+        "task": sample.task,
+        "images": [{"bytes": _encoded(image), "path": None} for image in sample.images],
+        "question": sample.question,
+        "choices": list(sample.choices),
+        "answer": sample.answer,
+        "answer_type": sample.answer_type,
+        "meta": json.dumps(dict(sample.meta), ensure_ascii=False, sort_keys=True),
+    }
+
+
+def _encoded(image: PILImage.Image) -> bytes:
+    """The image's own file if it still is one (JPEG stays JPEG), else PNG."""
+    source = getattr(image, "fp", None)
+    if image.format in ("JPEG", "PNG") and source is not None and not source.closed:
+        source.seek(0)
+        data: bytes = source.read()
+        return data
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class PreparedDataset:
+    """Rows of one or several prepared folders; decodes a row's images when it is read."""
+
+    rows: Any
+    """A `datasets.Dataset` with FEATURES."""
+    folders: tuple[str, ...]
+    left_out: int = 0
+    """Rows whose prompt is too long."""
+
+    @classmethod
+    def open(cls, folders: Sequence[str]) -> "PreparedDataset":
+        """Open and join prepared folders. Raises DataError if one is missing, foreign or empty."""
+        joined = concatenate_datasets([_open_folder(Path(folder)) for folder in folders])
+        return cls(joined, tuple(folders))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Raises DataError naming the row if an image cannot be read."""
+        row = self.rows[index]
+        return Sample(
+            id=row["id"],
+            task=row["task"],
+            question=row["question"],
+            answer=row["answer"],
+            answer_type=row["answer_type"],
+            choices=tuple(row["choices"]),
+            images=tuple(self._image(row, k, index) for k in range(len(row["images"]))),
+            meta=json.loads(row["meta"]),
+        )
+
+    def _image(self, row: dict[str, Any], k: int, index: int) -> PILImage.Image:
+        try:
+            image = PILImage.open(io.BytesIO(row["images"][k]["bytes"]))
+            image.load()
+        except (OSError, SyntaxError, ValueError, PILImage.DecompressionBombError) as error:
+            raise DataError(
+                f"row {index} (id {row['id']!r}) of {', '.join(self.folders)}: image {k} "
+                f"cannot be read: {error}"
+            ) from error
+        return image
+
+    def head(self, count: int) -> "PreparedDataset":
+        """The first `count` rows; all if `count` is 0."""
+        if not count or count >= len(self):
+            return self
+        return PreparedDataset(self.rows.select(range(count)), self.folders, self.left_out)
+
+    def within(self, max_tokens: int, length: Callable[[Sample], int]) -> "PreparedDataset":
+        """Only rows whose prompt has at most `max_tokens` tokens; the others are counted, never cut.
+
+        Raises DataError if none is left.
+        """
+        kept = [i for i in range(len(self)) if length(self[i]) <= max_tokens]
+        if not kept:
+            raise DataError(f"every prompt of {', '.join(self.folders)} is longer than {max_tokens} tokens")
+        return PreparedDataset(self.rows.select(kept), self.folders, len(self) - len(kept))
+
+
+def _open_folder(folder: Path) -> Any:
+    shards = sorted(str(shard) for shard in folder.glob("*.parquet"))
+    if not shards or not (folder / MANIFEST).is_file():
+        raise DataError(f"{str(folder)!r} is not a prepared data set; make one with `gpg-vl prepare`")
+    rows = load_dataset("parquet", data_files=shards, split="train", features=FEATURES)
+    if not len(rows):
+        raise DataError(f"{str(folder)!r} is empty")
+    return rows
+
+
+class Sampler:
+    """An endless, seeded order over rows; a new permutation each epoch.
+
+    `consumed` is its whole state: setting it continues exactly there.
+    """
+
+    def __init__(self, size: int, seed: int) -> None:
+        self.size, self.seed, self.consumed = size, seed, 0
+        self._epoch = -1
+        self._order: np.ndarray[Any, np.dtype[np.int64]] = np.zeros(0, dtype=np.int64)
+
+    def draw(self, count: int) -> list[int]:
+        """The next `count` row indices."""
+        drawn = [self._at(self.consumed + k) for k in range(count)]
+        self.consumed += count
+        return drawn
+
+    def _at(self, position: int) -> int:
+        epoch, offset = divmod(position, self.size)
+        if epoch != self._epoch:
+            self._order = np.random.default_rng([self.seed, epoch]).permutation(self.size)
+            self._epoch = epoch
+        return int(self._order[offset])

@@ -1,0 +1,62 @@
+"""Policy-gradient losses: tensors in, `(loss, metrics)` out.
+
+All sums run over M answer tokens of a micro-batch. `weights` hold the divisors of the whole step (see
+`advantages.answer_weights`), so the losses of micro-batches add up to the step's, however it is cut.
+"""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+Metrics = dict[str, Tensor]
+Loss = Callable[..., tuple[Tensor, Metrics]]
+
+
+def policy_gradient(
+    logprobs: Tensor, advantages: Tensor, weights: Tensor, **_: object
+) -> tuple[Tensor, Metrics]:
+    """GPG: sum of -log pi · A · weight. No ratio, no clip, no reference.
+
+    logprobs, advantages, weights: (M,). Returns a scalar. Source: arXiv 2504.02546, equation 7.
+    """
+    return -(logprobs * advantages * weights).sum(), {}
+
+
+def clipped_surrogate(
+    logprobs: Tensor,
+    advantages: Tensor,
+    weights: Tensor,
+    *,
+    old_logprobs: Tensor | None = None,
+    clip: float = 0.2,
+    reference_logprobs: Tensor | None = None,
+    kl_weights: Tensor | None = None,
+    kl_beta: float = 0.0,
+) -> tuple[Tensor, Metrics]:
+    """GRPO: clipped ratio to the policy that sampled, plus an optional KL term.
+
+    All tensors (M,). `old_logprobs` None means the first update, where the ratio is 1 and only its
+    gradient counts. The KL estimator is exp(d) - d - 1 with d = reference - policy ("k3").
+    Source: arXiv 2402.03300, equations 3 and 4.
+    """
+    old = logprobs.detach() if old_logprobs is None else old_logprobs
+    ratio = (logprobs - old).exp()
+    clipped = ratio.clamp(1 - clip, 1 + clip)
+    surrogate = torch.minimum(ratio * advantages, clipped * advantages)
+    loss = -(surrogate * weights).sum()
+    metrics = {"clipped_fraction": (clipped * advantages < ratio * advantages).double().mean()}
+    if kl_beta:
+        assert reference_logprobs is not None and kl_weights is not None
+        difference = reference_logprobs - logprobs
+        kl = ((difference.exp() - difference - 1) * kl_weights).sum()
+        loss = loss + kl_beta * kl
+        metrics["kl"] = kl.detach()
+    return loss, metrics
+
+
+LOSSES: Mapping[str, Loss] = {
+    "gpg": policy_gradient,
+    "grpo": clipped_surrogate,
+    "dr_grpo": clipped_surrogate,
+}

@@ -1,0 +1,39 @@
+"""AdamW and the learning rate as a pure function of the step."""
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from gpg_vl.config import OptimConfig
+
+
+def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
+    """AdamW over the trainable weights; weight decay on matrices only."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps)
+
+
+def learning_rate(step: int, config: OptimConfig, steps: int) -> float:
+    """The rate of step 1..steps: linear warm-up, then constant, cosine or linear to `final_lr_ratio`."""
+    if step <= config.warmup_steps:
+        return config.learning_rate * step / config.warmup_steps
+    progress = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)  # 0..1
+    if config.schedule == "constant":
+        share = 1.0
+    elif config.schedule == "linear":
+        share = 1 - progress
+    else:
+        share = 0.5 * (1 + math.cos(math.pi * progress))
+    return config.learning_rate * (config.final_lr_ratio + (1 - config.final_lr_ratio) * share)
+
+
+def set_learning_rate(optimizer: Any, rate: float) -> None:
+    """Set the rate of every parameter group."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate

@@ -1,0 +1,129 @@
+"""A run's folder: who owns it, what was used, and where things are."""
+
+import fcntl
+import json
+import os
+import platform
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+import yaml
+
+from gpg_vl.config import SftConfig, TrainConfig, to_yaml
+from gpg_vl.errors import ConfigurationError, RunFolderError
+
+# A resumed run may change these; anything else would make it another run.
+_MAY_CHANGE = (
+    "out",
+    "eval",
+    "run.steps",
+    "run.save_every",
+    "run.keep_last",
+    "run.trackers",
+    "run.threads",
+)
+
+
+class RunFolder:
+    """An open run folder, locked against a second process until closed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.evaluations = path / "eval"
+        self.rollouts = path / "rollouts"
+        self.metrics = path / "metrics.jsonl"
+        self._lock = -1
+
+    @classmethod
+    def open(cls, config: TrainConfig | SftConfig, *, resume: bool) -> "RunFolder":
+        """Create or reopen `config.out`.
+
+        Raises RunFolderError if it holds a run and `resume` is off, if another process uses it, or if it
+        cannot be written; ConfigurationError if the resumed run was started with other settings.
+        """
+        folder = cls(Path(config.out))
+        used = folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir()))
+        if used and not resume:
+            raise RunFolderError(
+                f"{config.out!r} exists and is not empty: choose another --out, or go on with --resume auto"
+            )
+        try:
+            folder.path.mkdir(parents=True, exist_ok=True)
+            folder._acquire()
+        except (PermissionError, NotADirectoryError, FileExistsError) as error:
+            if isinstance(error, RunFolderError):
+                raise
+            raise RunFolderError(f"cannot write to {config.out!r}: {error}") from error
+        folder._check_same(config)
+        (folder.path / "config.yaml").write_text(to_yaml(config))
+        (folder.path / "environment.json").write_text(json.dumps(environment(), indent=2))
+        return folder
+
+    def _acquire(self) -> None:
+        self._lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._lock)
+            raise RunFolderError(
+                f"{str(self.path)!r} is in use by another run; choose another --out"
+            ) from error
+
+    def _check_same(self, config: TrainConfig | SftConfig) -> None:
+        file = self.path / "config.yaml"
+        if not file.is_file() or not self.checkpoints.is_dir():
+            return
+        before, now = (
+            _flat(yaml.safe_load(file.read_text())),
+            _flat(yaml.safe_load(to_yaml(config))),
+        )
+        changed = [
+            f"{key} was {before.get(key)!r}, now {now.get(key)!r}"
+            for key in sorted(before.keys() | now.keys())
+            if before.get(key) != now.get(key) and not key.startswith(_MAY_CHANGE)
+        ]
+        if changed:
+            raise ConfigurationError(
+                f"{config.out!r} was started with other settings: {'; '.join(changed)}. "
+                "Resume with the old ones, or choose another --out"
+            )
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self._lock)
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware, for `environment.json` and evaluation files."""
+    packages = ("gpg-vl", "torch", "transformers", "accelerate", "datasets", "qwen-vl-utils")
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "python": sys.version.split()[0],
+        "platform": f"{platform.system()} {platform.machine()}",
+        "packages": {name: version(name) for name in packages},
+        "cpu_count": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "gpus": gpus,
+    }

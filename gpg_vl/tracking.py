@@ -1,0 +1,129 @@
+"""What a run leaves behind: metrics, rollout records, the progress bar."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from accelerate import Accelerator
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from gpg_vl.collect import Collection
+from gpg_vl.config import TrainConfig
+from gpg_vl.metrics import Metrics
+
+
+class MetricsFile:
+    """`metrics.jsonl`: one object a step. Reopened at `step`, it drops what a killed run wrote after it."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        kept = [line for line in _complete_lines(path) if json.loads(line)["step"] <= step]
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text("".join(f"{line}\n" for line in kept))
+        os.replace(temporary, path)
+        self._path = path
+
+    def write(self, step: int, metrics: Mapping[str, float | int]) -> None:
+        """Append one line."""
+        with self._path.open("a") as file:
+            file.write(json.dumps({"step": step, **metrics}) + "\n")
+
+
+def _complete_lines(path: Path) -> list[str]:
+    """Lines that end in a newline: a killed run may leave half of one."""
+    return path.read_text().split("\n")[:-1] if path.is_file() else []
+
+
+def write_rollouts(path: Path, collection: Collection, advantages: Tensor) -> None:
+    """Every sampled answer of a step, one row each, discarded groups included.
+
+    advantages: (B, G), 0 for invalid groups. `group` is the index in the step (the same question may
+    come twice), so B, M and alpha can be recomputed.
+    """
+    rows = []
+    for b, group in enumerate(collection.groups):
+        one = group.answered
+        for g, (answer, completion) in enumerate(zip(one.answers, one.completions, strict=True)):
+            rows.append(
+                {
+                    "group": b,
+                    "round": group.round,
+                    "answer_index": g,
+                    "prompt_id": one.sample.id,
+                    "task": one.sample.task,
+                    "gold": one.sample.answer,
+                    "text": answer.text,
+                    "answer": completion.answer,
+                    "finish_reason": answer.finish_reason,
+                    "token_count": len(answer.token_ids),
+                    "rewards": json.dumps({name: s[g] for name, s in group.scores.by_reward.items()}),
+                    "reward": group.scores.total[g],
+                    "advantage": float(advantages[b, g]),
+                    "valid": group.valid,
+                }
+            )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    pq.write_table(pa.Table.from_pylist(rows), temporary)
+    os.replace(temporary, path)
+
+
+class Trackers:
+    """TensorBoard, W&B or trackio, through Accelerate; nothing where none is configured."""
+
+    def __init__(self, accelerator: Accelerator, config: TrainConfig) -> None:
+        self._accelerator = accelerator
+        if config.run.trackers:
+            settings = {key: str(value) for key, value in asdict(config).items()}
+            accelerator.init_trackers("gpg-vl", config=settings)
+
+    def log(self, step: int, metrics: Metrics) -> None:
+        """Send one step's metrics."""
+        self._accelerator.log(metrics, step=step)
+
+    def close(self) -> None:
+        """Flush."""
+        self._accelerator.end_training()
+
+
+class ProgressBar:
+    """Steps done, chosen figures and time left; plain lines where there is no terminal."""
+
+    def __init__(self, title: str, total: int, done: int = 0, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._title, self._total = title, total
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task(title, total=total, completed=done, figures="")
+
+    def advance(self, done: int, figures: Sequence[str] = ()) -> None:
+        """Show that `done` of the total are done."""
+        self._bar.update(self._task, completed=done, figures=" ".join(figures))
+        tenth = max(1, self._total // 10)
+        if not self._console.is_terminal and (done == self._total or done % tenth == 0):
+            self._console.print(f"{self._title} {done}/{self._total} {' '.join(figures)}", highlight=False)
+
+    def __enter__(self) -> "ProgressBar":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()

@@ -52,14 +52,8 @@ class AnswerCache:
     def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Append one token's (N, KV heads, 1, head size); returns all so far (N, KV heads, T, head size)."""
         length = self.lengths[layer]
-        self.keys[layer] = _room(self.keys[layer], keys, length)
-        self.values[layer] = _room(self.values[layer], values, length)
         self.lengths[layer] = length + 1
-        stored = (self.keys[layer], self.values[layer])
-        for buffer, new in zip(stored, (keys, values), strict=True):
-            assert buffer is not None
-            buffer[:, :, length] = new[:, :, 0]
-        return tuple(buffer[:, :, : length + 1] for buffer in stored if buffer is not None)  # type: ignore[return-value]
+        return _append(self.keys, layer, keys, length), _append(self.values, layer, values, length)
 
     def get_seq_length(self, layer: int = 0) -> int:
         """Answer tokens stored so far."""
@@ -71,6 +65,13 @@ class AnswerCache:
             for layer, buffer in enumerate(buffers):
                 if buffer is not None:
                     buffers[layer] = buffer.index_select(0, slots)
+
+
+def _append(buffers: list[Tensor | None], layer: int, new: Tensor, length: int) -> Tensor:
+    """Write one token behind `length` stored ones; returns a view of all of them."""
+    buffers[layer] = buffer = _room(buffers[layer], new, length)
+    buffer[:, :, length] = new[:, :, 0]
+    return buffer[:, :, : length + 1]
 
 
 def _room(buffer: Tensor | None, new: Tensor, length: int) -> Tensor:
@@ -105,8 +106,9 @@ def shared_prefix_attention(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
         )
         return outputs
-    layer: int = module.layer_idx
-    return _decode(query, key, value, prefix.keys[layer], prefix.values[layer], prefix.padding, scaling), None  # type: ignore[index]
+    layer: int = module.layer_idx  # type: ignore[assignment]
+    keys, values = prefix.keys[layer], prefix.values[layer]
+    return _decode(query, key, value, keys, values, prefix.padding, scaling), None
 
 
 def _decode(

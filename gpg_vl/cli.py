@@ -171,8 +171,7 @@ def evaluate(arguments: list[str]) -> None:
     parser.add_argument("--max_new_tokens", type=int, default=1024, help="longest answer in tokens")
     given = parser.parse_args(arguments)
     _quiet_transformers()
-    from gpg_vl.evaluate import evaluate_model, write_evaluation
-    from gpg_vl.report import evaluation_table
+    from gpg_vl.evaluate import evaluate_model, evaluation_table, write_evaluation
 
     evaluation = evaluate_model(
         given.model,

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Answer every question greedily and grade it.
 
-    An item's correctness is graded by the reward named like its answer type (`choice`, `number`).
+    An item's correctness is graded by the reward named like its answer type (`choice`, `number`), and is 0
+    where that cannot grade it.
     Returns totals and per-task figures with 95 % intervals, the chance level where all questions are
     multiple-choice, and every item.
     """
@@ -85,7 +86,7 @@ def _figures(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Accuracy and format rate with their intervals; clustered where items share one."""
     clusters = [item["cluster"] for item in items]
     accuracy = estimate([item["correct"] for item in items], clusters)
-    formats = estimate([item["scores"].get("format", 0.0) for item in items], clusters)
+    formats = estimate([item["scores"]["format"] for item in items], clusters)
     return {"accuracy": vars(accuracy), "format": vars(formats)}
 
 
@@ -134,3 +135,17 @@ def evaluate_model(
             progress=bar.advance,
         )
     return {"model": path, **evaluation}
+
+
+def evaluation_table(evaluation: Mapping[str, Any]) -> str:
+    """Accuracy and format rate by task and in total, with 95 % intervals, as a Markdown table."""
+    lines = ["| task | questions | accuracy | 95 % interval | format |", "|---|---:|---:|---:|---:|"]
+    for task, figures in [*evaluation["tasks"].items(), ("total", evaluation["totals"])]:
+        accuracy, form = figures["accuracy"], figures["format"]
+        lines.append(
+            f"| {task} | {accuracy['count']} | {accuracy['mean']:.1%} "
+            f"| {accuracy['low']:.1%} to {accuracy['high']:.1%} | {form['mean']:.1%} |"
+        )
+    if evaluation["chance"] is not None:
+        lines.append(f"\nchance: {evaluation['chance']:.1%}")
+    return "\n".join(lines)

@@ -15,7 +15,8 @@ from gpg_vl.config import SftConfig, TrainConfig, load_config
 from gpg_vl.data import PreparedDataset, write_prepared
 from gpg_vl.prompts import question_text
 from gpg_vl.registry import converters
-from gpg_vl.report import read_evaluations, read_metrics, write_run_report
+from gpg_vl.report import write_run_report
+from gpg_vl.run_files import read_evaluations, read_metrics
 from gpg_vl.tiny import save_tiny
 from gpg_vl.train import train
 from gpg_vl.warmstart import sft
@@ -114,9 +115,7 @@ class PhaseClock:
             self._path.write_text(json.dumps(self.seconds))
 
 
-def write_summary(
-    out: Path, seed: int, seconds: dict[str, float], others: dict[str, Path]
-) -> dict[str, Any]:
+def write_summary(out: Path, seed: int, seconds: dict[str, float], others: dict[str, Path]) -> dict[str, Any]:
     """`summary.json`: base and trained, per task and in total, with counts, chance and seconds."""
     evaluations = read_evaluations(out / "gpg")
     summary = {
@@ -150,8 +149,8 @@ def closing_words(out: Path, warm: Path, report: Path, summary: dict[str, Any]) 
             "",
             f"accuracy on {base['accuracy']['count']} held-out questions "
             f"(chance {summary['chance']:.1%}): {base['accuracy']['mean']:.1%} -> "
-            f"{trained['accuracy']['mean']:.1%} ({gain:+.1f} points), format {trained['format']['mean']:.1%}, "
-            f"in {seconds / 60:.1f} minutes",
+            f"{trained['accuracy']['mean']:.1%} ({gain:+.1f} points),",
+            f"format {trained['format']['mean']:.1%}, in {seconds / 60:.1f} minutes",
             "",
             f"report     {report}",
             f"summary    {out / 'summary.json'}",

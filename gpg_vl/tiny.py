@@ -73,7 +73,8 @@ def tiny_processor(texts: Iterable[str], vocabulary: int = TinySize.vocabulary) 
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    chat = "<|im_start|>user\nassistant\n"
+    tokenizer.train_from_iterator((chat + text for text in texts), trainer)
     tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL_TOKENS])
     tokenizer.add_tokens([AddedToken(t, normalized=False) for t in WHOLE_TOKENS])
     fast = PreTrainedTokenizerFast(

@@ -1,0 +1,384 @@
+"""Synthetic scenes in CV-Bench's shape: count, relation, depth and distance, without end.
+
+A picture is a 3×3 grid of cells, each as large as one merged vision token of Qwen2-VL, and an
+object never leaves its cell. Questions name objects by one attribute only (a shape in Count, a
+colour elsewhere), and choices keep their order, so that a model trained from scratch gets
+somewhere within a minute.
+"""
+
+import hashlib
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping, Set
+from dataclasses import dataclass
+from functools import cache
+from itertools import count, permutations, product
+from typing import Any
+
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps
+
+from gpg_vl.errors import ConfigurationError, DataError, unknown
+from gpg_vl.prompts import letter
+from gpg_vl.registry import converter
+from gpg_vl.types import Sample
+
+CELL = 28
+"""Side of a cell in pixels: patch 14 × merge 2 of Qwen2-VL."""
+SIDE = 3 * CELL
+"""Side of an image in pixels."""
+SPLITS = {"train": 70, "validation": 15, "test": 15}
+"""Percent of all configurations in each split."""
+ATTEMPTS = 20_000
+"""Draws without a new configuration after which a split counts as exhausted."""
+
+SHAPES = ("circle", "square", "triangle")
+COLOURS = {
+    "red": (222, 60, 62),
+    "blue": (52, 104, 226),
+    "green": (38, 166, 91),
+    "yellow": (245, 196, 40),
+    "purple": (150, 82, 200),
+}
+UNNAMED = ("yellow", "purple")
+"""Colours that no question names: those of the objects that only distract."""
+
+Cell = tuple[int, int]
+"""Row from the top and column from the left, both 0 to 2."""
+CELLS: tuple[Cell, ...] = tuple(product(range(3), range(3)))
+
+
+@dataclass(frozen=True, order=True)
+class Thing:
+    """One object, up to the jitter of its drawing."""
+
+    cell: Cell
+    colour: str
+    shape: str
+    level: int | None = None
+    """Depth from 0 (far) to 5 (near), two levels to a row; None in scenes seen from above."""
+
+    def __str__(self) -> str:
+        depth = "" if self.level is None else f" level {self.level}"
+        return f"{self.colour} {self.shape} at {self.cell[0]},{self.cell[1]}{depth}"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A question and its objects: everything but the jitter."""
+
+    task: str
+    question: str
+    choices: tuple[str, ...]
+    answer: int
+    things: tuple[Thing, ...]
+
+    @property
+    def configuration(self) -> str:
+        """What makes two scenes the same; decides the split."""
+        things = "; ".join(str(thing) for thing in sorted(self.things))
+        return f"{self.task} | {self.question} | {', '.join(self.choices)} | {things}"
+
+
+@converter("scenes", version="1")
+def scenes(source: str, *, split: str = "train", seed: int = 0) -> Iterator[Sample]:
+    """Scenes without end, the four tasks in turn, every choice gold equally often in each.
+
+    source: ignored; nothing is read. Splits share no configuration, and `validation` and `test`
+    hold none twice. Equal (split, seed) give equal streams. Raises ConfigurationError for an
+    unknown split, DataError once a split has no new configuration left.
+    """
+    if split not in SPLITS:
+        raise ConfigurationError(unknown("split of scenes", split, SPLITS))
+    return _stream(split, seed)
+
+
+def split_of(configuration: str) -> str:
+    """The split that a configuration belongs to, by its hash: equal everywhere and for ever."""
+    percent = int.from_bytes(hashlib.sha256(configuration.encode()).digest()[:8]) % 100
+    for name, share in SPLITS.items():
+        if percent < share:
+            return name
+        percent -= share
+    raise AssertionError("SPLITS do not add up to 100")
+
+
+def _stream(split: str, seed: int) -> Iterator[Sample]:
+    rng = random.Random(f"scenes {split} {seed}")
+    decks: dict[str, list[int]] = {task: [] for task in TASKS}
+    seen: set[str] | None = None if split == "train" else set()
+    for index in count():
+        task = list(TASKS)[index % len(TASKS)]
+        scene = _new_scene(rng, task, _deal(rng, decks[task], TASKS[task].variants), split, seen)
+        image, boxes = render(scene, rng)
+        yield _sample(scene, image, boxes, f"scenes-{split}-{seed}-{index}")
+
+
+def _deal(rng: random.Random, deck: list[int], size: int) -> int:
+    """The next card of a deck that is shuffled anew when empty: exact balance, no fixed order."""
+    if not deck:
+        deck.extend(rng.sample(range(size), size))
+    return deck.pop()
+
+
+def _new_scene(rng: random.Random, task: str, variant: int, split: str, seen: set[str] | None) -> Scene:
+    """A scene of this split that is not in `seen` (None: may repeat), and is added to it."""
+    for _ in range(ATTEMPTS):
+        scene = TASKS[task].draw(rng, variant)
+        key = scene.configuration
+        if split_of(key) != split or (seen is not None and key in seen):
+            continue
+        if seen is not None:
+            seen.add(key)
+        return scene
+    raise DataError(f"no new configuration of {task} left in split {split!r} of scenes; take fewer samples")
+
+
+def _sample(scene: Scene, image: Image.Image, boxes: Mapping[Thing, list[int]], sample_id: str) -> Sample:
+    things = [
+        {
+            "shape": thing.shape,
+            "colour": thing.colour,
+            "cell": list(thing.cell),
+            "level": thing.level,
+            "box": boxes[thing],
+        }
+        for thing in scene.things
+    ]
+    meta: dict[str, Any] = {"configuration": scene.configuration, "objects": things}
+    return Sample(
+        id=sample_id,
+        task=scene.task,
+        question=scene.question,
+        answer=letter(scene.answer),
+        answer_type="choice",
+        choices=scene.choices,
+        images=(image,),
+        meta=meta,
+    )
+
+
+# The four tasks: each draws a configuration for a variant, which holds the answer.
+
+
+def _count(rng: random.Random, variant: int) -> Scene:
+    """One to four objects of the shape asked for, among one to three of other shapes."""
+    target = rng.choice(SHAPES)
+    others = [shape for shape in SHAPES if shape != target]
+    shapes = [target] * (variant + 1) + rng.choices(others, k=rng.randint(1, 3))
+    cells = rng.sample(CELLS, len(shapes))
+    colours = rng.choices(list(COLOURS), k=len(shapes))
+    things = tuple(map(Thing, cells, colours, shapes))
+    question = f"How many {target}s are in the image?"
+    return Scene("scenes/Count", question, ("1", "2", "3", "4"), variant, things)
+
+
+def _relation(rng: random.Random, variant: int) -> Scene:
+    """Red lies beside, above or below blue; a variant is an axis and an answer.
+
+    Every second pair is two cells apart, because neighbours are what a small model learns last.
+    """
+    vertical, answer = divmod(variant, 2)
+    axis = 0 if vertical else 1
+    first, second = rng.choice(_PAIRS[axis, rng.choice((1, 2))])
+    red, blue = (first, second) if answer == 0 else (second, first)
+    things = _coloured(rng, {"red": red, "blue": blue})
+    choices = ("above", "below") if vertical else ("left", "right")
+    question = "Where is the red object located with respect to the blue object?"
+    return Scene("scenes/Relation", question, choices, answer, things)
+
+
+def _depth(rng: random.Random, variant: int) -> Scene:
+    """Red and blue stand on a floor, often only one level apart: then they may share a row."""
+    gap = rng.choice((1, 1, 2, 3, 4))
+    far = rng.randrange(6 - gap)
+    columns = rng.sample(range(3), 2)
+    near_cell, far_cell = ((far + gap) // 2, columns[0]), (far // 2, columns[1])
+    near = Thing(near_cell, ("red", "blue")[variant], rng.choice(SHAPES), far + gap)
+    other = Thing(far_cell, ("blue", "red")[variant], rng.choice(SHAPES), far)
+    things = (near, other, *_distractors(rng, {near_cell, far_cell}, standing=True))
+    question = "Which object is closer to the camera?"
+    return Scene("scenes/Depth", question, ("red", "blue"), variant, things)
+
+
+def _distance(rng: random.Random, variant: int) -> Scene:
+    """One candidate is next to the star, the other further than two cells: a human never doubts."""
+    star, near, far = rng.choice(_TRIPLES)
+    red, blue = (near, far) if variant == 0 else (far, near)
+    things = (Thing(star, "green", "star"), *_coloured(rng, {"red": red, "blue": blue}, {star}))
+    question = "Which object is closer to the green star?"
+    return Scene("scenes/Distance", question, ("red", "blue"), variant, things)
+
+
+def _coloured(
+    rng: random.Random, cells: Mapping[str, Cell], taken: Set[Cell] = frozenset()
+) -> tuple[Thing, ...]:
+    """Objects of the given colours in their cells, of any shape, and perhaps one that distracts."""
+    named = [Thing(cell, colour, rng.choice(SHAPES)) for colour, cell in cells.items()]
+    return (*named, *_distractors(rng, taken | set(cells.values())))
+
+
+def _distractors(rng: random.Random, taken: Set[Cell], standing: bool = False) -> tuple[Thing, ...]:
+    """No object or one, of a colour that no question names, in a free cell."""
+    if rng.random() < 0.5:
+        return ()
+    cell = rng.choice([cell for cell in CELLS if cell not in taken])
+    level = 2 * cell[0] + rng.randrange(2) if standing else None
+    return (Thing(cell, rng.choice(UNNAMED), rng.choice(SHAPES), level),)
+
+
+_PAIRS = {
+    (axis, gap): [(a, b) for a, b in permutations(CELLS, 2) if b[axis] - a[axis] == gap]
+    for axis, gap in product((0, 1), (1, 2))
+}
+_TRIPLES = [
+    (star, near, far)
+    for star, near, far in permutations(CELLS, 3)
+    if math.dist(star, near) == 1 and math.dist(star, far) > 2
+]
+
+
+@dataclass(frozen=True)
+class Task:
+    """How a task draws a configuration, and for how many equally frequent variants."""
+
+    draw: Callable[[random.Random, int], Scene]
+    variants: int
+
+
+TASKS = {
+    "scenes/Count": Task(_count, 4),
+    "scenes/Relation": Task(_relation, 4),
+    "scenes/Depth": Task(_depth, 2),
+    "scenes/Distance": Task(_distance, 2),
+}
+
+# Drawing. Sprites and backgrounds are drawn once, four times too large; a picture only pastes them.
+
+SCALE = 4
+MARGIN = 2
+"""Pixels around an object that its shadow may take."""
+LEVEL_SIZES = (7, 9, 12, 15, 18, 23)
+"""Side of an object in pixels by depth level; its jitter is one pixel, so levels stay apart."""
+LEVEL_BOTTOMS = (17, 25, 17, 25, 21, 25)
+"""Where it stands, in pixels from the top of its cell."""
+INK = (28, 30, 52)
+TINTS = ((232, 238, 247), (240, 236, 247), (247, 240, 232), (233, 243, 238))
+
+
+def render(scene: Scene, rng: random.Random) -> tuple[Image.Image, dict[Thing, list[int]]]:
+    """The picture, and each object's box x1, y1, x2, y2 in pixels."""
+    standing = scene.things[0].level is not None
+    image = _background(rng.choice(TINTS), standing).copy()
+    boxes = {thing: _place(thing, rng) for thing in scene.things}
+    for thing, (left, top, right, _) in boxes.items():
+        sprite = _sprite(thing.shape, thing.colour, right - left, standing)
+        image.paste(sprite, (left - MARGIN, top - MARGIN), sprite)
+    return image, boxes
+
+
+def _place(thing: Thing, rng: random.Random) -> list[int]:
+    """A box of jittered size and position within the thing's cell."""
+    if thing.level is None:
+        size = rng.randint(16, 20)
+        top = (CELL - size) // 2 + rng.randint(-2, 2)
+    else:
+        size = LEVEL_SIZES[thing.level] + rng.randint(0, 1)
+        top = LEVEL_BOTTOMS[thing.level] - size + rng.randint(0, 1)
+    room = (CELL - size) // 2 - MARGIN
+    sway = min(2, room)
+    left = MARGIN + room + rng.randint(-sway, sway)
+    row, column = thing.cell
+    left, top = left + column * CELL, top + row * CELL
+    return [left, top, left + size, top + size]
+
+
+@cache
+def _sprite(shape: str, colour: str, size: int, standing: bool) -> Image.Image:
+    side, low, high = ((size + 2 * MARGIN) * SCALE, MARGIN * SCALE, (MARGIN + size) * SCALE - 1)
+    mask = Image.new("L", (side, side))
+    _draw_shape(ImageDraw.Draw(mask), shape, low, high)
+    sprite = Image.new("RGBA", (side, side), INK)
+    sprite.putalpha(_shadow(mask, low, high, standing))
+    body = _body(COLOURS[colour], mask, side)
+    sprite.alpha_composite(body)
+    return sprite.reduce(SCALE)
+
+
+def _draw_shape(draw: ImageDraw.ImageDraw, shape: str, low: int, high: int) -> None:
+    """Fill `shape` in the square from `low` to `high`."""
+    size = high - low
+    if shape == "circle":
+        draw.ellipse((low, low, high, high), fill=255)
+    elif shape == "square":
+        inset = size // 20
+        box = (low + inset, low + inset, high - inset, high)
+        draw.rounded_rectangle(box, radius=size // 9, fill=255)
+    elif shape == "triangle":
+        draw.polygon([(low, high), (high, high), ((low + high) / 2, low)], fill=255)
+    else:
+        draw.polygon(_star(low + size / 2, size / 2), fill=255)
+
+
+def _star(centre: float, radius: float) -> list[tuple[float, float]]:
+    """Corners of a five-pointed star, its points pulled a little towards the square's corners."""
+    points = []
+    for step in range(10):
+        reach = radius * (1.08 if step % 2 == 0 else 0.5)
+        angle = step * math.pi / 5
+        x, y = centre + reach * math.sin(angle), centre - reach * math.cos(angle)
+        points.append((x, y + 0.08 * radius))
+    return points
+
+
+def _shadow(mask: Image.Image, low: int, high: int, standing: bool) -> Image.Image:
+    """The alpha of a soft shadow: on the floor below the object, or beside it seen from above."""
+    if standing:
+        shade = Image.new("L", mask.size)
+        depth = (high - low) // 7
+        box = (low - 3, high - depth, high + 3, high + min(depth, SCALE))
+        ImageDraw.Draw(shade).ellipse(box, fill=255)
+    else:
+        shade = ImageChops.offset(mask, SCALE // 2, SCALE)
+    return shade.filter(ImageFilter.GaussianBlur(SCALE * 0.6)).point(lambda alpha: alpha * 0.42)
+
+
+def _body(colour: tuple[int, int, int], mask: Image.Image, side: int) -> Image.Image:
+    """The object itself: light from the upper left, a slightly darker rim."""
+    light, dark = _mix(colour, (255, 255, 255), 0.36), _mix(colour, INK, 0.22)
+    wide = 2 * side
+    glow = Image.radial_gradient("L").resize((wide, wide))
+    left = int(wide / 2 - 0.36 * side)
+    body = ImageOps.colorize(glow.crop((left, left, left + side, left + side)), light, dark, colour)
+    rim = ImageChops.subtract(mask, mask.filter(ImageFilter.MinFilter(5)))
+    body.paste(_mix(colour, INK, 0.35), (0, 0), rim)
+    body.putalpha(mask)
+    return body
+
+
+@cache
+def _background(tint: tuple[int, int, int], standing: bool) -> Image.Image:
+    """A gentle gradient; for standing objects a wall and a floor that run to a vanishing point."""
+    ramp = Image.linear_gradient("L").resize((SIDE, SIDE))
+    if not standing:
+        return ImageOps.colorize(ramp, _mix(tint, (255, 255, 255), 0.45), _mix(tint, INK, 0.06))
+    image = ImageOps.colorize(ramp, _mix(tint, INK, 0.22), _mix(tint, (255, 255, 255), 0.3))
+    big = image.resize((SIDE * SCALE, SIDE * SCALE))
+    _draw_room(ImageDraw.Draw(big), tint)
+    return big.reduce(SCALE)
+
+
+def _draw_room(draw: ImageDraw.ImageDraw, tint: tuple[int, int, int]) -> None:
+    side, horizon, line = SIDE * SCALE, 10 * SCALE, _mix(tint, INK, 0.16)
+    for x in range(-6, 7):
+        centre = side / 2
+        draw.line((centre + x * 9 * SCALE, horizon, centre + x * 40 * SCALE, side), line, 2)
+    for y in (13, 18, 26, 38, 56):
+        draw.line((0, y * SCALE, side, y * SCALE), line, 2)
+    draw.rectangle((0, 0, side, horizon), _mix(tint, (255, 255, 255), 0.5))
+    draw.line((0, horizon, side, horizon), _mix(tint, INK, 0.3), SCALE)
+
+
+def _mix(first: tuple[int, int, int], second: tuple[int, int, int], share: float) -> tuple[int, int, int]:
+    """`first` with `share` of `second` in it."""
+    red, green, blue = (round(a + (b - a) * share) for a, b in zip(first, second, strict=True))
+    return red, green, blue

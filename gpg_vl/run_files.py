@@ -1,0 +1,113 @@
+"""Reading a run folder's metrics and evaluations; no torch, no plotting."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gpg_vl.errors import DataError
+from gpg_vl.stats import Interval
+
+Metrics = dict[str, Any]
+"""One step of metrics.jsonl."""
+Evaluation = dict[str, Any]
+"""One file of eval/: step, model, data, chance, totals, tasks, items."""
+Item = dict[str, Any]
+"""One question of an evaluation with the model's answer."""
+
+_EVALUATION_KEYS = ("step", "totals", "tasks", "items")
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run folder says about the run; at least one of the two lists is not empty."""
+
+    name: str
+    metrics: list[Metrics]
+    """By step; a step that was trained again after a resume counts once, as it went last."""
+    cut_lines: int
+    """Half-written last lines of metrics.jsonl that were skipped: 0, or 1 for a killed run."""
+    evaluations: list[Evaluation]
+    """By step: the first is the base model's, the last the trained one's."""
+
+
+def read_run(run: Path) -> RunRecord:
+    """Read both; raises DataError if the folder has neither metrics nor evaluations."""
+    metrics, cut_lines = _parse_metrics(run / "metrics.jsonl")
+    evaluations = read_evaluations(run)
+    if not metrics and not evaluations:
+        raise DataError(
+            f"{run} holds neither metrics (metrics.jsonl) nor evaluations (eval/*.json): "
+            "name a run folder written by `gpg-vl train`"
+        )
+    return RunRecord(run.resolve().name, metrics, cut_lines, evaluations)
+
+
+def read_metrics(run: Path) -> list[Metrics]:
+    """The steps of `run/metrics.jsonl` by step; empty without the file.
+
+    A half-written last line, which a killed run leaves, is skipped (`read_run` counts it). Raises
+    DataError, with the line's number, for any other line that is no JSON object with a step.
+    """
+    return _parse_metrics(run / "metrics.jsonl")[0]
+
+
+def read_evaluations(run: Path) -> list[Evaluation]:
+    """The evaluations in `run/eval/*.json` by step; empty without any.
+
+    Raises DataError for a file that is no evaluation.
+    """
+    evaluations = [_read_evaluation(path) for path in sorted((run / "eval").glob("*.json"))]
+    return sorted(evaluations, key=lambda evaluation: evaluation["step"])
+
+
+def paired_items(base: Evaluation, trained: Evaluation) -> list[tuple[Item, Item]]:
+    """The questions that are in both evaluations, matched by id, in the order of `trained`."""
+    known = {item["id"]: item for item in base["items"]}
+    return [(known[item["id"]], item) for item in trained["items"] if item["id"] in known]
+
+
+def score(table: Mapping[str, Any], name: str) -> Interval | None:
+    """The score `name` of an evaluation's totals or of one of its tasks; None if it is missing."""
+    entry = table.get(name)
+    if entry is None:
+        return None
+    return Interval(entry["mean"], entry["low"], entry["high"], entry["count"])
+
+
+def _parse_metrics(path: Path) -> tuple[list[Metrics], int]:
+    """The steps and the number of half-written last lines skipped."""
+    if not path.is_file():
+        return [], 0
+    # A killed run can cut within a character as well.
+    lines = path.read_text(encoding="utf-8", errors="replace").rstrip("\n").split("\n")
+    steps: dict[int, Metrics] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            if number == len(lines):
+                return _by_step(steps), 1
+            raise DataError(f"{path}, line {number} is not JSON: {error}") from error
+        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+            raise DataError(f"{path}, line {number} is not a JSON object with a whole `step`")
+        steps[row["step"]] = row
+    return _by_step(steps), 0
+
+
+def _by_step(steps: Mapping[int, Metrics]) -> list[Metrics]:
+    return [steps[step] for step in sorted(steps)]
+
+
+def _read_evaluation(path: Path) -> Evaluation:
+    try:
+        evaluation = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not JSON: {error}; remove it or evaluate again") from error
+    missing = [key for key in _EVALUATION_KEYS if key not in evaluation]
+    if missing:
+        raise DataError(f"{path} is not an evaluation: it lacks {', '.join(missing)}")
+    return dict(evaluation)

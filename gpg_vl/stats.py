@@ -1,0 +1,154 @@
+"""Intervals around measured shares: Wilson for independent questions, else a cluster bootstrap.
+
+Accuracies of a few hundred questions move by several points by chance, and questions that share an
+image or a statement are not independent. Every number that is reported carries its interval.
+"""
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+import numpy.typing as npt
+
+from gpg_vl.errors import ConfigurationError, DataError
+
+_DRAWS_AT_ONCE = 4_000_000
+"""Bounds the memory of the bootstrap: 8 bytes each."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its confidence interval; shares lie in [0, 1], differences in [-1, 1]."""
+
+    mean: float
+    low: float
+    """Lower end, at most `mean`."""
+    high: float
+    """Upper end, at least `mean`."""
+    count: int
+    """Values behind the mean, at least 1."""
+
+
+def wilson(successes: float, count: int, confidence: float = 0.95) -> Interval:
+    """Score interval of a share of independent right answers; stays within [0, 1] at 0 and at 1.
+
+    successes: right answers of `count`, not a share. Raises DataError if count is below 1 (no
+    answers say nothing, and a made-up interval would hide that) or if successes lies outside
+    [0, count]. Source: E. B. Wilson, Journal of the American Statistical Association 22 (1927),
+    209-212.
+    """
+    _check(count, confidence)
+    if not 0 <= successes <= count:
+        raise DataError(f"successes must lie between 0 and count = {count}, got {successes}")
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    mean = successes / count
+    shrink = 1 + z * z / count
+    centre = (mean + z * z / (2 * count)) / shrink
+    half = z * math.sqrt(mean * (1 - mean) / count + (z / (2 * count)) ** 2) / shrink
+    # At 0 and at 1 an end equals the mean, but for rounding.
+    low, high = max(0.0, min(mean, centre - half)), min(1.0, max(mean, centre + half))
+    return Interval(mean, low, high, count)
+
+
+def cluster_bootstrap(
+    values: Sequence[float],
+    clusters: Sequence[Hashable],
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Percentile bootstrap of the mean that draws whole clusters with replacement.
+
+    values, clusters: one entry per question; the mean of a resample is the ratio of its sums, since
+    clusters differ in size. Where all clusters have the same mean (or there is one only) the
+    interval has no width. Deterministic for a seed. Raises DataError without values, if one is not
+    finite, or if the lengths differ. Source: Efron and Tibshirani, An Introduction to the Bootstrap
+    (1993), 13.3.
+    """
+    _check(len(values), confidence)
+    if resamples < 1:
+        raise ConfigurationError(f"resamples must be at least 1, got {resamples}")
+    if not all(map(math.isfinite, values)):
+        raise DataError("cannot put an interval around values of which some are not finite")
+    sums, sizes = _cluster_sums(values, clusters)
+    means = _resampled_means(sums, sizes, resamples, np.random.default_rng(seed))
+    mean = float(sums.sum() / sizes.sum())
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(mean, min(mean, float(low)), max(mean, float(high)), len(values))
+
+
+def estimate(values: Sequence[float], clusters: Sequence[str | None]) -> Interval:
+    """95 % interval of scores in [0, 1], by the method that fits them.
+
+    Wilson where all values are 0 or 1 and no cluster repeats, otherwise the cluster bootstrap; None
+    as a cluster means a question by itself. Where the bootstrap has no width, as all clusters
+    agree, Wilson with one trial per cluster takes its place: ten questions about one image, all
+    right, are no proof of a share of 1. Raises DataError without values or for one outside [0, 1].
+    """
+    if not all(0 <= value <= 1 for value in values):
+        raise DataError(f"scores must lie in [0, 1], got {min(values)} to {max(values)}")
+    labels = _labels(clusters)
+    distinct = len(set(labels))
+    if distinct == len(values) and all(value in (0, 1) for value in values):
+        return wilson(sum(values), len(values))
+    interval = cluster_bootstrap(values, labels)
+    if interval.low < interval.high:
+        return interval
+    wide = wilson(min(interval.mean, 1.0) * distinct, distinct)
+    return Interval(interval.mean, wide.low, wide.high, interval.count)
+
+
+def paired_difference(
+    before: Sequence[float], after: Sequence[float], clusters: Sequence[str | None]
+) -> Interval:
+    """95 % interval of the mean of `after` minus `before`, scores of the same questions in order.
+
+    Much tighter than two separate intervals, as the questions' difficulty cancels out. Bootstrap
+    over clusters; None as a cluster means a question by itself. Raises DataError as
+    `cluster_bootstrap` does.
+    """
+    if len(before) != len(after):
+        raise DataError(f"pairs need equal lengths, got {len(before)} and {len(after)} scores")
+    changes = [late - early for early, late in zip(before, after, strict=True)]
+    return cluster_bootstrap(changes, _labels(clusters))
+
+
+def _check(count: int, confidence: float) -> None:
+    if count < 1:
+        raise DataError("there is no interval around no values; leave the row out")
+    if not 0 < confidence < 1:
+        raise ConfigurationError(f"confidence must lie between 0 and 1, got {confidence}")
+
+
+def _labels(clusters: Sequence[str | None]) -> list[Hashable]:
+    """Every None as a cluster of its own: its position, which equals no text."""
+    return [place if cluster is None else cluster for place, cluster in enumerate(clusters)]
+
+
+def _cluster_sums(
+    values: Sequence[float], clusters: Sequence[Hashable]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Sum and number of the values of each of K clusters: (K,), (K,)."""
+    if len(values) != len(clusters):
+        raise DataError(f"got {len(values)} values but {len(clusters)} clusters; one each is needed")
+    place: dict[Hashable, int] = {}
+    index = [place.setdefault(cluster, len(place)) for cluster in clusters]
+    sums = np.bincount(index, weights=np.asarray(values, dtype=np.float64))
+    return np.asarray(sums, dtype=np.float64), np.bincount(index).astype(np.int64)
+
+
+def _resampled_means(
+    sums: npt.NDArray[np.float64],
+    sizes: npt.NDArray[np.int64],
+    resamples: int,
+    rng: np.random.Generator,
+) -> npt.NDArray[np.float64]:
+    """sums, sizes: (K,). Returns (resamples,) ratios of sums over K drawn clusters."""
+    block = max(1, _DRAWS_AT_ONCE // len(sums))
+    parts = []
+    for start in range(0, resamples, block):
+        drawn = rng.integers(len(sums), size=(min(block, resamples - start), len(sums)))
+        parts.append(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
+    return np.concatenate(parts)

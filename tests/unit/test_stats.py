@@ -1,0 +1,139 @@
+import pytest
+
+from gpg_vl.errors import ConfigurationError, DataError
+from gpg_vl.stats import Interval, cluster_bootstrap, estimate, paired_difference, wilson
+
+
+@pytest.mark.parametrize(
+    ("successes", "count", "low", "high"),
+    [
+        # z = 1.959964, z² = 3.841459; for 8 of 10: centre (0.8 + 0.192073) / 1.384146 = 0.716740,
+        # half width 1.959964 · sqrt(0.016 + 0.009604) / 1.384146 = 0.226577.
+        (8, 10, 0.490163, 0.943318),
+        (0, 10, 0.0, 0.277533),  # z² / (n + z²)
+        (10, 10, 0.722467, 1.0),  # n / (n + z²)
+        (1, 1, 0.206549, 1.0),
+        (50, 100, 0.403832, 0.596168),
+        # Graded answers may add up to a fraction: centre 0.442073 / 1.384146 = 0.319383, half width
+        # 1.959964 · sqrt(0.01875 + 0.009604) / 1.384146 = 0.238435.
+        (2.5, 10, 0.080948, 0.557818),
+    ],
+)
+def test_wilson_gives_the_numbers_computed_by_hand(successes, count, low, high):
+    interval = wilson(successes, count)
+    assert interval.mean == successes / count
+    assert interval.count == count
+    assert (interval.low, interval.high) == pytest.approx((low, high), abs=2e-6)
+
+
+def test_wilson_is_wider_for_more_confidence():
+    # z = 2.575829, z² = 6.634897
+    interval = wilson(0, 10, confidence=0.99)
+    assert interval.high == pytest.approx(6.634897 / 16.634897, abs=1e-6)
+
+
+@pytest.mark.parametrize("successes", range(0, 481, 48))
+def test_wilson_holds_its_mean(successes):
+    interval = wilson(successes, 480)
+    assert 0 <= interval.low <= interval.mean <= interval.high <= 1
+
+
+@pytest.mark.parametrize(("successes", "count"), [(0, 0), (11, 10), (-1, 10), (float("nan"), 10)])
+def test_wilson_refuses_what_is_no_share(successes, count):
+    with pytest.raises(DataError):
+        wilson(successes, count)
+
+
+@pytest.mark.parametrize("confidence", [0, 1, 95])
+def test_confidence_is_a_share(confidence):
+    with pytest.raises(ConfigurationError, match="confidence"):
+        wilson(1, 2, confidence=confidence)
+
+
+def test_bootstrap_of_independent_values_is_close_to_the_normal_interval():
+    values = [1.0] * 60 + [0.0] * 40
+    interval = cluster_bootstrap(values, range(100))
+    half = 1.959964 * (0.6 * 0.4 / 100) ** 0.5  # 0.0960
+    assert interval.mean == 0.6
+    assert (interval.low, interval.high) == pytest.approx((0.6 - half, 0.6 + half), abs=0.015)
+
+
+def test_bootstrap_is_wider_when_clusters_agree_within():
+    values = [1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0] * 25
+    alone = cluster_bootstrap(values, range(200))
+    together = cluster_bootstrap(values, [place // 4 for place in range(200)])
+    # 50 clusters of four equal values: the standard error doubles.
+    ratio = (together.high - together.low) / (alone.high - alone.low)
+    assert together.mean == alone.mean == 0.5
+    assert ratio == pytest.approx(2, rel=0.12)
+
+
+def test_bootstrap_weights_clusters_by_their_size():
+    # A resample is both times the large cluster, both times the small one, or one of each.
+    values, clusters = [1.0, 1.0, 1.0, 0.0], ["large", "large", "large", "small"]
+    assert cluster_bootstrap(values, clusters) == Interval(0.75, low=0.0, high=1.0, count=4)
+    # The middle half of the resamples is one of each: 3 of 4, not the mean of 1 and 0.
+    middle = cluster_bootstrap(values, clusters, confidence=0.2)
+    assert (middle.low, middle.high) == (0.75, 0.75)
+
+
+def test_bootstrap_is_deterministic_and_does_not_depend_on_blocks(monkeypatch):
+    values, clusters = [0.0, 0.5, 1.0, 1.0, 0.25], [0, 0, 1, 2, 3]
+    whole = cluster_bootstrap(values, clusters)
+    monkeypatch.setattr("gpg_vl.stats._DRAWS_AT_ONCE", 12)
+    assert cluster_bootstrap(values, clusters) == whole
+    assert cluster_bootstrap(values, clusters, seed=1).mean == whole.mean
+
+
+def test_bootstrap_of_one_cluster_has_no_width():
+    assert cluster_bootstrap([1.0, 0.0], ["a", "a"]) == Interval(0.5, 0.5, 0.5, 2)
+
+
+@pytest.mark.parametrize(("values", "clusters"), [([], []), ([1.0], []), ([float("nan"), 1.0], [0, 1])])
+def test_bootstrap_refuses_what_it_cannot_draw_from(values, clusters):
+    with pytest.raises(DataError):
+        cluster_bootstrap(values, clusters)
+
+
+def test_bootstrap_needs_resamples():
+    with pytest.raises(ConfigurationError, match="resamples"):
+        cluster_bootstrap([1.0], [0], resamples=0)
+
+
+def test_estimate_is_wilson_for_independent_right_and_wrong():
+    values = [1.0] * 8 + [0.0] * 2
+    assert estimate(values, [None] * 10) == wilson(8, 10)
+    assert estimate(values, [f"image {place}" for place in range(10)]) == wilson(8, 10)
+
+
+def test_estimate_is_the_bootstrap_for_shared_images_and_for_graded_scores():
+    values, clusters = [1.0, 1.0, 0.0, 0.0], ["a", "a", "b", None]
+    assert estimate(values, clusters) == cluster_bootstrap(values, [0, 0, 1, 2])
+    graded = [0.25, 0.5, 1.0]
+    assert estimate(graded, [None] * 3) == cluster_bootstrap(graded, [0, 1, 2])
+
+
+def test_estimate_does_not_take_one_image_for_proof():
+    interval = estimate([1.0] * 10, ["a"] * 10)
+    assert (interval.low, interval.high) == pytest.approx((0.206549, 1.0), abs=1e-6)
+    assert interval.count == 10
+
+
+@pytest.mark.parametrize("values", [[], [1.5], [-0.1, 1.0], [float("nan")]])
+def test_estimate_refuses_what_is_no_score(values):
+    with pytest.raises(DataError):
+        estimate(values, [None] * len(values))
+
+
+def test_paired_difference_lets_difficulty_cancel_out():
+    before = [0.0, 1.0] * 50
+    after = [0.0, 1.0] * 45 + [1.0, 1.0] * 5
+    interval = paired_difference(before, after, [None] * 100)
+    assert interval.mean == pytest.approx(0.05)
+    assert interval.low > 0  # five mended, none broken
+    assert interval.count == 100
+
+
+def test_paired_difference_needs_pairs():
+    with pytest.raises(DataError, match="2 and 1"):
+        paired_difference([0.0, 1.0], [1.0], [None, None])

@@ -59,6 +59,8 @@ class DataConfig:
     """Folders evaluated every `eval.every` steps; a part of the training source, never a benchmark."""
     max_prompt_tokens: int = 1024
     """Longer prompts (tokens, images included) are left out and counted, never cut. The paper's value."""
+    shuffle: bool = True
+    """A new seeded order each epoch; off keeps the rows' own, for sets that are balanced in order."""
 
     def __post_init__(self) -> None:
         _require(self.max_prompt_tokens > 0, "data.max_prompt_tokens must be positive")

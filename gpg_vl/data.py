@@ -176,13 +176,13 @@ def _open_folder(folder: Path) -> Any:
 
 
 class Sampler:
-    """An endless, seeded order over rows; a new permutation each epoch.
+    """An endless, seeded order over rows: a new permutation each epoch, or always the rows' own order.
 
     `consumed` is its whole state: setting it continues exactly there.
     """
 
-    def __init__(self, size: int, seed: int) -> None:
-        self.size, self.seed, self.consumed = size, seed, 0
+    def __init__(self, size: int, seed: int, *, shuffle: bool = True) -> None:
+        self.size, self.seed, self.shuffle, self.consumed = size, seed, shuffle, 0
         self._epoch = -1
         self._order: np.ndarray[Any, np.dtype[np.int64]] = np.zeros(0, dtype=np.int64)
 
@@ -194,6 +194,8 @@ class Sampler:
 
     def _at(self, position: int) -> int:
         epoch, offset = divmod(position, self.size)
+        if not self.shuffle:
+            return offset
         if epoch != self._epoch:
             self._order = np.random.default_rng([self.seed, epoch]).permutation(self.size)
             self._epoch = epoch

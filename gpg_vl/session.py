@@ -74,7 +74,7 @@ def build_learner(config: TrainConfig | SftConfig, checkpoint: Path | None) -> L
     data = _within(data, config.data, encoder)
     optimizer = build_optimizer(policy, config.optim)
     model, optimizer = accelerator.prepare(policy, optimizer)
-    sampler = Sampler(len(data), config.run.seed)
+    sampler = Sampler(len(data), config.run.seed, shuffle=config.data.shuffle)
     learner = Learner(accelerator, policy, model, optimizer, encoder, data, sampler, step=0)
     if checkpoint is not None:
         state = load_state(checkpoint)

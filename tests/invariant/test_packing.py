@@ -1,0 +1,106 @@
+"""A packed row equals one row per answer: log-probabilities and gradients."""
+
+import pytest
+import torch
+
+from gpg_vl.packing import Row, collate, cut, pack
+from gpg_vl.policy import Policy
+from tests.conftest import encoder_of
+from tests.invariant.test_rollout import inputs, reference  # noqa: F401
+
+
+@pytest.fixture
+def groups(policy: Policy, mixed_samples):
+    """Four prompts with three answers of unequal lengths each, one of a single token."""
+    generator = torch.Generator().manual_seed(0)
+    prompts = encoder_of(policy).encode(mixed_samples)
+    usable = (~policy.suppressed).nonzero().flatten()
+
+    def answer(length: int) -> tuple[int, ...]:
+        picks = torch.randint(len(usable), (length,), generator=generator)
+        return tuple(usable[picks].tolist())
+
+    return [(prompt, [answer(length) for length in (1, 5 + i, 12)]) for i, prompt in enumerate(prompts)]
+
+
+def rows_of(groups, packing: str, max_tokens: int = 10_000) -> list[Row]:
+    rows: list[Row] = []
+    for index, (prompt, answers) in enumerate(groups):
+        options = {"packing": packing, "max_tokens": max_tokens, "token_cost": 1.0}
+        rows += pack(prompt, answers, 3 * index, **options)
+    return rows
+
+
+def by_answer(policy: Policy, rows: list[Row], max_tokens: int) -> torch.Tensor:
+    """Log-probabilities of all tokens in the order of the answers, however the rows are cut."""
+    parts = []
+    for micro in cut(rows, max_tokens):
+        batch = collate(micro)
+        parts.append((batch.answer_index, policy(batch, 0.9)[0]))
+    index = torch.cat([i for i, _ in parts])
+    return torch.cat([values for _, values in parts])[index.argsort(stable=True)]
+
+
+def gradient(policy: Policy, logprobs: torch.Tensor) -> torch.Tensor:
+    """The gradient of a sum that weighs every token differently."""
+    policy.zero_grad()
+    (logprobs * torch.linspace(-1, 1, len(logprobs))).sum().backward()
+    return torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None])
+
+
+def naive(policy, reference, groups) -> torch.Tensor:  # noqa: F811
+    """transformers' own forward over each answer alone."""
+    values = []
+    for prompt, answers in groups:
+        for answer in answers:
+            reference.model.rope_deltas = None
+            logits = reference(**inputs(prompt, answer, policy.processor.image_token_id)).logits[0]
+            logits = (logits / 0.9).masked_fill(policy.suppressed, float("-inf"))
+            logprobs = logits.log_softmax(-1)[prompt.length - 1 : -1]
+            values.append(logprobs.gather(1, torch.tensor(answer)[:, None])[:, 0])
+    return torch.cat(values)
+
+
+@pytest.mark.parametrize(
+    ("packing", "row_tokens", "batch_tokens"),
+    [("group", 10_000, 10_000), ("none", 10_000, 10_000), ("group", 130, 130), ("group", 10_000, 300)],
+    ids=["group", "none", "split groups", "micro-batches"],
+)
+def test_packed_equals_naive(policy, reference, groups, packing, row_tokens, batch_tokens):  # noqa: F811
+    packed = by_answer(policy, rows_of(groups, packing, row_tokens), batch_tokens)
+    expected = naive(policy, reference, groups)
+    assert (packed - expected).abs().max() < 2e-6
+    ours = gradient(policy, packed)
+    reference.zero_grad()
+    (expected * torch.linspace(-1, 1, len(expected))).sum().backward()
+    theirs = torch.cat([p.grad.flatten() for p in reference.parameters() if p.grad is not None])
+    assert (ours - theirs).norm() / theirs.norm() < 2e-6
+
+
+def test_split_groups_repeat_the_prompt_but_not_the_image(policy, groups):
+    prompt, answers = groups[1]
+    rows = pack(prompt, answers, 0, packing="group", max_tokens=prompt.length + 6, token_cost=1.0)
+    assert [row.indices for row in rows] == [(0, 1), (2,)]
+    batch = collate(rows)
+    assert batch.pixel_values is not None and prompt.pixel_values is not None
+    assert len(batch.pixel_values) == len(prompt.pixel_values)
+    assert len(batch.image_slots) == 2 * int(prompt.image_mask.sum())
+
+
+def test_entropy_is_that_of_the_distribution(policy, groups):
+    batch = collate(rows_of(groups, "group"))
+    policy.eval()
+    with torch.no_grad():
+        entropies = policy(batch, 1.0)[1]
+        everything = [
+            policy(_with_target(batch, token), 1.0)[0] for token in (~policy.suppressed).nonzero().flatten()
+        ]
+    logprobs = torch.stack(everything)  # (V', M)
+    assert torch.allclose(logprobs.exp().sum(0), torch.ones(len(entropies)), atol=1e-5)
+    assert torch.allclose(-(logprobs.exp() * logprobs).sum(0), entropies, atol=1e-4)
+
+
+def _with_target(batch, token):
+    from dataclasses import replace
+
+    return replace(batch, targets=torch.full_like(batch.targets, int(token)))

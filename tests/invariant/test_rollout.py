@@ -1,0 +1,158 @@
+"""The rollout engine equals transformers' own `generate` and its full forward."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForImageTextToText
+
+from gpg_vl.encode import EncodedPrompt
+from gpg_vl.policy import Policy
+from gpg_vl.rollout import Answer, Request, RolloutEngine
+from gpg_vl.sampling import Sampling
+from gpg_vl.types import Sample
+from tests.conftest import encoder_of
+
+
+def inputs(prompt: EncodedPrompt, answer: Sequence[int], image_token: int) -> dict[str, torch.Tensor | None]:
+    """What transformers' own forward takes for one prompt and answer."""
+    ids = torch.cat([prompt.token_ids, torch.tensor(answer, dtype=torch.long)])[None]
+    values = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if prompt.pixel_values is None:
+        return values
+    images = {"pixel_values": prompt.pixel_values, "image_grid_thw": prompt.grid}
+    return values | images | {"mm_token_type_ids": (ids == image_token).long()}
+
+
+@pytest.fixture
+def reference(tiny_folder: Path) -> AutoModelForImageTextToText:
+    """The same weights with transformers' own attention."""
+    return AutoModelForImageTextToText.from_pretrained(tiny_folder, dtype=torch.float32).eval()
+
+
+def requests(policy: Policy, samples: Sequence[Sample], step: int = 0) -> list[Request]:
+    prompts = encoder_of(policy).encode(samples)
+    return [Request(prompt, s.id, step) for prompt, s in zip(prompts, samples, strict=True)]
+
+
+def full_logprobs(
+    reference: AutoModelForImageTextToText,
+    policy: Policy,
+    prompt: EncodedPrompt,
+    answer: Answer,
+    temperature: float,
+) -> list[float]:
+    """Log-probabilities of an answer by one plain forward over prompt and answer."""
+    reference.model.rope_deltas = None
+    logits = reference(**inputs(prompt, answer.token_ids, policy.processor.image_token_id)).logits[0]
+    logits = logits.masked_fill(policy.suppressed, float("-inf")) / temperature
+    logprobs = logits.log_softmax(-1)[prompt.length - 1 : -1]
+    return [logprobs[t, token].item() for t, token in enumerate(answer.token_ids)]
+
+
+def test_greedy_equals_generate(policy, reference, mixed_samples):
+    batch = requests(policy, mixed_samples)
+    engine = RolloutEngine(policy, max_concurrent=64)
+    answers = engine.generate(batch, 3, Sampling(max_new_tokens=24, temperature=0))
+    suppressed = policy.suppressed.nonzero().flatten().tolist()
+    for request, group in zip(batch, answers, strict=True):
+        reference.model.rope_deltas = None
+        prompt = request.prompt
+        generated = reference.generate(
+            **inputs(prompt, (), policy.processor.image_token_id),
+            max_new_tokens=24,
+            do_sample=False,
+            suppress_tokens=suppressed,
+        )[0, prompt.length :].tolist()
+        assert [list(answer.token_ids) for answer in group] == [generated] * 3
+
+
+@pytest.mark.parametrize("temperature", [0.7, 1.0, 1.3])
+def test_sampling_logprobs_equal_the_full_forward(policy, reference, mixed_samples, temperature):
+    batch = requests(policy, mixed_samples)
+    engine = RolloutEngine(policy, max_concurrent=64, seed=3)
+    # A stop text ends answers at different times, so slots are given up on the way.
+    answers = engine.generate(batch, 4, Sampling(max_new_tokens=70, temperature=temperature, stop=("e",)))
+    lengths = {len(answer.token_ids) for group in answers for answer in group}
+    assert len(lengths) > 3
+    for request, group in zip(batch, answers, strict=True):
+        for answer in group:
+            expected = full_logprobs(reference, policy, request.prompt, answer, temperature)
+            assert answer.logprobs == pytest.approx(expected, abs=5e-6)
+
+
+def test_an_answer_does_not_depend_on_its_neighbours(policy, mixed_samples):
+    batch = requests(policy, mixed_samples)
+    sampling = Sampling(max_new_tokens=20, stop=("e",))
+    together = RolloutEngine(policy, max_concurrent=64, seed=5).generate(batch, 4, sampling)
+    apart = RolloutEngine(policy, max_concurrent=4, seed=5).generate(batch, 4, sampling)
+    fewer = RolloutEngine(policy, max_concurrent=64, seed=5).generate(batch[::-1], 2, sampling)[::-1]
+    for one, other, few in zip(together, apart, fewer, strict=True):
+        assert [a.token_ids for a in one] == [a.token_ids for a in other]
+        assert [a.token_ids for a in one[:2]] == [a.token_ids for a in few]
+        assert len({a.token_ids for a in one}) > 1
+
+
+def test_other_steps_and_seeds_give_other_answers(policy, mixed_samples):
+    sampling = Sampling(max_new_tokens=20)
+    first = RolloutEngine(policy, max_concurrent=64, seed=5).generate(
+        requests(policy, mixed_samples), 2, sampling
+    )
+    step = RolloutEngine(policy, max_concurrent=64, seed=5).generate(
+        requests(policy, mixed_samples, step=1), 2, sampling
+    )
+    seed = RolloutEngine(policy, max_concurrent=64, seed=6).generate(
+        requests(policy, mixed_samples), 2, sampling
+    )
+    assert first[0][0].token_ids != step[0][0].token_ids
+    assert first[0][0].token_ids != seed[0][0].token_ids
+
+
+def test_finish_reasons_and_cut_text(policy, mixed_samples):
+    batch = requests(policy, mixed_samples)
+    engine = RolloutEngine(policy, max_concurrent=64, seed=1)
+    answers = [a for g in engine.generate(batch, 8, Sampling(max_new_tokens=40, stop=("e",))) for a in g]
+    assert {answer.finish_reason for answer in answers} == {"stop", "eos", "length"} or {
+        answer.finish_reason for answer in answers
+    } == {"stop", "eos"}
+    for answer in answers:
+        assert len(answer.logprobs) == len(answer.token_ids)
+        if answer.finish_reason == "stop":
+            assert answer.text.endswith("e") and answer.text.count("e") == 1
+        if answer.finish_reason == "eos":
+            assert answer.token_ids[-1] in policy.eos_token_ids
+        assert not any(policy.suppressed[token] for token in answer.token_ids)
+
+
+def test_one_token_answers(policy, mixed_samples):
+    engine = RolloutEngine(policy, max_concurrent=64)
+    answers = engine.generate(requests(policy, mixed_samples), 2, Sampling(max_new_tokens=1))
+    assert all(len(answer.token_ids) == 1 for group in answers for answer in group)
+
+
+def test_work_done_for_a_group(policy, mixed_samples, monkeypatch):
+    """Every image passes the vision tower once per question, and every prompt is read once."""
+    images, decoded = [], []
+    features, text = policy.model.model.get_image_features, policy.text_model.forward
+
+    def count_images(pixels, grid, **kwargs):
+        images.append(len(grid))
+        return features(pixels, grid, **kwargs)
+
+    def count_tokens(**kwargs):
+        shape = (
+            kwargs["inputs_embeds"].shape if kwargs.get("input_ids") is None else kwargs["input_ids"].shape
+        )
+        decoded.append(shape[0] * shape[1])
+        return text(**kwargs)
+
+    monkeypatch.setattr(policy.model.model, "get_image_features", count_images)
+    monkeypatch.setattr(policy.text_model, "forward", count_tokens)
+    batch = requests(policy, mixed_samples)
+    RolloutEngine(policy, max_concurrent=64).generate(batch, 8, Sampling(max_new_tokens=3))
+    longest = max(request.prompt.length for request in batch)
+    assert images == [4]
+    # One prefill of 4 padded prompts, then two more tokens for at most 32 answers.
+    assert decoded[0] == 4 * longest
+    assert len(decoded) == 3 and all(tokens <= 32 for tokens in decoded[1:])

@@ -1,0 +1,23 @@
+"""Rewards for the loop's tests: an untrained model varies in them, and a few steps raise them."""
+
+import os
+import signal
+
+from gpg_vl.registry import reward
+
+_asked: list[int] = []
+
+
+@reward("letters")
+def letters(completion, sample):
+    """How often "e" occurs."""
+    return float(completion.text.count("e"))
+
+
+@reward("letters_then_stop")
+def letters_then_stop(completion, sample):
+    """The same, and asks the process to stop when it is first called."""
+    if not _asked:
+        _asked.append(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+    return letters(completion, sample)

@@ -1,0 +1,224 @@
+"""The loop: the cut into micro-batches changes nothing, an interrupted run equals an uninterrupted one."""
+
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from gpg_vl.config import (
+    AlgorithmConfig,
+    DataConfig,
+    EvalConfig,
+    ModelConfig,
+    OptimConfig,
+    RolloutConfig,
+    RunConfig,
+    SftConfig,
+    TrainConfig,
+)
+from gpg_vl.errors import ConfigurationError, RunFolderError
+from gpg_vl.metrics import is_timing
+from gpg_vl.session import build_session
+from gpg_vl.shutdown import Stopped
+from gpg_vl.train import train, train_step
+from gpg_vl.warmstart import sft
+
+REWARD = Path(__file__).with_name("letters.py")
+
+
+@pytest.fixture
+def config(tiny_folder: Path, scenes_folder: Path, tmp_path: Path) -> TrainConfig:
+    """A few steps on scenes. The reward counts a letter, which an untrained model varies in."""
+    return TrainConfig(
+        out=str(tmp_path / "run"),
+        model=ModelConfig(path=str(tiny_folder)),
+        data=DataConfig(train=[str(scenes_folder)], validation=[str(scenes_folder)]),
+        rollout=RolloutConfig(group_size=4, max_new_tokens=10),
+        algorithm=AlgorithmConfig(questions_per_step=4, max_rounds=2),
+        rewards={f"{REWARD}:letters": 1.0, "format": 1.0},
+        optim=OptimConfig(learning_rate=1e-3, warmup_steps=2, schedule="cosine"),
+        run=RunConfig(steps=4, seed=3, threads=1, save_every=1, keep_last=9),
+        eval=EvalConfig(limit=4),
+    )
+
+
+def weights(model: Path) -> dict[str, torch.Tensor]:
+    return load_file(model / "model.safetensors")
+
+
+def same(first: Path, second: Path) -> bool:
+    one, other = weights(first), weights(second)
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def metrics(run: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if not is_timing(name)} for line in lines]
+
+
+def test_training_raises_the_reward(config):
+    longer = replace(config, run=replace(config.run, steps=12, save_every=0))
+    train(longer)
+    rewards = [line["reward/mean"] for line in metrics(Path(config.out))]
+    assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 0.5
+
+
+def test_the_cut_changes_nothing(config):
+    """1×8 equals 8×1: micro-batches and packing give one gradient up to rounding."""
+    results = {}
+    for name, tokens, packing in (
+        ("whole", 100_000, "group"),
+        ("single rows", 1, "group"),
+        ("unpacked", 400, "none"),
+    ):
+        run = replace(config.run, micro_batch_tokens=tokens, packing=packing, save_every=0)
+        # SGD-like: AdamW's first step is the gradient's sign, which would hide its size and magnify noise.
+        session = build_session(replace(config, run=run, optim=OptimConfig(eps=1.0, learning_rate=1.0)), None)
+        before = torch.cat([p.detach().flatten().clone() for p in session.learner.policy.parameters()])
+        _, _, figures = train_step(session, 1)
+        after = torch.cat([p.detach().flatten() for p in session.learner.policy.parameters()])
+        results[name] = (after - before, figures)
+    whole, figures = results["whole"]
+    assert figures["groups/valid"] > 1 and whole.abs().sum() > 0
+    for name in ("single rows", "unpacked"):
+        assert (results[name][0] - whole).norm() / whole.norm() < 1e-5
+        assert results[name][1]["loss"] == pytest.approx(figures["loss"], rel=1e-5)
+        assert results[name][1]["entropy"] == pytest.approx(figures["entropy"], rel=1e-5)
+
+
+def test_resumed_equals_uninterrupted(config, tmp_path):
+    whole = train(config)
+    parts = replace(config, out=str(tmp_path / "parts"))
+    train(replace(parts, run=replace(config.run, steps=4)), resume="auto")
+    # Go on from the second step, as after a crash in the fourth: later metrics are there and must go.
+    resumed = train(parts, resume=str(tmp_path / "parts" / "checkpoints" / "step_000002"))
+    assert same(whole, resumed)
+    assert metrics(Path(config.out)) == metrics(tmp_path / "parts")
+    assert len(metrics(Path(config.out))) == 4
+
+
+def test_resumed_in_a_new_process_folder(config, tmp_path):
+    """A run stopped by a signal after its first step, then continued, equals an undisturbed one."""
+    whole = train(config)
+    parts = replace(
+        config, out=str(tmp_path / "parts"), rewards={f"{REWARD}:letters_then_stop": 1.0, "format": 1.0}
+    )
+    with pytest.raises(Stopped, match="step 1"):
+        train(parts)
+    assert sorted(p.name for p in (tmp_path / "parts" / "checkpoints").iterdir()) == ["step_000001"]
+    resumed = train(parts, resume="auto")
+    assert same(whole, resumed)
+
+
+def test_alpha_can_be_recomputed_from_the_rollouts(config):
+    train(config)
+    run = Path(config.out)
+    for line in metrics(run):
+        rows = pq.read_table(run / "rollouts" / f"step_{line['step']:06d}.parquet").to_pylist()
+        groups: dict[int, list[float]] = {}
+        for row in rows:
+            groups.setdefault(row["group"], []).append(row["reward"])
+        valid = [g for g, r in groups.items() if max(r) - min(r) > 1e-8]
+        assert line["groups/sampled"] == len(groups)
+        assert line["groups/valid"] == len(valid)
+        assert line.get("alpha") == (len(groups) / len(valid) if valid else None)
+        for row in rows:
+            mean = sum(groups[row["group"]]) / len(groups[row["group"]])
+            expected = row["reward"] - mean if row["group"] in valid else 0.0
+            assert row["advantage"] == pytest.approx(expected, abs=1e-12)
+
+
+def test_sampler_and_trainer_agree_on_log_probabilities(config):
+    train(config)
+    assert all(line["logprob_gap"] < 1e-5 for line in metrics(Path(config.out)) if "logprob_gap" in line)
+
+
+def test_nothing_valid_skips_the_step(config):
+    idle = replace(config, rewards={"format": 1.0}, run=replace(config.run, steps=2))
+    model = train(idle)
+    lines = metrics(Path(config.out))
+    assert [line["skipped"] for line in lines] == [1, 1]
+    assert [line["groups/rounds"] for line in lines] == [2, 2]
+    assert all("alpha" not in line and "loss" not in line for line in lines)
+    assert same(model, Path(config.model.path))
+
+
+def count_parameters() -> int:
+    """Model parameters alive in this process."""
+    import gc
+
+    gc.collect()
+    return sum(o.numel() for o in gc.get_objects() if type(o) is torch.nn.Parameter)
+
+
+@pytest.mark.parametrize(("preset", "beta", "models"), [("gpg", 0.0, 1), ("grpo", 0.0, 1), ("grpo", 0.1, 2)])
+def test_only_a_kl_term_loads_a_second_model(config, preset, beta, models):
+    before = count_parameters()
+    algorithm = AlgorithmConfig(preset=preset, kl_beta=beta, questions_per_step=4)
+    session = build_session(replace(config, algorithm=algorithm), None)
+    train_step(session, 1)
+    own = sum(p.numel() for p in session.learner.policy.parameters())
+    assert count_parameters() - before == models * own
+
+
+@pytest.mark.parametrize("preset", ["grpo", "dr_grpo"])
+def test_presets_train_in_the_same_loop(config, preset):
+    algorithm = AlgorithmConfig(
+        preset=preset,
+        questions_per_step=4,
+        std_normalize=preset == "grpo",
+        age=False,
+        normalize="sequence" if preset == "grpo" else "constant",
+        kl_beta=0.1 if preset == "grpo" else 0.0,
+        updates_per_rollout=2,
+    )
+    train(replace(config, algorithm=algorithm, run=replace(config.run, steps=2)))
+    lines = metrics(Path(config.out))
+    assert all("clipped_fraction" in line for line in lines)
+    assert all(("kl" in line) == (preset == "grpo") for line in lines)
+    if preset == "grpo":
+        assert lines[0]["kl"] > 0  # the second update sees a moved policy
+
+
+def test_a_used_folder_is_refused(config):
+    train(replace(config, run=replace(config.run, steps=1)))
+    with pytest.raises(RunFolderError, match="--resume auto"):
+        train(config)
+
+
+def test_resume_refuses_other_settings(config):
+    train(replace(config, run=replace(config.run, steps=1)))
+    other = replace(config, optim=OptimConfig(learning_rate=5e-4))
+    with pytest.raises(ConfigurationError, match=r"optim\.learning_rate was 0\.001, now 0\.0005"):
+        train(other, resume="auto")
+
+
+def test_supervised_warm_start_learns_and_resumes(config, tmp_path):
+    supervised = SftConfig(
+        out=str(tmp_path / "sft"),
+        batch_size=8,
+        model=config.model,
+        data=replace(config.data, validation=[]),
+        optim=OptimConfig(learning_rate=3e-3),
+        run=RunConfig(steps=24, threads=1, save_every=12, keep_last=9),
+    )
+    whole = sft(supervised)
+    losses = [line["loss"] for line in metrics(tmp_path / "sft")]
+    assert losses[0] > 4 and losses[-1] < 1
+    again = replace(supervised, out=str(tmp_path / "again"))
+    sft(again)
+    resumed = sft(again, resume=str(tmp_path / "again" / "checkpoints" / "step_000012"))
+    assert same(whole, resumed)
+
+
+def test_signals_are_only_caught_while_running(config):
+    before = signal.getsignal(signal.SIGINT)
+    train(replace(config, run=replace(config.run, steps=1)))
+    assert signal.getsignal(signal.SIGINT) == before
+    assert os.getpid() > 0

@@ -1,9 +1,8 @@
 """Synthetic scenes in CV-Bench's shape: count, relation, depth and distance, without end.
 
 A picture is a 3×3 grid of cells, each as large as one merged vision token of Qwen2-VL, and an
-object never leaves its cell. Questions name objects by one attribute only (a shape in Count, a
-colour elsewhere), and choices keep their order, so that a model trained from scratch gets
-somewhere within a minute.
+object never leaves its cell. Questions name objects by their colour only, and choices keep their
+order, so that a model trained from scratch gets somewhere within a minute.
 """
 
 import hashlib
@@ -39,8 +38,10 @@ COLOURS = {
     "yellow": (245, 196, 40),
     "purple": (150, 82, 200),
 }
+NAMED = ("red", "blue", "green")
+"""Colours that questions name."""
 UNNAMED = ("yellow", "purple")
-"""Colours that no question names: those of the objects that only distract."""
+"""Colours of the objects that only distract."""
 
 Cell = tuple[int, int]
 """Row from the top and column from the left, both 0 to 2."""
@@ -161,14 +162,13 @@ def _sample(scene: Scene, image: Image.Image, boxes: Mapping[Thing, list[int]], 
 
 
 def _count(rng: random.Random, variant: int) -> Scene:
-    """One to four objects of the shape asked for, among one to three of other shapes."""
-    target = rng.choice(SHAPES)
-    others = [shape for shape in SHAPES if shape != target]
-    shapes = [target] * (variant + 1) + rng.choices(others, k=rng.randint(1, 3))
-    cells = rng.sample(CELLS, len(shapes))
-    colours = rng.choices(list(COLOURS), k=len(shapes))
-    things = tuple(map(Thing, cells, colours, shapes))
-    question = f"How many {target}s are in the image?"
+    """One to four objects of the colour asked for, among one to three of other colours."""
+    target = rng.choice(NAMED)
+    others = [colour for colour in COLOURS if colour != target]
+    colours = [target] * (variant + 1) + rng.choices(others, k=rng.randint(1, 3))
+    cells = rng.sample(CELLS, len(colours))
+    things = tuple(map(Thing, cells, colours, rng.choices(SHAPES, k=len(colours))))
+    question = f"How many {target} objects are in the image?"
     return Scene("scenes/Count", question, ("1", "2", "3", "4"), variant, things)
 
 

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def write_prepared(
                 break
             counts.update(row["task"] for row in table)
             for row in table:
-                digest.update(repr(row).encode())
+                _update_digest(digest, row)
             Dataset.from_list(table, features=FEATURES).to_parquet(folder / f"data-{shard:05d}.parquet")
         if not counts:
             raise DataError(f"{converter}: no rows in {source!r}")
@@ -90,6 +90,15 @@ def _to_row(sample: Sample) -> dict[str, Any]:
         "answer_type": sample.answer_type,
         "meta": json.dumps(dict(sample.meta), ensure_ascii=False, sort_keys=True),
     }
+
+
+def _update_digest(digest: Any, row: Mapping[str, Any]) -> None:
+    for name, value in row.items():
+        if name == "images":
+            for image in value:
+                digest.update(image["bytes"])
+        else:
+            digest.update(json.dumps(value, ensure_ascii=False).encode())
 
 
 def _encoded(image: PILImage.Image) -> bytes:
@@ -125,6 +134,9 @@ class PreparedDataset:
 
     def __getitem__(self, index: int) -> Sample:
         """Raises DataError naming the row if an image cannot be read."""
+        return self._sample(index)
+
+    def _sample(self, index: int, *, headers_only: bool = False) -> Sample:
         row = self.rows[index]
         return Sample(
             id=row["id"],
@@ -133,14 +145,15 @@ class PreparedDataset:
             answer=row["answer"],
             answer_type=row["answer_type"],
             choices=tuple(row["choices"]),
-            images=tuple(self._image(row, k, index) for k in range(len(row["images"]))),
+            images=tuple(self._image(row, k, index, headers_only) for k in range(len(row["images"]))),
             meta=json.loads(row["meta"]),
         )
 
-    def _image(self, row: dict[str, Any], k: int, index: int) -> PILImage.Image:
+    def _image(self, row: dict[str, Any], k: int, index: int, header_only: bool) -> PILImage.Image:
         try:
             image = PILImage.open(io.BytesIO(row["images"][k]["bytes"]))
-            image.load()
+            if not header_only:
+                image.load()
         except (OSError, SyntaxError, ValueError, PILImage.DecompressionBombError) as error:
             raise DataError(
                 f"row {index} (id {row['id']!r}) of {', '.join(self.folders)}: image {k} "
@@ -157,9 +170,10 @@ class PreparedDataset:
     def within(self, max_tokens: int, length: Callable[[Sample], int]) -> "PreparedDataset":
         """Only rows whose prompt has at most `max_tokens` tokens; the others are counted, never cut.
 
+        `length` gets samples whose images know their size but are not decoded.
         Raises DataError if none is left.
         """
-        kept = [i for i in range(len(self)) if length(self[i]) <= max_tokens]
+        kept = [i for i in range(len(self)) if length(self._sample(i, headers_only=True)) <= max_tokens]
         if not kept:
             raise DataError(f"every prompt of {', '.join(self.folders)} is longer than {max_tokens} tokens")
         return PreparedDataset(self.rows.select(kept), self.folders, len(self) - len(kept))

@@ -21,7 +21,7 @@ from gpg_vl.tiny import save_tiny
 from gpg_vl.train import train
 from gpg_vl.warmstart import sft
 
-TRAIN_ROWS = 6000
+TRAIN_ROWS = 16000
 HELD_OUT_ROWS = 640
 """Of the scenes' test split, whose configurations never occur in training."""
 

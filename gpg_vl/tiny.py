@@ -61,6 +61,7 @@ class TinySize:
     vision_hidden: int = 96
     vision_layers: int = 2
     vocabulary: int = 420
+    """Rows of the embedding; a processor with more tokens gets more."""
 
 
 def tiny_processor(texts: Iterable[str], vocabulary: int = TinySize.vocabulary) -> Qwen2VLProcessor:
@@ -105,7 +106,7 @@ def tiny_model(
         "num_hidden_layers": size.layers,
         "num_attention_heads": size.heads,
         "num_key_value_heads": size.kv_heads,
-        "vocab_size": len(processor.tokenizer),
+        "vocab_size": max(size.vocabulary, len(processor.tokenizer)),
         "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": sections},
         "tie_word_embeddings": True,
         "initializer_range": 0.08,

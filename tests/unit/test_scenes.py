@@ -27,8 +27,8 @@ def by_colour(sample):
 
 
 def count(sample):
-    shape = sample.question.split()[2].removesuffix("s")
-    return str(sum(thing["shape"] == shape for thing in sample.meta["objects"]))
+    colour = sample.question.split()[2]
+    return str(sum(thing["colour"] == colour for thing in sample.meta["objects"]))
 
 
 def relation(sample):

@@ -81,17 +81,22 @@ def _parser(command: str, description: str) -> ArgumentParser:
 def quickstart(arguments: list[str]) -> None:
     """Make scenes and a small model, warm it up, train it with GPG and report; no network, no GPU."""
     parser = _parser("quickstart", quickstart.__doc__ or "")
-    parser.add_argument(
-        "--out", default="runs/quickstart", help="folder for everything; rerun to go on there"
-    )
-    parser.add_argument("--seed", type=int, default=1, help="seed of scenes, model and answers")
-    parser.add_argument("--compare", choices=["grpo"], help="also train with GRPO on as many sampled answers")
-    parser.add_argument("--steps", type=int, help="GPG steps, to try it in less time")
+    from gpg_vl.quickstart import Tour, run_quickstart
+
+    parser.add_class_arguments(Tour, None)
     given = parser.parse_args(arguments)
     _quiet_transformers()
-    from gpg_vl.quickstart import run_quickstart
+    _stoppable(given.out, lambda: run_quickstart(Tour(**vars(given))))
 
-    run_quickstart(Path(given.out), seed=given.seed, compare=given.compare, steps=given.steps)
+
+def _stoppable(out: str, work: Callable[[], None]) -> None:
+    """Run; a stop on request has saved everything and is no failure."""
+    from gpg_vl.shutdown import Stopped
+
+    try:
+        work()
+    except Stopped as stopped:
+        print(f"{out}: {stopped}")
 
 
 def prepare(arguments: list[str]) -> None:
@@ -146,16 +151,14 @@ def _train(arguments: list[str], command: str, kind: Any, module: str) -> None:
 
     config, resume = parse_command(kind, arguments, prog=f"gpg-vl {command}")
     _quiet_transformers()
-    from gpg_vl.shutdown import Stopped
+    run = getattr(import_module(module), command)
 
-    try:
-        model = getattr(import_module(module), command)(config, resume=resume)
-    except Stopped as stopped:
-        print(f"{config.out}: {stopped}")
-        return
-    print(f"model: {model}")
-    if command == "train":
-        report([config.out])
+    def work() -> None:
+        print(f"model: {run(config, resume=resume)}")
+        if command == "train":
+            report([config.out])
+
+    _stoppable(config.out, work)
 
 
 def evaluate(arguments: list[str]) -> None:

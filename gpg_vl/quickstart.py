@@ -6,53 +6,77 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from gpg_vl.config import SftConfig, TrainConfig, load_config
+import torch
+
+from gpg_vl.config import Config, ModelConfig, SftConfig, TrainConfig, load_config
 from gpg_vl.data import PreparedDataset, write_prepared
-from gpg_vl.prompts import question_text
+from gpg_vl.packing import PackedBatch, collate
+from gpg_vl.policy import Policy, load_policy
+from gpg_vl.prompts import Prompt, question_text
 from gpg_vl.registry import converters
 from gpg_vl.report import write_run_report
 from gpg_vl.run_files import read_evaluations, read_metrics
+from gpg_vl.session import build_encoder
 from gpg_vl.tiny import save_tiny
 from gpg_vl.train import train
-from gpg_vl.warmstart import sft
-
-TRAIN_ROWS = 16000
-HELD_OUT_ROWS = 640
-"""Of the scenes' test split, whose configurations never occur in training."""
+from gpg_vl.warmstart import sft, supervised_rows
 
 
-def run_quickstart(out: Path, *, seed: int, compare: str | None = None, steps: int | None = None) -> None:
-    """Run whatever of the tour is not done yet in `out`, and print the result.
+@dataclass(frozen=True)
+class Tour:
+    """Make scenes and a small model, warm it up, train it with GPG, and report; no network, no GPU."""
 
-    Stopped at any moment, the same call goes on where it was. `compare` adds GRPO from the same warm
-    start on as many sampled answers; `steps` shortens GPG.
-    """
+    out: str = "runs/quickstart"
+    """Folder for everything; the same command goes on there if it was stopped."""
+    seed: int = 1
+    """Seed of scenes, model and answers."""
+    compare: Literal["grpo"] | None = None
+    """Also train with GRPO, from the same warm start on as many sampled answers."""
+    steps: int | None = None
+    """GPG steps; None takes the recipe's."""
+    warm_start_steps: int | None = None
+    """Supervised steps before; None takes the recipe's."""
+    train_rows: int = 16_000
+    """Scenes to train on."""
+    held_out_rows: int = 640
+    """Scenes to evaluate on, of the test split, whose configurations never occur in training."""
+
+
+def run_quickstart(tour: Tour) -> None:
+    """Run whatever of the tour is not done yet, and print the result."""
+    out, seed = Path(tour.out), tour.seed
     clock = PhaseClock(out / "timings.json")
     with clock("data"):
-        train_set = prepare_scenes(out / "data" / "train", "train", TRAIN_ROWS, seed)
-        held_out = prepare_scenes(out / "data" / "held_out", "test", HELD_OUT_ROWS, seed)
+        train_set = prepare_scenes(out / "data" / "train", "train", tour.train_rows, seed)
+        held_out = prepare_scenes(out / "data" / "held_out", "test", tour.held_out_rows, seed)
     with clock("model"):
         model = make_model(out / "model", train_set, seed)
+        threads = choose_threads(out / "threads.json", model, train_set)
+    common = ["--run.seed", str(seed), "--run.threads", str(threads), "--data.train", f'["{train_set}"]']
     with clock("warm start"):
-        options = ["--model.path", str(model), "--data.train", json.dumps([str(train_set)])]
-        warm = sft(_config(SftConfig, "quickstart_sft", out / "warmstart", seed, options), resume="auto")
-    data = ["--data.train", json.dumps([str(train_set)]), "--data.validation", json.dumps([str(held_out)])]
-    options = ["--model.path", str(warm), *data]
-    length = [] if steps is None else ["--run.steps", str(steps)]
+        options = [*common, "--model.path", str(model), *_steps(tour.warm_start_steps)]
+        warm = sft(_config(SftConfig, "quickstart_sft", out / "warmstart", options), resume="auto")
+    options = [*common, "--model.path", str(warm), "--data.validation", f'["{held_out}"]']
     with clock("gpg"):
-        train(_config(TrainConfig, "quickstart_gpg", out / "gpg", seed, [*options, *length]), resume="auto")
+        config = _config(TrainConfig, "quickstart_gpg", out / "gpg", [*options, *_steps(tour.steps)])
+        train(config, resume="auto")
     others = {}
-    if compare is not None:
-        with clock(compare):
-            others = {compare.upper(): compare_run(out, compare, seed, options)}
+    if tour.compare is not None:
+        with clock(tour.compare):
+            others = {tour.compare.upper(): compare_run(out, tour.compare, options)}
     report = write_run_report(out / "gpg", others)
     summary = write_summary(out, seed, clock.seconds, others)
     print(closing_words(out, warm, report, summary))
+
+
+def _steps(steps: int | None) -> list[str]:
+    return [] if steps is None else ["--run.steps", str(steps)]
 
 
 def prepare_scenes(folder: Path, split: str, rows: int, seed: int) -> Path:
@@ -76,25 +100,49 @@ def make_model(folder: Path, data: Path, seed: int) -> Path:
     return folder
 
 
-def compare_run(out: Path, preset: str, seed: int, options: Sequence[str]) -> Path:
+def choose_threads(file: Path, model: Path, data: Path) -> int:
+    """The torch thread count that trains this model fastest here, measured once and kept.
+
+    More is often slower at this size, and a resumed run has to use the same number.
+    """
+    if not file.exists():
+        policy = load_policy(str(model))
+        encoder = build_encoder(policy, Prompt(instruction=""), ModelConfig())
+        rows = PreparedDataset.open([str(data)])
+        supervised = supervised_rows([rows[i] for i in range(32)], encoder, policy.eos_token_ids[0])
+        batch = collate(supervised)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        seconds = {count: _seconds(policy, batch, count) for count in (1, 2, 4) if count <= cores}
+        file.write_text(json.dumps({"threads": min(seconds, key=lambda n: seconds[n]), "seconds": seconds}))
+    return int(json.loads(file.read_text())["threads"])
+
+
+def _seconds(policy: Policy, batch: PackedBatch, threads: int) -> float:
+    """Median seconds of a forward and backward pass."""
+    torch.set_num_threads(threads)
+    times = []
+    for _ in range(7):
+        start = time.perf_counter()
+        policy(batch, 1.0)[0].sum().backward()
+        times.append(time.perf_counter() - start)
+    return sorted(times)[len(times) // 2]
+
+
+def compare_run(out: Path, preset: str, options: Sequence[str]) -> Path:
     """Train with another preset from the same warm start on at least as many sampled answers."""
     sampled = sum(int(step["groups/sampled"]) for step in read_metrics(out / "gpg"))
-    extra = ["--algorithm.preset", preset, "--algorithm.kl_beta", "0.0", *GRPO_OVERRIDES]
-    config = _config(TrainConfig, "quickstart_gpg", out / preset, seed, [*options, *extra])
-    steps = -(-sampled // config.algorithm.questions_per_step)
-    config = _config(
-        TrainConfig, "quickstart_gpg", out / preset, seed, [*options, *extra, "--run.steps", str(steps)]
-    )
-    train(config, resume="auto")
+    # The preset's own knobs, over those that the recipe sets for GPG; GPG has no KL term either.
+    knobs = {"preset": preset, "kl_beta": 0.0, "min_valid_fraction": 0.0, "max_rounds": 1}
+    extra = [word for knob, value in knobs.items() for word in (f"--algorithm.{knob}", str(value))]
+    recipe = _config(TrainConfig, "quickstart_gpg", out / preset, [*options, *extra])
+    steps = -(-sampled // recipe.algorithm.questions_per_step)
+    train(replace(recipe, run=replace(recipe.run, steps=steps)), resume="auto")
     return out / preset
 
 
-GRPO_OVERRIDES = ("--algorithm.min_valid_fraction", "0.0", "--algorithm.max_rounds", "1")
-
-
-def _config(kind: Any, recipe: str, out: Path, seed: int, options: Sequence[str]) -> Any:
+def _config(kind: type[Config], recipe: str, out: Path, options: Sequence[str]) -> Config:
     path = files("gpg_vl.configs") / f"{recipe}.yaml"
-    return load_config(kind, ["--config", str(path), "--out", str(out), "--run.seed", str(seed), *options])
+    return load_config(kind, ["--config", str(path), "--out", str(out), *options])
 
 
 class PhaseClock:

@@ -27,6 +27,8 @@ _MAY_CHANGE = (
     "run.threads",
 )
 
+_WRITTEN_AT_START = (".lock", "config.yaml", "environment.json")
+
 
 class RunFolder:
     """An open run folder, locked against a second process until closed."""
@@ -47,8 +49,7 @@ class RunFolder:
         cannot be written; ConfigurationError if the resumed run was started with other settings.
         """
         folder = cls(Path(config.out))
-        used = folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir()))
-        if used and not resume:
+        if folder._used() and not resume:
             raise RunFolderError(
                 f"{config.out!r} exists and is not empty: choose another --out, or go on with --resume auto"
             )
@@ -63,6 +64,12 @@ class RunFolder:
         (folder.path / "config.yaml").write_text(to_yaml(config))
         (folder.path / "environment.json").write_text(json.dumps(environment(), indent=2))
         return folder
+
+    def _used(self) -> bool:
+        """Whether something is there that must not be lost; a run that failed while starting left nothing."""
+        if not self.path.is_dir():
+            return self.path.exists()
+        return any(entry.name not in _WRITTEN_AT_START for entry in self.path.iterdir())
 
     def _acquire(self) -> None:
         self._lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT)

@@ -1,0 +1,205 @@
+"""The command line as a user types it: commands end to end, and mistakes that get one clear line."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gpg_vl.cli import COMMANDS, main
+from gpg_vl.data import write_prepared
+from tests.invariant.test_training import REWARD
+
+SHORT = ("--rollout.group_size", "2", "--rollout.max_new_tokens", "6", "--run.threads", "1")
+
+
+def run(*arguments: str) -> None:
+    main([str(argument) for argument in arguments])
+
+
+def mistake(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line that a mistake prints; checks exit code 2."""
+    with pytest.raises(SystemExit) as exit:
+        run(*arguments)
+    assert exit.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("gpg-vl: error: "), lines
+    return lines[0]
+
+
+@pytest.fixture
+def options(tiny_folder: Path, scenes_folder: Path, tmp_path: Path) -> list[str]:
+    """A valid `train` command of two short steps."""
+    data = json.dumps([str(scenes_folder)])
+    rewards = json.dumps({f"{REWARD}:letters": 1.0})
+    return [
+        *("--out", str(tmp_path / "run"), "--model.path", str(tiny_folder), "--data.train", data),
+        *("--algorithm.questions_per_step", "2", "--rewards", rewards, "--run.steps", "2", *SHORT),
+    ]
+
+
+def with_option(options: list[str], name: str, value: str) -> list[str]:
+    return [*options, name, value]
+
+
+def test_train_report_eval(options, scenes_folder, tmp_path, capsys):
+    run("train", *options, "--data.validation", json.dumps([str(scenes_folder)]), "--eval.limit", "8")
+    output = capsys.readouterr().out
+    model = Path(re.search(r"model: (.*)", output)[1])
+    report = Path(re.search(r"report: (.*)", output)[1])
+    assert report.read_text().count("<img") > 2
+    card = json.loads((model / "gpg_vl.json").read_text())
+    assert card["prompt"]["template"] == "instruct" and card["rewards"] == {f"{REWARD}:letters": 1.0}
+    items = tmp_path / "eval.json"
+    run("eval", "--model", model, "--benchmark", scenes_folder, "--limit", "8", "--out", items)
+    assert "| total | 8 |" in capsys.readouterr().out
+    evaluation = json.loads(items.read_text())
+    trained = json.loads((tmp_path / "run" / "eval" / "step_000002.json").read_text())
+    assert evaluation["prompt"] == trained["prompt"]
+    # The checkpoint brings its prompt along: longer answers begin as those made while training did.
+    for item, during in zip(evaluation["items"], trained["items"], strict=True):
+        assert item["id"] == during["id"] and item["output"].startswith(during["output"])
+
+
+def test_config_file_with_override(options, tmp_path, capsys):
+    file = tmp_path / "config.yaml"
+    file.write_text("run: {steps: 7}\nalgorithm: {preset: dr_grpo}\n")
+    run("train", "--config", str(file), *options)
+    written = (tmp_path / "run" / "config.yaml").read_text()
+    assert "steps: 2" in written and "normalize: constant" in written
+
+
+def test_prepare_scenes_and_sft(tiny_folder, tmp_path, capsys):
+    run("prepare", "scenes", "--out", tmp_path / "scenes", "--split", "validation", "--limit", "16")
+    assert "16 rows" in capsys.readouterr().out
+    data = json.dumps([str(tmp_path / "scenes")])
+    out = tmp_path / "sft"
+    size = ("--run.steps", "2", "--batch_size", "4", "--run.threads", "1")
+    run("sft", "--out", out, "--model.path", tiny_folder, "--data.train", data, *size)
+    assert (out / "checkpoints" / "step_000002" / "model" / "config.json").is_file()
+
+
+def test_help_lists_every_option(capsys):
+    with pytest.raises(SystemExit) as exit:
+        run("train", "--help")
+    assert exit.value.code == 0
+    output = capsys.readouterr().out
+    for option in (
+        "--algorithm.min_valid_fraction",
+        "--rollout.temperature",
+        "--optim.learning_rate",
+        "--resume",
+    ):
+        assert option in output
+    assert "default: 1e-06" in output and "Peak learning rate" in output
+    run("--help")
+    output = capsys.readouterr().out
+    assert all(f"  {command} " in output for command in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--rollout.group_sise", "4"], "Did you mean 'rollout.group_size'?"),
+        (["--rollout.group_size", "1"], "at least 2"),
+        (["--rollout.group_size", "many"], "rollout.group_size"),
+        (["--rewards", '{"choise": 1.0}'], "Did you mean 'choice'?"),
+        (["--rewards", '{"number": {"tolerence": 1}}'], "Did you mean 'tolerance'?"),
+        (["--rewards", '{"no_file.py:x": 1}'], "no file 'no_file.py'"),
+        (["--data.train", '["nowhere"]'], "'nowhere' is not a prepared data set"),
+        (["--model.path", "nowhere"], "'nowhere' is not a model"),
+        (["--config", "missing.yaml"], "missing.yaml"),
+        (["--algorithm.updates_per_rollout", "2"], "must be 1 for preset 'gpg'"),
+    ],
+)
+def test_mistakes_of_train(options, extra, message, capsys):
+    assert message in mistake(capsys, "train", *options, *extra)
+
+
+def test_broken_and_misspelt_config(options, tmp_path, capsys):
+    file = tmp_path / "config.yaml"
+    file.write_text("rollout: [")
+    assert "config" in mistake(capsys, "train", "--config", str(file), *options)
+    file.write_text("rolout: {group_size: 4}")
+    assert "Did you mean 'rollout.group_size'?" in mistake(capsys, "train", "--config", str(file), *options)
+
+
+def test_a_folder_that_is_no_model(options, tmp_path, capsys):
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    assert "is not a model" in mistake(capsys, "train", *options, "--model.path", str(folder))
+    (folder / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    assert "supported: qwen2_vl" in mistake(capsys, "train", *options, "--model.path", str(folder))
+
+
+def test_other_mistakes(capsys, tmp_path, scenes_folder):
+    assert "Did you mean 'train'?" in mistake(capsys, "trian")
+    assert "Did you mean 'scenes'?" in mistake(capsys, "prepare", "scene", "--out", str(tmp_path / "x"))
+    assert "exists already" in mistake(
+        capsys, "prepare", "scenes", "--out", str(scenes_folder), "--limit", "1"
+    )
+    assert "split" in mistake(capsys, "prepare", "scenes", "--out", str(tmp_path / "x"), "--split", "tset")
+    assert "neither metrics" in mistake(capsys, "report", str(tmp_path))
+
+
+def test_unreadable_image_names_its_row(options, scene_samples, tmp_path, capsys, monkeypatch):
+    from gpg_vl import data
+
+    encode = data._encoded
+    bad = scene_samples[2].images[0]
+    monkeypatch.setattr(data, "_encoded", lambda image: b"not an image" if image is bad else encode(image))
+    write_prepared(scene_samples[:4], tmp_path / "bad", source="", converter="x", version="1")
+    message = mistake(capsys, "train", *options, "--data.train", json.dumps([str(tmp_path / "bad")]))
+    assert f"row 2 (id {scene_samples[2].id!r})" in message
+
+
+def test_a_bug_is_a_traceback_with_code_1(options, tmp_path):
+    file = tmp_path / "broken.py"
+    file.write_text("def broken(completion, sample):\n    return 1 / 0\n")
+    command = [
+        sys.executable,
+        "-m",
+        "gpg_vl",
+        "train",
+        *options,
+        "--rewards",
+        json.dumps({f"{file}:broken": 1}),
+    ]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr
+    assert re.search(r"reward '.*broken' failed on sample 'scenes-train-0-\d+'", result.stderr)
+
+
+def test_interrupted_quickstart_goes_on(tmp_path):
+    """SIGINT in the warm start; the same command goes on, and ends with a report and a summary."""
+    out = tmp_path / "tour"
+    size = ("--train_rows", "128", "--held_out_rows", "16", "--warm_start_steps", "40", "--steps", "3")
+    command = [sys.executable, "-m", "gpg_vl", "quickstart", "--out", str(out), *size]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    metrics = out / "warmstart" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (metrics.is_file() and metrics.read_text().count("\n") >= 2):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert "stopped after step" in output
+    done = metrics.read_text().splitlines()
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert finished.returncode == 0, finished.stderr
+    assert metrics.read_text().splitlines()[: len(done)] == done  # nothing was trained again
+    summary = json.loads((out / "summary.json").read_text())
+    assert (
+        summary["base"]["total"]["accuracy"]["count"] == summary["trained"]["total"]["accuracy"]["count"] > 0
+    )
+    assert {"data", "model", "warm start", "gpg"} <= summary["seconds"].keys()
+    for line in finished.stdout.splitlines():
+        if line.startswith(("report", "summary", "base", "trained")):
+            assert Path(line.split(maxsplit=1)[1]).exists()

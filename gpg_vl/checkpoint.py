@@ -1,6 +1,7 @@
 """Checkpoints: written whole or not at all, rotated, resumed exactly."""
 
 import os
+import pickle
 import random
 import shutil
 from collections.abc import Callable
@@ -10,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from gpg_vl.errors import CheckpointError
 
 _PREFIX = "step_"
+_TEMPORARY = ".saving-"
 
 
 @dataclass(frozen=True)
@@ -55,15 +58,16 @@ def save_checkpoint(
     checkpoints as they were. Raises CheckpointError if it cannot be written (such as a full disk).
     """
     target = folder / f"{_PREFIX}{state.step:06d}"
-    temporary = folder / f".saving-{target.name}"
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = folder / f"{_TEMPORARY}{target.name}"
+    for stale in folder.glob(f"{_TEMPORARY}*"):  # of killed saves
+        shutil.rmtree(stale)
     try:
         (temporary / "state").mkdir(parents=True)
         save_model(temporary / "model")
         torch.save(vars(state), temporary / "state" / "train_state.pt")
         shutil.rmtree(target, ignore_errors=True)
         os.rename(temporary, target)
-    except OSError as error:
+    except (OSError, RuntimeError, SafetensorError) as error:  # a full disk: each library has its own
         shutil.rmtree(temporary, ignore_errors=True)
         raise CheckpointError(
             f"cannot save {str(target)!r}: {error}; older checkpoints are intact"
@@ -98,6 +102,6 @@ def load_state(checkpoint: Path) -> TrainState:
     try:
         # Our own file; random states are plain Python and numpy objects, which weights_only refuses.
         values = torch.load(checkpoint / "state" / "train_state.pt", map_location="cpu", weights_only=False)
-    except (OSError, RuntimeError, EOFError) as error:
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise CheckpointError(f"cannot read {str(checkpoint)!r}: {error}") from error
     return TrainState(**values)

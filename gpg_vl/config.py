@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from gpg_vl.errors import ConfigurationError, nearest
 from gpg_vl.prompts import Prompt
@@ -309,10 +309,17 @@ def parse_command(
             # A preset is a lower layer than the file: parse again over its defaults.
             parser.set_defaults({f"algorithm.{knob}": value for knob, value in PRESETS[preset].items()})
             parsed = parser.parse_args(list(arguments))
+        _check_sections(parsed, kind)
         values = parser.instantiate(parsed)
     except ArgumentError as error:
         raise ConfigurationError(_explain(str(error), kind)) from error
     return kind(**{f.name: values[f.name] for f in dataclasses.fields(kind)}), values.resume
+
+
+def _check_sections(parsed: Namespace, kind: type) -> None:
+    for item in dataclasses.fields(kind):
+        if dataclasses.is_dataclass(item.type) and not isinstance(parsed[item.name], Namespace):
+            raise ConfigurationError(f"{item.name} is a section of options, got {parsed[item.name]!r}")
 
 
 def load_config(kind: type[Config], arguments: Sequence[str]) -> Config:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset, Features, Image, List, Value, concatenate_datasets, load_dataset
+from datasets.exceptions import DatasetGenerationError
 from PIL import Image as PILImage
 
 from gpg_vl.errors import DataError
@@ -183,7 +184,10 @@ def _open_folder(folder: Path) -> Any:
     shards = sorted(str(shard) for shard in folder.glob("*.parquet"))
     if not shards or not (folder / MANIFEST).is_file():
         raise DataError(f"{str(folder)!r} is not a prepared data set; make one with `gpg-vl prepare`")
-    rows = load_dataset("parquet", data_files=shards, split="train", features=FEATURES)
+    try:
+        rows = load_dataset("parquet", data_files=shards, split="train", features=FEATURES)
+    except DatasetGenerationError as error:
+        raise DataError(f"{str(folder)!r} is not a prepared data set: {error.__cause__ or error}") from error
     if not len(rows):
         raise DataError(f"{str(folder)!r} is empty")
     return rows

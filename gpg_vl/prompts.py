@@ -121,7 +121,7 @@ def parse_completion(
     return Completion(
         text=text,
         answer=answers[0].strip() if single else None,
-        think=head.removeprefix("<think>").strip() if closed else None,
+        think=head.strip().removeprefix("<think>").strip() if closed else None,
         token_count=token_count,
         finish_reason=finish_reason,
         think_opened=think_opened,

@@ -25,7 +25,7 @@ class Reward:
     """A registered reward function.
 
     `function(completion, sample, *, options) -> float | None`, or TRL's
-    `function(completions, **columns) -> list[float | None]` if its first parameter is `completions`.
+    `function(completions, **columns) -> list[float | None]` if it has a parameter `completions`.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Reward:
     @property
     def is_batch(self) -> bool:
         """Whether the function takes all completions at once, as TRL's rewards do."""
-        return next(iter(inspect.signature(self.function).parameters), "") == "completions"
+        return "completions" in inspect.signature(self.function).parameters
 
     @property
     def options(self) -> dict[str, inspect.Parameter]:
@@ -68,9 +68,9 @@ Plugin = TypeVar("Plugin", Reward, Converter)
 class Registry(Generic[Plugin]):
     """Plug-ins of one kind by name; nothing is imported before it is asked for."""
 
-    def __init__(self, kind: str, group: str, wrap: Callable[[str, Callable[..., Any]], Plugin]) -> None:
+    def __init__(self, kind: str, group: str, wrap: type[Plugin]) -> None:
         self.kind, self.group = kind, group
-        self._wrap: Callable[[str, Callable[..., Any]], Plugin] = wrap
+        self._wrap: type[Plugin] = wrap
 
     def announced(self) -> dict[str, EntryPoint]:
         """Entry points by name. Raises ConfigurationError if two packages announce one name."""
@@ -108,7 +108,8 @@ class Registry(Generic[Plugin]):
 
     def _find(self, module: Any, attribute: str, reference: str) -> Plugin:
         """The plug-in in `module` registered as `attribute`, or the function called so."""
-        plugins = [v.plugin for v in vars(module).values() if hasattr(v, "plugin")]
+        attached = [getattr(value, "plugin", None) for value in vars(module).values()]
+        plugins = [plugin for plugin in attached if isinstance(plugin, self._wrap)]
         for plugin in plugins:
             if plugin.name == attribute:
                 return self._coerce(plugin, reference)
@@ -120,8 +121,10 @@ class Registry(Generic[Plugin]):
     def _coerce(self, loaded: Any, reference: str) -> Plugin:
         """Registered functions carry `.plugin`; a bare function becomes one under its reference."""
         plugin = getattr(loaded, "plugin", loaded)
+        if isinstance(plugin, self._wrap):
+            return plugin
         if isinstance(plugin, (Reward, Converter)):
-            return plugin  # type: ignore[return-value]
+            raise ConfigurationError(f"{reference!r} is a {type(plugin).__name__.lower()}, no {self.kind}")
         if not callable(plugin):
             raise ConfigurationError(f"{self.kind} {reference!r} is not a function")
         return self._wrap(reference, plugin)
@@ -168,7 +171,7 @@ def _load_module(name: str, reference: str) -> Any:
 def _load_file(path: Path) -> Any:
     if not path.is_file():
         raise ConfigurationError(f"no file {str(path)!r} to load a plug-in from")
-    name = f"gpg_vl_plugin_{path.resolve().as_posix().strip('/').replace('/', '_').removesuffix('.py')}"
+    name = f"gpg_vl_plugin {path.resolve()}"  # the whole path: a/b_c.py and a_b/c.py are two modules
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path)
         assert spec is not None and spec.loader is not None

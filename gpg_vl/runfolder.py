@@ -56,13 +56,17 @@ class RunFolder:
         try:
             folder.path.mkdir(parents=True, exist_ok=True)
             folder._acquire()
-        except (PermissionError, NotADirectoryError, FileExistsError) as error:
-            if isinstance(error, RunFolderError):
-                raise
+        except RunFolderError:
+            raise
+        except OSError as error:
             raise RunFolderError(f"cannot write to {config.out!r}: {error}") from error
-        folder._check_same(config)
-        (folder.path / "config.yaml").write_text(to_yaml(config))
-        (folder.path / "environment.json").write_text(json.dumps(environment(), indent=2))
+        try:
+            folder._check_same(config)
+            (folder.path / "config.yaml").write_text(to_yaml(config))
+            (folder.path / "environment.json").write_text(json.dumps(environment(), indent=2))
+        except BaseException:
+            os.close(folder._lock)
+            raise
         return folder
 
     def _used(self) -> bool:

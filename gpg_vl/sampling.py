@@ -107,6 +107,8 @@ class StopTexts:
         if self.stop:
             pieces = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
             lasts = {text[-1] for text in self.stop}
+            if not all(last.isascii() for last in lasts):
+                lasts.add("\N{REPLACEMENT CHARACTER}")  # tokens that hold part of a character's bytes
             self.may_complete[: len(pieces)] = torch.tensor([bool(lasts & set(p)) for p in pieces])
 
     def complete(self, tokens: Sequence[int]) -> bool:

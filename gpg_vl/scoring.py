@@ -101,13 +101,14 @@ def _resolve(table: Mapping[str, Any]) -> list[Weighted]:
 
 
 def _call(weighted: Weighted, sample: Sample, completions: Sequence[Completion]) -> list[Score]:
-    """Raw scores (G) of one reward. Raises RewardError with the reward's name and the sample's id."""
+    """Scores (G) of one reward. Raises RewardError with the reward's name and the sample's id."""
     function = weighted.reward.function
     try:
         if weighted.reward.is_batch:
-            scores = list(_call_batch(function, sample, completions, weighted.options))
+            raw = list(_call_batch(function, sample, completions, weighted.options))
         else:
-            scores = [function(completion, sample, **weighted.options) for completion in completions]
+            raw = [function(completion, sample, **weighted.options) for completion in completions]
+        scores = [None if score is None else float(score) for score in raw]
     except Exception as error:
         raise RewardError(f"reward {weighted.name!r} failed on sample {sample.id!r}: {error!r}") from error
     if len(scores) != len(completions):
@@ -137,5 +138,5 @@ def _call_batch(
 
 def _finite(scores: Sequence[Score]) -> tuple[float, ...] | None:
     """The scores as floats, or None if any of them is missing or not finite."""
-    values = [math.nan if score is None else float(score) for score in scores]
+    values = [math.nan if score is None else score for score in scores]
     return tuple(values) if all(map(math.isfinite, values)) else None

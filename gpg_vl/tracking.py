@@ -40,6 +40,26 @@ def _complete_lines(path: Path) -> list[str]:
     return path.read_text().split("\n")[:-1] if path.is_file() else []
 
 
+_ROLLOUTS = pa.schema(  # written out: a column of None alone would get another type in that step's file
+    {
+        "group": pa.int64(),
+        "round": pa.int64(),
+        "answer_index": pa.int64(),
+        "prompt_id": pa.string(),
+        "task": pa.string(),
+        "gold": pa.string(),
+        "text": pa.string(),
+        "answer": pa.string(),
+        "finish_reason": pa.string(),
+        "token_count": pa.int64(),
+        "rewards": pa.string(),
+        "reward": pa.float64(),
+        "advantage": pa.float64(),
+        "valid": pa.bool_(),
+    }
+)
+
+
 def write_rollouts(path: Path, collection: Collection, advantages: Tensor) -> None:
     """Every sampled answer of a step, one row each, discarded groups included.
 
@@ -70,7 +90,7 @@ def write_rollouts(path: Path, collection: Collection, advantages: Tensor) -> No
             )
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    pq.write_table(pa.Table.from_pylist(rows), temporary)
+    pq.write_table(pa.Table.from_pylist(rows, schema=_ROLLOUTS), temporary)
     os.replace(temporary, path)
 
 

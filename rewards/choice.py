@@ -29,6 +29,7 @@ def choice(completion: Completion, sample: Sample) -> float | None:
 
 def named_choice(answer: str, choices: Sequence[str]) -> int | None:
     """Index of the one choice that `answer` names; None if it names none, or several."""
+    answer = unicodedata.normalize("NFKC", answer)
     folded = [_fold(choice) for choice in choices]
     text = _fold(answer)
     if folded.count(text) == 1:
@@ -41,11 +42,14 @@ def named_choice(answer: str, choices: Sequence[str]) -> int | None:
 
 
 def _named_texts(text: str, choices: Sequence[str]) -> set[int | None]:
-    """Choices whose words stand in `text`; longer ones first, so "dark red" is not also "red"."""
+    """Choices whose words stand in `text`; longer ones first, so "dark red" is not also "red".
+
+    A text that two choices share names neither, and "1" does not stand in "1.5".
+    """
     named: set[int | None] = set()
     for index in sorted(range(len(choices)), key=lambda i: -len(choices[i])):
-        pattern = rf"(?<!\w){re.escape(choices[index])}(?!\w)"
-        if choices[index] and re.search(pattern, text):
+        pattern = rf"(?<!\w)(?<!\d[.,]){re.escape(choices[index])}(?!\w)(?![.,]\d)"
+        if choices[index] and choices.count(choices[index]) == 1 and re.search(pattern, text):
             named.add(index)
             text = re.sub(pattern, " ", text)
     return named

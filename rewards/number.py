@@ -7,7 +7,11 @@ import unicodedata
 from gpg_vl.registry import reward
 from gpg_vl.types import Completion, Sample
 
-_FRACTION = re.compile(r"\\d?frac\s*\{\s*([^{}]+?)\s*\}\s*\{\s*([^{}]+?)\s*\}")
+_FRACTION = re.compile(r"\\[dt]?frac\s*(?:\{([^{}]*)\}|(\d))\s*(?:\{([^{}]*)\}|(\d))")
+_SUPERSCRIPT = re.compile("[⁰¹²³⁴-⁹]+")
+_DEGREES = re.compile(r"\^\s*\{?\s*(?:\\circ|0)\s*\}?(?![\d.])")
+_UNIT_POWER = re.compile(r"(?<![^\W\d_])(?:[cdkm]?m|in|ft|units?)\s?\^\s?[23](?!\d)", re.IGNORECASE)
+_EXPRESSION = re.compile(r"[√π^]|\\(?:sqrt|pi|[dt]?frac)(?![A-Za-z])|\b(?:sqrt|pi)\b", re.IGNORECASE)
 _DECIMAL = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+"
 _NUMBER = re.compile(rf"([+-]?)\s*({_DECIMAL})(?:\s*/\s*([+-]?)\s*({_DECIMAL}))?")
 _LATEX = re.compile(r"\\(?:boxed|text|mathrm)\s*\{([^{}]*)\}|\\[!,;: ]|[${}]")
@@ -29,12 +33,26 @@ def number(completion: Completion, sample: Sample, *, tolerance: float = 1e-6) -
 
 
 def read_number(text: str) -> float | None:
-    """The one number that `text` states; None if there is none, or several that differ."""
-    text = unicodedata.normalize("NFKC", text).replace("−", "-").replace("⁄", "/").replace("^\\circ", " ")
-    text = _LATEX.sub(r"\1", _FRACTION.sub(r" \1/\2 ", text))
+    """The one number that `text` states; None if there is none, or several that differ.
+
+    None too for an expression that has to be worked out, such as "2√3", "5π" or "2^10".
+    """
+    text = _LATEX.sub(r"\1", _FRACTION.sub(r" \1\2/\3\4 ", _DEGREES.sub(" ", _plain(text))))
+    text = _UNIT_POWER.sub(" ", text)
+    if _EXPRESSION.search(text):
+        return None
     values = {_value(match) for match in _NUMBER.finditer(text)}
     value = values.pop() if len(values) == 1 else None
     return value if value is not None and math.isfinite(value) else None
+
+
+def _plain(text: str) -> str:
+    """One spelling of each character; a superscript becomes ^2, so that 65⁰ is not 650."""
+    text = _SUPERSCRIPT.sub(r"^\g<0>", text)
+    # A space keeps 3½ apart, which would fold to 31/2; runs of spaces cost quadratic time below.
+    text = "".join(f" {c}" if unicodedata.category(c) == "No" and c not in "⁰¹²³⁴⁵⁶⁷⁸⁹" else c for c in text)
+    text = unicodedata.normalize("NFKC", text).replace("−", "-").replace("⁄", "/")
+    return " ".join(text.split())
 
 
 def _value(match: re.Match[str]) -> float | None:

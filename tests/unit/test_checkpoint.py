@@ -1,0 +1,146 @@
+import random
+
+import numpy as np
+import pytest
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from gpg_vl.checkpoint import (
+    TrainState,
+    find_checkpoint,
+    list_checkpoints,
+    load_state,
+    random_states,
+    restore_random_states,
+    save_checkpoint,
+)
+from gpg_vl.errors import CheckpointError
+
+
+def state(step, optimizer=None):
+    return TrainState(step, 16 * step, optimizer or {}, random_states())
+
+
+def save_model(path):
+    path.mkdir()
+    (path / "weights").write_text("whole")
+
+
+def save(folder, step, keep_last=9, model=save_model):
+    return save_checkpoint(folder, state(step), model, keep_last=keep_last)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_checkpoint_holds_model_and_state(tmp_path):
+    model = nn.Linear(2, 1)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    written = state(7, optimizer.state_dict())
+    path = save_checkpoint(tmp_path / "checkpoints", written, save_model, keep_last=1)
+    assert path == tmp_path / "checkpoints" / "step_000007"
+    assert (path / "model" / "weights").read_text() == "whole"
+    read = load_state(path)
+    assert (read.step, read.consumed) == (7, 112)
+    moments = read.optimizer["state"][0]["exp_avg"]
+    assert torch.equal(moments, optimizer.state_dict()["state"][0]["exp_avg"])
+    assert moments.abs().sum() > 0
+
+
+def test_random_numbers_continue_where_they_were(tmp_path):
+    before = random_states()
+    try:
+        path = save(tmp_path, 1)
+        drawn = [random.random(), np.random.random(), torch.rand(1).item()]
+        restore_random_states(load_state(path).random)
+        assert [random.random(), np.random.random(), torch.rand(1).item()] == drawn
+    finally:
+        restore_random_states(before)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        RuntimeError("PytorchStreamWriter failed writing file"),  # torch.save on a full disk
+        SafetensorError("I/O error: No space left on device"),
+    ],
+)
+def test_a_failed_save_leaves_the_older_ones_as_they_were(tmp_path, error):
+    save(tmp_path, 1)
+    save(tmp_path, 2)
+
+    def full(path):
+        path.mkdir()
+        (path / "weights").write_text("half")
+        raise error
+
+    for step in (2, 3):  # over an older checkpoint, and as a new one
+        with pytest.raises(
+            CheckpointError, match=f"step_00000{step}.*older checkpoints are intact"
+        ) as caught:
+            save(tmp_path, step, keep_last=1, model=full)
+        assert str(error) in str(caught.value)
+        assert names(tmp_path) == ["step_000001", "step_000002"]
+        assert (tmp_path / "step_000002" / "model" / "weights").read_text() == "whole"
+
+
+def test_a_killed_save_is_no_checkpoint_and_is_removed_by_the_next(tmp_path):
+    save(tmp_path, 1)
+
+    def killed(path):
+        path.mkdir()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        save(tmp_path, 2, model=killed)
+    assert find_checkpoint(tmp_path, "auto") == tmp_path / "step_000001"
+    save(tmp_path, 3)
+    assert names(tmp_path) == ["step_000001", "step_000003"]
+
+
+def test_only_the_newest_are_kept(tmp_path):
+    for step in (1, 2, 10, 9):
+        save(tmp_path, step, keep_last=2)
+    assert names(tmp_path) == ["step_000009", "step_000010"]
+    save(tmp_path, 11, keep_last=1)
+    assert names(tmp_path) == ["step_000011"]
+    save(tmp_path, 11, keep_last=1)  # again
+    assert names(tmp_path) == ["step_000011"]
+
+
+def test_list_holds_complete_checkpoints_oldest_first(tmp_path):
+    for step in (300, 20, 1):
+        save(tmp_path, step)
+    (tmp_path / "step_000400").mkdir()
+    (tmp_path / "notes.txt").write_text("")
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step_000001", "step_000020", "step_000300"]
+    assert list_checkpoints(tmp_path / "missing") == []
+
+
+def test_find(tmp_path):
+    assert find_checkpoint(tmp_path, "auto") is None
+    assert find_checkpoint(tmp_path, None) is None
+    first, second = save(tmp_path, 1), save(tmp_path, 2)
+    assert find_checkpoint(tmp_path, None) is None
+    assert find_checkpoint(tmp_path, "auto") == second
+    assert find_checkpoint(tmp_path, str(first)) == first
+    for wrong in (tmp_path, tmp_path / "step_000003", first / "model"):
+        with pytest.raises(CheckpointError, match=r"is not a checkpoint: it has no state/train_state\.pt"):
+            find_checkpoint(tmp_path, str(wrong))
+
+
+@pytest.mark.parametrize("content", [b"", b"hello world", "half"])
+def test_a_state_that_cannot_be_read_is_named(tmp_path, content):
+    path = save(tmp_path, 5)
+    file = path / "state" / "train_state.pt"
+    file.write_bytes(file.read_bytes()[:1000] if content == "half" else content)
+    with pytest.raises(CheckpointError, match=r"cannot read.*step_000005"):
+        load_state(path)
+    file.unlink()
+    with pytest.raises(CheckpointError, match=r"cannot read.*step_000005"):
+        load_state(path)

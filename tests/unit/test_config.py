@@ -1,0 +1,211 @@
+from importlib.resources import files
+
+import pytest
+import yaml
+
+from gpg_vl.config import (
+    PRESETS,
+    AlgorithmConfig,
+    DataConfig,
+    ModelConfig,
+    RolloutConfig,
+    SftConfig,
+    TrainConfig,
+    load_config,
+    parse_command,
+    to_yaml,
+)
+from gpg_vl.errors import ConfigurationError
+from gpg_vl.prompts import Prompt
+
+INPUTS = ["--out", "runs/x", "--model.path", "tiny", "--data.train", "[data/train]"]
+RECIPES = sorted(f.name for f in files("gpg_vl.configs").iterdir() if f.name.endswith(".yaml"))
+
+
+@pytest.fixture
+def load(tmp_path):
+    """A configuration from YAML and further options."""
+
+    def run(text="", *options, kind=TrainConfig):
+        file = tmp_path / "config.yaml"
+        file.write_text(text)
+        given = ["--config", str(file)] if text else []
+        return load_config(kind, [*given, *INPUTS, *options])
+
+    return run
+
+
+def test_defaults_are_the_papers():
+    config = TrainConfig("x", ModelConfig("tiny"), data=DataConfig(["d"]))
+    assert (config.rollout.group_size, config.rollout.temperature) == (8, 1.0)
+    assert (config.algorithm.preset, config.algorithm.age, config.algorithm.std_normalize) == (
+        "gpg",
+        True,
+        False,
+    )
+    assert config.algorithm.min_valid_fraction == 0.4
+    assert config.optim.learning_rate == 1e-6
+
+
+def test_options_win_over_the_file_and_the_file_over_the_defaults(load):
+    config = load("rollout: {group_size: 4, temperature: 0.5}\n", "--rollout.temperature", "0.7")
+    assert (config.rollout.group_size, config.rollout.temperature) == (4, 0.7)
+    assert config.rollout.max_new_tokens == 700
+    assert (config.out, config.model.path, config.data.train) == ("runs/x", "tiny", ["data/train"])
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "near"),
+    [
+        ("", ["--rollout.group_sice", "4"], "'rollout.group_size'"),
+        ("", ["--optim.lerning_rate", "1"], "'optim.learning_rate'"),
+        ("rollout: {groupsize: 4}", [], "'rollout.group_size'"),
+        ("rolout: {group_size: 4}", [], "'rollout.group_size'"),
+        ("algorithm: {presett: gpg}", [], "'algorithm.preset'"),
+        ("reward: {choice: 1}", [], "'rewards'"),
+    ],
+)
+def test_an_unknown_option_names_the_nearest(load, text, options, near):
+    with pytest.raises(ConfigurationError, match=f"Did you mean {near}"):
+        load(text, *options)
+
+
+def test_an_option_like_no_other_lists_its_sections():
+    with pytest.raises(ConfigurationError) as caught:
+        load_config(TrainConfig, [*INPUTS, "--model.qqqqqqqqqqqqqqqqqq", "1"])
+    assert "known: model.path, model.precision" in str(caught.value)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_sets_its_knobs_and_no_others(load, preset):
+    algorithm = load("", "--algorithm.preset", preset).algorithm
+    assert algorithm == AlgorithmConfig(preset=preset, **PRESETS[preset])
+    assert load(f"algorithm: {{preset: {preset}}}").algorithm == algorithm
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "expected"),
+    [
+        ("algorithm: {preset: grpo, age: true}", [], {"age": True, "std_normalize": True, "kl_beta": 0.04}),
+        ("algorithm: {age: true}", ["--algorithm.preset", "grpo"], {"age": True, "kl_beta": 0.04}),
+        (
+            "algorithm: {preset: grpo}",
+            ["--algorithm.kl_beta", "0", "--algorithm.normalize", "group"],
+            {"kl_beta": 0.0, "normalize": "group", "age": False},
+        ),
+        (
+            "algorithm: {preset: grpo}",
+            ["--algorithm.preset", "dr_grpo"],
+            {"normalize": "constant", "kl_beta": 0.0},
+        ),
+        ("algorithm: {preset: grpo}", ["--algorithm.preset", "gpg"], {"age": True, "kl_beta": 0.0}),
+    ],
+)
+def test_what_is_written_out_wins_over_the_preset(load, text, options, expected):
+    algorithm = load(text, *options).algorithm
+    assert {knob: getattr(algorithm, knob) for knob in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--rollout.group_size", "1"], "group_size must be at least 2, got 1"),
+        (["--rollout.temperature", "0"], "temperature must be above 0"),
+        (["--rollout.temperature", "nan"], "temperature"),
+        (["--rollout.stop", '["</answer>", ""]'], "stop holds an empty text"),
+        (["--algorithm.kl_beta", "0.1"], "preset 'gpg' has no KL term; use preset 'grpo'"),
+        (["--algorithm.updates_per_rollout", "2"], "must be 1 for preset 'gpg'"),
+        (["--algorithm.min_valid_fraction", "1.5"], "share from 0 to 1, got 1.5"),
+        (["--algorithm.clip", "0"], "clip must lie between 0 and 1"),
+        (["--algorithm.preset", "ppo"], "algorithm.preset.*gpg.*grpo.*dr_grpo"),
+        (["--model.min_pixels", "500000"], "at most model.max_pixels; got 500000 and 401408"),
+        (["--prompt.template", "base", "--prompt.instruction", "Think."], "belongs to template 'instruct'"),
+        (["--optim.learning_rate", "0"], "learning_rate must be positive"),
+        (["--optim.final_lr_ratio", "2"], "final_lr_ratio is a share"),
+        (["--run.steps", "0"], "run.steps must be positive"),
+        (["--run.keep_last", "0"], "keep_last must be at least 1"),
+        (["--run.steps", "many"], "run.steps.*many"),
+        (["--rewards", "{}"], "rewards is empty"),
+        (["--data.train", "[]"], "data.train is empty: name a folder written by `gpg-vl prepare`"),
+        (["--out", ""], "out is not set"),
+        (["--model.path", ""], "model.path is not set"),
+        (["--config", "no_such.yaml"], "no_such.yaml"),
+    ],
+)
+def test_values_out_of_range_or_at_odds_are_refused(load, options, message):
+    with pytest.raises(ConfigurationError, match=message):
+        load("", *options)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rollout: 3", "rollout is a section of options, got 3"),
+        ("rollout: [", "Problems parsing config"),
+        ("model: {path: 3}", "model.path"),
+    ],
+)
+def test_a_file_of_another_shape_is_refused(load, text, message):
+    with pytest.raises(ConfigurationError, match=message):
+        load(text)
+
+
+def test_group_size_is_checked_without_a_parser_too():
+    with pytest.raises(ConfigurationError, match="group_size"):
+        RolloutConfig(group_size=1)
+
+
+def test_rewards_in_a_file_replace_the_defaults(load):
+    table = {"choice": 2.0, "my.dir/rewards.py:shouting": {"weight": 0.1, "limit": 0.3}}
+    assert load(yaml.safe_dump({"rewards": table})).rewards == table
+    routes = {"by_task": {"cv_bench/Count": {"choice": 1.0}, "math": {"number": {"tolerance": 0.01}}}}
+    assert load(yaml.safe_dump({"rewards": routes})).rewards == routes
+
+
+def test_yaml_round_trip(load, tmp_path):
+    config = load(
+        "algorithm: {preset: grpo, age: true}\n"
+        "rewards: {choice: 1, my.dir/rewards.py:shouting: {weight: 0.1, limit: 0.3}}\n"
+        "rollout: {stop: ['</answer>', '。']}\n"
+        "run: {trackers: [tensorboard]}\n",
+        *("--optim.betas", "[0.8, 0.98]", "--prompt.instruction", "Überlege: {kind}"),
+    )
+    assert config.optim.betas == (0.8, 0.98)
+    assert config.prompt == Prompt(instruction="Überlege: {kind}")
+    file = tmp_path / "again.yaml"
+    file.write_text(to_yaml(config))
+    assert load_config(TrainConfig, ["--config", str(file)]) == config
+
+
+def test_yaml_round_trip_of_the_warm_start(load, tmp_path):
+    config = load("batch_size: 4", kind=SftConfig)
+    assert (config.batch_size, config.optim.learning_rate) == (4, 1e-5)
+    file = tmp_path / "again.yaml"
+    file.write_text(to_yaml(config))
+    assert load_config(SftConfig, ["--config", str(file)]) == config
+
+
+def test_resume_is_beside_the_configuration():
+    assert parse_command(TrainConfig, [*INPUTS, "--resume", "auto"])[1] == "auto"
+    assert parse_command(TrainConfig, INPUTS)[1] is None
+
+
+def test_recipes_are_shipped():
+    assert "quickstart_gpg.yaml" in RECIPES
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_loads(name, tmp_path):
+    text = files("gpg_vl.configs").joinpath(name).read_text()
+    file = tmp_path / name
+    file.write_text(text)
+    values = yaml.safe_load(text)
+    kind = SftConfig if "batch_size" in values else TrainConfig
+    config = load_config(kind, ["--config", str(file), *INPUTS])
+    for section, given in values.items():
+        loaded = getattr(config, section)
+        if section != "rewards" and isinstance(given, dict):
+            for key, value in given.items():
+                assert getattr(loaded, key) in (value, tuple(value) if isinstance(value, list) else value)
+        else:
+            assert loaded == given

@@ -1,0 +1,57 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from gpg_vl.config import OptimConfig
+from gpg_vl.optim import build_optimizer, learning_rate, set_learning_rate
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [
+        # Peak 8, warm-up over 2 of 6 steps, floor 0.25 · 8 = 2; progress 0.25, 0.5, 0.75, 1 afterwards.
+        ("constant", [4, 8, 8, 8, 8, 8]),
+        ("linear", [4, 8, 6.5, 5, 3.5, 2]),
+        ("cosine", [4, 8, 5 + 3 * math.sqrt(0.5), 5, 5 - 3 * math.sqrt(0.5), 2]),
+    ],
+)
+def test_schedule(schedule, rates):
+    config = OptimConfig(learning_rate=8.0, warmup_steps=2, schedule=schedule, final_lr_ratio=0.25)
+    assert [learning_rate(step, config, 6) for step in range(1, 7)] == pytest.approx(rates, rel=1e-12)
+
+
+def test_schedule_without_warm_up():
+    config = OptimConfig(learning_rate=1.0, schedule="linear")
+    assert [learning_rate(step, config, 4) for step in range(1, 5)] == [0.75, 0.5, 0.25, 0.0]
+
+
+def test_a_warm_up_longer_than_the_run_never_ends():
+    config = OptimConfig(learning_rate=1.0, warmup_steps=10, schedule="cosine")
+    assert [learning_rate(step, config, 4) for step in (1, 4)] == [0.1, 0.4]
+
+
+def test_weight_decay_is_on_matrices_only():
+    model = nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2))
+    model[0].weight.data.fill_(1.0)
+    model[0].bias.data.fill_(1.0)
+    optimizer = build_optimizer(model, OptimConfig(learning_rate=0.5, weight_decay=0.2))
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    assert torch.allclose(model[0].weight, torch.full((2, 3), 0.9))  # 1 - 0.5 · 0.2
+    assert torch.equal(model[0].bias, torch.ones(2))
+    assert torch.equal(model[1].weight, torch.ones(2))
+
+
+def test_frozen_weights_are_left_out():
+    model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))
+    model[0].requires_grad_(False)
+    config = OptimConfig(learning_rate=0.5, betas=(0.8, 0.98), eps=1e-6)
+    optimizer = build_optimizer(model, config)
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    assert {id(p) for p in held} == {id(p) for p in model[1].parameters()}
+    assert {(g["lr"], g["betas"], g["eps"]) for g in optimizer.param_groups} == {(0.5, (0.8, 0.98), 1e-6)}
+    set_learning_rate(optimizer, 0.125)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.125, 0.125]

@@ -1,0 +1,141 @@
+import pytest
+
+from gpg_vl.prompts import parse_completion
+from gpg_vl.rewards.choice import choice, named_choice
+from gpg_vl.types import Sample
+
+COLOURS = ("red", "dark red", "blue", "green")
+COUNTS = ("1", "10", "2", "12")
+
+
+def sample(gold, choices):
+    return Sample("1", "cv_bench/Count", "Which?", gold, "choice", choices)
+
+
+def score(text, gold, choices):
+    completion = parse_completion(text, think_opened=False, token_count=1, finish_reason="eos")
+    return choice(completion, sample(gold, choices))
+
+
+@pytest.mark.parametrize(
+    ("text", "gold", "expected"),
+    [
+        ("<think>It is red.</think><answer>(A)</answer>", "(A)", 1.0),
+        ("<think>It is (B).</think><answer>(A)</answer>", "(B)", 0.0),
+        ("<answer>(A)</answer>", "A", 1.0),
+        ("<answer>(A)</answer>", "red", 1.0),
+        ("", "(A)", 0.0),
+        ("(A)", "(A)", 0.0),
+        ("The answer is (A)", "(A)", 0.0),
+        ("<answer>(A)", "(A)", 0.0),
+        ("(A)</answer>", "(A)", 0.0),
+        ("<answer>(A)</answer", "(A)", 0.0),
+        ("<answer></answer>", "(A)", 0.0),
+        ("<answer>(A)</answer><answer>(A)</answer>", "(A)", 0.0),
+        ("<answer>(A)</answer> no, <answer>(B)</answer>", "(B)", 0.0),
+        ("<answer><answer>(A)</answer>", "(A)", 0.0),
+        ("<answer>(A)</answer></answer>", "(A)", 0.0),
+        # Reasoning that was never closed: the format reward sees it, this one grades the answer.
+        ("<think>It is <answer>(A)</answer>", "(A)", 1.0),
+        ("<think><answer>(A)</answer></think>(B)", "(A)", 1.0),
+        ("<think><answer>(A)</answer></think><answer>(A)</answer>", "(A)", 0.0),
+        ("<Answer>(A)</Answer>", "(A)", 0.0),
+    ],
+)
+def test_the_answer_is_what_stands_in_exactly_one_pair_of_tags(text, gold, expected):
+    assert score(text, gold, COLOURS) == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "choices", "named"),
+    [
+        ("(C)", COLOURS, 2),
+        ("C", COLOURS, 2),
+        ("c", COLOURS, 2),
+        ("C.", COLOURS, 2),
+        ("c)", COLOURS, 2),
+        ("**C**", COLOURS, 2),
+        ("（C）", COLOURS, 2),
+        ("（Ｃ）", COLOURS, 2),
+        ("_C_", COLOURS, 2),
+        ("\n (C)\n", COLOURS, 2),
+        ("The answer is (C)", COLOURS, 2),
+        ("The answer is (c).", COLOURS, 2),
+        ("Option C: blue", COLOURS, 2),
+        ("(C) blue", COLOURS, 2),
+        ("C) Blue.", COLOURS, 2),
+        ("I think it is C", COLOURS, 2),  # there is no ninth choice
+        ("blue", COLOURS, 2),
+        ("BLUE.", COLOURS, 2),
+        ("The car is blue", COLOURS, 2),
+        ("red", COLOURS, 0),
+        ("dark red", COLOURS, 1),
+        ("dark  Red", COLOURS, 1),
+        ("it is dark red!", COLOURS, 1),
+        ("1", COUNTS, 0),
+        ("10", COUNTS, 1),
+        ("There are 10.", COUNTS, 1),
+        ("(B) 10", COUNTS, 1),
+        ("１０", COUNTS, 1),
+        ("False", ("true", "false"), 1),
+        ("a cat", ("a dog", "a cat"), 1),
+        ("A cat", ("a dog", "a cat"), 1),
+    ],
+)
+def test_one_choice_is_named_by_letter_or_by_text(answer, choices, named):
+    assert named_choice(answer, choices) == named
+    gold = f"({'ABCD'[named]})"
+    assert score(f"<answer>{answer}</answer>", gold, choices) == 1.0
+    other = f"({'ABCD'[named - 1]})"
+    assert score(f"<answer>{answer}</answer>", other, choices) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("answer", "choices"),
+    [
+        ("", COLOURS),
+        ("...", COLOURS),
+        ("(E)", COLOURS),
+        ("(Z)", COLOURS),
+        ("ABCD", COLOURS),
+        ("(A)(B)(C)(D)", COLOURS),
+        ("A, B, C, D", COLOURS),
+        ("A or B", COLOURS),
+        ("(A) and (B)", COLOURS),
+        ("red or blue", COLOURS),
+        ("red, dark red", COLOURS),
+        ("(A) blue", COLOURS),  # letter and text disagree
+        ("Bicycle", COLOURS),
+        ("option b", COLOURS),  # a small letter needs brackets, or "a" would be an article
+        ("reddish", COLOURS),
+        ("blueberry", COLOURS),
+        ("C3PO", COLOURS),
+        ("100", COUNTS),
+        ("1 or 10", COUNTS),
+        ("1.5", COUNTS),
+        ("0.1", COUNTS),
+        ("1,200", COUNTS),
+        ("nan", COUNTS),
+        ("untrue", ("true", "false")),
+        ("true false", ("true", "false")),
+        ("red", ("red", "red", "blue")),  # two choices share the text
+        ("\u0410", COLOURS),  # a Cyrillic letter
+        ("A" * 10_000, COLOURS),
+        ("(" * 10_000, COLOURS),
+        ("(A)(B)" * 2_000, COLOURS),
+        ("A", ()),
+    ],
+)
+def test_none_or_several_choices_named_score_nothing(answer, choices):
+    assert named_choice(answer, choices) is None
+    if choices:
+        assert score(f"<answer>{answer}</answer>", "(A)", choices) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("gold", "choices"),
+    [("(E)", COLOURS), ("", COLOURS), ("yellow", COLOURS), ("(A) or (B)", COLOURS), ("(A)", ())],
+)
+def test_a_gold_answer_that_is_no_choice_cannot_be_graded(gold, choices):
+    assert score("<answer>(A)</answer>", gold, choices) is None
+    assert score("", gold, choices) is None

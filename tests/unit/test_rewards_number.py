@@ -1,0 +1,151 @@
+import time
+
+import pytest
+
+from gpg_vl.prompts import parse_completion
+from gpg_vl.rewards.number import number, read_number
+from gpg_vl.types import Sample
+
+
+def score(text, gold, **options):
+    sample = Sample("1", "geoqa", "How many degrees?", gold, "number")
+    completion = parse_completion(text, think_opened=False, token_count=1, finish_reason="eos")
+    return number(completion, sample, **options)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("65", 65.0),
+        ("65°", 65.0),
+        ("65⁰", 65.0),  # a superscript zero, as often typed for a degree sign
+        ("65º", 65.0),
+        ("65 degrees", 65.0),
+        ("$65^\\circ$", 65.0),
+        ("65^{\\circ}", 65.0),
+        ("65^0", 65.0),
+        ("∠ABC = 65°", 65.0),
+        ("\\boxed{65}", 65.0),
+        ("\\boxed{\\text{65}}", 65.0),
+        ("\\(65\\)", 65.0),
+        ("65.", 65.0),
+        ("65.0", 65.0),
+        ("+65", 65.0),
+        ("６５", 65.0),
+        ("٦٥", 65.0),
+        ("-7", -7.0),
+        ("−7", -7.0),
+        ("- 7 °C", -7.0),
+        ("-7.25", -7.25),
+        (".5", 0.5),
+        ("1/2", 0.5),
+        ("½", 0.5),
+        ("-1/2", -0.5),
+        ("1/-2", -0.5),
+        ("\\frac{1}{2}", 0.5),
+        ("\\dfrac{ 1 }{ 2 }", 0.5),
+        ("\\tfrac{1}{2}", 0.5),
+        ("\\frac12", 0.5),
+        ("-\\frac{3}{4}", -0.75),
+        ("1/2 = 0.5", 0.5),
+        ("50%", 50.0),
+        ("1,234", 1234.0),
+        ("1{,}234", 1234.0),
+        ("1\\,234", 1234.0),
+        ("1,234,567.5 m", 1234567.5),
+        ("25 cm²", 25.0),
+        ("25\\text{ cm}^{2}", 25.0),
+        ("8 m^3", 8.0),
+        ("5, that is 5.0", 5.0),
+        ("0", 0.0),
+        ("-0", 0.0),
+    ],
+)
+def test_one_number_is_read(text, value):
+    assert read_number(text) == pytest.approx(value, rel=1e-12)
+    assert score(f"<think>3</think><answer>{text}</answer>", str(value)) == 1.0
+    assert score(f"<think>3</think><answer>{text}</answer>", str(value + 10)) == 0.0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "no number",
+        "sixty-five",
+        "nan",
+        "inf",
+        "-Infinity",
+        "∞",
+        "1/0",
+        "0/0",
+        "3 or 4",
+        "(3, 4)",
+        "3-4",
+        "65° and 25°",
+        "1 2 3 4 5 6 7 8 9",
+        "1,23",
+        "1.2.3",
+        "1e5",
+        "2^10",
+        "2²",
+        "10^{3}",
+        "√3",
+        "2\\sqrt{3}",
+        "\\sqrt 3",
+        "5π",
+        "5\\pi",
+        "\\frac{\\sqrt{3}}{2}",
+        "\\frac{",
+        "3½",  # 3.5, but 31/2 once its characters are folded
+        "9" * 10_000,
+        "1/2/3/" * 2_000,
+        "{" * 10_000,
+    ],
+)
+def test_no_number_or_several_are_none(text):
+    assert read_number(text) is None
+    assert score(f"<answer>{text}</answer>", "3") == 0.0
+
+
+@pytest.mark.parametrize("text", ["x" + " " * 10_000 + "x", "\\frac{" + " " * 3_000, ",111" * 2_500])
+def test_hostile_lengths_cost_no_time(text):
+    start = time.perf_counter()
+    assert score(f"<answer>{text}</answer>", "3") == 0.0
+    assert time.perf_counter() - start < 0.5  # patterns that backtrack take seconds to minutes
+
+
+@pytest.mark.parametrize(
+    ("text", "gold", "expected"),
+    [
+        ("65", "65", 0.0),
+        ("<answer>65", "65", 0.0),
+        ("<answer>65</answer><answer>65</answer>", "65", 0.0),
+        ("<think><answer>65</answer>", "65", 1.0),
+        ("<answer>650</answer>", "65°", 0.0),
+        ("<answer>6 5</answer>", "65", 0.0),
+        ("<answer>5</answer>", "-5", 0.0),
+        ("<answer>1</answer>", "10", 0.0),
+        ("<answer>1234</answer>", "1,234", 1.0),
+        ("<answer>0.3333333</answer>", "1/3", 1.0),
+        ("<answer>0.33</answer>", "1/3", 0.0),
+        ("<answer>1000000.9</answer>", "1000000", 1.0),  # within 1e-6 of the gold number
+        ("<answer>1000001.1</answer>", "1000000", 0.0),
+        ("<answer>0.0000009</answer>", "0", 1.0),
+        ("<answer>0.0000011</answer>", "0", 0.0),
+    ],
+)
+def test_score(text, gold, expected):
+    assert score(text, gold) == expected
+
+
+def test_tolerance_is_an_option():
+    assert score("<answer>0.33</answer>", "1/3", tolerance=0.01) == 1.0
+    assert score("<answer>104</answer>", "100", tolerance=0.05) == 1.0
+    assert score("<answer>106</answer>", "100", tolerance=0.05) == 0.0
+
+
+@pytest.mark.parametrize("gold", ["", "sixty", "3 or 4", "1/0", "√3", "inf"])
+def test_a_gold_answer_that_is_no_number_cannot_be_graded(gold):
+    assert score("<answer>3</answer>", gold) is None
+    assert score("no tags", gold) is None

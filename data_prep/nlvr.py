@@ -39,17 +39,34 @@ def nlvr(source: str, *, split: str = "all", seed: int = 0) -> Iterator[Sample]:
             f"no {file.name} in {source!r}: --source is NLVR's own folder of one split, "
             "with SPLIT.json and images/DIRECTORY/SPLIT-IDENTIFIER-K.png"
         )
-    for number, line in enumerate(file.read_text().splitlines(), start=1):
-        row = json.loads(line)
+    for number, line in enumerate(file.read_text().rstrip("\n").split("\n"), start=1):
+        row = _parsed(line, number, file.name)
         if split == "all" or _in_split(row["sentence"], split, seed):
             yield from _samples(row, folder, number)
 
 
+def _parsed(line: str, number: int, name: str) -> dict[str, Any]:
+    try:
+        row: dict[str, Any] = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{name} line {number} is no JSON: {error}") from error
+    if not {"sentence", "label", "identifier", "directory"} <= row.keys() or row["label"] not in CHOICES:
+        raise DataError(
+            f"{name} line {number} lacks sentence, label (true or false), identifier or directory"
+        )
+    return row
+
+
 def _in_split(sentence: str, split: str, seed: int) -> bool:
-    text = f"{seed}:{' '.join(sentence.casefold().split())}"
+    text = f"{seed}:{_statement(sentence)}"
     bucket = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") % 100
     low, high = _SHARES[split]
     return low <= bucket < high
+
+
+def _statement(sentence: str) -> str:
+    """What makes two sentences one statement, for the splits and for clustered intervals."""
+    return " ".join(sentence.casefold().split())
 
 
 def _samples(row: dict[str, Any], folder: Path, line: int) -> Iterator[Sample]:
@@ -70,7 +87,7 @@ def _samples(row: dict[str, Any], folder: Path, line: int) -> Iterator[Sample]:
             answer_type="choice",
             images=(_opened(path, line),),
             # The six images of an item permute one drawing, and a sentence has several items.
-            meta={"cluster": row["sentence"].strip(), "identifier": row["identifier"]},
+            meta={"cluster": _statement(row["sentence"]), "identifier": row["identifier"]},
         )
 
 

@@ -20,6 +20,8 @@ IMAGE_PLACEHOLDER = "<|vision_start|><|image_pad|><|vision_end|>"
 
 TemplateName = Literal["instruct", "base"]
 
+_SPECIAL = re.compile(r"<\|\w+\|>")
+
 # Both texts are those of the experiments in arXiv 2504.02546.
 INSTRUCTION = (
     "Output the thinking process in <think> </think> and final answer ({kind}) in <answer> </answer> tags."
@@ -51,6 +53,8 @@ class Prompt:
     def __post_init__(self) -> None:
         if self.template not in ("instruct", "base"):
             raise ConfigurationError(unknown("prompt.template", str(self.template), ("instruct", "base")))
+        if special := _SPECIAL.search(self.instruction or ""):
+            raise ConfigurationError(f"prompt.instruction contains the special token {special[0]}")
         if self.template == "base" and self.instruction is not None:
             raise ConfigurationError("prompt.instruction belongs to template 'instruct'; 'base' has none")
 
@@ -60,11 +64,10 @@ class Prompt:
         return self.template == "base"
 
     def user_text(self, sample: Sample) -> str:
-        """The text of the user's turn, images excluded. Raises DataError if it holds vision tokens."""
+        """The text of the user's turn, images excluded. Raises DataError if it holds special tokens."""
         question = question_text(sample)
-        for token in VISION_TOKENS:
-            if token in question:
-                raise DataError(f"sample {sample.id!r}: the question contains the special token {token}")
+        if special := _SPECIAL.search(question):
+            raise DataError(f"sample {sample.id!r}: the question contains the special token {special[0]}")
         if self.template == "base":
             return BASE.format(question=question)
         instruction = INSTRUCTION if self.instruction is None else self.instruction
@@ -92,7 +95,9 @@ class Prompt:
 
 
 def letter(index: int) -> str:
-    """The letter of choice `index`: 0 is "(A)"."""
+    """The letter of choice `index`: 0 is "(A)". Raises DataError beyond (Z)."""
+    if not 0 <= index < 26:
+        raise DataError(f"choices are lettered (A) to (Z); there is none for index {index}")
     return f"({chr(ord('A') + index)})"
 
 

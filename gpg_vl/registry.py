@@ -72,23 +72,20 @@ class Registry(Generic[Plugin]):
         self.kind, self.group = kind, group
         self._wrap: type[Plugin] = wrap
 
-    def announced(self) -> dict[str, EntryPoint]:
-        """Entry points by name. Raises ConfigurationError if two packages announce one name."""
-        found: dict[str, EntryPoint] = {}
+    def announced(self) -> dict[str, list[EntryPoint]]:
+        """Entry points by name; more than one where several packages announce it."""
+        found: dict[str, list[EntryPoint]] = {}
         for point in entry_points(group=self.group):
-            other = found.setdefault(point.name, point)
-            if other.value != point.value:
-                raise ConfigurationError(
-                    f"two packages announce the {self.kind} {point.name!r}: "
-                    f"{_origin(other)} and {_origin(point)}; uninstall one, or name it `module:name`"
-                )
+            points = found.setdefault(point.name, [])
+            if point.value not in [other.value for other in points]:
+                points.append(point)
         return found
 
     def get(self, reference: str) -> Plugin:
         """The plug-in that `reference` names.
 
         Raises UnknownNameError with the nearest known name, ConfigurationError if the code behind a
-        reference cannot be found.
+        reference cannot be found or two packages announce the name.
         """
         place, _, attribute = reference.rpartition(":")
         if place:
@@ -97,10 +94,16 @@ class Registry(Generic[Plugin]):
         known = self.announced()
         if reference not in known:
             raise UnknownNameError(self._unknown(reference, known))
-        loaded = known[reference].load()
-        return self._coerce(loaded, reference)
+        first, *others = known[reference]
+        if others:
+            origins = " and ".join(_origin(point) for point in (first, *others))
+            raise ConfigurationError(
+                f"several packages announce the {self.kind} {reference!r}: {origins}; "
+                "uninstall all but one, or name it `module:name`"
+            )
+        return self._coerce(first.load(), reference)
 
-    def _unknown(self, name: str, known: Mapping[str, EntryPoint]) -> str:
+    def _unknown(self, name: str, known: Mapping[str, object]) -> str:
         message = unknown(self.kind, name, known)
         if nearest(name, known) is None and not known:
             message += " Reinstall the package: pip install -e ."

@@ -125,12 +125,12 @@ def _call_batch(
     """Call a function written for TRL: `f(completions, **columns) -> list`, one row per completion."""
     count = len(completions)
     columns = {
+        **{key: [value] * count for key, value in sample.meta.items()},
         "prompts": [sample.question] * count,
         "answer": [sample.answer] * count,
         "solution": [sample.answer] * count,
         "choices": [list(sample.choices)] * count,
         "task": [sample.task] * count,
-        **{key: [value] * count for key, value in sample.meta.items()},
     }
     scores: Sequence[Score] = function(completions=[c.text for c in completions], **columns, **options)
     return scores

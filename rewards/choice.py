@@ -36,9 +36,21 @@ def named_choice(answer: str, choices: Sequence[str]) -> int | None:
         return folded.index(text)
     if whole := _WHOLE_LETTER.fullmatch(answer):
         return _index(whole[1], len(choices))
-    letters = {_index(a or b, len(choices)) for a, b in _LETTER.findall(answer)} - {None}
+    letters = {_index(a or b, len(choices)) for a, b in _LETTER.findall(_no_articles(answer, choices))} - {
+        None
+    }
     named = letters | _named_texts(text, folded)
     return named.pop() if len(named) == 1 else None
+
+
+def _no_articles(answer: str, choices: Sequence[str]) -> str:
+    """`answer` without the "A" that stands before a choice's words, as in "A red ball"."""
+    for choice in choices:
+        if choice[:1].isalpha():
+            answer = re.sub(
+                rf"(?<![^\W_])An?\s+(?={re.escape(choice)}(?!\w))", "", answer, flags=re.IGNORECASE
+            )
+    return answer
 
 
 def _named_texts(text: str, choices: Sequence[str]) -> set[int | None]:

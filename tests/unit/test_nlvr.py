@@ -37,7 +37,7 @@ def test_an_item_with_a_permutation_is_one_row(tmp_path):
     assert first.choices == ("true", "false")
     assert (first.answer, second.answer) == ("(B)", "(A)")
     assert first.answer_type == "choice"
-    assert first.meta == {"cluster": "There is a box.", "identifier": "12-0"}
+    assert first.meta == {"cluster": "there is a box.", "identifier": "12-0"}
     assert len(first.images) == 1
     assert (first.images[0].mode, first.images[0].size) == ("RGB", (4, 2))
     assert first.images[0].getpixel((0, 0)) == COLOURS[3]

@@ -177,12 +177,13 @@ def test_a_package_announces_a_reward(site):
 def test_two_packages_with_one_name_are_refused(site):
     install(site, "theirs", "[gpg_vl.rewards]\nchoice = their_rewards:choice\n")
     with pytest.raises(ConfigurationError) as caught:
-        rewards.get("format")
+        rewards.get("choice")
     message = str(caught.value)
-    assert "two packages announce the reward 'choice'" in message
+    assert "several packages announce the reward 'choice'" in message
     assert "theirs (their_rewards:choice)" in message
     assert "gpg-vl (gpg_vl.rewards.choice:choice)" in message
     assert rewards.get("gpg_vl.rewards.choice:choice").name == "choice"
+    assert rewards.get("format").name == "format"  # the others are not in the way
 
 
 def test_the_same_announcement_twice_is_no_conflict(site):

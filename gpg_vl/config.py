@@ -260,6 +260,8 @@ class SftConfig:
     """Run folder; must not exist, unless the run is resumed."""
     batch_size: int = 32
     """Rows per optimizer step, over all devices."""
+    target_loss: float = 0.0
+    """End before run.steps once the mean loss (nats per token) of the last 20 steps is below this."""
     model: ModelConfig = field(default_factory=ModelConfig)
     prompt: Prompt = field(default_factory=Prompt)
     data: DataConfig = field(default_factory=DataConfig)
@@ -269,6 +271,7 @@ class SftConfig:
     def __post_init__(self) -> None:
         _require_inputs(self.out, self.model, self.data)
         _require(self.batch_size > 0, "batch_size must be positive")
+        _require(self.target_loss >= 0, "target_loss must not be negative")
 
 
 def _require_inputs(out: str, model: ModelConfig, data: DataConfig) -> None:

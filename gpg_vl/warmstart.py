@@ -1,6 +1,7 @@
 """Supervised fine-tuning on answer tokens: the warm start, and the paper's "+SFT" comparison row."""
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from gpg_vl.checkpoint import find_checkpoint, save_checkpoint
@@ -9,11 +10,14 @@ from gpg_vl.encode import PromptEncoder
 from gpg_vl.metrics import Clock, Metrics
 from gpg_vl.optim import learning_rate, set_learning_rate
 from gpg_vl.packing import Row, collate, cut
+from gpg_vl.run_files import read_metrics
 from gpg_vl.runfolder import RunFolder
 from gpg_vl.session import Learner, build_learner, model_card
 from gpg_vl.shutdown import Stopped, StopRequest
 from gpg_vl.tracking import MetricsFile, ProgressBar
 from gpg_vl.types import Sample
+
+_WINDOW = 20  # steps whose mean loss is compared with the target
 
 
 def sft(config: SftConfig, *, resume: str | None = None) -> Path:
@@ -24,25 +28,38 @@ def sft(config: SftConfig, *, resume: str | None = None) -> Path:
     with RunFolder.open(config, resume=resume is not None) as folder, StopRequest() as stop:
         learner = build_learner(config, find_checkpoint(folder.checkpoints, resume))
         metrics_file = MetricsFile(folder.metrics, learner.step)
-        card = model_card(config.prompt, config.model)
+        losses = [float(line["loss"]) for line in read_metrics(folder.path)]
         steps = config.run.steps
         with ProgressBar("sft", steps, learner.step) as bar:
-            while learner.step < steps:
+            while learner.step < steps and not _reached(config.target_loss, losses):
                 metrics = sft_step(learner, config)
                 learner.step += 1
                 metrics_file.write(learner.step, metrics)
+                losses.append(float(metrics["loss"]))
                 bar.advance(learner.step, [f"loss {metrics['loss']:.3f}"])
+                done = learner.step == steps or _reached(config.target_loss, losses)
                 due = config.run.save_every and learner.step % config.run.save_every == 0
-                if due or learner.step == steps or stop.asked:
-                    save_checkpoint(
-                        folder.checkpoints,
-                        learner.state(),
-                        lambda path: learner.policy.save(path, card),
-                        keep_last=config.run.keep_last,
-                    )
-                if stop.asked and learner.step < steps:
+                if due or done or stop.asked:
+                    _save(learner, config, folder)
+                if stop.asked and not done:
                     raise Stopped(f"stopped after step {learner.step}; go on with --resume auto")
-        return folder.checkpoints / f"step_{steps:06d}" / "model"
+        return folder.checkpoints / f"step_{learner.step:06d}" / "model"
+
+
+def _reached(target: float, losses: Sequence[float]) -> bool:
+    """Whether the mean of the last 20 losses is below the target."""
+    window = losses[-_WINDOW:]
+    return len(window) == _WINDOW and sum(window) / _WINDOW < target
+
+
+def _save(learner: Learner, config: SftConfig, folder: RunFolder) -> None:
+    card = model_card(config.prompt, config.model)
+    save_checkpoint(
+        folder.checkpoints,
+        learner.state(),
+        lambda path: learner.policy.save(path, card),
+        keep_last=config.run.keep_last,
+    )
 
 
 def sft_step(learner: Learner, config: SftConfig) -> Metrics:

@@ -222,3 +222,14 @@ def test_signals_are_only_caught_while_running(config):
     train(replace(config, run=replace(config.run, steps=1)))
     assert signal.getsignal(signal.SIGINT) == before
     assert os.getpid() > 0
+
+
+def test_trackers_get_the_metrics(config):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(replace(config, run=replace(config.run, steps=2, trackers=["tensorboard"])))
+    (events,) = (Path(config.out) / "gpg-vl").glob("events.*")
+    accumulator = EventAccumulator(str(events))
+    accumulator.Reload()
+    rewards = [event.value for event in accumulator.Scalars("reward/mean")]
+    assert rewards == pytest.approx([line["reward/mean"] for line in metrics(Path(config.out))])

@@ -1,0 +1,48 @@
+"""What only a GPU shows; skipped where there is none."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from gpg_vl.cli import main
+from gpg_vl.policy import load_policy
+from gpg_vl.rollout import Request, RolloutEngine
+from gpg_vl.sampling import Sampling
+from tests.conftest import encoder_of
+from tests.invariant.test_training import REWARD
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+def test_greedy_on_the_gpu_equals_the_cpu(tiny_folder, mixed_samples):
+    answers = {}
+    for device in ("cpu", "cuda"):
+        policy = load_policy(str(tiny_folder), precision="fp32", device=device)
+        prompts = encoder_of(policy).encode(mixed_samples)
+        requests = [Request(p, s.id) for p, s in zip(prompts, mixed_samples, strict=True)]
+        sampling = Sampling(max_new_tokens=16, temperature=0)
+        answers[device] = RolloutEngine(policy, max_concurrent=64).generate(requests, 2, sampling)
+    for cpu, cuda in zip(answers["cpu"], answers["cuda"], strict=True):
+        assert cpu[0].token_ids == cuda[0].token_ids
+        assert cuda[0].logprobs == pytest.approx(cpu[0].logprobs, abs=1e-4)
+
+
+@pytest.mark.parametrize(("precision", "gap"), [("fp32", 1e-4), ("bf16", 0.1)])
+def test_training_on_the_gpu(tiny_folder, scenes_folder, tmp_path, precision, gap):
+    options = {
+        "--out": tmp_path / "run",
+        "--model.path": tiny_folder,
+        "--model.precision": precision,
+        "--data.train": json.dumps([str(scenes_folder)]),
+        "--rewards": json.dumps({f"{REWARD}:letters": 1.0}),
+        "--rollout.max_new_tokens": 12,
+        "--algorithm.questions_per_step": 4,
+        "--run.steps": 3,
+    }
+    main(["train", *(str(word) for pair in options.items() for word in pair)])
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert all(json.loads(line)["logprob_gap"] < gap for line in lines)
+    model = Path(tmp_path / "run" / "checkpoints" / "step_000003" / "model")
+    assert load_policy(str(model)).model.dtype == torch.float32

@@ -1,6 +1,7 @@
 """Drawing the next token: one random stream per answer, filters for evaluation, stop texts."""
 
 import hashlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,9 @@ import torch
 from torch import Tensor
 
 from gpg_vl.errors import ConfigurationError
+
+_DRAW_ELEMENTS = 2**24
+"""Logits drawn from at a time: the sums are float64, and answers times vocabulary would be gigabytes."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,14 @@ def draw(logits: Tensor, uniforms: Tensor | None, sampling: Sampling) -> tuple[T
 
     logits: (n, V) from `sampler_logits`; uniforms: (n,) float64, None for greedy. Returns (n,), (n,).
     """
+    rows = max(1, _DRAW_ELEMENTS // logits.shape[-1])
+    draws = uniforms.split(rows) if uniforms is not None else itertools.repeat(None)
+    parts = [_draw(part, u, sampling) for part, u in zip(logits.split(rows), draws, strict=False)]
+    tokens, logprobs = zip(*parts, strict=True)
+    return torch.cat(tokens), torch.cat(logprobs)
+
+
+def _draw(logits: Tensor, uniforms: Tensor | None, sampling: Sampling) -> tuple[Tensor, Tensor]:
     logprobs = logits.log_softmax(dim=-1)
     if uniforms is None:
         tokens = logits.argmax(dim=-1)

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from gpg_vl.errors import DataError
+from gpg_vl.errors import ConfigurationError, DataError, unknown
 from gpg_vl.prompts import letter
 from gpg_vl.registry import converter
 from gpg_vl.types import Sample
@@ -31,7 +31,7 @@ def nlvr(source: str, *, split: str = "all", seed: int = 0) -> Iterator[Sample]:
     Source: A Corpus of Natural Language for Visual Reasoning, ACL 2017; CC-BY-4.0.
     """
     if split != "all" and split not in _SHARES:
-        raise DataError(f"unknown split {split!r}; known: all, {', '.join(_SHARES)}")
+        raise ConfigurationError(unknown("split of nlvr", split, ("all", *_SHARES)))
     folder = Path(source)
     file = folder / f"{folder.name}.json"
     if not file.is_file():

@@ -80,7 +80,7 @@ class Scene:
         return f"{self.task} | {self.question} | {', '.join(self.choices)} | {things}"
 
 
-@converter("scenes", version="1")
+@converter("scenes", version="1", endless=True)
 def scenes(source: str, *, split: str = "train", seed: int = 0) -> Iterator[Sample]:
     """Scenes without end, the four tasks in turn, every choice gold equally often in each.
 

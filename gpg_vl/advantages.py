@@ -1,17 +1,15 @@
 """Group advantages and AGE, as pure functions of rewards and lengths."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from gpg_vl.errors import ConfigurationError
+from gpg_vl.types import Normalize
 
 VALID_SPREAD = 1e-8
 """A group whose rewards differ by no more than this has no gradient."""
-
-Normalize = Literal["group", "batch", "sequence", "constant"]
 
 
 @dataclass(frozen=True)

@@ -29,13 +29,12 @@ class Prefix:
     padding: Tensor
     """(B, P) bool, True where there is no token."""
 
-    def select(self, questions: Tensor) -> "Prefix":
-        """The caches of some questions, in their order."""
-        return Prefix(
-            [keys.index_select(0, questions) for keys in self.keys],
-            [values.index_select(0, questions) for values in self.values],
-            self.padding.index_select(0, questions),
-        )
+    def keep(self, questions: Tensor) -> None:
+        """Drop all but some questions' caches; layer by layer, so that never two copies of all exist."""
+        for buffers in (self.keys, self.values):
+            for layer, buffer in enumerate(buffers):
+                buffers[layer] = buffer.index_select(0, questions)
+        self.padding = self.padding.index_select(0, questions)
 
 
 class AnswerCache:
@@ -44,7 +43,8 @@ class AnswerCache:
     Has the two methods that transformers' attention layers and text models call on a cache.
     """
 
-    def __init__(self, layers: int) -> None:
+    def __init__(self, layers: int, dtype: torch.dtype) -> None:
+        self.dtype = dtype
         self.keys: list[Tensor | None] = [None] * layers
         self.values: list[Tensor | None] = [None] * layers
         self.lengths = [0] * layers
@@ -53,13 +53,14 @@ class AnswerCache:
         """Append one token's (N, KV heads, 1, head size); returns all so far (N, KV heads, T, head size)."""
         length = self.lengths[layer]
         self.lengths[layer] = length + 1
+        keys, values = keys.to(self.dtype), values.to(self.dtype)
         return _append(self.keys, layer, keys, length), _append(self.values, layer, values, length)
 
     def get_seq_length(self, layer: int = 0) -> int:
         """Answer tokens stored so far."""
         return self.lengths[layer]
 
-    def select(self, slots: Tensor) -> None:
+    def keep(self, slots: Tensor) -> None:
         """Keep only these answers, in this order."""
         for buffers in (self.keys, self.values):
             for layer, buffer in enumerate(buffers):

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gpg_vl.advantages import Advantages, Normalize, answer_weights, group_advantages
+from gpg_vl.advantages import Advantages, answer_weights, group_advantages
 from gpg_vl.collect import Collection, Group
 from gpg_vl.config import AlgorithmConfig
-from gpg_vl.packing import Packing, Row, pack
+from gpg_vl.packing import Row, pack
+from gpg_vl.types import Normalize, Packing
 
 
 @dataclass(frozen=True)
@@ -26,15 +27,9 @@ class StepBatch:
     sampled_logprobs: tuple[tuple[float, ...], ...]
     """Per answer, of the sampler."""
 
-    def per_token(self, answer_index: Tensor) -> dict[str, Tensor]:
-        """The loss's arguments for tokens of the given answers: (M,) each."""
-        per_answer = {
-            "advantages": self.advantages,
-            "weights": self.weights,
-            "kl_weights": self.kl_weights,
-        }
-        index = answer_index.cpu()
-        return {name: values[index].to(answer_index.device) for name, values in per_answer.items()}
+    def per_token(self, values: Tensor, answer_index: Tensor) -> Tensor:
+        """Spread per-answer values (N,) over tokens that belong to answers `answer_index` (M,): (M,)."""
+        return values[answer_index.cpu()].to(answer_index.device)
 
 
 @dataclass(frozen=True)
@@ -63,10 +58,11 @@ class Knobs:
 def step_batch(
     collection: Collection, knobs: Knobs, *, packing: Packing, max_tokens: int, token_cost: float
 ) -> tuple[StepBatch | None, Advantages]:
-    """The batch of one step, and the advantages of all its groups.
+    """The batch of one step, and the advantages (B, G) of all its groups.
 
     Only valid groups are in the batch; with a KL term all are, since that has a gradient everywhere. None
-    if nothing is left to train on.
+    if nothing is left to train on. `packing`, `max_tokens` (per row) and `token_cost` (work per token in
+    query-key pairs) only shape the rows.
     """
     advantages = group_advantages(collection.rewards, std_normalize=knobs.std_normalize)
     valid = advantages.valid
@@ -81,17 +77,16 @@ def step_batch(
     normalize, constant = knobs.normalize, knobs.max_new_tokens
     weights[within] = answer_weights(lengths[within], normalize=normalize, constant=constant, sampled=sampled)
     kl_weights = answer_weights(lengths, normalize=normalize, constant=constant)
+    if not (kl_weights if knobs.kl else weights).any():
+        return None, advantages  # every answer is masked
     rows: list[Row] = []
-    for index, group in enumerate(groups):
-        ids = [answer.token_ids for answer in group.answered.answers]
-        rows += pack(
-            group.answered.prompt,
-            ids,
-            index * len(ids),
-            packing=packing,
-            max_tokens=max_tokens,
-            token_cost=token_cost,
-        )
+    for index, (group, trained) in enumerate(zip(groups, lengths.tolist(), strict=True)):
+        answers = group.answered.answers
+        numbered = [
+            (index * len(answers) + g, answer.token_ids) for g, answer in enumerate(answers) if trained[g]
+        ]
+        prompt = group.answered.prompt
+        rows += pack(prompt, numbered, packing=packing, max_tokens=max_tokens, token_cost=token_cost)
     batch = StepBatch(
         rows=tuple(rows),
         advantages=advantages.values[chosen].flatten().float(),

@@ -85,7 +85,8 @@ def list_checkpoints(folder: Path) -> list[Path]:
 def find_checkpoint(folder: Path, resume: str | None) -> Path | None:
     """What `--resume` names: the newest in `folder` for `auto` (None if there is none), or a path.
 
-    Raises CheckpointError if the path is no checkpoint.
+    Raises CheckpointError if the path is no checkpoint, or if the run in `folder` is past it: going on from
+    there would mix two histories.
     """
     if resume is None:
         return None
@@ -94,6 +95,12 @@ def find_checkpoint(folder: Path, resume: str | None) -> Path | None:
     path = Path(resume)
     if not (path / "state" / "train_state.pt").is_file():
         raise CheckpointError(f"{resume!r} is not a checkpoint: it has no state/train_state.pt")
+    later = [other.name for other in list_checkpoints(folder) if other.name > path.name]
+    if later:
+        raise CheckpointError(
+            f"{str(folder)!r} has later checkpoints than {path.name}: {', '.join(later)}; "
+            "remove them, or choose another --out for the new branch"
+        )
     return path
 
 

@@ -65,7 +65,8 @@ def _quiet_libraries() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     for name in ("DeepSpeed", "deepspeed", "accelerate"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        # A filter, since DeepSpeed sets its logger's level when it is imported.
+        logging.getLogger(name).addFilter(lambda record: record.levelno >= logging.ERROR)
 
 
 def _quiet_transformers() -> None:
@@ -86,17 +87,18 @@ def quickstart(arguments: list[str]) -> None:
     parser.add_class_arguments(Tour, None)
     given = parser.parse_args(arguments)
     _quiet_transformers()
-    _stoppable(given.out, lambda: run_quickstart(Tour(**vars(given))))
+    cure = "the same command goes on there"
+    _stoppable(given.out, cure, lambda: run_quickstart(Tour(**vars(given))))
 
 
-def _stoppable(out: str, work: Callable[[], None]) -> None:
+def _stoppable(out: str, cure: str, work: Callable[[], None]) -> None:
     """Run; a stop on request has saved everything and is no failure."""
     from gpg_vl.shutdown import Stopped
 
     try:
         work()
     except Stopped as stopped:
-        print(f"{out}: {stopped}")
+        print(f"{out}: {stopped}, everything is saved; {cure}")
 
 
 def prepare(arguments: list[str]) -> None:
@@ -117,13 +119,17 @@ def prepare(arguments: list[str]) -> None:
     given = parser.parse_args(arguments)
     from gpg_vl.data import write_prepared
 
-    samples = converter.function(given.source, **{name: given[name] for name in options})
+    if converter.endless and given.limit is None:
+        raise ConfigurationError(f"{converter.name!r} never ends by itself: say how many rows with --limit")
+    chosen = {name: given[name] for name in options}
+    samples = converter.function(given.source, **chosen)
     manifest = write_prepared(
         islice(samples, given.limit),
         Path(given.out),
         source=given.source,
         converter=converter.name,
         version=converter.version,
+        options=chosen,
     )
     print(f"{given.out}: {manifest['rows']} rows")
     for task, count in manifest["tasks"].items():
@@ -147,7 +153,7 @@ def train(arguments: list[str]) -> None:
 def _train(arguments: list[str], command: str, kind: Any, module: str) -> None:
     from importlib import import_module
 
-    from gpg_vl.config import parse_command
+    from gpg_vl.options import parse_command
 
     config, resume = parse_command(kind, arguments, prog=f"gpg-vl {command}")
     _quiet_transformers()
@@ -158,30 +164,48 @@ def _train(arguments: list[str], command: str, kind: Any, module: str) -> None:
         if command == "train":
             report([config.out])
 
-    _stoppable(config.out, work)
+    _stoppable(config.out, "go on with the same command and --resume auto", work)
 
 
 def evaluate(arguments: list[str]) -> None:
-    """Evaluate a model greedily on prepared data."""
+    """Evaluate a model on prepared data: one answer a question, every item kept."""
     parser = _parser("eval", evaluate.__doc__ or "")
     parser.add_argument("--model", required=True, help="folder or hub id; a checkpoint brings its own prompt")
     parser.add_argument("--benchmark", required=True, help="folder written by `gpg-vl prepare`")
-    parser.add_argument("--out", help="JSON file with every item; default: no file")
+    parser.add_argument("--out", help="JSON file with every item; must not exist; default: no file")
     parser.add_argument(
         "--prompt", choices=["instruct", "base"], help="template, overriding the checkpoint's"
     )
     parser.add_argument("--limit", type=int, default=0, help="questions; 0 takes all")
     parser.add_argument("--max_new_tokens", type=int, default=1024, help="longest answer in tokens")
+    parser.add_argument("--temperature", type=float, default=0.0, help="sampling temperature; 0 is greedy")
+    parser.add_argument(
+        "--top_p", type=float, default=1.0, help="keep the likeliest tokens of this total probability"
+    )
+    parser.add_argument("--top_k", type=int, default=0, help="keep this many tokens; 0 keeps all")
+    parser.add_argument(
+        "--min_p", type=float, default=0.0, help="keep tokens of this share of the likeliest's probability"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of sampled answers")
+    parser.add_argument("--max_concurrent", type=int, default=256, help="answers decoded at the same time")
     given = parser.parse_args(arguments)
+    if given.out and Path(given.out).exists():
+        raise ConfigurationError(f"{given.out!r} exists already; remove it or choose another --out")
+    if given.limit < 0 or given.max_concurrent < 1:
+        raise ConfigurationError("--limit must not be negative, and --max_concurrent at least 1")
     _quiet_transformers()
     from gpg_vl.evaluate import evaluate_model, evaluation_table, write_evaluation
+    from gpg_vl.sampling import Sampling
 
+    filters = {name: given[name] for name in ("max_new_tokens", "temperature", "top_p", "top_k", "min_p")}
     evaluation = evaluate_model(
         given.model,
         given.benchmark,
+        lambda stop: Sampling(**filters, stop=stop),
         template=given.prompt,
         limit=given.limit,
-        max_new_tokens=given.max_new_tokens,
+        max_concurrent=given.max_concurrent,
+        seed=given.seed,
     )
     if given.out:
         write_evaluation(Path(given.out), evaluation)

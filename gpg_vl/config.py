@@ -1,23 +1,17 @@
-"""Configuration: nested frozen dataclasses, read from YAML and dotted command-line options.
+"""Configuration: nested frozen dataclasses.
 
 Every field's doc line says meaning, unit and, where a value is published, its source; `--help`
-prints them.
+prints them. Reading and writing are in `options.py`.
 """
 
-import dataclasses
-import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-import yaml
-from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
-
-from gpg_vl.errors import ConfigurationError, nearest
+from gpg_vl.errors import ConfigurationError
 from gpg_vl.prompts import Prompt
+from gpg_vl.types import Normalize, Packing
 
-Normalize = Literal["group", "batch", "sequence", "constant"]
 Preset = Literal["gpg", "grpo", "dr_grpo"]
 
 
@@ -79,7 +73,7 @@ class RolloutConfig:
     stop: list[str] = field(default_factory=lambda: ["</answer>"])
     """Texts that end an answer; kept in the text, matched on text, not on tokens."""
     max_concurrent: int = 256
-    """Answers decoded at the same time; bounds the cache's memory."""
+    """Answers decoded at the same time; bounds the memory of their caches."""
 
     def __post_init__(self) -> None:
         _require(
@@ -89,7 +83,10 @@ class RolloutConfig:
         )
         _require(self.temperature > 0, f"rollout.temperature must be above 0, got {self.temperature}")
         _require(self.max_new_tokens > 0, "rollout.max_new_tokens must be positive")
-        _require(self.max_concurrent > 0, "rollout.max_concurrent must be positive")
+        _require(
+            self.max_concurrent >= self.group_size,
+            f"rollout.max_concurrent must be at least rollout.group_size, got {self.max_concurrent}",
+        )
         _require(all(self.stop), "rollout.stop holds an empty text")
 
 
@@ -137,6 +134,11 @@ class AlgorithmConfig:
     mask_truncated: bool = False
     """Leave answers that ran into rollout.max_new_tokens out of the loss."""
 
+    @classmethod
+    def of(cls, preset: Preset, **knobs: Any) -> "AlgorithmConfig":
+        """A preset with its own defaults, over which `knobs` win; what the command line does."""
+        return cls(**{"preset": preset, **PRESETS[preset], **knobs})
+
     def __post_init__(self) -> None:
         _require(self.questions_per_step > 0, "algorithm.questions_per_step must be positive")
         _require(
@@ -179,6 +181,12 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         _require(self.learning_rate > 0, "optim.learning_rate must be positive")
+        _require(
+            all(0 <= beta < 1 for beta in self.betas),
+            f"optim.betas must lie from 0 to below 1, got {list(self.betas)}",
+        )
+        _require(self.eps > 0, f"optim.eps must be positive, got {self.eps}")
+        _require(self.weight_decay >= 0, "optim.weight_decay must not be negative")
         _require(self.warmup_steps >= 0, "optim.warmup_steps must not be negative")
         _require(0 <= self.final_lr_ratio <= 1, "optim.final_lr_ratio is a share from 0 to 1")
         _require(self.max_grad_norm >= 0, "optim.max_grad_norm must not be negative")
@@ -193,12 +201,12 @@ class RunConfig:
     seed: int = 0
     """Seed of data order and of every answer's random stream."""
     micro_batch_tokens: int = 8192
-    """Tokens per forward and backward pass, padding included. Has no effect on the result."""
-    packing: Literal["auto", "group", "none"] = "auto"
+    """Tokens per forward and backward pass, padding included; changes the result by rounding only."""
+    packing: Packing = "auto"
     """`group`: the prompt once, all answers behind it; `none`: one row an answer; auto: the cheaper."""
     threads: int = 0
     """Torch threads on a CPU; 0 leaves torch's choice. Tiny models are fastest on 1."""
-    save_every: int = 0
+    save_every: int = 50
     """Steps between checkpoints; 0 saves at the end only."""
     keep_last: int = 2
     """Checkpoints kept; older ones are removed."""
@@ -215,19 +223,19 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """Greedy evaluation on the validation set while training."""
+    """Greedy evaluation on `data.validation` while training."""
 
     every: int = 0
     """Steps between evaluations; 0 evaluates before the first and after the last step only."""
+    max_new_tokens: int = 1024
+    """Longest answer in tokens. The paper's value for CV-Bench and GEOQA."""
     limit: int = 0
     """Questions per evaluation; 0 takes all."""
 
     def __post_init__(self) -> None:
         _require(self.every >= 0, "eval.every must not be negative")
         _require(self.limit >= 0, "eval.limit must not be negative")
-
-
-RewardTable = dict[str, float | dict[str, Any]]
+        _require(self.max_new_tokens > 0, "eval.max_new_tokens must be positive")
 
 
 @dataclass(frozen=True)
@@ -248,7 +256,7 @@ class TrainConfig:
     eval: EvalConfig = field(default_factory=EvalConfig)
 
     def __post_init__(self) -> None:
-        _require_inputs(self.out, self.model, self.data)
+        _require_inputs(self.out, self.model, self.data, self.eval)
         _require(bool(self.rewards), "rewards is empty: name at least one, such as `choice: 1.0`")
 
 
@@ -267,104 +275,22 @@ class SftConfig:
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(learning_rate=1e-5))
     run: RunConfig = field(default_factory=RunConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
 
     def __post_init__(self) -> None:
-        _require_inputs(self.out, self.model, self.data)
+        _require_inputs(self.out, self.model, self.data, self.eval)
         _require(self.batch_size > 0, "batch_size must be positive")
         _require(self.target_loss >= 0, "target_loss must not be negative")
 
 
-def _require_inputs(out: str, model: ModelConfig, data: DataConfig) -> None:
+def _require_inputs(out: str, model: ModelConfig, data: DataConfig, evaluation: EvalConfig) -> None:
     _require(bool(out), "out is not set: name the run folder, e.g. --out runs/first")
     _require(
         bool(model.path),
         "model.path is not set: a folder or a hub id, e.g. Qwen/Qwen2-VL-2B-Instruct",
     )
     _require(bool(data.train), "data.train is empty: name a folder written by `gpg-vl prepare`")
-
-
-Config = TypeVar("Config", TrainConfig, SftConfig)
-
-
-def config_parser(kind: type[Config], prog: str) -> ArgumentParser:
-    """A parser for `--config FILE`, `--section.field VALUE` and `--resume`; raises instead of exiting."""
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser(prog=prog, description=kind.__doc__, exit_on_error=False)
-    parser.add_argument("--config", action="config", help="YAML file; the options below override it")
-    parser.add_argument("--resume", help="auto: go on where the run folder stopped; or a checkpoint folder")
-    parser.add_class_arguments(kind, None)
-    return parser
-
-
-def parse_command(
-    kind: type[Config], arguments: Sequence[str], prog: str = "gpg-vl"
-) -> tuple[Config, str | None]:
-    """Parse options and the YAML file they name into a checked configuration and `--resume`.
-
-    Raises ConfigurationError for unknown keys (naming the nearest known one), wrong types, values out
-    of range and settings at odds with each other.
-    """
-    parser = config_parser(kind, prog)
-    try:
-        parsed = parser.parse_args(list(arguments))
-        preset = parsed.get("algorithm.preset")
-        if preset is not None and PRESETS[preset]:
-            # A preset is a lower layer than the file: parse again over its defaults.
-            parser.set_defaults({f"algorithm.{knob}": value for knob, value in PRESETS[preset].items()})
-            parsed = parser.parse_args(list(arguments))
-        _check_sections(parsed, kind)
-        values = parser.instantiate(parsed)
-    except ArgumentError as error:
-        raise ConfigurationError(_explain(str(error), kind)) from error
-    return kind(**{f.name: values[f.name] for f in dataclasses.fields(kind)}), values.resume
-
-
-def _check_sections(parsed: Namespace, kind: type) -> None:
-    for item in dataclasses.fields(kind):
-        if dataclasses.is_dataclass(item.type) and not isinstance(parsed[item.name], Namespace):
-            raise ConfigurationError(f"{item.name} is a section of options, got {parsed[item.name]!r}")
-
-
-def load_config(kind: type[Config], arguments: Sequence[str]) -> Config:
-    """The configuration alone; see `parse_command`."""
-    return parse_command(kind, arguments)[0]
-
-
-_UNKNOWN = (
-    re.compile(r"unrecognized arguments: --([\w.]+)", re.IGNORECASE),
-    re.compile(r"Group '([\w.]+)' does not accept (?:nested key|option) '([\w.]+)'"),
-    re.compile(r"(?:Option|Key) '([\w.]+)' is not (?:accepted|expected)"),
-)
-
-
-def _explain(message: str, kind: type) -> str:
-    """One line out of the parser's message, with the nearest known key for an unknown one."""
-    line = " ".join(message.split())
-    keys = [key for key, _ in _keys(kind)]
-    for pattern in _UNKNOWN:
-        if match := pattern.search(line):
-            return unknown_key(".".join(match.groups()), keys)
-    return line
-
-
-def unknown_key(name: str, keys: Sequence[str]) -> str:
-    """The message for an option that does not exist: the nearest key, or its section's keys."""
-    near = nearest(name, keys)
-    if near is not None:
-        return f"unknown option {name!r}. Did you mean {near!r}?"
-    section = name.rpartition(".")[0]
-    siblings = [key for key in keys if key.rpartition(".")[0] == section] or keys
-    return f"unknown option {name!r}; known: {', '.join(siblings)}"
-
-
-def _keys(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for item in dataclasses.fields(kind):
-        yield f"{prefix}{item.name}", item.type
-        if isinstance(item.type, type) and dataclasses.is_dataclass(item.type):
-            yield from _keys(item.type, f"{prefix}{item.name}.")
-
-
-def to_yaml(config: TrainConfig | SftConfig) -> str:
-    """The configuration as YAML that `load_config` reads back to an equal object."""
-    plain = json.loads(json.dumps(dataclasses.asdict(config)))  # tuples become lists
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+    _require(
+        not evaluation.every or bool(data.validation),
+        "eval.every is set, but data.validation names no data to evaluate on",
+    )

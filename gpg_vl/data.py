@@ -38,7 +38,13 @@ FEATURES = Features(
 
 
 def write_prepared(
-    samples: Iterable[Sample], out: Path, *, source: str, converter: str, version: str
+    samples: Iterable[Sample],
+    out: Path,
+    *,
+    source: str,
+    converter: str,
+    version: str,
+    options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write samples as a prepared data set; returns its manifest.
 
@@ -52,6 +58,7 @@ def write_prepared(
     folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
         counts: Counter[str] = Counter()
+        ids: set[str] = set()
         digest = hashlib.sha256()
         rows = iter(samples)
         for shard in itertools.count():
@@ -59,6 +66,7 @@ def write_prepared(
             if not table:
                 break
             counts.update(row["task"] for row in table)
+            _check_ids([row["id"] for row in table], ids)
             for row in table:
                 _update_digest(digest, row)
             Dataset.from_list(table, features=FEATURES).to_parquet(folder / f"data-{shard:05d}.parquet")
@@ -68,6 +76,7 @@ def write_prepared(
             "source": source,
             "converter": converter,
             "version": version,
+            "options": dict(options or {}),
             "rows": sum(counts.values()),
             "tasks": dict(sorted(counts.items())),
             "sha256": digest.hexdigest(),
@@ -91,6 +100,13 @@ def _to_row(sample: Sample) -> dict[str, Any]:
         "answer_type": sample.answer_type,
         "meta": json.dumps(dict(sample.meta), ensure_ascii=False, sort_keys=True),
     }
+
+
+def _check_ids(new: Sequence[str], seen: set[str]) -> None:
+    for id in new:
+        if id in seen:
+            raise DataError(f"two rows have the id {id!r}; ids must be unique in a data set")
+        seen.add(id)
 
 
 def _update_digest(digest: Any, row: Mapping[str, Any]) -> None:
@@ -123,6 +139,8 @@ class PreparedDataset:
     folders: tuple[str, ...]
     left_out: int = 0
     """Rows whose prompt is too long."""
+    numbers: Sequence[int] | None = None
+    """Each row's number in the folders; None where all are there."""
 
     @classmethod
     def open(cls, folders: Sequence[str]) -> "PreparedDataset":
@@ -156,8 +174,9 @@ class PreparedDataset:
             if not header_only:
                 image.load()
         except (OSError, SyntaxError, ValueError, PILImage.DecompressionBombError) as error:
+            number = self.numbers[index] if self.numbers else index
             raise DataError(
-                f"row {index} (id {row['id']!r}) of {', '.join(self.folders)}: image {k} "
+                f"row {number} (id {row['id']!r}) of {', '.join(self.folders)}: image {k} "
                 f"cannot be read: {error}"
             ) from error
         return image
@@ -166,7 +185,8 @@ class PreparedDataset:
         """The first `count` rows; all if `count` is 0."""
         if not count or count >= len(self):
             return self
-        return PreparedDataset(self.rows.select(range(count)), self.folders, self.left_out)
+        numbers = self.numbers[:count] if self.numbers else None
+        return PreparedDataset(self.rows.select(range(count)), self.folders, self.left_out, numbers)
 
     def within(self, max_tokens: int, length: Callable[[Sample], int]) -> "PreparedDataset":
         """Only rows whose prompt has at most `max_tokens` tokens; the others are counted, never cut.
@@ -177,7 +197,8 @@ class PreparedDataset:
         kept = [i for i in range(len(self)) if length(self._sample(i, headers_only=True)) <= max_tokens]
         if not kept:
             raise DataError(f"every prompt of {', '.join(self.folders)} is longer than {max_tokens} tokens")
-        return PreparedDataset(self.rows.select(kept), self.folders, len(self) - len(kept))
+        numbers = [self.numbers[i] for i in kept] if self.numbers else kept
+        return PreparedDataset(self.rows.select(kept), self.folders, len(self) - len(kept), numbers)
 
 
 def _open_folder(folder: Path) -> Any:

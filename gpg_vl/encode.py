@@ -8,6 +8,7 @@ import torch
 from qwen_vl_utils import fetch_image, smart_resize
 from torch import Tensor
 
+from gpg_vl.errors import DataError
 from gpg_vl.prompts import IMAGE_PLACEHOLDER, Prompt
 from gpg_vl.types import Sample
 
@@ -60,7 +61,7 @@ class PromptEncoder:
         """Encode samples in one processor call. Raises DataError for questions with vision tokens."""
         if not samples:
             return []
-        images = [self._sized(image) for sample in samples for image in sample.images]
+        images = [self._sized(sample, image) for sample in samples for image in sample.images]
         outputs = self.processor(
             text=[self.text(sample) for sample in samples],
             images=images or None,
@@ -87,9 +88,20 @@ class PromptEncoder:
             grid=grid,
         )
 
-    def _sized(self, image: Any) -> Any:
+    def _sized(self, sample: Sample, image: Any) -> Any:
+        height, width = self._size(sample, image)
+        size = {"resized_height": height, "resized_width": width}
+        return fetch_image({"image": image, **size}, image_patch_size=self.patch_size)
+
+    def _size(self, sample: Sample, image: Any) -> tuple[int, int]:
+        """Height and width in pixels as the model sees it. Raises DataError for an image it cannot see."""
         limits = {"min_pixels": self.min_pixels, "max_pixels": self.max_pixels}
-        return fetch_image({"image": image, **limits}, image_patch_size=self.patch_size)
+        factor = self.patch_size * self.merge_size
+        try:
+            height, width = smart_resize(image.height, image.width, factor=factor, **limits)
+        except ValueError as error:
+            raise DataError(f"sample {sample.id!r}: image {image.width}×{image.height}: {error}") from error
+        return height, width
 
     def prompt_length(self, sample: Sample) -> int:
         """Tokens of the encoded prompt, from image sizes alone (nothing is decoded or resized)."""
@@ -97,8 +109,7 @@ class PromptEncoder:
         factor = self.patch_size * self.merge_size
         tokens = len(ids) - len(sample.images)
         for image in sample.images:
-            limits = {"min_pixels": self.min_pixels, "max_pixels": self.max_pixels}
-            height, width = smart_resize(image.height, image.width, factor=factor, **limits)
+            height, width = self._size(sample, image)
             tokens += height * width // factor**2
         return tokens
 

@@ -1,8 +1,9 @@
-"""Greedy evaluation of a policy on prepared data, item by item."""
+"""Evaluation of a policy on prepared data, item by item."""
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from gpg_vl.answering import Answered, Answerer
 from gpg_vl.config import ModelConfig, RolloutConfig
 from gpg_vl.data import PreparedDataset
 from gpg_vl.encode import PromptEncoder
+from gpg_vl.files import write_whole
 from gpg_vl.policy import load_policy, read_card
 from gpg_vl.prompts import Prompt, TemplateName
 from gpg_vl.rollout import RolloutEngine
@@ -20,41 +22,36 @@ from gpg_vl.sampling import Sampling
 from gpg_vl.scoring import Scorer
 from gpg_vl.stats import estimate
 from gpg_vl.tracking import ProgressBar
+from gpg_vl.types import AnswerType
 
-_CHUNK = 256  # questions whose images are in memory at a time
+_CHUNK = 128  # questions whose images are in memory at a time
 
 
 def evaluate(
     answerer: Answerer,
     data: PreparedDataset,
+    sampling: Sampling,
     *,
-    max_new_tokens: int,
-    stop: Sequence[str],
     progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Any]:
-    """Answer every question greedily and grade it.
+    """Answer every question once and grade it.
 
     An item's correctness is graded by the reward named like its answer type (`choice`, `number`), and is 0
-    where that cannot grade it.
-    Returns totals and per-task figures with 95 % intervals, the chance level where all questions are
-    multiple-choice, and every item.
+    where that cannot grade it. `progress` is called with the questions done so far; what it raises ends
+    the evaluation. Returns totals and per-task figures with 95 % intervals, the chance level where all
+    questions are multiple-choice, and every item.
     """
-    sampling = Sampling(max_new_tokens=max_new_tokens, temperature=0.0, stop=tuple(stop))
-    scorers: dict[str, Scorer] = {}
     items: list[dict[str, Any]] = []
     for start in range(0, len(data), _CHUNK):
         samples = [data[i] for i in range(start, min(start + _CHUNK, len(data)))]
-        for answered in answerer.answer(samples, 1, sampling):
-            kind = answered.sample.answer_type
-            if kind not in scorers:
-                scorers[kind] = Scorer({kind: 1.0, "format": 1.0})
-            items.append(_item(answered, scorers[kind]))
+        items += [_item(answered) for answered in answerer.answer(samples, 1, sampling)]
         progress(len(items))
     tasks = sorted({item["task"] for item in items})
     return {
         "data": list(data.folders),
         "left_out": data.left_out,
         "prompt": answerer.encoder.prompt.to_dict(),
+        "sampling": asdict(sampling),
         "chance": _chance(items),
         "totals": _figures(items),
         "tasks": {task: _figures([i for i in items if i["task"] == task]) for task in tasks},
@@ -63,9 +60,18 @@ def evaluate(
     }
 
 
-def _item(answered: Answered, scorer: Scorer) -> dict[str, Any]:
+@cache
+def grader(answer_type: AnswerType) -> Scorer:
+    """Correctness by the reward named like the answer type, and format.
+
+    Raises UnknownNameError for an answer type that no installed reward grades.
+    """
+    return Scorer({answer_type: 1.0, "format": 1.0})
+
+
+def _item(answered: Answered) -> dict[str, Any]:
     sample, answer, completion = answered.sample, answered.answers[0], answered.completions[0]
-    scores = scorer.score(sample, [completion])
+    scores = grader(sample.answer_type).score(sample, [completion])
     return {
         "id": sample.id,
         "task": sample.task,
@@ -97,24 +103,27 @@ def _chance(items: Sequence[dict[str, Any]]) -> float | None:
     return float(sum(1 / len(item["choices"]) for item in items) / len(items))
 
 
-def write_evaluation(path: Path, evaluation: dict[str, Any]) -> None:
+def write_evaluation(path: Path, evaluation: Mapping[str, Any]) -> None:
     """Write as JSON, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(evaluation, indent=1, ensure_ascii=False))
-    os.replace(temporary, path)
+    write_whole(path, json.dumps(evaluation, indent=1, ensure_ascii=False))
 
 
 def evaluate_model(
-    path: str, data: str, *, template: TemplateName | None, limit: int, max_new_tokens: int
+    path: str,
+    data: str,
+    sampling: Callable[[tuple[str, ...]], Sampling],
+    *,
+    template: TemplateName | None,
+    limit: int,
+    max_concurrent: int,
+    seed: int,
 ) -> dict[str, Any]:
     """Evaluate a model folder or hub id on a prepared set.
 
-    A checkpoint brings its own prompt and pixel limits (`gpg_vl.json`); a foreign model gets the defaults.
-    `template` overrides the checkpoint's.
+    A checkpoint brings its own prompt, pixel limits and stop texts (`gpg_vl.json`); a foreign model gets
+    the defaults. `template` overrides the checkpoint's; `sampling` makes the settings from the stop texts.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    policy = load_policy(path, device=device)
+    policy = load_policy(path, device="cuda" if torch.cuda.is_available() else "cpu")
     card = read_card(path) or {}
     prompt = Prompt(template) if template else Prompt.from_dict(card.get("prompt", {}))
     limits = ModelConfig()
@@ -125,16 +134,11 @@ def evaluate_model(
         max_pixels=card.get("max_pixels", limits.max_pixels),
     )
     rows = PreparedDataset.open([data]).head(limit)
-    engine = RolloutEngine(policy, max_concurrent=RolloutConfig().max_concurrent)
+    answerer = Answerer(encoder, RolloutEngine(policy, max_concurrent=max_concurrent, seed=seed))
+    stop = tuple(card.get("stop", RolloutConfig().stop))
     with ProgressBar("evaluate", len(rows)) as bar:
-        evaluation = evaluate(
-            Answerer(encoder, engine),
-            rows,
-            max_new_tokens=max_new_tokens,
-            stop=RolloutConfig().stop,
-            progress=bar.advance,
-        )
-    return {"model": path, **evaluation}
+        evaluation = evaluate(answerer, rows, sampling(stop), progress=bar.advance)
+    return {"step": 0, "model": path, **evaluation}
 
 
 def evaluation_table(evaluation: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
-"""Policy-gradient losses: tensors in, `(loss, metrics)` out.
+"""Policy-gradient losses: tensors in, `(loss, sums)` out.
 
-All sums run over M answer tokens of a micro-batch. `weights` hold the divisors of the whole step (see
+All sums run over the answer tokens (M,) of a micro-batch. `weights` hold the divisors of the whole step (see
 `advantages.answer_weights`), so the losses of micro-batches add up to the step's, however it is cut.
 """
 
@@ -9,13 +9,11 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-Metrics = dict[str, Tensor]
-Loss = Callable[..., tuple[Tensor, Metrics]]
+Sums = dict[str, Tensor]
+"""A loss's own figures, summed over the micro-batch's tokens."""
 
 
-def policy_gradient(
-    logprobs: Tensor, advantages: Tensor, weights: Tensor, **_: object
-) -> tuple[Tensor, Metrics]:
+def policy_gradient(logprobs: Tensor, advantages: Tensor, weights: Tensor) -> tuple[Tensor, Sums]:
     """GPG: sum of -log pi · A · weight. No ratio, no clip, no reference.
 
     logprobs, advantages, weights: (M,). Returns a scalar. Source: arXiv 2504.02546, equation 7.
@@ -33,7 +31,7 @@ def clipped_surrogate(
     reference_logprobs: Tensor | None = None,
     kl_weights: Tensor | None = None,
     kl_beta: float = 0.0,
-) -> tuple[Tensor, Metrics]:
+) -> tuple[Tensor, Sums]:
     """GRPO: clipped ratio to the policy that sampled, plus an optional KL term.
 
     All tensors (M,). `old_logprobs` None means the first update, where the ratio is 1 and only its
@@ -45,17 +43,17 @@ def clipped_surrogate(
     clipped = ratio.clamp(1 - clip, 1 + clip)
     surrogate = torch.minimum(ratio * advantages, clipped * advantages)
     loss = -(surrogate * weights).sum()
-    metrics = {"clipped_fraction": (clipped * advantages < ratio * advantages).double().mean()}
+    sums = {"clipped_fraction": (clipped * advantages < ratio * advantages).sum()}
     if kl_beta:
         assert reference_logprobs is not None and kl_weights is not None
         difference = reference_logprobs - logprobs
         kl = ((difference.exp() - difference - 1) * kl_weights).sum()
         loss = loss + kl_beta * kl
-        metrics["kl"] = kl.detach()
-    return loss, metrics
+        sums["kl"] = kl.detach()
+    return loss, sums
 
 
-LOSSES: Mapping[str, Loss] = {
+LOSSES: Mapping[str, Callable[..., tuple[Tensor, Sums]]] = {
     "gpg": policy_gradient,
     "grpo": clipped_surrogate,
     "dr_grpo": clipped_surrogate,

@@ -1,6 +1,7 @@
 """What a step measures: seconds by phase, group statistics, figures of the gradient pass."""
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator, Mapping
 
@@ -8,8 +9,7 @@ import torch
 from torch import Tensor
 
 from gpg_vl.collect import Collection
-
-Metrics = dict[str, float | int]
+from gpg_vl.types import Metrics
 
 
 class Clock:
@@ -70,40 +70,38 @@ def collection_tokens(collection: Collection) -> int:
 
 
 class UpdateFigures:
-    """Sums over micro-batches, reduced to metrics at the end of an update."""
+    """Sums over micro-batches, reduced to metrics at the end of the updates of one rollout."""
 
     def __init__(self) -> None:
         self._sums: dict[str, list[Tensor]] = {}
         self._tokens = 0
+        self._first_tokens = 0
         self._norms: list[float] = []
-        self._passes = 0
 
-    def add_tokens(self, logprobs: Tensor, entropies: Tensor, sampled: Tensor) -> None:
-        """Token figures of the first pass: entropy, and distance to the sampler's log-probabilities."""
-        gap = (logprobs - sampled.to(logprobs.device)).abs()
-        self._add("entropy", entropies.sum())
-        self._add("logprob_gap", gap.sum())
-        self._tokens += len(logprobs)
+    def add(self, loss: Tensor, sums: Mapping[str, Tensor], tokens: int) -> None:
+        """One micro-batch: its loss and the loss function's own sums over its tokens."""
+        self._tokens += tokens
+        for name, value in {"loss": loss, **sums}.items():
+            self._sums.setdefault(name, []).append(value.detach().double())
 
-    def add_loss(self, loss: Tensor, parts: Mapping[str, Tensor]) -> None:
-        """The loss of one micro-batch and the loss function's own figures."""
-        self._add("loss", loss.detach())
-        self._passes += 1
-        for name, value in parts.items():
-            self._add(name, value.detach())
+    def add_first(self, logprobs: Tensor, entropies: Tensor, sampled: Tensor) -> None:
+        """What only the first update says: entropy, and distance to the sampler's log-probabilities."""
+        gap = (logprobs.detach() - sampled.to(logprobs.device)).abs()
+        for name, value in {"entropy": entropies.sum(), "logprob_gap": gap.sum()}.items():
+            self._sums.setdefault(name, []).append(value.double())
+        self._first_tokens += len(logprobs)
 
     def add_norm(self, norm: float) -> None:
         """The gradient norm of one optimizer step, before clipping."""
         self._norms.append(norm)
 
-    def _add(self, name: str, value: Tensor) -> None:
-        self._sums.setdefault(name, []).append(value.double())
-
     def metrics(self) -> Metrics:
-        """Token figures per token, `loss` and `kl` per update, other figures per micro-batch."""
+        """`loss`, `kl` and `grad_norm` per optimizer step, other figures per token."""
+        divisors = {"loss": len(self._norms), "kl": len(self._norms)}
+        divisors |= {"entropy": self._first_tokens, "logprob_gap": self._first_tokens}
         sums = {name: float(torch.stack(values).sum()) for name, values in self._sums.items()}
-        divisors = {"entropy": self._tokens, "logprob_gap": self._tokens}
-        updates = len(self._norms)
-        divisors |= {name: updates for name in ("loss", "kl")}
-        figures: Metrics = {name: s / divisors.get(name, self._passes) for name, s in sums.items()}
-        return figures | {"grad_norm": sum(self._norms) / updates}
+        figures: Metrics = {name: s / divisors.get(name, self._tokens) for name, s in sums.items()}
+        finite = [norm for norm in self._norms if math.isfinite(norm)]
+        if finite:
+            figures["grad_norm"] = sum(finite) / len(finite)
+        return figures | {"nonfinite": len(self._norms) - len(finite)}

@@ -1,24 +1,22 @@
 """A group as one packed row: the prompt once, the answers behind it.
 
 Each answer attends to the prompt and to itself (a tree mask), and its M-RoPE positions restart after the
-prompt, so that the row equals G separate ones. An answer's last token is predicted but never read, so it
-is left out of the row.
+prompt, so that the row equals G separate ones. Supervised rows may share a sequence in the same way. An
+answer's last token is predicted but never read, so it is left out of the row.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from gpg_vl.encode import EncodedPrompt
-
-Packing = Literal["auto", "group", "none"]
+from gpg_vl.types import Packing
 
 
 @dataclass(frozen=True)
-class Row:
+class Segment:
     """A prompt and the answers behind it, as token ids, with each answer's index in the step."""
 
     prompt: EncodedPrompt
@@ -31,6 +29,22 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Row:
+    """One sequence of the batch: one segment, or several that do not see each other."""
+
+    segments: tuple[Segment, ...]
+
+    @property
+    def length(self) -> int:
+        return sum(segment.length for segment in self.segments)
+
+    @property
+    def indices(self) -> tuple[int, ...]:
+        """The answers' indices in the step, in the order of the row."""
+        return tuple(index for segment in self.segments for index in segment.indices)
+
+
+@dataclass(frozen=True)
 class PackedBatch:
     """R rows as tensors, ready for one forward pass."""
 
@@ -38,8 +52,9 @@ class PackedBatch:
     """(R, S) int64, right-padded."""
     position_ids: Tensor
     """(3, R, S) int64."""
-    mask: Tensor
-    """(R, 1, S, S) bool: query may read key."""
+    mask: Tensor | None
+    """(R, 1, S, S) bool: query may read key. None where plain causal attention says the same, which has
+    faster kernels: padding is on the right, so nothing reads it."""
     image_slots: Tensor
     """(image tokens,) int64 into R·S, row by row."""
     image_features: Tensor
@@ -65,41 +80,67 @@ class PackedBatch:
 
 def pack(
     prompt: EncodedPrompt,
-    answers: Sequence[Sequence[int]],
-    first_index: int,
+    answers: Sequence[tuple[int, tuple[int, ...]]],
     *,
     packing: Packing,
     max_tokens: int,
     token_cost: float,
 ) -> list[Row]:
-    """Rows for one group's answers (token ids), numbered from `first_index`.
+    """Rows for one group's answers, each with its index in the step and its token ids.
 
     A group longer than `max_tokens` is split over rows that repeat the prompt. `auto` packs where that
-    costs less by `packed_cost`; `token_cost` is the work per token in units of one query-key pair.
+    costs less by `packing_pays`; `token_cost` is the work per token in units of one query-key pair.
     """
-    numbered = [(first_index + i, tuple(answer)) for i, answer in enumerate(answers)]
-    if packing == "none" or (packing == "auto" and not packing_pays(prompt.length, answers, token_cost)):
-        return [Row(prompt, (answer,), (index,)) for index, answer in numbered]
-    rows: list[list[tuple[int, tuple[int, ...]]]] = [[]]
-    used = prompt.length
-    for index, answer in numbered:
-        if rows[-1] and used + len(answer) - 1 > max_tokens:
-            rows.append([])
-            used = prompt.length
-        rows[-1].append((index, answer))
+    lengths = [len(answer) for _, answer in answers]
+    if packing == "none" or (packing == "auto" and not packing_pays(prompt.length, lengths, token_cost)):
+        parts = [[one] for one in answers]
+    else:
+        parts = _split(prompt.length, answers, max_tokens)
+    return [
+        Row((Segment(prompt, tuple(a for _, a in part), tuple(i for i, _ in part)),))
+        for part in parts
+        if part
+    ]
+
+
+def _split(
+    prompt: int, answers: Sequence[tuple[int, tuple[int, ...]]], max_tokens: int
+) -> list[list[tuple[int, tuple[int, ...]]]]:
+    """Numbered answers in order, as many together as fit behind one prompt of the given length."""
+    parts: list[list[tuple[int, tuple[int, ...]]]] = [[]]
+    used = prompt
+    for index, answer in answers:
+        if parts[-1] and used + len(answer) - 1 > max_tokens:
+            parts.append([])
+            used = prompt
+        parts[-1].append((index, answer))
         used += len(answer) - 1
-    return [Row(prompt, tuple(a for _, a in row), tuple(i for i, _ in row)) for row in rows]
+    return parts
 
 
-def packing_pays(prompt: int, answers: Sequence[Sequence[int]], token_cost: float) -> bool:
-    """Whether one packed row is cheaper than one row per answer.
+def join(rows: Sequence[Row], max_tokens: int) -> list[Row]:
+    """Put several rows into one where they fit `max_tokens`, longest first: supervised packing."""
+    joined: list[list[Row]] = []
+    room: list[int] = []
+    for row in sorted(rows, key=lambda row: -row.length):
+        place = next((i for i, left in enumerate(room) if row.length <= left), None)
+        if place is None:
+            joined.append([row])
+            room.append(max_tokens - row.length)
+        else:
+            joined[place].append(row)
+            room[place] -= row.length
+    return [Row(tuple(segment for row in part for segment in row.segments)) for part in joined]
+
+
+def packing_pays(prompt: int, answers: Sequence[int], token_cost: float) -> bool:
+    """Whether one packed row is cheaper than one row per answer; lengths in tokens.
 
     A row of S tokens costs S·token_cost for the layers and S² pairs for dense masked attention: a short
     prompt with long answers is cheaper apart.
     """
-    lengths = [len(answer) - 1 for answer in answers]
-    packed = prompt + sum(lengths)
-    apart = [prompt + length for length in lengths]
+    apart = [prompt + length - 1 for length in answers]
+    packed = prompt + sum(length - 1 for length in answers)
     return packed * token_cost + packed**2 <= sum(s * token_cost + s**2 for s in apart)
 
 
@@ -118,35 +159,37 @@ def cut(rows: Iterable[Row], max_tokens: int) -> list[list[Row]]:
 
 
 def collate(rows: Sequence[Row]) -> PackedBatch:
-    """Stack rows into one batch; images of a prompt that several rows repeat are kept once."""
+    """Stack rows into one batch; images of a prompt that several segments repeat are kept once."""
     size = max(row.length for row in rows)
     token_ids = torch.zeros(len(rows), size, dtype=torch.long)
     positions = torch.zeros(3, len(rows), size, dtype=torch.long)
-    branch = torch.full((len(rows), size), -1)  # 0 prompt, 1..G answers, -1 padding
+    segments = torch.full((len(rows), size), -1)  # number in the row, -1 padding
+    branches = torch.full((len(rows), size), -1)  # 0 prompt, 1..G answers, -1 padding
     predictors: list[int] = []
     targets: list[int] = []
     answer_index: list[int] = []
-    for r, row in enumerate(rows):
-        end = row.prompt.length
-        token_ids[r, :end] = row.prompt.token_ids
-        positions[:, r, :end] = row.prompt.position_ids
-        branch[r, :end] = 0
-        for b, (answer, index) in enumerate(zip(row.answers, row.indices, strict=True), start=1):
+    for r, number, end, segment in _placed(rows):
+        prompt, begin = segment.prompt, end
+        end += prompt.length
+        token_ids[r, begin:end] = prompt.token_ids
+        positions[:, r, begin:end] = prompt.position_ids
+        branches[r, begin:end] = 0
+        last_of_prompt = r * size + end - 1
+        for b, (answer, index) in enumerate(zip(segment.answers, segment.indices, strict=True), start=1):
             start, end = end, end + len(answer) - 1
             token_ids[r, start:end] = torch.tensor(answer[:-1], dtype=torch.long)
-            positions[:, r, start:end] = row.prompt.next_position + torch.arange(end - start)
-            branch[r, start:end] = b
-            predictors += [
-                r * size + row.prompt.length - 1,
-                *range(r * size + start, r * size + end),
-            ]
+            positions[:, r, start:end] = prompt.next_position + torch.arange(end - start)
+            branches[r, start:end] = b
+            predictors += [last_of_prompt, *range(r * size + start, r * size + end)]
             targets += answer
             answer_index += [index] * len(answer)
+        segments[r, begin:end] = number
+    causal = all(len(row.segments) == 1 and len(row.segments[0].answers) <= 1 for row in rows)
     slots, features, pixels, grid = _images(rows, size)
     return PackedBatch(
         token_ids=token_ids,
         position_ids=positions,
-        mask=tree_mask(branch),
+        mask=None if causal else tree_mask(segments, branches),
         image_slots=slots,
         image_features=features,
         pixel_values=pixels,
@@ -157,16 +200,27 @@ def collate(rows: Sequence[Row]) -> PackedBatch:
     )
 
 
-def tree_mask(branch: Tensor) -> Tensor:
-    """branch: (R, S), 0 prompt, 1..G answers, -1 padding. Returns (R, 1, S, S) bool.
+def _placed(rows: Sequence[Row]) -> Iterator[tuple[int, int, int, Segment]]:
+    """Every segment with its row, its number there, and its first position in the row."""
+    for r, row in enumerate(rows):
+        start = 0
+        for number, segment in enumerate(row.segments):
+            yield r, number, start, segment
+            start += segment.length
 
-    A token reads earlier tokens of the prompt and of its own branch. Padding reads padding only: a row
-    that reads nothing would be NaN.
+
+def tree_mask(segments: Tensor, branches: Tensor) -> Tensor:
+    """Which token may read which: (R, 1, S, S) bool.
+
+    segments: (R, S), number in the row; branches: (R, S), 0 prompt, 1..G answers; -1 padding in both. A
+    token reads earlier tokens of its segment's prompt and of its own branch. Padding reads padding only: a
+    row that reads nothing would be NaN.
     """
-    query, key = branch[:, :, None], branch[:, None, :]
-    causal = torch.ones(branch.shape[1], branch.shape[1], dtype=torch.bool).tril()
-    allowed = causal & ((key == query) | ((key == 0) & (query > 0)))
-    return allowed[:, None]
+    size = branches.shape[1]
+    query, key = branches[:, :, None], branches[:, None, :]
+    same = segments[:, :, None] == segments[:, None, :]
+    causal = torch.ones(size, size, dtype=torch.bool).tril()
+    return (causal & same & ((key == query) | (key == 0)))[:, None]
 
 
 def _images(rows: Sequence[Row], size: int) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
@@ -174,8 +228,8 @@ def _images(rows: Sequence[Row], size: int) -> tuple[Tensor, Tensor, Tensor | No
     first_feature: dict[int, int] = {}
     slots, features, pixels, grids = [], [], [], []
     count = 0
-    for r, row in enumerate(rows):
-        prompt = row.prompt
+    for r, _, start, segment in _placed(rows):
+        prompt = segment.prompt
         own = prompt.image_mask.nonzero().flatten()
         if id(prompt) not in first_feature:
             first_feature[id(prompt)] = count
@@ -183,11 +237,6 @@ def _images(rows: Sequence[Row], size: int) -> tuple[Tensor, Tensor, Tensor | No
             grids.append(prompt.grid)
             if prompt.pixel_values is not None:
                 pixels.append(prompt.pixel_values)
-        slots.append(r * size + own)
+        slots.append(r * size + start + own)
         features.append(first_feature[id(prompt)] + torch.arange(len(own)))
-    return (
-        torch.cat(slots),
-        torch.cat(features),
-        torch.cat(pixels) if pixels else None,
-        torch.cat(grids),
-    )
+    return torch.cat(slots), torch.cat(features), torch.cat(pixels) if pixels else None, torch.cat(grids)

@@ -20,7 +20,9 @@ CARD = "gpg_vl.json"
 """Beside the weights: the prompt and the rewards that a checkpoint was trained with."""
 
 SUPPORTED = ("qwen2_vl",)
-_LOGITS_CHUNK = 512  # rows of fp32 logits held at a time: 311 MB with Qwen2-VL's vocabulary
+_LOGITS_CHUNK = (
+    256  # rows of logits at a time: 156 MB each in fp32 with Qwen2-VL's vocabulary, and a few copies
+)
 
 
 class Policy(nn.Module):
@@ -73,6 +75,11 @@ class Policy(nn.Module):
             ids = self.tokenizer.eos_token_id
         return tuple(ids) if isinstance(ids, list) else (ids,)
 
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        """What activations and caches are held in."""
+        return torch.bfloat16 if self.bf16 else torch.float32
+
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """bf16 arithmetic over fp32 weights, where asked for."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
@@ -120,8 +127,10 @@ class Policy(nn.Module):
             last = hidden[torch.arange(len(lengths), device=self.device), lengths - 1]
             logits = self.model.lm_head(last)
         padding = torch.arange(hidden.shape[1], device=self.device) >= lengths[:, None]
-        layers = cache.layers
-        return logits, Prefix([layer.keys for layer in layers], [layer.values for layer in layers], padding)
+        # Under autocast the rotary embedding leaves keys in fp32: twice the cache, and a cast per token.
+        keys = [layer.keys.to(self.compute_dtype) for layer in cache.layers]
+        values = [layer.values.to(self.compute_dtype) for layer in cache.layers]
+        return logits, Prefix(keys, values, padding)
 
     @torch.no_grad()
     def decode(self, tokens: Tensor, positions: Tensor, prefix: Prefix, cache: AnswerCache) -> Tensor:

@@ -14,8 +14,11 @@ from typing import Any, Literal
 
 import torch
 
-from gpg_vl.config import Config, ModelConfig, SftConfig, TrainConfig, load_config
+from gpg_vl.config import ModelConfig, SftConfig, TrainConfig
 from gpg_vl.data import PreparedDataset, write_prepared
+from gpg_vl.errors import ConfigurationError
+from gpg_vl.files import write_whole
+from gpg_vl.options import Config, load_config
 from gpg_vl.packing import PackedBatch, collate
 from gpg_vl.policy import Policy, load_policy
 from gpg_vl.prompts import Prompt, question_text
@@ -51,6 +54,7 @@ class Tour:
 def run_quickstart(tour: Tour) -> None:
     """Run whatever of the tour is not done yet, and print the result."""
     out, seed = Path(tour.out), tour.seed
+    check_same(tour, out / "tour.json")
     clock = PhaseClock(out / "timings.json")
     with clock("data"):
         train_set = prepare_scenes(out / "data" / "train", "train", tour.train_rows, seed)
@@ -75,6 +79,16 @@ def run_quickstart(tour: Tour) -> None:
     print(closing_words(out, warm, report, summary))
 
 
+def check_same(tour: Tour, file: Path) -> None:
+    """Raise ConfigurationError if the folder was made with other data: what is there would be reused."""
+    made_of = {name: getattr(tour, name) for name in ("seed", "train_rows", "held_out_rows")}
+    before = json.loads(file.read_text()) if file.is_file() else made_of
+    changed = [f"--{name} {before[name]}" for name in made_of if before[name] != made_of[name]]
+    if changed:
+        raise ConfigurationError(f"{tour.out!r} was made with {' '.join(changed)}; choose another --out")
+    write_whole(file, json.dumps(made_of))
+
+
 def _steps(steps: int | None) -> list[str]:
     return [] if steps is None else ["--run.steps", str(steps)]
 
@@ -84,7 +98,14 @@ def prepare_scenes(folder: Path, split: str, rows: int, seed: int) -> Path:
     if not folder.exists():
         scenes = converters.get("scenes")
         samples = islice(scenes.function("", split=split, seed=seed), rows)
-        write_prepared(samples, folder, source="", converter=scenes.name, version=scenes.version)
+        write_prepared(
+            samples,
+            folder,
+            source="",
+            converter=scenes.name,
+            version=scenes.version,
+            options={"split": split, "seed": seed},
+        )
     return folder
 
 
@@ -113,7 +134,7 @@ def choose_threads(file: Path, model: Path, data: Path) -> int:
         batch = collate(supervised)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         seconds = {count: _seconds(policy, batch, count) for count in (1, 2, 4) if count <= cores}
-        file.write_text(json.dumps({"threads": min(seconds, key=lambda n: seconds[n]), "seconds": seconds}))
+        write_whole(file, json.dumps({"threads": min(seconds, key=lambda n: seconds[n]), "seconds": seconds}))
     return int(json.loads(file.read_text())["threads"])
 
 
@@ -159,22 +180,21 @@ class PhaseClock:
             yield
         finally:
             self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._path.write_text(json.dumps(self.seconds))
+            write_whole(self._path, json.dumps(self.seconds))
 
 
 def write_summary(out: Path, seed: int, seconds: dict[str, float], others: dict[str, Path]) -> dict[str, Any]:
     """`summary.json`: base and trained, per task and in total, with counts, chance and seconds."""
     evaluations = read_evaluations(out / "gpg")
     summary = {
-        "seed": seed,
+        "seeds": [seed],
         "chance": evaluations[0]["chance"],
         "base": _figures(evaluations[0]),
         "trained": _figures(evaluations[-1]),
         **{name.lower(): _figures(read_evaluations(run)[-1]) for name, run in others.items()},
         "seconds": {phase: round(value, 1) for phase, value in seconds.items()},
     }
-    (out / "summary.json").write_text(json.dumps(summary, indent=2))
+    write_whole(out / "summary.json", json.dumps(summary, indent=2))
     return summary
 
 
@@ -207,7 +227,7 @@ def closing_words(out: Path, warm: Path, report: Path, summary: dict[str, Any]) 
             "",
             "next:",
             f"  gpg-vl eval --model {model} --benchmark {out / 'data' / 'held_out'}",
-            f"  gpg-vl quickstart --out {out} --seed {summary['seed']} --compare grpo",
+            f"  gpg-vl quickstart --out {out} --seed {summary['seeds'][0]} --compare grpo",
             "  gpg-vl train --help",
         ]
     )

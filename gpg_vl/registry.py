@@ -60,6 +60,8 @@ class Converter:
     name: str
     function: Callable[..., Iterator[Sample]]
     version: str = "1"
+    endless: bool = False
+    """Whether it never stops by itself, as generators of synthetic data do."""
 
 
 Plugin = TypeVar("Plugin", Reward, Converter)
@@ -144,9 +146,9 @@ def reward(name: str, *, kind: RewardKind = "correctness") -> Callable[[Function
     return _attach(lambda function: Reward(name, function, kind))
 
 
-def converter(name: str, *, version: str = "1") -> Callable[[Function], Function]:
+def converter(name: str, *, version: str = "1", endless: bool = False) -> Callable[[Function], Function]:
     """Register a converter; raise `version` whenever its output changes."""
-    return _attach(lambda function: Converter(name, function, version))
+    return _attach(lambda function: Converter(name, function, version, endless))
 
 
 def _attach(make: Callable[[Function], Reward | Converter]) -> Callable[[Function], Function]:

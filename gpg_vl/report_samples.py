@@ -10,6 +10,7 @@ from itertools import chain, zip_longest
 
 from PIL import Image
 
+from gpg_vl.prompts import letter
 from gpg_vl.run_files import Evaluation, Item, paired_items
 
 ImagesOf = Callable[[str], Sequence[Image.Image]]
@@ -149,11 +150,11 @@ def _picture(image: Image.Image, question: str) -> str:
 
 def _choices(item: Item) -> str:
     """The choices with the gold one marked; the gold answer by itself if it is none of them."""
-    letters = [f"({chr(ord('A') + place)})" for place in range(len(item["choices"]))]
+    letters = [letter(place) for place in range(len(item["choices"]))]
     lines = []
-    for letter, text in zip(letters, item["choices"], strict=True):
-        kind, mark = (' class="gold"', " ← gold") if letter == item["gold"] else ("", "")
-        lines.append(f"<li{kind}>{letter} {escape(text)}{mark}</li>")
+    for name, text in zip(letters, item["choices"], strict=True):
+        kind, mark = (' class="gold"', " ← gold") if name == item["gold"] else ("", "")
+        lines.append(f"<li{kind}>{name} {escape(text)}{mark}</li>")
     if item["gold"] not in letters:
         lines.append(f'<li class="gold">Gold: {escape(item["gold"])}</li>')
     return f'<ul class="choices">{"".join(lines)}</ul>'

@@ -9,11 +9,13 @@ from torch import Tensor
 from gpg_vl.attention import AnswerCache, Prefix
 from gpg_vl.encode import EncodedPrompt
 from gpg_vl.logprobs import sampler_logits
-from gpg_vl.packing import Row, collate
+from gpg_vl.packing import Row, Segment, collate
 from gpg_vl.policy import Policy
 from gpg_vl.sampling import Sampling, StopTexts, UniformStreams, draw
 from gpg_vl.types import FinishReason
 
+_PREFILL_TOKENS = 32_768
+"""Prompt tokens, padding included, read in one pass; bounds activations and the vision tower's batch."""
 _SHRINK = 0.75
 """Finished answers leave the batch once at most this share of its slots is needed."""
 
@@ -59,24 +61,32 @@ class RolloutEngine:
         return results
 
     def _parts(self, requests: Sequence[Request], group_size: int) -> Iterator[list[int]]:
-        """Indices that fit `max_concurrent` answers; similar lengths together, so little is padded."""
-        order = sorted(range(len(requests)), key=lambda i: requests[i].prompt.length)
+        """Indices that fit `max_concurrent` answers and the prefill; similar lengths together."""
         size = max(1, self.max_concurrent // group_size)
-        for start in range(0, len(order), size):
-            yield order[start : start + size]
+        part: list[int] = []
+        for i in sorted(range(len(requests)), key=lambda i: requests[i].prompt.length):
+            if part and (len(part) == size or (len(part) + 1) * requests[i].prompt.length > _PREFILL_TOKENS):
+                yield part
+                part = []
+            part.append(i)
+        if part:
+            yield part
 
     @torch.no_grad()
     def _decode(self, requests: Sequence[Request], group_size: int, sampling: Sampling) -> list[list[Answer]]:
         policy = self.policy
         was_training = policy.training
         policy.eval()
-        rows = [Row(request.prompt, (), ()) for request in requests]
+        rows = [Row((Segment(request.prompt, (), ()),)) for request in requests]
         lengths = torch.tensor([row.length for row in rows], device=policy.device)
-        logits, prefix = policy.prefill(collate(rows).to(policy.device), lengths)
-        state = _Decoding(requests, group_size, sampling, prefix, policy, self._stops(sampling), self.seed)
-        state.accept(logits.repeat_interleave(group_size, dim=0))
-        while state.live:
-            state.accept(policy.decode(state.last_tokens, state.positions, state.prefix, state.cache))
+        with policy.autocast():  # around the loop: it keeps its bf16 copies of the weights until it closes
+            logits, prefix = policy.prefill(collate(rows).to(policy.device), lengths)
+            state = _Decoding(
+                requests, group_size, sampling, prefix, policy, self._stops(sampling), self.seed
+            )
+            state.accept(logits.repeat_interleave(group_size, dim=0))
+            while state.live:
+                state.accept(policy.decode(state.last_tokens, state.positions, state.prefix, state.cache))
         policy.train(was_training)
         return state.answers()
 
@@ -108,7 +118,7 @@ class _Decoding:
         keys = [(seed, r.step, r.id, g) for r in requests for g in range(group_size)]
         greedy = sampling.temperature == 0
         self.streams = None if greedy else UniformStreams(keys, sampling.max_new_tokens)
-        self.cache = AnswerCache(policy.layers)
+        self.cache = AnswerCache(policy.layers, policy.compute_dtype)
         self.eos = torch.tensor(policy.eos_token_ids, device=device)
         self.may_complete = stops.may_complete.to(device)
         self.slots = torch.arange(count, device=device)  # (N',) which answer each slot grows
@@ -173,8 +183,9 @@ class _Decoding:
         slots = (kept[:, None] * alive.shape[1] + order).flatten()
         self.slots, self.alive = self.slots[slots], self.alive[slots]
         self.last_tokens, self.positions = self.last_tokens[slots], self.positions[slots]
-        self.prefix = self.prefix.select(kept)
-        self.cache.select(slots)
+        if len(kept) < questions:
+            self.prefix.keep(kept)
+        self.cache.keep(slots)
 
     def answers(self) -> list[list[Answer]]:
         texts = self.policy.tokenizer.batch_decode(self.token_ids, skip_special_tokens=True)

@@ -13,18 +13,22 @@ from typing import Any
 import torch
 import yaml
 
-from gpg_vl.config import SftConfig, TrainConfig, to_yaml
+from gpg_vl.config import SftConfig, TrainConfig
 from gpg_vl.errors import ConfigurationError, RunFolderError
+from gpg_vl.options import to_yaml
 
 # A resumed run may change these; anything else would make it another run.
 _MAY_CHANGE = (
     "out",
     "eval",
-    "run.steps",
     "run.save_every",
     "run.keep_last",
     "run.trackers",
     "run.threads",
+    "run.micro_batch_tokens",
+    "run.packing",
+    "rollout.max_concurrent",
+    "model.gradient_checkpointing",
 )
 
 _WRITTEN_AT_START = (".lock", "config.yaml", "environment.json")
@@ -87,8 +91,11 @@ class RunFolder:
 
     def _check_same(self, config: TrainConfig | SftConfig) -> None:
         file = self.path / "config.yaml"
-        if not file.is_file() or not self.checkpoints.is_dir():
+        if not file.is_file() or not self._used():
             return
+        may_change: tuple[str, ...] = _MAY_CHANGE
+        if config.optim.schedule == "constant":  # the others end at run.steps
+            may_change += ("run.steps",)
         before, now = (
             _flat(yaml.safe_load(file.read_text())),
             _flat(yaml.safe_load(to_yaml(config))),
@@ -96,7 +103,7 @@ class RunFolder:
         changed = [
             f"{key} was {before.get(key)!r}, now {now.get(key)!r}"
             for key in sorted(before.keys() | now.keys())
-            if before.get(key) != now.get(key) and not key.startswith(_MAY_CHANGE)
+            if before.get(key) != now.get(key) and not key.startswith(may_change)
         ]
         if changed:
             raise ConfigurationError(

@@ -92,6 +92,8 @@ def _draw(logits: Tensor, uniforms: Tensor | None, sampling: Sampling) -> tuple[
 
 def _filtered(logprobs: Tensor, sampling: Sampling) -> Tensor:
     """Log-probabilities with the tokens that top-k, top-p or min-p drop at -inf; not renormalised."""
+    if sampling.top_p == 1 and not sampling.top_k and not sampling.min_p:
+        return logprobs
     floor = torch.full_like(logprobs[:, :1], float("-inf"))
     if sampling.top_k:
         k = min(sampling.top_k, logprobs.shape[-1])

@@ -1,5 +1,8 @@
 """Builds what the loop works with, from a configuration and perhaps a checkpoint."""
 
+import contextlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,15 +11,24 @@ import torch
 from accelerate import Accelerator
 
 from gpg_vl.answering import Answerer
-from gpg_vl.checkpoint import TrainState, load_state, random_states, restore_random_states
-from gpg_vl.config import DataConfig, ModelConfig, SftConfig, TrainConfig
+from gpg_vl.checkpoint import (
+    TrainState,
+    load_state,
+    random_states,
+    restore_random_states,
+    save_checkpoint,
+)
+from gpg_vl.config import DataConfig, EvalConfig, ModelConfig, SftConfig, TrainConfig
 from gpg_vl.data import PreparedDataset, Sampler
 from gpg_vl.encode import PromptEncoder
 from gpg_vl.errors import ConfigurationError
-from gpg_vl.optim import build_optimizer
+from gpg_vl.evaluate import grader
+from gpg_vl.optim import build_optimizer, set_learning_rate
+from gpg_vl.packing import PackedBatch, Row, collate, cut
 from gpg_vl.policy import Policy, load_policy
 from gpg_vl.prompts import Prompt
 from gpg_vl.rollout import RolloutEngine
+from gpg_vl.runfolder import RunFolder
 from gpg_vl.scoring import Scorer
 
 
@@ -35,9 +47,32 @@ class Learner:
     step: int
     """Optimizer steps done."""
 
-    def state(self) -> TrainState:
-        """What a checkpoint holds beside the weights."""
-        return TrainState(self.step, self.sampler.consumed, self.optimizer.state_dict(), random_states())
+    def micro_batches(self, rows: Sequence[Row], max_tokens: int) -> Iterator[tuple[list[Row], PackedBatch]]:
+        """Rows cut by tokens and moved to the device; gradients synchronise on the last one only."""
+        parts = cut(rows, max_tokens)
+        for number, part in enumerate(parts, start=1):
+            last = number == len(parts)
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
+                yield part, collate(part).to(self.accelerator.device)
+
+    def optimizer_step(self, rate: float, max_grad_norm: float) -> float:
+        """Clip, step and clear; returns the gradient norm before clipping.
+
+        A gradient that is not finite is dropped: one such step would destroy the weights.
+        """
+        norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), max_grad_norm or math.inf))
+        if math.isfinite(norm):
+            set_learning_rate(self.optimizer, rate)
+            self.optimizer.step()
+        self.optimizer.zero_grad()
+        return norm
+
+    def save(self, folder: RunFolder, card: Mapping[str, Any], keep_last: int) -> None:
+        """Write a checkpoint of the current step."""
+        state = TrainState(self.step, self.sampler.consumed, self.optimizer.state_dict(), random_states())
+        save_checkpoint(
+            folder.checkpoints, state, lambda path: self.policy.save(path, card), keep_last=keep_last
+        )
 
 
 @dataclass
@@ -89,15 +124,30 @@ def build_session(config: TrainConfig, checkpoint: Path | None) -> Session:
     """A learner with its rollout engine, rewards, validation data and, for a KL term, the reference."""
     scorer = Scorer(config.rewards)
     learner = build_learner(config, checkpoint)
-    engine = RolloutEngine(learner.policy, max_concurrent=config.rollout.max_concurrent, seed=config.run.seed)
+    for task in sorted(set(learner.data.rows["task"])):
+        scorer.route(task)  # a task without rewards is better found now than hours later
     reference = None
     if config.algorithm.kl_beta > 0:
         reference = _load(config.model.path, config.model, learner.accelerator).eval().requires_grad_(False)
-    validation = None
-    if config.data.validation:
-        whole = PreparedDataset.open(config.data.validation).head(config.eval.limit)
-        validation = _within(whole, config.data, learner.encoder)
-    return Session(config, learner, Answerer(learner.encoder, engine), scorer, reference, validation)
+    answerer = build_answerer(learner, config.rollout.max_concurrent)
+    validation = open_validation(config.data, config.eval, learner.encoder)
+    return Session(config, learner, answerer, scorer, reference, validation)
+
+
+def build_answerer(learner: Learner, max_concurrent: int) -> Answerer:
+    """A rollout engine on the learner's weights."""
+    engine = RolloutEngine(learner.policy, max_concurrent=max_concurrent, seed=learner.sampler.seed)
+    return Answerer(learner.encoder, engine)
+
+
+def open_validation(data: DataConfig, limits: EvalConfig, encoder: PromptEncoder) -> PreparedDataset | None:
+    """The validation set, graded by rewards that exist; None where none is configured."""
+    if not data.validation:
+        return None
+    rows = _within(PreparedDataset.open(data.validation).head(limits.limit), data, encoder)
+    for kind in sorted(set(rows.rows["answer_type"])):
+        grader(kind)
+    return rows
 
 
 def build_encoder(policy: Policy, prompt: Prompt, model: ModelConfig) -> PromptEncoder:
@@ -105,13 +155,16 @@ def build_encoder(policy: Policy, prompt: Prompt, model: ModelConfig) -> PromptE
     return PromptEncoder(policy.processor, prompt, min_pixels=model.min_pixels, max_pixels=model.max_pixels)
 
 
-def model_card(prompt: Prompt, model: ModelConfig) -> dict[str, Any]:
-    """What a checkpoint says of how it is to be asked: `gpg_vl.json`."""
-    return {
-        "prompt": prompt.to_dict(),
-        "min_pixels": model.min_pixels,
-        "max_pixels": model.max_pixels,
+def model_card(config: TrainConfig | SftConfig) -> dict[str, Any]:
+    """What a checkpoint says of how it is to be asked, and what it was rewarded for: `gpg_vl.json`."""
+    card = {
+        "prompt": config.prompt.to_dict(),
+        "min_pixels": config.model.min_pixels,
+        "max_pixels": config.model.max_pixels,
     }
+    if isinstance(config, TrainConfig):
+        card |= {"stop": list(config.rollout.stop), "rewards": dict(config.rewards)}
+    return card
 
 
 def _load(path: str, model: ModelConfig, accelerator: Accelerator) -> Policy:

@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM as a request: finish the step, save, stop. A second signal stops at once."""
 
+import os
 import signal
 from types import FrameType, TracebackType
 from typing import Any
@@ -7,10 +8,11 @@ from typing import Any
 from gpg_vl.errors import GpgError
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_NOTICE = b"\nstopping after this step, then saving; a second Ctrl-C stops at once\n"
 
 
 class Stopped(GpgError, RuntimeError):
-    """A run that stopped on request, after saving; says how to go on."""
+    """A run that stopped on request, with everything saved."""
 
 
 class StopRequest:
@@ -20,20 +22,23 @@ class StopRequest:
         self.asked = False
         self._before: dict[signal.Signals, Any] = {}
 
+    def check(self, step: int) -> None:
+        """Raise Stopped if a signal came; call it where everything up to `step` is saved."""
+        if self.asked:
+            raise Stopped(f"stopped after step {step}")
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
+        os.write(2, _NOTICE)  # print is not safe in a signal handler
 
     def __enter__(self) -> "StopRequest":
         self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
         return self
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)

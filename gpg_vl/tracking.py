@@ -1,8 +1,9 @@
 """What a run leaves behind: metrics, rollout records, the progress bar."""
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -15,8 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from gpg_vl.collect import Collection
-from gpg_vl.config import TrainConfig
-from gpg_vl.metrics import Metrics
+from gpg_vl.config import SftConfig, TrainConfig
+from gpg_vl.files import write_whole
+from gpg_vl.types import Metrics
 
 
 class MetricsFile:
@@ -24,9 +26,7 @@ class MetricsFile:
 
     def __init__(self, path: Path, step: int) -> None:
         kept = [line for line in _complete_lines(path) if json.loads(line)["step"] <= step]
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(f"{line}\n" for line in kept))
-        os.replace(temporary, path)
+        write_whole(path, "".join(f"{line}\n" for line in kept))
         self._path = path
 
     def write(self, step: int, metrics: Mapping[str, float | int]) -> None:
@@ -97,7 +97,7 @@ def write_rollouts(path: Path, collection: Collection, advantages: Tensor) -> No
 class Trackers:
     """TensorBoard, W&B or trackio, through Accelerate; nothing where none is configured."""
 
-    def __init__(self, accelerator: Accelerator, config: TrainConfig) -> None:
+    def __init__(self, accelerator: Accelerator, config: TrainConfig | SftConfig) -> None:
         self._accelerator = accelerator
         if config.run.trackers:
             settings = {key: str(value) for key, value in asdict(config).items()}
@@ -107,9 +107,13 @@ class Trackers:
         """Send one step's metrics."""
         self._accelerator.log(metrics, step=step)
 
-    def close(self) -> None:
-        """Flush."""
-        self._accelerator.end_training()
+    def __enter__(self) -> "Trackers":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._accelerator.end_training()  # flushes, also when the run ends early
 
 
 class ProgressBar:
@@ -135,6 +139,13 @@ class ProgressBar:
         tenth = max(1, self._total // 10)
         if not self._console.is_terminal and (done == self._total or done % tenth == 0):
             self._console.print(f"{self._title} {done}/{self._total} {' '.join(figures)}", highlight=False)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Give the terminal's line to another bar."""
+        self._bar.stop()
+        yield
+        self._bar.start()
 
     def __enter__(self) -> "ProgressBar":
         self._bar.start()

@@ -20,10 +20,10 @@ from PIL import Image
 
 FinishReason = Literal["eos", "stop", "length"]
 AnswerType = Literal["choice", "number", "math", "boxes", "label"]
-ANSWER_TYPES: tuple[AnswerType, ...] = ("choice", "number", "math", "boxes", "label")
-
-Box = tuple[float, float, float, float]
-"""Corners x1, y1, x2, y2 in pixels of the stored image."""
+Normalize = Literal["group", "batch", "sequence", "constant"]
+Packing = Literal["auto", "group", "none"]
+Metrics = dict[str, float | int]
+"""Figures of one step by name; see docs/metrics.md."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,5 @@ class Completion:
     token_count: int
     """Sampled tokens, end-of-text included."""
     finish_reason: FinishReason
-    boxes: tuple[Box, ...] = ()
-    """Boxes of the answer in pixels of the stored image."""
     think_opened: bool = False
     """Whether the prompt already ended inside `<think>`."""

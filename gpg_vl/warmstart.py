@@ -1,65 +1,54 @@
 """Supervised fine-tuning on answer tokens: the warm start, and the paper's "+SFT" comparison row."""
 
-import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from gpg_vl.checkpoint import find_checkpoint, save_checkpoint
-from gpg_vl.config import SftConfig
+from gpg_vl.checkpoint import find_checkpoint
+from gpg_vl.config import RolloutConfig, SftConfig
 from gpg_vl.encode import PromptEncoder
-from gpg_vl.metrics import Clock, Metrics
-from gpg_vl.optim import learning_rate, set_learning_rate
-from gpg_vl.packing import Row, collate, cut
+from gpg_vl.metrics import Clock
+from gpg_vl.optim import learning_rate
+from gpg_vl.packing import Row, Segment, join
+from gpg_vl.run import open_run
 from gpg_vl.run_files import read_metrics
 from gpg_vl.runfolder import RunFolder
-from gpg_vl.session import Learner, build_learner, model_card
-from gpg_vl.shutdown import Stopped, StopRequest
-from gpg_vl.tracking import MetricsFile, ProgressBar
-from gpg_vl.types import Sample
+from gpg_vl.session import Learner, build_answerer, build_learner, open_validation
+from gpg_vl.shutdown import StopRequest
+from gpg_vl.types import Metrics, Sample
 
-_WINDOW = 20  # steps whose mean loss is compared with the target
+_WINDOW = 20
+"""Steps whose mean loss is compared with the target."""
 
 
 def sft(config: SftConfig, *, resume: str | None = None) -> Path:
     """Fine-tune on gold answers; returns the last checkpoint's model folder.
 
-    Same prompts, data and run folder as `train`. SIGINT and SIGTERM save and raise Stopped.
+    Same prompts, data, run folder and evaluation as `train`. SIGINT and SIGTERM save and raise Stopped.
     """
     with RunFolder.open(config, resume=resume is not None) as folder, StopRequest() as stop:
         learner = build_learner(config, find_checkpoint(folder.checkpoints, resume))
-        metrics_file = MetricsFile(folder.metrics, learner.step)
-        losses = [float(line["loss"]) for line in read_metrics(folder.path)]
-        steps = config.run.steps
-        with ProgressBar("sft", steps, learner.step) as bar:
-            while learner.step < steps and not _reached(config.target_loss, losses):
+        validation = open_validation(config.data, config.eval, learner.encoder)
+        rollout = RolloutConfig()
+        answerer = build_answerer(learner, rollout.max_concurrent)
+        with open_run("sft", learner, config, folder, stop) as run:
+            losses = [float(line["loss"]) for line in read_metrics(folder.path)]
+            done = learner.step >= config.run.steps or _reached(config.target_loss, losses)
+            run.evaluate(answerer, validation, rollout.stop, last=done)
+            while not done:
                 metrics = sft_step(learner, config)
                 learner.step += 1
-                metrics_file.write(learner.step, metrics)
                 losses.append(float(metrics["loss"]))
-                bar.advance(learner.step, [f"loss {metrics['loss']:.3f}"])
-                done = learner.step == steps or _reached(config.target_loss, losses)
-                due = config.run.save_every and learner.step % config.run.save_every == 0
-                if due or done or stop.asked:
-                    _save(learner, config, folder)
-                if stop.asked and not done:
-                    raise Stopped(f"stopped after step {learner.step}; go on with --resume auto")
+                done = learner.step == config.run.steps or _reached(config.target_loss, losses)
+                run.log(metrics, [f"loss {metrics['loss']:.3f}"])
+                run.save(last=done)
+                run.evaluate(answerer, validation, rollout.stop, last=done)
         return folder.checkpoints / f"step_{learner.step:06d}" / "model"
 
 
 def _reached(target: float, losses: Sequence[float]) -> bool:
-    """Whether the mean of the last 20 losses is below the target."""
+    """Whether the mean of the last losses is below the target."""
     window = losses[-_WINDOW:]
     return len(window) == _WINDOW and sum(window) / _WINDOW < target
-
-
-def _save(learner: Learner, config: SftConfig, folder: RunFolder) -> None:
-    card = model_card(config.prompt, config.model)
-    save_checkpoint(
-        folder.checkpoints,
-        learner.state(),
-        lambda path: learner.policy.save(path, card),
-        keep_last=config.run.keep_last,
-    )
 
 
 def sft_step(learner: Learner, config: SftConfig) -> Metrics:
@@ -67,36 +56,30 @@ def sft_step(learner: Learner, config: SftConfig) -> Metrics:
     clock = Clock()
     samples = [learner.data[i] for i in learner.sampler.draw(config.batch_size)]
     rows = supervised_rows(samples, learner.encoder, learner.policy.eos_token_ids[0])
-    tokens = sum(len(row.answers[0]) for row in rows)
+    tokens = sum(len(answer) for row in rows for segment in row.segments for answer in segment.answers)
     rate = learning_rate(learner.step + 1, config.optim, config.run.steps)
-    set_learning_rate(learner.optimizer, rate)
     learner.model.train()
-    accelerator, total = learner.accelerator, 0.0
-    micro_batches = cut(rows, config.run.micro_batch_tokens)
-    for index, micro in enumerate(micro_batches):
-        last = index == len(micro_batches) - 1
-        with contextlib.nullcontext() if last else accelerator.no_sync(learner.model):
-            logprobs, _ = learner.model(collate(micro).to(accelerator.device), 1.0)  # (M,)
-            loss = -logprobs.sum() / tokens
-            accelerator.backward(loss)
+    total = 0.0
+    for _, micro in learner.micro_batches(rows, config.run.micro_batch_tokens):
+        logprobs, _ = learner.model(micro, 1.0)  # (M,)
+        loss = -logprobs.sum() / tokens
+        learner.accelerator.backward(loss)
         total += float(loss.detach())
-    limit = config.optim.max_grad_norm or float("inf")
-    norm = accelerator.clip_grad_norm_(learner.model.parameters(), limit)
-    learner.optimizer.step()
-    learner.optimizer.zero_grad()
-    figures: Metrics = {"loss": total, "grad_norm": float(norm), "learning_rate": rate}
+    norm = learner.optimizer_step(rate, config.optim.max_grad_norm)
+    figures: Metrics = {"loss": total, "grad_norm": norm, "learning_rate": rate}
     return figures | clock.metrics(tokens)
 
 
-def supervised_rows(samples: list[Sample], encoder: PromptEncoder, eos: int) -> list[Row]:
-    """Prompts with their gold answers behind them, in the tags that rewards ask for.
+def supervised_rows(samples: Sequence[Sample], encoder: PromptEncoder, eos: int) -> list[Row]:
+    """Prompts with their gold answers behind them, in the tags that rewards ask for, packed.
 
-    The reasoning is the sample's `meta["think"]`, empty where the source has none.
+    Short ones share a sequence as long as the longest. The reasoning is the sample's `meta["think"]`, empty
+    where the source has none.
     """
     tokenizer = encoder.processor.tokenizer
     rows = []
     for index, (sample, prompt) in enumerate(zip(samples, encoder.encode(samples), strict=True)):
         target = encoder.prompt.completion_target(sample.answer, str(sample.meta.get("think", "")))
         ids = tokenizer(target, add_special_tokens=False)["input_ids"]
-        rows.append(Row(prompt, ((*ids, eos),), (index,)))
-    return rows
+        rows.append(Row((Segment(prompt, ((*ids, eos),), (index,)),)))
+    return join(rows, max(row.length for row in rows))

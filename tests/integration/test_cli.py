@@ -40,6 +40,7 @@ def options(tiny_folder: Path, scenes_folder: Path, tmp_path: Path) -> list[str]
     return [
         *("--out", str(tmp_path / "run"), "--model.path", str(tiny_folder), "--data.train", data),
         *("--algorithm.questions_per_step", "2", "--rewards", rewards, "--run.steps", "2", *SHORT),
+        *("--eval.max_new_tokens", "6"),
     ]
 
 
@@ -58,6 +59,9 @@ def test_train_report_eval(options, scenes_folder, tmp_path, capsys):
     items = tmp_path / "eval.json"
     run("eval", "--model", model, "--benchmark", scenes_folder, "--limit", "8", "--out", items)
     assert "| total | 8 |" in capsys.readouterr().out
+    assert "exists already" in mistake(
+        capsys, "eval", "--model", "m", "--benchmark", "b", "--out", str(items)
+    )
     evaluation = json.loads(items.read_text())
     trained = json.loads((tmp_path / "run" / "eval" / "step_000002.json").read_text())
     assert evaluation["prompt"] == trained["prompt"]
@@ -114,6 +118,9 @@ def test_help_lists_every_option(capsys):
         (["--data.train", '["nowhere"]'], "'nowhere' is not a prepared data set"),
         (["--model.path", "nowhere"], "'nowhere' is not a model"),
         (["--config", "missing.yaml"], "missing.yaml"),
+        (["--optim.betas", "[0.9, 1.5]"], "optim.betas must lie from 0"),
+        (["--eval.every", "2"], "data.validation names no data"),
+        (["--rewards", '{"by_task": {"math": {"choice": 1.0}}}'], "no entry for task 'scenes/Count'"),
         (["--algorithm.updates_per_rollout", "2"], "must be 1 for preset 'gpg'"),
     ],
 )
@@ -143,7 +150,10 @@ def test_other_mistakes(capsys, tmp_path, scenes_folder):
     assert "exists already" in mistake(
         capsys, "prepare", "scenes", "--out", str(scenes_folder), "--limit", "1"
     )
-    assert "split" in mistake(capsys, "prepare", "scenes", "--out", str(tmp_path / "x"), "--split", "tset")
+    assert "split" in mistake(
+        capsys, "prepare", "scenes", "--out", str(tmp_path / "x"), "--split", "tset", "--limit", "1"
+    )
+    assert "--limit" in mistake(capsys, "prepare", "scenes", "--out", str(tmp_path / "x"))
     assert "neither metrics" in mistake(capsys, "report", str(tmp_path))
 
 
@@ -190,7 +200,7 @@ def test_interrupted_quickstart_goes_on(tmp_path):
     os.kill(process.pid, signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output
-    assert "stopped after step" in output
+    assert "stopped after step" in output and "the same command goes on" in output
     done = metrics.read_text().splitlines()
     finished = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert finished.returncode == 0, finished.stderr

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gpg_vl.packing import Row, collate, cut, pack
+from gpg_vl.packing import Row, collate, cut, join, pack
 from gpg_vl.policy import Policy
 from tests.conftest import encoder_of
 from tests.invariant.test_rollout import inputs, reference  # noqa: F401
@@ -27,7 +27,7 @@ def rows_of(groups, packing: str, max_tokens: int = 10_000) -> list[Row]:
     rows: list[Row] = []
     for index, (prompt, answers) in enumerate(groups):
         options = {"packing": packing, "max_tokens": max_tokens, "token_cost": 1.0}
-        rows += pack(prompt, answers, 3 * index, **options)
+        rows += pack(prompt, [(3 * index + i, answer) for i, answer in enumerate(answers)], **options)
     return rows
 
 
@@ -61,6 +61,23 @@ def naive(policy, reference, groups) -> torch.Tensor:  # noqa: F811
     return torch.cat(values)
 
 
+def test_joined_rows_do_not_see_each_other(policy, reference, groups):  # noqa: F811
+    """Supervised packing: whole groups behind one another in one row."""
+    joined = join(rows_of(groups, "group"), 10_000)
+    assert [len(row.segments) for row in joined] == [len(groups)]
+    packed = by_answer(policy, joined, 10_000)
+    assert (packed - naive(policy, reference, groups)).abs().max() < 2e-6
+    within = join(rows_of(groups, "none"), 200)
+    assert len(within) < 3 * len(groups) and all(row.length <= 200 for row in within)
+    assert (by_answer(policy, within, 500) - packed).abs().max() < 2e-6
+
+
+def test_rows_of_one_answer_need_no_mask(policy, groups):
+    assert collate(rows_of(groups, "none")).mask is None
+    assert collate(rows_of(groups, "group")).mask is not None
+    assert collate(join(rows_of(groups, "none"), 10_000)).mask is not None
+
+
 @pytest.mark.parametrize(
     ("packing", "row_tokens", "batch_tokens"),
     [("group", 10_000, 10_000), ("none", 10_000, 10_000), ("group", 130, 130), ("group", 10_000, 300)],
@@ -79,8 +96,10 @@ def test_packed_equals_naive(policy, reference, groups, packing, row_tokens, bat
 
 def test_split_groups_repeat_the_prompt_but_not_the_image(policy, groups):
     prompt, answers = groups[1]
-    rows = pack(prompt, answers, 0, packing="group", max_tokens=prompt.length + 6, token_cost=1.0)
+    numbered = list(enumerate(answers))
+    rows = pack(prompt, numbered, packing="group", max_tokens=prompt.length + 6, token_cost=1.0)
     assert [row.indices for row in rows] == [(0, 1), (2,)]
+    assert [len(row.segments) for row in rows] == [1, 1]
     batch = collate(rows)
     assert batch.pixel_values is not None and prompt.pixel_values is not None
     assert len(batch.pixel_values) == len(prompt.pixel_values)

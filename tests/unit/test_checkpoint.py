@@ -128,7 +128,9 @@ def test_find(tmp_path):
     first, second = save(tmp_path, 1), save(tmp_path, 2)
     assert find_checkpoint(tmp_path, None) is None
     assert find_checkpoint(tmp_path, "auto") == second
-    assert find_checkpoint(tmp_path, str(first)) == first
+    assert find_checkpoint(tmp_path / "other", str(first)) == first  # a new run may start anywhere
+    with pytest.raises(CheckpointError, match="later checkpoints than step_000001: step_000002"):
+        find_checkpoint(tmp_path, str(first))
     for wrong in (tmp_path, tmp_path / "step_000003", first / "model"):
         with pytest.raises(CheckpointError, match=r"is not a checkpoint: it has no state/train_state\.pt"):
             find_checkpoint(tmp_path, str(wrong))

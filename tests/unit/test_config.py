@@ -11,11 +11,9 @@ from gpg_vl.config import (
     RolloutConfig,
     SftConfig,
     TrainConfig,
-    load_config,
-    parse_command,
-    to_yaml,
 )
 from gpg_vl.errors import ConfigurationError
+from gpg_vl.options import load_config, parse_command, to_yaml
 from gpg_vl.prompts import Prompt
 
 INPUTS = ["--out", "runs/x", "--model.path", "tiny", "--data.train", "[data/train]"]

@@ -82,6 +82,7 @@ def test_manifest(tmp_path):
         "source": "src",
         "converter": "conv",
         "version": "3",
+        "options": {},
         "rows": 3,
         "tasks": {"t/a": 1, "t/b": 2},
     }
@@ -208,3 +209,9 @@ def test_consumed_is_the_whole_state(consumed):
         sampler.draw(11)  # wherever it stood before
         sampler.consumed = consumed
         assert sampler.draw(20) == whole[consumed : consumed + 20]
+
+
+def test_ids_are_unique(tmp_path):
+    with pytest.raises(DataError, match="two rows have the id"):
+        write([row(0), row(0)], tmp_path / "d")
+    assert not list(tmp_path.iterdir())

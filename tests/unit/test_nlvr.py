@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from gpg_vl.data_prep.nlvr import nlvr
-from gpg_vl.errors import DataError
+from gpg_vl.errors import ConfigurationError, DataError
 from gpg_vl.registry import converters
 
 COLOURS = [(10 * k, 0, 0) for k in range(6)]
@@ -76,14 +76,14 @@ def test_the_converter_is_registered():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"split": "dev"}, "unknown split 'dev'; known: all, train, validation, test"), ({}, None)],
+    [({"split": "dev"}, "unknown split of nlvr 'dev'; known: all, test, train, validation"), ({}, None)],
 )
 def test_splits_have_names(tmp_path, options, message):
     folder = str(make(tmp_path, [item("1-0", permutation=0)]))
     if message is None:
         assert len(list(nlvr(folder, **options))) == 1
     else:
-        with pytest.raises(DataError, match=message):
+        with pytest.raises(ConfigurationError, match=message):
             list(nlvr(folder, **options))
 
 

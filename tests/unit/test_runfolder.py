@@ -2,8 +2,9 @@ import json
 
 import pytest
 
-from gpg_vl.config import SftConfig, TrainConfig, load_config
+from gpg_vl.config import SftConfig, TrainConfig
 from gpg_vl.errors import ConfigurationError, RunFolderError
+from gpg_vl.options import load_config
 from gpg_vl.runfolder import RunFolder
 
 
@@ -97,7 +98,8 @@ def test_changed_settings_of_a_resumed_run_are_named(config, options, named):
         ["--run.steps", "500"],
         ["--run.save_every", "7", "--run.keep_last", "5"],
         ["--run.threads", "1", "--run.trackers", "[tensorboard]"],
-        ["--eval.every", "10", "--eval.limit", "3"],
+        ["--eval.max_new_tokens", "10", "--eval.limit", "3"],
+        ["--run.micro_batch_tokens", "64", "--run.packing", "none", "--rollout.max_concurrent", "8"],
     ],
 )
 def test_what_does_not_change_the_run_may_change(config, options):
@@ -124,3 +126,9 @@ def test_a_folder_of_the_other_command_is_refused(config):
     start(config(kind=SftConfig))
     with pytest.raises(ConfigurationError, match="batch_size was 32, now None"):
         RunFolder.open(config(), resume=True)
+
+
+def test_steps_may_grow_only_where_the_schedule_does_not_end_there(config):
+    start(config("--optim.schedule", "cosine"))
+    with pytest.raises(ConfigurationError, match=r"run\.steps was 100, now 500"):
+        RunFolder.open(config("--optim.schedule", "cosine", "--run.steps", "500"), resume=True)

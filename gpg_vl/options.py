@@ -1,0 +1,99 @@
+"""Reading configurations from YAML and dotted command-line options, and writing them back."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
+
+from gpg_vl.config import PRESETS, SftConfig, TrainConfig
+from gpg_vl.errors import ConfigurationError, nearest
+
+Config = TypeVar("Config", TrainConfig, SftConfig)
+
+
+def config_parser(kind: type[Config], prog: str) -> ArgumentParser:
+    """A parser for `--config FILE`, `--section.field VALUE` and `--resume`; raises instead of exiting."""
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = ArgumentParser(prog=prog, description=kind.__doc__, exit_on_error=False)
+    parser.add_argument("--config", action="config", help="YAML file; the options below override it")
+    parser.add_argument("--resume", help="auto: go on where the run folder stopped; or a checkpoint folder")
+    parser.add_class_arguments(kind, None)
+    return parser
+
+
+def parse_command(
+    kind: type[Config], arguments: Sequence[str], prog: str = "gpg-vl"
+) -> tuple[Config, str | None]:
+    """Parse options and the YAML file they name into a checked configuration and `--resume`.
+
+    Raises ConfigurationError for unknown keys (naming the nearest known one), wrong types, values out
+    of range and settings at odds with each other.
+    """
+    parser = config_parser(kind, prog)
+    try:
+        parsed = parser.parse_args(list(arguments))
+        preset = parsed.get("algorithm.preset")
+        if preset is not None and PRESETS[preset]:
+            # A preset is a lower layer than the file: parse again over its defaults.
+            parser.set_defaults({f"algorithm.{knob}": value for knob, value in PRESETS[preset].items()})
+            parsed = parser.parse_args(list(arguments))
+        _check_sections(parsed, kind)
+        values = parser.instantiate(parsed)
+    except ArgumentError as error:
+        raise ConfigurationError(_explain(str(error), kind)) from error
+    return kind(**{f.name: values[f.name] for f in dataclasses.fields(kind)}), values.resume
+
+
+def _check_sections(parsed: Namespace, kind: type) -> None:
+    for item in dataclasses.fields(kind):
+        if dataclasses.is_dataclass(item.type) and not isinstance(parsed[item.name], Namespace):
+            raise ConfigurationError(f"{item.name} is a section of options, got {parsed[item.name]!r}")
+
+
+def load_config(kind: type[Config], arguments: Sequence[str]) -> Config:
+    """The configuration alone; see `parse_command`."""
+    return parse_command(kind, arguments)[0]
+
+
+_UNKNOWN = (
+    re.compile(r"unrecognized arguments: --([\w.]+)", re.IGNORECASE),
+    re.compile(r"Group '([\w.]+)' does not accept (?:nested key|option) '([\w.]+)'"),
+    re.compile(r"(?:Option|Key) '([\w.]+)' is not (?:accepted|expected)"),
+)
+
+
+def _explain(message: str, kind: type) -> str:
+    """One line out of the parser's message, with the nearest known key for an unknown one."""
+    line = " ".join(message.split())
+    keys = [key for key, _ in _keys(kind)]
+    for pattern in _UNKNOWN:
+        if match := pattern.search(line):
+            return unknown_key(".".join(match.groups()), keys)
+    return line
+
+
+def unknown_key(name: str, keys: Sequence[str]) -> str:
+    """The message for an option that does not exist: the nearest key, or its section's keys."""
+    near = nearest(name, keys)
+    if near is not None:
+        return f"unknown option {name!r}. Did you mean {near!r}?"
+    section = name.rpartition(".")[0]
+    siblings = [key for key in keys if key.rpartition(".")[0] == section] or keys
+    return f"unknown option {name!r}; known: {', '.join(siblings)}"
+
+
+def _keys(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for item in dataclasses.fields(kind):
+        yield f"{prefix}{item.name}", item.type
+        if isinstance(item.type, type) and dataclasses.is_dataclass(item.type):
+            yield from _keys(item.type, f"{prefix}{item.name}.")
+
+
+def to_yaml(config: TrainConfig | SftConfig) -> str:
+    """The configuration as YAML that `load_config` reads back to an equal object."""
+    plain = json.loads(json.dumps(dataclasses.asdict(config)))  # tuples become lists
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)

@@ -1,0 +1,80 @@
+"""An open run: what `train` and `sft` do around their steps."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from gpg_vl.answering import Answerer
+from gpg_vl.config import SftConfig, TrainConfig
+from gpg_vl.data import PreparedDataset
+from gpg_vl.evaluate import evaluate, write_evaluation
+from gpg_vl.runfolder import RunFolder
+from gpg_vl.sampling import Sampling
+from gpg_vl.session import Learner, model_card
+from gpg_vl.shutdown import StopRequest
+from gpg_vl.tracking import MetricsFile, ProgressBar, Trackers
+from gpg_vl.types import Metrics
+
+
+@dataclass(frozen=True)
+class Run:
+    """A learner's run folder, logs, bar, and whether it was asked to stop."""
+
+    learner: Learner
+    config: TrainConfig | SftConfig
+    folder: RunFolder
+    stop: StopRequest
+    metrics_file: MetricsFile
+    trackers: Trackers
+    bar: ProgressBar
+
+    def log(self, metrics: Metrics, shown: Sequence[str]) -> None:
+        """Write down the step that the learner just did."""
+        self.metrics_file.write(self.learner.step, metrics)
+        self.trackers.log(self.learner.step, metrics)
+        self.bar.advance(self.learner.step, shown)
+
+    def save(self, *, last: bool) -> None:
+        """Save if it is due, the last step, or asked to stop; raises Stopped in that case."""
+        every = self.config.run.save_every
+        if last or self.stop.asked or (every and self.learner.step % every == 0):
+            self.learner.save(self.folder, model_card(self.config), self.config.run.keep_last)
+        self.stop.check(self.learner.step)
+
+    def evaluate(
+        self, answerer: Answerer, data: PreparedDataset | None, stop_texts: Sequence[str], *, last: bool
+    ) -> None:
+        """Evaluate greedily before the first step, after the last, and every `eval.every` steps.
+
+        Skipped where a resumed run has done so already. Raises Stopped between questions if asked to stop:
+        the weights are saved, and the resumed run evaluates again.
+        """
+        step, settings = self.learner.step, self.config.eval
+        due = last or step == 0 or (settings.every and step % settings.every == 0)
+        path = self.folder.evaluations / f"step_{step:06d}.json"
+        if data is None or not due or path.exists():
+            return
+        sampling = Sampling(settings.max_new_tokens, temperature=0.0, stop=tuple(stop_texts))
+        with self.bar.paused(), ProgressBar("evaluate", len(data)) as bar:
+
+            def progress(done: int) -> None:
+                bar.advance(done)
+                self.stop.check(step)
+
+            evaluation = evaluate(answerer, data, sampling, progress=progress)
+        write_evaluation(path, {"step": step, "model": self.config.model.path, **evaluation})
+        totals = evaluation["totals"]
+        self.trackers.log(step, {f"eval/{name}": figure["mean"] for name, figure in totals.items()})
+
+
+@contextlib.contextmanager
+def open_run(
+    title: str, learner: Learner, config: TrainConfig | SftConfig, folder: RunFolder, stop: StopRequest
+) -> Iterator[Run]:
+    """A run that goes on at the learner's step."""
+    metrics_file = MetricsFile(folder.metrics, learner.step)
+    with (
+        Trackers(learner.accelerator, config) as trackers,
+        ProgressBar(title, config.run.steps, learner.step) as bar,
+    ):
+        yield Run(learner, config, folder, stop, metrics_file, trackers, bar)

@@ -8,12 +8,13 @@ from torch.utils.checkpoint import checkpoint
 
 
 def sampler_logits(logits: Tensor, temperature: float, suppressed: Tensor) -> Tensor:
-    """The sampler's logits: fp32 / temperature, suppressed tokens at -inf.
+    """The sampler's logits: at least fp32, / temperature, suppressed tokens at -inf.
 
     logits: (…, V); suppressed: (V,) bool. Rollouts and training share this one function, so both speak
     of the same distribution.
     """
-    return (logits.float() / temperature).masked_fill(suppressed, float("-inf"))
+    exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return (exact / temperature).masked_fill(suppressed, float("-inf"))
 
 
 def token_logprobs(

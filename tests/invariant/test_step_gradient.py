@@ -1,0 +1,161 @@
+"""A whole step, from groups to gradients, against transformers' own forward and the formula by hand."""
+
+import pytest
+import torch
+from transformers import AutoModelForImageTextToText
+
+from gpg_vl.answering import Answered
+from gpg_vl.batch import Knobs, sampled_logprobs, step_batch
+from gpg_vl.collect import Collection, Group
+from gpg_vl.losses import LOSSES
+from gpg_vl.packing import collate, cut
+from gpg_vl.policy import Policy
+from gpg_vl.rollout import Answer
+from gpg_vl.scoring import GroupScores
+from gpg_vl.types import Completion
+from tests.conftest import encoder_of
+from tests.invariant.test_rollout import inputs
+
+REWARDS = [(1.0, 0.0, 0.5), (0.3, 0.3, 0.3), (0.0, 0.0, 1.0), (2.0, 1.0, 0.0)]
+LENGTHS = [(3, 7, 2), (4, 4, 4), (1, 9, 5), (6, 2, 8)]
+TRUNCATED = {(0, 1), (3, 0), (3, 2)}
+"""(group, answer) pairs that ended by length."""
+BETA = 0.1
+
+
+@pytest.fixture
+def collection(policy: Policy, mixed_samples) -> Collection:
+    """Four questions, one of them invalid, with random answers of unequal lengths."""
+    generator = torch.Generator().manual_seed(0)
+    usable = (~policy.suppressed).nonzero().flatten()
+    groups = []
+    for g, (sample, prompt) in enumerate(
+        zip(mixed_samples, encoder_of(policy).encode(mixed_samples), strict=True)
+    ):
+        answers = []
+        for i, length in enumerate(LENGTHS[g]):
+            ids = usable[torch.randint(len(usable), (length,), generator=generator)].tolist()
+            reason = "length" if (g, i) in TRUNCATED else "eos"
+            logprobs = tuple(float(100 * g + 10 * i + t) for t in range(length))
+            answers.append(Answer(tuple(ids), logprobs, "", reason))
+        completions = tuple(Completion("", None, None, len(a.token_ids), a.finish_reason) for a in answers)
+        scores = GroupScores({"r": REWARDS[g]}, REWARDS[g], REWARDS[g], ())
+        groups.append(Group(Answered(sample, prompt, tuple(answers), completions), scores, 0))
+    return Collection(tuple(groups), 1)
+
+
+def knobs(**changes) -> Knobs:
+    values = {
+        "std_normalize": False,
+        "age": True,
+        "normalize": "group",
+        "mask_truncated": False,
+        "max_new_tokens": 16,
+        "kl": False,
+    }
+    return Knobs(**values | changes)
+
+
+def ours(
+    policy: Policy, collection: Collection, settings: Knobs, packing: str, max_tokens: int
+) -> torch.Tensor:
+    """The gradient through batch, packing, micro-batches and loss; the reference is uniform noise."""
+    batch, _ = step_batch(collection, settings, packing=packing, max_tokens=150, token_cost=1.0)
+    assert batch is not None
+    policy.zero_grad()
+    for rows in cut(batch.rows, max_tokens):
+        micro = collate(rows)
+        logprobs, _ = policy(micro, 0.8)
+        extra = {}
+        if settings.kl:
+            kl_weights = batch.per_token(batch.kl_weights, micro.answer_index)
+            extra = {"reference_logprobs": logprobs.detach() - 0.5, "kl_weights": kl_weights, "kl_beta": BETA}
+        advantages = batch.per_token(batch.advantages, micro.answer_index)
+        weights = batch.per_token(batch.weights, micro.answer_index)
+        LOSSES["grpo" if settings.kl else "gpg"](logprobs, advantages, weights, **extra)[0].backward()
+    return torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None])
+
+
+def by_hand(policy: Policy, collection: Collection, settings: Knobs, folder) -> torch.Tensor:
+    """The same from one plain forward per answer."""
+    reference = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float64)
+    used = {
+        (g, i): 0 if settings.mask_truncated and (g, i) in TRUNCATED else LENGTHS[g][i]
+        for g in range(4)
+        for i in range(3)
+    }
+    valid = [0, 2, 3]
+    total = torch.zeros((), dtype=torch.float64)
+    for g, group in enumerate(collection.groups):
+        mean = sum(REWARDS[g]) / 3
+        for i, answer in enumerate(group.answered.answers):
+            if not used[g, i]:
+                continue
+            logprobs = plain_logprobs(policy, reference, group, answer)
+            divisors = {}
+            for name, over in (("policy", valid), ("kl", range(4))):
+                divisors[name] = {
+                    "group": len(over) * sum(used[g, k] for k in range(3)),
+                    "batch": sum(used[h, k] for h in over for k in range(3)),
+                    "sequence": len(over) * 3 * used[g, i],
+                    "constant": len(over) * 3 * settings.max_new_tokens,
+                }[settings.normalize]
+            if g in valid:
+                scale = 1.0 if settings.age else 3 / 4
+                total = total - scale * (REWARDS[g][i] - mean) * logprobs.sum() / divisors["policy"]
+            if settings.kl:
+                difference = logprobs.detach() - 0.5 - logprobs
+                total = total + BETA * (difference.exp() - difference - 1).sum() / divisors["kl"]
+    total.backward()
+    return torch.cat([p.grad.flatten() for p in reference.parameters() if p.grad is not None])
+
+
+def plain_logprobs(policy, reference, group: Group, answer: Answer) -> torch.Tensor:
+    prompt = group.answered.prompt
+    reference.model.rope_deltas = None
+    logits = reference(**inputs(prompt, answer.token_ids, policy.processor.image_token_id)).logits[0]
+    logits = (logits / 0.8).masked_fill(policy.suppressed, float("-inf"))
+    logprobs = logits.log_softmax(-1)[prompt.length - 1 : -1]
+    return logprobs.gather(1, torch.tensor(answer.token_ids)[:, None])[:, 0]
+
+
+CASES = [
+    knobs(),
+    knobs(age=False),
+    knobs(normalize="batch"),
+    knobs(normalize="batch", age=False),
+    knobs(normalize="sequence"),
+    knobs(normalize="constant"),
+    knobs(mask_truncated=True),
+    knobs(mask_truncated=True, normalize="sequence"),
+    knobs(kl=True),
+    knobs(kl=True, mask_truncated=True, normalize="sequence", age=False),
+]
+
+
+@pytest.mark.parametrize("settings", CASES, ids=lambda k: "-".join(f"{v}" for v in vars(k).values()))
+def test_a_step_is_the_formula(policy, tiny_folder, collection, settings):
+    policy = policy.double()
+    expected = by_hand(policy, collection, settings, tiny_folder)
+    for packing, max_tokens in (("group", 10_000), ("none", 200), ("auto", 1)):
+        gradient = ours(policy, collection, settings, packing, max_tokens)
+        assert (gradient - expected).norm() / expected.norm() < 1e-6
+
+
+def test_sampled_logprobs_follow_the_targets(policy, collection):
+    """Each target's own sampling log-probability, in every packing."""
+    by_token = {
+        (3 * b + i, t): lp
+        for b, g in enumerate((0, 2, 3))
+        for i, answer in enumerate(collection.groups[g].answered.answers)
+        for t, lp in enumerate(answer.logprobs)
+    }
+    for packing in ("group", "none"):
+        batch, _ = step_batch(collection, knobs(), packing=packing, max_tokens=150, token_cost=1.0)
+        for rows in cut(batch.rows, 300):
+            index = collate(rows).answer_index.tolist()
+            seen: dict[int, int] = {}
+            for answer, value in zip(index, sampled_logprobs(rows, batch).tolist(), strict=True):
+                position = seen.get(answer, 0)
+                seen[answer] = position + 1
+                assert value == by_token[answer, position]

@@ -32,8 +32,10 @@ def imports(path: Path) -> set[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+        elif isinstance(node, ast.ImportFrom):
+            # Two dots in rewards/ or data_prep/ would be gpg_vl itself.
+            module = str(node.module) if node.level == 0 else "gpg_vl." * (node.level - 1) + str(node.module)
+            names |= {f"{module}.{alias.name}" for alias in node.names} | {module}
     return names
 
 

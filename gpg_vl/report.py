@@ -177,14 +177,18 @@ def _curves(run: Path, record: RunRecord, rivals: Mapping[str, RunRecord]) -> st
         "Groups with a signal: the share of groups whose answers do not all earn the same reward."
     )
     figure = _figure(drawn, "Training curves", caption, "wide")
-    return f"<h2>Training</h2>\n{_training_facts(record)}\n{figure}"
+    facts = "\n".join(map(_training_facts, (record, *rivals.values())))
+    return f"<h2>Training</h2>\n{facts}\n{figure}"
 
 
 def _training_facts(record: RunRecord) -> str:
-    """Steps, skipped steps and time in one line."""
+    """Steps, sampled groups, skipped steps and time in one line: runs of unequal steps may compare."""
     if not record.metrics:
         return ""
-    facts = [f"{len(record.metrics):,} steps"]
+    facts = [f"{escape(record.name)}: {len(record.metrics):,} steps"]
+    sampled = sum(row.get("groups/sampled", 0) for row in record.metrics)
+    if sampled:
+        facts.append(f"{sampled:,} groups of answers sampled")
     seconds = [row["seconds/step"] for row in record.metrics if row.get("seconds/step")]
     if seconds:
         facts.append(f"{_duration(sum(seconds))}, {np.median(seconds):.1f} s a step")

@@ -32,6 +32,8 @@ def nlvr(source: str, *, split: str = "all", seed: int = 0) -> Iterator[Sample]:
     """
     if split != "all" and split not in _SHARES:
         raise ConfigurationError(unknown("split of nlvr", split, ("all", *_SHARES)))
+    if not source:
+        raise ConfigurationError("nlvr needs --source: NLVR's own folder of one split, such as nlvr/dev")
     folder = Path(source)
     file = folder / f"{folder.name}.json"
     if not file.is_file():

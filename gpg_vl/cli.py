@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 import gpg_vl
 from gpg_vl.errors import ConfigurationError, UserError, unknown
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (UserError, ArgumentError) as error:
         sys.exit(_fail(str(error)))
     except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
+        print("\ninterrupted; what was saved is kept, and a repeated command can go on", file=sys.stderr)
         sys.exit(130)
 
 
@@ -76,7 +76,9 @@ def _quiet_transformers() -> None:
 
 
 def _parser(command: str, description: str) -> ArgumentParser:
-    return ArgumentParser(prog=f"gpg-vl {command}", description=description, exit_on_error=False)
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    options = {"description": description, "exit_on_error": False, "allow_abbrev": False}
+    return ArgumentParser(prog=f"gpg-vl {command}", **options)
 
 
 def quickstart(arguments: list[str]) -> None:
@@ -119,6 +121,8 @@ def prepare(arguments: list[str]) -> None:
     given = parser.parse_args(arguments)
     from gpg_vl.data import write_prepared
 
+    if given.limit is not None and given.limit < 1:
+        raise ConfigurationError(f"--limit must be at least 1, got {given.limit}")
     if converter.endless and given.limit is None:
         raise ConfigurationError(f"{converter.name!r} never ends by itself: say how many rows with --limit")
     chosen = {name: given[name] for name in options}
@@ -221,7 +225,10 @@ def report(arguments: list[str]) -> None:
     given: Namespace = parser.parse_args(arguments)
     from gpg_vl.report import write_run_report
 
-    others = {Path(other).name: Path(other) for other in given.other}
+    # Runs are told apart by their folders' names, or by their whole paths where those are equal.
+    names = [Path(path).resolve().name for path in (given.run, *given.other)]
+    unique = len(set(names)) == len(names)
+    others = {Path(path).name if unique else path: Path(path) for path in given.other}
     print(f"report: {write_run_report(Path(given.run), others)}")
 
 

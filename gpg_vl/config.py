@@ -91,7 +91,13 @@ class RolloutConfig:
 
 
 PRESETS: Mapping[Preset, Mapping[str, Any]] = {
-    "gpg": {},
+    "gpg": {
+        "std_normalize": False,
+        "age": True,
+        "min_valid_fraction": 0.4,
+        "normalize": "group",
+        "kl_beta": 0.0,
+    },
     "grpo": {
         "std_normalize": True,
         "age": False,
@@ -99,9 +105,15 @@ PRESETS: Mapping[Preset, Mapping[str, Any]] = {
         "normalize": "sequence",
         "kl_beta": 0.04,
     },
-    "dr_grpo": {"age": False, "min_valid_fraction": 0.0, "normalize": "constant"},
+    "dr_grpo": {
+        "std_normalize": False,
+        "age": False,
+        "min_valid_fraction": 0.0,
+        "normalize": "constant",
+        "kl_beta": 0.0,
+    },
 }
-"""Where each preset departs from the defaults, which are GPG's (GRPO: arXiv 2402.03300; Dr. GRPO:
+"""The knobs that a preset sets; the defaults are GPG's (GRPO: arXiv 2402.03300; Dr. GRPO:
 2503.20783)."""
 
 
@@ -110,7 +122,8 @@ class AlgorithmConfig:
     """The policy gradient's knobs. A preset sets their defaults; what is written out wins."""
 
     preset: Preset = "gpg"
-    """`gpg`, `grpo` (std-normalised, clipped, KL) or `dr_grpo` (constant divisor)."""
+    """`gpg`, `grpo` (std-normalised, clipped, KL) or `dr_grpo` (constant divisor). On the command line it
+    wins over the knobs of the --config file."""
     questions_per_step: int = 16
     """B0, questions drawn per round, over all devices."""
     std_normalize: bool = False

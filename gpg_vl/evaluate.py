@@ -93,7 +93,7 @@ def _figures(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     clusters = [item["cluster"] for item in items]
     accuracy = estimate([item["correct"] for item in items], clusters)
     formats = estimate([item["scores"]["format"] for item in items], clusters)
-    return {"accuracy": vars(accuracy), "format": vars(formats)}
+    return {"accuracy": vars(accuracy), "format": vars(formats), "chance": _chance(items)}
 
 
 def _chance(items: Sequence[dict[str, Any]]) -> float | None:
@@ -143,13 +143,21 @@ def evaluate_model(
 
 def evaluation_table(evaluation: Mapping[str, Any]) -> str:
     """Accuracy and format rate by task and in total, with 95 % intervals, as a Markdown table."""
-    lines = ["| task | questions | accuracy | 95 % interval | format |", "|---|---:|---:|---:|---:|"]
+    lines = [
+        "| task | questions | chance | accuracy | 95 % interval | format |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
     for task, figures in [*evaluation["tasks"].items(), ("total", evaluation["totals"])]:
-        accuracy, form = figures["accuracy"], figures["format"]
+        accuracy, form, chance = figures["accuracy"], figures["format"], figures["chance"]
         lines.append(
-            f"| {task} | {accuracy['count']} | {accuracy['mean']:.1%} "
-            f"| {accuracy['low']:.1%} to {accuracy['high']:.1%} | {form['mean']:.1%} |"
+            f"| {task} | {accuracy['count']} | {'–' if chance is None else f'{chance:.1%}'} "
+            f"| {accuracy['mean']:.1%} | {accuracy['low']:.1%} to {accuracy['high']:.1%} "
+            f"| {form['mean']:.1%} |"
         )
-    if evaluation["chance"] is not None:
-        lines.append(f"\nchance: {evaluation['chance']:.1%}")
     return "\n".join(lines)
+
+
+def in_words(evaluation: Mapping[str, Any]) -> str:
+    """Accuracy and format rate in half a line."""
+    accuracy, form = evaluation["totals"]["accuracy"], evaluation["totals"]["format"]
+    return f"accuracy {accuracy['mean']:.1%} on {accuracy['count']} questions, format {form['mean']:.1%}"

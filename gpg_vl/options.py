@@ -34,18 +34,52 @@ def parse_command(
     of range and settings at odds with each other.
     """
     parser = config_parser(kind, prog)
+    words = _lists(_preset_first(list(arguments)))
     try:
-        parsed = parser.parse_args(list(arguments))
+        parsed = parser.parse_args(words)
         preset = parsed.get("algorithm.preset")
-        if preset is not None and PRESETS[preset]:
-            # A preset is a lower layer than the file: parse again over its defaults.
+        if preset is not None:
+            # A preset named in a file is a lower layer than what the file spells out.
             parser.set_defaults({f"algorithm.{knob}": value for knob, value in PRESETS[preset].items()})
-            parsed = parser.parse_args(list(arguments))
+            parsed = parser.parse_args(words)
         _check_sections(parsed, kind)
         values = parser.instantiate(parsed)
     except ArgumentError as error:
         raise ConfigurationError(_explain(str(error), kind)) from error
     return kind(**{f.name: values[f.name] for f in dataclasses.fields(kind)}), values.resume
+
+
+def _preset_first(words: list[str]) -> list[str]:
+    """A preset on the command line wins over the file's knobs, and options over both.
+
+    Otherwise `--config OLD/config.yaml --algorithm.preset grpo` would run GPG under another name: a run's
+    own file spells out every knob.
+    """
+    name = "--algorithm.preset"
+    words = [
+        part for word in words for part in (word.split("=", 1) if word.startswith(f"{name}=") else [word])
+    ]
+    if name not in words[:-1]:
+        return words
+    preset = words[words.index(name) + 1]
+    knobs = next((values for known, values in PRESETS.items() if known == preset), {})
+    front = [
+        word
+        for knob, value in knobs.items()
+        for word in (f"--algorithm.{knob}", value if isinstance(value, str) else json.dumps(value))
+    ]
+    end = 2 + max((i for i, word in enumerate(words) if word == "--config"), default=-2)
+    return [*words[:end], *front, *words[end:]]
+
+
+def _lists(words: list[str]) -> list[str]:
+    """`--data.train FOLDER` for `--data.train '["FOLDER"]'`."""
+    lists = ("--data.train", "--data.validation")
+    before = ["", *words[:-1]]
+    return [
+        json.dumps([word]) if name in lists and not word.startswith("[") else word
+        for name, word in zip(before, words, strict=True)
+    ]
 
 
 def _check_sections(parsed: Namespace, kind: type) -> None:
@@ -66,9 +100,22 @@ _UNKNOWN = (
 )
 
 
+_PLAIN = {
+    'Parser key "': 'option "',
+    "Expected a <class 'int'>.": "expected a whole number.",
+    "Expected a <class 'float'>.": "expected a number.",
+    "Expected a <class 'bool'>.": "expected true or false.",
+    "Expected a <class 'list'>.": "expected a list, such as '[\"a\"]'.",
+    "Expected a <class 'dict'>.": "expected a table, such as '{\"choice\": 1.0}'.",
+    "Expected a typing.Literal": "expected one of ",
+}
+
+
 def _explain(message: str, kind: type) -> str:
     """One line out of the parser's message, with the nearest known key for an unknown one."""
     line = " ".join(message.split())
+    for jargon, words in _PLAIN.items():
+        line = line.replace(jargon, words)
     keys = [key for key, _ in _keys(kind)]
     for pattern in _UNKNOWN:
         if match := pattern.search(line):

@@ -39,6 +39,7 @@ class Panel:
 
 PANELS = (
     Panel("reward/mean", "Reward"),
+    Panel("loss", "Loss (nats per token)"),
     Panel("accuracy", "Accuracy", is_share=True),
     Panel("reward/format", "Format reward"),
     Panel("groups/valid_fraction", "Groups with a signal", is_share=True),
@@ -80,8 +81,13 @@ DARK = Theme(
 
 
 def panels_with_values(runs: Mapping[str, Rows]) -> list[Panel]:
-    """The panels that at least one run has a finite value for."""
-    return [panel for panel in PANELS if any(_series(rows, panel.key) for rows in runs.values())]
+    """The panels that at least one run has a finite value for.
+
+    The loss is that of supervised runs: the value of a policy-gradient loss says nothing.
+    """
+    found = [panel for panel in PANELS if any(_series(rows, panel.key) for rows in runs.values())]
+    rewarded = any(panel.key == "reward/mean" for panel in found)
+    return [panel for panel in found if not (rewarded and panel.key == "loss")]
 
 
 def training_curves(runs: Mapping[str, Rows], path: Path, *, theme: Theme = LIGHT) -> Path:
@@ -113,14 +119,15 @@ def task_bars(
     models: Mapping[str, Mapping[str, Interval]],
     path: Path,
     *,
-    chance: float | None = None,
+    chance: Mapping[str, float] | None = None,
     baseline: str = "Base",
     theme: Theme = LIGHT,
 ) -> Path:
     """Write a PNG of the accuracy per task with 95 % intervals, and return its path.
 
     models: intervals of shares by task, by the model's name. chance: share that guessing gets
-    right, drawn as a dashed line. baseline: the model that is drawn in grey. Raises DataError
+    right by task, drawn as a dashed line across the task's bars.
+    baseline: the model that is drawn in grey. Raises DataError
     without tasks.
     """
     tasks = list(dict.fromkeys(task for scores in models.values() for task in scores))
@@ -140,10 +147,14 @@ def task_bars(
     axes.set_xlim(0, 1.09)  # room for the number behind a full bar
     axes.set_xticks(np.linspace(0, 1, 6))
     axes.xaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
-    if chance is not None:
-        line = axes.axvline(chance, color=theme.ink, linestyle=(0, (4, 3)), linewidth=1.1)
-        handles.append(line)
-    names = [*models, *([] if chance is None else [f"Chance, {100 * chance:.0f} %"])]
+    names = list(models)
+    if chance:
+        style: dict[str, Any] = {"color": theme.ink, "linestyle": (0, (4, 3)), "linewidth": 1.1}
+        for place, task in enumerate(tasks):
+            if task in chance:
+                axes.vlines(chance[task], place - 0.48, place + 0.48, **style)
+        handles.append(Line2D([], [], **style))
+        names.append("Chance")
     _legend(figure, handles, names, theme)
     return _save(figure, path)
 

@@ -165,6 +165,7 @@ def load_policy(
 
     Raises ModelError if there is no model, or one of a family that packing does not support exactly.
     """
+    _check_local(path)
     try:
         config = AutoConfig.from_pretrained(path)
     except (OSError, ValueError, KeyError) as error:
@@ -192,6 +193,19 @@ def load_policy(
         model.gradient_checkpointing_enable({"use_reentrant": False})
     bf16 = precision == "bf16" or (precision == "auto" and torch.device(device).type == "cuda")
     return Policy(model.to(device), processor, bf16=bf16)
+
+
+def _check_local(path: str) -> None:
+    """Raise ModelError for what is plainly a folder and no model, before the hub is asked for it."""
+    folder = Path(path)
+    if folder.is_dir():
+        inner = [*sorted(folder.glob("checkpoints/step_*/model"))[-1:], folder / "model"]
+        hints = [str(place) for place in inner if (place / "config.json").is_file()]
+        if not (folder / "config.json").is_file():
+            hint = f"; did you mean {hints[0]!r}?" if hints else ""
+            raise ModelError(f"{path!r} is not a model: it has no config.json{hint}")
+    elif path.startswith((".", "/", "~")) or path.count("/") != 1 or folder.parent.is_dir():
+        raise ModelError(f"{path!r} is not a model: there is no such folder, and hub ids are OWNER/NAME")
 
 
 def read_card(path: str | Path) -> dict[str, Any] | None:

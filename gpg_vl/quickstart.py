@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
@@ -50,12 +50,26 @@ class Tour:
     held_out_rows: int = 640
     """Scenes to evaluate on, of the test split, whose configurations never occur in training."""
 
+    def __post_init__(self) -> None:
+        for name in ("steps", "warm_start_steps", "train_rows", "held_out_rows"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigurationError(f"--{name} must be at least 1, got {value}")
+
+    def command(self, **changes: object) -> str:
+        """What to type for this tour with some options changed."""
+        given = {**vars(self), **changes}
+        defaults = {item.name: item.default for item in fields(self)}
+        words = [f"--{name} {value}" for name, value in given.items() if value != defaults[name]]
+        return " ".join(["gpg-vl quickstart", *words])
+
 
 def run_quickstart(tour: Tour) -> None:
     """Run whatever of the tour is not done yet, and print the result."""
     out, seed = Path(tour.out), tour.seed
     check_same(tour, out / "tour.json")
     clock = PhaseClock(out / "timings.json")
+    print(f"{out}: drawing scenes, making a small Qwen2-VL, then the warm start, GPG and the report")
     with clock("data"):
         train_set = prepare_scenes(out / "data" / "train", "train", tour.train_rows, seed)
         held_out = prepare_scenes(out / "data" / "held_out", "test", tour.held_out_rows, seed)
@@ -76,7 +90,7 @@ def run_quickstart(tour: Tour) -> None:
             others = {tour.compare.upper(): compare_run(out, tour.compare, options)}
     report = write_run_report(out / "gpg", others)
     summary = write_summary(out, seed, clock.seconds, others)
-    print(closing_words(out, warm, report, summary))
+    print(closing_words(tour, warm, report, summary))
 
 
 def check_same(tour: Tour, file: Path) -> None:
@@ -206,8 +220,9 @@ def _figures(evaluation: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def closing_words(out: Path, warm: Path, report: Path, summary: dict[str, Any]) -> str:
+def closing_words(tour: Tour, warm: Path, report: Path, summary: dict[str, Any]) -> str:
     """Result, paths and what to type next."""
+    out = Path(tour.out)
     base, trained = summary["base"]["total"], summary["trained"]["total"]
     gain = 100 * (trained["accuracy"]["mean"] - base["accuracy"]["mean"])
     seconds = sum(summary["seconds"].values())
@@ -218,7 +233,12 @@ def closing_words(out: Path, warm: Path, report: Path, summary: dict[str, Any]) 
             f"accuracy on {base['accuracy']['count']} held-out questions "
             f"(chance {summary['chance']:.1%}): {base['accuracy']['mean']:.1%} -> "
             f"{trained['accuracy']['mean']:.1%} ({gain:+.1f} points),",
-            f"format {trained['format']['mean']:.1%}, in {seconds / 60:.1f} minutes",
+            f"format after training {trained['format']['mean']:.1%}; {seconds / 60:.1f} minutes in all",
+            *(
+                f"{name.upper()} on as many sampled answers: {summary[name]['total']['accuracy']['mean']:.1%}"
+                for name in ("grpo",)
+                if name in summary
+            ),
             "",
             f"report     {report}",
             f"summary    {out / 'summary.json'}",
@@ -227,7 +247,7 @@ def closing_words(out: Path, warm: Path, report: Path, summary: dict[str, Any]) 
             "",
             "next:",
             f"  gpg-vl eval --model {model} --benchmark {out / 'data' / 'held_out'}",
-            f"  gpg-vl quickstart --out {out} --seed {summary['seeds'][0]} --compare grpo",
+            *([] if tour.compare else [f"  {tour.command(compare='grpo')}"]),
             "  gpg-vl train --help",
         ]
     )

@@ -120,7 +120,13 @@ class Registry(Generic[Plugin]):
                 return self._coerce(plugin, reference)
         if not hasattr(module, attribute):
             names = [plugin.name for plugin in plugins]
-            raise UnknownNameError(unknown(f"{self.kind} in {module.__name__}", attribute, names))
+            names += [
+                name
+                for name, value in vars(module).items()
+                if getattr(value, "__module__", "") == module.__name__
+            ]
+            place = reference.rpartition(":")[0]
+            raise UnknownNameError(unknown(f"{self.kind} in {place}", attribute, set(names)))
         return self._coerce(getattr(module, attribute), reference)
 
     def _coerce(self, loaded: Any, reference: str) -> Plugin:

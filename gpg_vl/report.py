@@ -147,7 +147,8 @@ def _results(
     ]
     intervals = {name: _accuracies(evaluation) for name, evaluation in models.items()}
     if any(intervals.values()):
-        chance = next(iter(models.values())).get("chance")
+        tasks = next(iter(models.values()))["tasks"]
+        chance = {task: scores["chance"] for task, scores in tasks.items() if scores.get("chance")}
         drawn = {
             suffix: task_bars(intervals, run / "plots" / f"tasks{suffix}.png", chance=chance, theme=theme)
             for suffix, theme in _THEMES.items()

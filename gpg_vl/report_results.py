@@ -138,7 +138,7 @@ def _row(
         cells.insert(2, _change_cell(change))
     rates = [_percent(score(table, "format")) for table in scores.values()]
     counts = [interval.count for interval in accuracies if interval is not None]
-    count = f"{max(counts):,}" if counts else NONE
+    count = f"{counts[0]:,}" if counts else NONE  # the run's own; a note says where another's differ
     return (
         f'<tr class="{kind}"><th scope="row">{escape(task)}</th><td>{count}</td>'
         f"{_cells(cells, 'td')}{_cells(rates, 'td')}</tr>"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from gpg_vl.answering import Answerer
 from gpg_vl.config import SftConfig, TrainConfig
 from gpg_vl.data import PreparedDataset
-from gpg_vl.evaluate import evaluate, write_evaluation
+from gpg_vl.evaluate import evaluate, in_words, write_evaluation
 from gpg_vl.runfolder import RunFolder
 from gpg_vl.sampling import Sampling
 from gpg_vl.session import Learner, model_card
@@ -63,8 +63,9 @@ class Run:
 
             evaluation = evaluate(answerer, data, sampling, progress=progress)
         write_evaluation(path, {"step": step, "model": self.config.model.path, **evaluation})
+        self.bar.say(f"step {step}: {in_words(evaluation)}")
         totals = evaluation["totals"]
-        self.trackers.log(step, {f"eval/{name}": figure["mean"] for name, figure in totals.items()})
+        self.trackers.log(step, {f"eval/{name}": totals[name]["mean"] for name in ("accuracy", "format")})
 
 
 @contextlib.contextmanager
@@ -77,4 +78,6 @@ def open_run(
         Trackers(learner.accelerator, config) as trackers,
         ProgressBar(title, config.run.steps, learner.step) as bar,
     ):
+        if learner.step:
+            bar.say(f"{title}: going on after step {learner.step} of {config.run.steps}")
         yield Run(learner, config, folder, stop, metrics_file, trackers, bar)

@@ -1,5 +1,6 @@
 """A run's folder: who owns it, what was used, and where things are."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -120,6 +121,11 @@ class RunFolder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if kind is not None and not self._used():  # a run that failed while starting leaves nothing behind
+            for name in _WRITTEN_AT_START:
+                (self.path / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self.path.rmdir()
         os.close(self._lock)
 
 

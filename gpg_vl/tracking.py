@@ -138,7 +138,11 @@ class ProgressBar:
         self._bar.update(self._task, completed=done, figures=" ".join(figures))
         tenth = max(1, self._total // 10)
         if not self._console.is_terminal and (done == self._total or done % tenth == 0):
-            self._console.print(f"{self._title} {done}/{self._total} {' '.join(figures)}", highlight=False)
+            self.say(" ".join([self._title, f"{done}/{self._total}", *figures]))
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._console.print(text, highlight=False)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:

@@ -128,13 +128,13 @@ def train(config: TrainConfig, *, resume: str | None = None) -> Path:
                 learner.step += 1
                 record = folder.rollouts / f"step_{learner.step:06d}.parquet"
                 write_rollouts(record, collection, advantages)
-                run.log(metrics, _shown(metrics))
+                run.log(metrics, _shown(metrics, age=config.algorithm.age))
                 run.save(last=learner.step == steps)
                 evaluate(last=learner.step == steps)
         return folder.checkpoints / f"step_{learner.step:06d}" / "model"
 
 
-def _shown(metrics: Metrics) -> list[str]:
-    shown = {"reward": "reward/mean", "acc": "accuracy", "α": "alpha"}
+def _shown(metrics: Metrics, *, age: bool) -> list[str]:
+    shown = {"reward": "reward/mean", "acc": "accuracy"} | ({"α": "alpha"} if age else {})
     figures = [f"{label} {metrics[name]:.2f}" for label, name in shown.items() if name in metrics]
     return [*figures, f"{metrics['tokens_per_second']:,.0f} tok/s"]

@@ -116,7 +116,9 @@ def test_help_lists_every_option(capsys):
         (["--rewards", '{"number": {"tolerence": 1}}'], "Did you mean 'tolerance'?"),
         (["--rewards", '{"no_file.py:x": 1}'], "no file 'no_file.py'"),
         (["--data.train", '["nowhere"]'], "'nowhere' is not a prepared data set"),
-        (["--model.path", "nowhere"], "'nowhere' is not a model"),
+        (["--model.path", "nowhere"], "'nowhere' is not a model: there is no such folder"),
+        (["--model.path", "./no/where"], "'./no/where' is not a model: there is no such folder"),
+        (["--run.steps", "many"], "expected a whole number"),
         (["--config", "missing.yaml"], "missing.yaml"),
         (["--optim.betas", "[0.9, 1.5]"], "optim.betas must lie from 0"),
         (["--eval.every", "2"], "data.validation names no data"),
@@ -126,6 +128,19 @@ def test_help_lists_every_option(capsys):
 )
 def test_mistakes_of_train(options, extra, message, capsys):
     assert message in mistake(capsys, "train", *options, *extra)
+
+
+def test_a_mistake_leaves_no_run_folder(options, tmp_path, capsys):
+    mistake(capsys, "train", *options, "--rewards", '{"choise": 1.0}')
+    mistake(capsys, "train", *options, "--model.path", "nowhere")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_folder_is_no_model_but_holds_one(options, tmp_path, capsys):
+    run("train", *options)
+    capsys.readouterr()
+    message = mistake(capsys, "eval", "--model", str(tmp_path / "run"), "--benchmark", "b")
+    assert "did you mean" in message and "step_000002/model" in message
 
 
 def test_broken_and_misspelt_config(options, tmp_path, capsys):
@@ -154,6 +169,8 @@ def test_other_mistakes(capsys, tmp_path, scenes_folder):
         capsys, "prepare", "scenes", "--out", str(tmp_path / "x"), "--split", "tset", "--limit", "1"
     )
     assert "--limit" in mistake(capsys, "prepare", "scenes", "--out", str(tmp_path / "x"))
+    assert "at least 1" in mistake(capsys, "prepare", "scenes", "--out", str(tmp_path / "x"), "--limit", "-3")
+    assert "--held_out_rows must be" in mistake(capsys, "quickstart", "--held_out_rows", "-3")
     assert "neither metrics" in mistake(capsys, "report", str(tmp_path))
 
 

@@ -85,7 +85,7 @@ def test_a_preset_sets_its_knobs_and_no_others(load, preset):
     ("text", "options", "expected"),
     [
         ("algorithm: {preset: grpo, age: true}", [], {"age": True, "std_normalize": True, "kl_beta": 0.04}),
-        ("algorithm: {age: true}", ["--algorithm.preset", "grpo"], {"age": True, "kl_beta": 0.04}),
+        ("algorithm: {age: true}", ["--algorithm.preset", "grpo"], {"age": False, "kl_beta": 0.04}),
         (
             "algorithm: {preset: grpo}",
             ["--algorithm.kl_beta", "0", "--algorithm.normalize", "group"],
@@ -207,3 +207,16 @@ def test_every_recipe_loads(name, tmp_path):
                 assert getattr(loaded, key) in (value, tuple(value) if isinstance(value, list) else value)
         else:
             assert loaded == given
+
+
+def test_a_preset_on_the_command_line_wins_over_a_runs_own_file(load):
+    """A run's config.yaml spells out every knob; `--algorithm.preset grpo` must not run GPG all the same."""
+    everything = to_yaml(load())
+    grpo = load(everything, "--algorithm.preset", "grpo", "--algorithm.kl_beta", "0").algorithm
+    assert (grpo.std_normalize, grpo.age, grpo.normalize, grpo.kl_beta) == (True, False, "sequence", 0)
+    back = load(to_yaml(load("", "--algorithm.preset=grpo")), "--algorithm.preset=gpg").algorithm
+    assert back == load().algorithm
+
+
+def test_one_folder_needs_no_brackets(load):
+    assert load("", "--data.train", "data/a").data.train == ["data/a"]

@@ -87,12 +87,7 @@ class Policy(nn.Module):
     def forward(self, batch: PackedBatch, temperature: float) -> tuple[Tensor, Tensor]:
         """Log-probability of each target and entropy of its distribution: (M,), (M,), in nats."""
         with self.autocast():
-            hidden = self.text_model(
-                inputs_embeds=self.embed(batch),
-                position_ids=batch.position_ids,
-                attention_mask={"full_attention": batch.mask},
-                use_cache=False,
-            ).last_hidden_state  # (R, S, H)
+            hidden = self._read(batch)
             return token_logprobs(
                 hidden.flatten(0, 1)[batch.predictors],
                 batch.targets,
@@ -101,6 +96,17 @@ class Policy(nn.Module):
                 suppressed=self.suppressed,
                 chunk=_LOGITS_CHUNK,
             )
+
+    def _read(self, batch: PackedBatch, cache: DynamicCache | None = None) -> Tensor:
+        """Last hidden states (R, S, H) of packed rows; keys and values go to `cache`."""
+        hidden: Tensor = self.text_model(
+            inputs_embeds=self.embed(batch),
+            position_ids=batch.position_ids,
+            attention_mask={"full_attention": batch.mask},
+            past_key_values=cache,
+            use_cache=cache is not None,
+        ).last_hidden_state
+        return hidden
 
     def embed(self, batch: PackedBatch) -> Tensor:
         """Token embeddings with image features in their places: (R, S, H)."""
@@ -117,13 +123,7 @@ class Policy(nn.Module):
         """Read B prompts of `lengths` (B,). Returns their last logits (B, V) and caches."""
         cache = DynamicCache()
         with self.autocast():
-            hidden = self.text_model(
-                inputs_embeds=self.embed(batch),
-                position_ids=batch.position_ids,
-                attention_mask={"full_attention": batch.mask},
-                past_key_values=cache,
-                use_cache=True,
-            ).last_hidden_state
+            hidden = self._read(batch, cache)
             last = hidden[torch.arange(len(lengths), device=self.device), lengths - 1]
             logits = self.model.lm_head(last)
         padding = torch.arange(hidden.shape[1], device=self.device) >= lengths[:, None]

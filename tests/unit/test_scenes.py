@@ -8,7 +8,8 @@ from itertools import islice, pairwise
 import pytest
 
 from gpg_vl.data_prep import scenes as module
-from gpg_vl.data_prep.scenes import CELL, SIDE, SPLITS, TASKS, scenes, split_of
+from gpg_vl.data_prep._scene_drawing import CELL, SIDE
+from gpg_vl.data_prep.scenes import SPLITS, TASKS, scenes, split_of
 from gpg_vl.errors import ConfigurationError, DataError
 from gpg_vl.prompts import letter, question_text
 

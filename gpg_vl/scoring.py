@@ -1,7 +1,6 @@
 """Scores completions with the configured rewards."""
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,7 +49,6 @@ class Scorer:
             raise ConfigurationError("rewards: `by_task` stands alone; move the others under its tasks")
         self.default = _resolve(table) if routes is None else None
         self.by_task = {task: _resolve(part) for task, part in (routes or {}).items()}
-        self.dropped: Counter[str] = Counter()
 
     def route(self, task: str) -> Sequence[Weighted]:
         """Rewards of a task: its own entry, or that of the part before the slash."""
@@ -65,8 +63,8 @@ class Scorer:
     def score(self, sample: Sample, completions: Sequence[Completion]) -> GroupScores:
         """Score one group.
 
-        A reward that gives any answer None, NaN or an infinity is dropped for the whole group and
-        counted: a hole would bias the group's mean. Raises RewardError if a reward raises.
+        A reward that gives any answer None, NaN or an infinity is dropped for the whole group, and named
+        in `dropped`: a hole would bias the group's mean. Raises RewardError if a reward raises.
         """
         by_reward: dict[str, tuple[float, ...]] = {}
         total = [0.0] * len(completions)
@@ -81,7 +79,6 @@ class Scorer:
             total = [t + weighted.weight * s for t, s in zip(total, scores, strict=True)]
             if correctness is None and weighted.reward.kind == "correctness":
                 correctness = scores
-        self.dropped.update(dropped)
         return GroupScores(by_reward, tuple(total), correctness, tuple(dropped))
 
 

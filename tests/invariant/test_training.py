@@ -5,6 +5,7 @@ import math
 import shutil
 import signal
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -25,9 +26,11 @@ from gpg_vl.config import (
 )
 from gpg_vl.errors import CheckpointError, ConfigurationError, RunFolderError
 from gpg_vl.metrics import is_timing
+from gpg_vl.run import open_run
 from gpg_vl.run_files import read_evaluations
+from gpg_vl.runfolder import RunFolder
 from gpg_vl.session import build_session
-from gpg_vl.shutdown import Stopped
+from gpg_vl.shutdown import Stopped, StopRequest
 from gpg_vl.train import train, train_step
 from gpg_vl.warmstart import sft
 
@@ -289,3 +292,17 @@ def test_trackers_get_the_metrics(config):
     accumulator.Reload()
     rewards = [event.value for event in accumulator.Scalars("reward/mean")]
     assert rewards == pytest.approx([line["reward/mean"] for line in metrics(Path(config.out))])
+
+
+def test_a_stop_during_an_evaluation_is_seen(config):
+    with RunFolder.open(config, resume=False) as folder, StopRequest() as stop:
+        session = build_session(config, None)
+        with open_run("train", session.learner, config, folder, stop) as run:
+            evaluate = partial(run.evaluate, session.answerer, session.validation, (), last=False)
+            stop.asked = True
+            with pytest.raises(Stopped, match="after step 0"):
+                evaluate()
+            assert not folder.evaluations.exists()
+            stop.asked = False
+            evaluate()
+            assert [path.name for path in folder.evaluations.iterdir()] == ["step_000000.json"]

@@ -220,3 +220,9 @@ def test_a_preset_on_the_command_line_wins_over_a_runs_own_file(load):
 
 def test_one_folder_needs_no_brackets(load):
     assert load("", "--data.train", "data/a").data.train == ["data/a"]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_in_python_are_those_of_the_command_line(load, preset):
+    assert AlgorithmConfig.of(preset) == load("", "--algorithm.preset", preset).algorithm
+    assert AlgorithmConfig.of("grpo", kl_beta=0.5, age=True).std_normalize

@@ -83,7 +83,7 @@ def _samples(row: dict[str, Any], folder: Path, line: int) -> Iterator[Sample]:
         yield Sample(
             id=f"nlvr-{name}-{k}",
             task="nlvr",
-            question=f"{row['sentence'].strip()} Is this statement true or false?",
+            question=f"{row['sentence'].strip().rstrip('.')}. Is this statement true or false?",
             choices=CHOICES,
             answer=letter(CHOICES.index(row["label"])),
             answer_type="choice",

@@ -8,10 +8,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 import gpg_vl
 from gpg_vl.errors import ConfigurationError, UserError, unknown
+from gpg_vl.options import base_parser
 
 # Heavy imports (torch, transformers) stand inside the commands: `gpg-vl --help` answers at once.
 
@@ -76,9 +77,7 @@ def _quiet_transformers() -> None:
 
 
 def _parser(command: str, description: str) -> ArgumentParser:
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    options = {"description": description, "exit_on_error": False, "allow_abbrev": False}
-    return ArgumentParser(prog=f"gpg-vl {command}", **options)
+    return base_parser(f"gpg-vl {command}", description)
 
 
 def quickstart(arguments: list[str]) -> None:

@@ -15,10 +15,16 @@ from gpg_vl.errors import ConfigurationError, nearest
 Config = TypeVar("Config", TrainConfig, SftConfig)
 
 
+def base_parser(prog: str, description: str) -> ArgumentParser:
+    """A parser that raises instead of exiting and takes no abbreviations; fields' doc lines are its help."""
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    options = {"description": description, "exit_on_error": False, "allow_abbrev": False}
+    return ArgumentParser(prog=prog, **options)
+
+
 def config_parser(kind: type[Config], prog: str) -> ArgumentParser:
     """A parser for `--config FILE`, `--section.field VALUE` and `--resume`; raises instead of exiting."""
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser(prog=prog, description=kind.__doc__, exit_on_error=False)
+    parser = base_parser(prog, kind.__doc__ or "")
     parser.add_argument("--config", action="config", help="YAML file; the options below override it")
     parser.add_argument("--resume", help="auto: go on where the run folder stopped; or a checkpoint folder")
     parser.add_class_arguments(kind, None)

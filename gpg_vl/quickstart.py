@@ -220,9 +220,13 @@ def _figures(evaluation: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _accuracy(figures: dict[str, Any]) -> str:
+    return f"{figures['total']['accuracy']['mean']:.1%}"
+
+
 def closing_words(tour: Tour, warm: Path, report: Path, summary: dict[str, Any]) -> str:
     """Result, paths and what to type next."""
-    out = Path(tour.out)
+    out, rival = Path(tour.out), tour.compare
     base, trained = summary["base"]["total"], summary["trained"]["total"]
     gain = 100 * (trained["accuracy"]["mean"] - base["accuracy"]["mean"])
     seconds = sum(summary["seconds"].values())
@@ -231,14 +235,10 @@ def closing_words(tour: Tour, warm: Path, report: Path, summary: dict[str, Any])
         [
             "",
             f"accuracy on {base['accuracy']['count']} held-out questions "
-            f"(chance {summary['chance']:.1%}): {base['accuracy']['mean']:.1%} -> "
-            f"{trained['accuracy']['mean']:.1%} ({gain:+.1f} points),",
+            f"(chance {summary['chance']:.1%}): {_accuracy(summary['base'])} -> "
+            f"{_accuracy(summary['trained'])} ({gain:+.1f} points),",
             f"format after training {trained['format']['mean']:.1%}; {seconds / 60:.1f} minutes in all",
-            *(
-                f"{name.upper()} on as many sampled answers: {summary[name]['total']['accuracy']['mean']:.1%}"
-                for name in ("grpo",)
-                if name in summary
-            ),
+            *([f"{rival.upper()} on as many sampled answers: {_accuracy(summary[rival])}"] if rival else []),
             "",
             f"report     {report}",
             f"summary    {out / 'summary.json'}",
@@ -247,7 +247,7 @@ def closing_words(tour: Tour, warm: Path, report: Path, summary: dict[str, Any])
             "",
             "next:",
             f"  gpg-vl eval --model {model} --benchmark {out / 'data' / 'held_out'}",
-            *([] if tour.compare else [f"  {tour.command(compare='grpo')}"]),
+            *([] if rival else [f"  {tour.command(compare='grpo')}"]),
             "  gpg-vl train --help",
         ]
     )

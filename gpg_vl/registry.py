@@ -14,7 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
-from gpg_vl.errors import ConfigurationError, UnknownNameError, nearest, unknown
+from gpg_vl.errors import ConfigurationError, UnknownNameError, unknown
 from gpg_vl.types import Sample
 
 RewardKind = Literal["correctness", "shaping"]
@@ -107,7 +107,7 @@ class Registry(Generic[Plugin]):
 
     def _unknown(self, name: str, known: Mapping[str, object]) -> str:
         message = unknown(self.kind, name, known)
-        if nearest(name, known) is None and not known:
+        if not known:
             message += " Reinstall the package: pip install -e ."
         return message
 

@@ -8,7 +8,6 @@ import platform
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -115,12 +114,7 @@ class RunFolder:
     def __enter__(self) -> "RunFolder":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None and not self._used():  # a run that failed while starting leaves nothing behind
             for name in _WRITTEN_AT_START:
                 (self.path / name).unlink(missing_ok=True)

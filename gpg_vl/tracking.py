@@ -2,11 +2,9 @@
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +15,7 @@ from torch import Tensor
 
 from gpg_vl.collect import Collection
 from gpg_vl.config import SftConfig, TrainConfig
-from gpg_vl.files import write_whole
+from gpg_vl.files import replacing, write_whole
 from gpg_vl.types import Metrics
 
 
@@ -88,10 +86,8 @@ def write_rollouts(path: Path, collection: Collection, advantages: Tensor) -> No
                     "valid": group.valid,
                 }
             )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    pq.write_table(pa.Table.from_pylist(rows, schema=_ROLLOUTS), temporary)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows, schema=_ROLLOUTS), temporary)
 
 
 class Trackers:
@@ -110,9 +106,7 @@ class Trackers:
     def __enter__(self) -> "Trackers":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._accelerator.end_training()  # flushes, also when the run ends early
 
 
@@ -155,10 +149,5 @@ class ProgressBar:
         self._bar.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._bar.stop()

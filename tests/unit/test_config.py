@@ -226,3 +226,9 @@ def test_one_folder_needs_no_brackets(load):
 def test_presets_in_python_are_those_of_the_command_line(load, preset):
     assert AlgorithmConfig.of(preset) == load("", "--algorithm.preset", preset).algorithm
     assert AlgorithmConfig.of("grpo", kl_beta=0.5, age=True).std_normalize
+
+
+def test_options_are_not_abbreviated(load):
+    """An abbreviated preset would slip past the rule that it wins over the file's knobs."""
+    with pytest.raises(ConfigurationError, match=r"unknown option 'algorithm\.prese'"):
+        load("", "--algorithm.prese", "grpo")

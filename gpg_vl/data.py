@@ -19,6 +19,7 @@ from datasets.exceptions import DatasetGenerationError
 from PIL import Image as PILImage
 
 from gpg_vl.errors import DataError
+from gpg_vl.registry import Draft
 from gpg_vl.types import Sample
 
 MANIFEST = "manifest.json"
@@ -38,7 +39,7 @@ FEATURES = Features(
 
 
 def write_prepared(
-    samples: Iterable[Sample],
+    drafts: Iterable[Draft],
     out: Path,
     *,
     source: str,
@@ -60,7 +61,7 @@ def write_prepared(
         counts: Counter[str] = Counter()
         ids: set[str] = set()
         digest = hashlib.sha256()
-        rows = iter(samples)
+        rows = (draft() if callable(draft) else draft for draft in drafts)
         for shard in itertools.count():
             table = [_to_row(sample) for sample in itertools.islice(rows, _SHARD_ROWS)]
             if not table:

@@ -1,7 +1,8 @@
 """Samples to token ids, image patches and M-RoPE positions, each question once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,8 +10,8 @@ from qwen_vl_utils import fetch_image, smart_resize
 from torch import Tensor
 
 from gpg_vl.errors import DataError
-from gpg_vl.prompts import IMAGE_PLACEHOLDER, Prompt
-from gpg_vl.types import Sample
+from gpg_vl.prompts import IMAGE_PLACEHOLDER, BoxSpace, Prompt, View, answer_text, convert_box
+from gpg_vl.types import Box, Sample
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,13 @@ class EncodedPrompt:
 class PromptEncoder:
     """Renders prompts and runs the processor; the same object serves training, evaluation and the app."""
 
-    def __init__(self, processor: Any, prompt: Prompt, *, min_pixels: int, max_pixels: int) -> None:
+    def __init__(
+        self, processor: Any, prompt: Prompt, *, family: str, min_pixels: int, max_pixels: int
+    ) -> None:
+        """`family` is the model's type, such as qwen2_vl; it decides the space of boxes in answers."""
         self.processor = processor
         self.prompt = prompt
+        self.box_space: BoxSpace = prompt.boxes_in(family)
         self.min_pixels, self.max_pixels = min_pixels, max_pixels
         self.patch_size: int = processor.image_processor.patch_size
         self.merge_size: int = processor.image_processor.merge_size
@@ -102,6 +107,27 @@ class PromptEncoder:
         except ValueError as error:
             raise DataError(f"sample {sample.id!r}: image {image.width}×{image.height}: {error}") from error
         return height, width
+
+    def view(self, sample: Sample) -> View:
+        """How the model sees the first image, which is the one that boxes are about."""
+        image = sample.images[0]
+        height, width = self._size(sample, image)
+        return View((image.width, image.height), (width, height))
+
+    def to_image(self, sample: Sample) -> Callable[[Box], Box] | None:
+        """Takes boxes of the model's answers to pixels of the stored image; None if none are asked for."""
+        if sample.answer_type != "boxes" or not sample.images:
+            return None
+        return partial(convert_box, source=self.box_space, target="image", view=self.view(sample))
+
+    def target(self, sample: Sample) -> str:
+        """The text of the gold answer after this prompt, for supervised training.
+
+        The reasoning is the sample's `meta["think"]`, empty where the source has none.
+        """
+        view = self.view(sample) if sample.images else None
+        answer = answer_text(sample, self.box_space, view)
+        return self.prompt.completion_target(answer, str(sample.meta.get("think", "")))
 
     def prompt_length(self, sample: Sample) -> int:
         """Tokens of the encoded prompt, from image sizes alone (nothing is decoded or resized)."""

@@ -23,6 +23,14 @@ class DataError(UserError, ValueError):
     """A data set or a row of one that cannot be used."""
 
 
+class RowError(DataError):
+    """A row of a source that is skipped: `reason` is counted, the message says which and why."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class ModelError(UserError, OSError):
     """A path or hub id that does not hold a model this package can train."""
 

@@ -130,6 +130,7 @@ def evaluate_model(
     encoder = PromptEncoder(
         policy.processor,
         prompt,
+        family=policy.family,
         min_pixels=card.get("min_pixels", limits.min_pixels),
         max_pixels=card.get("max_pixels", limits.max_pixels),
     )

@@ -41,6 +41,11 @@ class Policy(nn.Module):
         self.suppressed: Tensor
 
     @property
+    def family(self) -> str:
+        """The model's type, such as qwen2_vl."""
+        return str(self.model.config.model_type)
+
+    @property
     def tokenizer(self) -> Any:
         return self.processor.tokenizer
 

@@ -1,12 +1,13 @@
 """Prompts and answer tags: the one place that training, evaluation and the app all use."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from gpg_vl.boxes import format_boxes, read_boxes
 from gpg_vl.errors import ConfigurationError, DataError, unknown
-from gpg_vl.types import AnswerType, Completion, FinishReason, Sample
+from gpg_vl.types import AnswerType, Box, Completion, FinishReason, Sample
 
 ANSWER_END = "</answer>"
 VISION_TOKENS = (
@@ -19,6 +20,11 @@ VISION_TOKENS = (
 IMAGE_PLACEHOLDER = "<|vision_start|><|image_pad|><|vision_end|>"
 
 TemplateName = Literal["instruct", "base"]
+BoxSpace = Literal["image", "resized", "grid"]
+"""`image`: pixels of the stored image; `resized`: pixels of the image as the model sees it; `grid`: 0 to 1000
+along each side."""
+BOX_SPACES: Mapping[str, BoxSpace] = {"qwen2_vl": "grid", "qwen2_5_vl": "resized"}
+"""The convention that each model family was pretrained with (arXiv 2409.12191, 2502.13923)."""
 
 _SPECIAL = re.compile(r"<\|\w+\|>")
 
@@ -50,6 +56,9 @@ class Prompt:
     instruction: str | None = None
     """What follows the question; `{kind}` becomes option, number, … None means the paper's sentence."""
 
+    box_space: Literal["family", "image", "resized", "grid"] = "family"
+    """Coordinates of boxes in answers; `family` is the convention the model was pretrained with."""
+
     def __post_init__(self) -> None:
         if self.template not in ("instruct", "base"):
             raise ConfigurationError(unknown("prompt.template", str(self.template), ("instruct", "base")))
@@ -80,9 +89,13 @@ class Prompt:
         return [{"role": "user", "content": content}]
 
     def completion_target(self, answer: str, think: str = "") -> str:
-        """The text that a supervised answer has after this prompt."""
+        """The text that a supervised answer has after this prompt; boxes as `answer_text` writes them."""
         opening = "" if self.opens_think else "<think>"
         return f"{opening}{think}</think><answer>{answer}{ANSWER_END}"
+
+    def boxes_in(self, family: str) -> BoxSpace:
+        """The space of the answers' boxes for a model of `family`, such as qwen2_vl."""
+        return BOX_SPACES.get(family, "image") if self.box_space == "family" else self.box_space
 
     def to_dict(self) -> dict[str, Any]:
         """For `gpg_vl.json` beside the weights."""
@@ -92,6 +105,27 @@ class Prompt:
     def from_dict(cls, values: Mapping[str, Any]) -> "Prompt":
         """The prompt a checkpoint was trained with."""
         return cls(**values)
+
+
+@dataclass(frozen=True)
+class View:
+    """How a model sees an image: sizes in pixels, (width, height)."""
+
+    stored: tuple[int, int]
+    resized: tuple[int, int]
+
+    def scale(self, space: BoxSpace) -> tuple[float, float]:
+        """What the image's whole width and height measure in `space`."""
+        if space == "grid":
+            return 1000.0, 1000.0
+        return self.stored if space == "image" else self.resized
+
+
+def convert_box(box: Box, source: BoxSpace, target: BoxSpace, view: View) -> Box:
+    """The same box in another coordinate space; neither rounded nor clipped to the image."""
+    (from_x, from_y), (to_x, to_y) = view.scale(source), view.scale(target)
+    x, y = to_x / from_x, to_y / from_y
+    return box[0] * x, box[1] * y, box[2] * x, box[3] * y
 
 
 def letter(index: int) -> str:
@@ -109,25 +143,43 @@ def question_text(sample: Sample) -> str:
     return f"{sample.question} Select from the following choices.\n" + "\n".join(lines)
 
 
+def answer_text(sample: Sample, space: BoxSpace, view: View | None) -> str:
+    """The gold answer as the model should write it: boxes in its own space, whole numbers."""
+    if sample.answer_type != "boxes" or view is None:
+        return sample.answer
+    return format_boxes([convert_box(box, "image", space, view) for box in read_boxes(sample.answer)])
+
+
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 
 def parse_completion(
-    text: str, *, think_opened: bool, token_count: int, finish_reason: FinishReason
+    text: str,
+    *,
+    think_opened: bool,
+    token_count: int,
+    finish_reason: FinishReason,
+    token_ids: Sequence[int] = (),
+    to_image: Callable[[Box], Box] | None = None,
 ) -> Completion:
     """Split a generated text at its tags.
 
     `answer` is None unless exactly one `<answer>…</answer>` pair stands in the text: a model that
-    lists several answers has given none.
+    lists several answers has given none. `to_image` takes the answer's boxes to pixels of the stored
+    image; None where no boxes are asked for.
     """
     answers = _ANSWER.findall(text)
     head, closed, _ = text.partition("</think>")
     single = len(answers) == 1 and text.count("<answer>") == 1 and text.count(ANSWER_END) == 1
+    answer = answers[0].strip() if single else None
+    boxes = read_boxes(answer) if answer and to_image else ()
     return Completion(
         text=text,
-        answer=answers[0].strip() if single else None,
+        answer=answer,
         think=head.strip().removeprefix("<think>").strip() if closed else None,
         token_count=token_count,
         finish_reason=finish_reason,
         think_opened=think_opened,
+        boxes=tuple(to_image(box) for box in boxes) if to_image else (),
+        token_ids=tuple(token_ids),
     )

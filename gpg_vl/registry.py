@@ -18,6 +18,8 @@ from gpg_vl.errors import ConfigurationError, UnknownNameError, unknown
 from gpg_vl.types import Sample
 
 RewardKind = Literal["correctness", "shaping"]
+Draft = Sample | Callable[[], Sample]
+"""What a converter yields: a sample, or a function that reads and checks one."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Reward:
     name: str
     function: Callable[..., Any]
     kind: RewardKind = "correctness"
+    deadline: float | None = None
+    """Seconds one answer may take, in a worker process; None runs the function in the trainer's own."""
 
     @property
     def is_batch(self) -> bool:
@@ -55,10 +59,11 @@ class Reward:
 
 @dataclass(frozen=True)
 class Converter:
-    """A registered data-set converter: `function(source, *, options) -> iterator of Sample`."""
+    """A registered data-set converter: `function(source, *, options)` yields samples, or functions that make
+    one: those run in threads, and what raises RowError is skipped and counted."""
 
     name: str
-    function: Callable[..., Iterator[Sample]]
+    function: Callable[..., Iterator[Draft]]
     version: str = "1"
     endless: bool = False
     """Whether it never stops by itself, as generators of synthetic data do."""
@@ -147,9 +152,15 @@ converters: Registry[Converter] = Registry("data set", "gpg_vl.datasets", Conver
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def reward(name: str, *, kind: RewardKind = "correctness") -> Callable[[Function], Function]:
-    """Register a reward; `kind` says whether the gold answer must score highest."""
-    return _attach(lambda function: Reward(name, function, kind))
+def reward(
+    name: str, *, kind: RewardKind = "correctness", deadline: float | None = None
+) -> Callable[[Function], Function]:
+    """Register a reward; `kind` says whether the gold answer must score highest.
+
+    With a `deadline` in seconds the function runs in worker processes, without the sample's images: for what
+    takes long or may hang. An answer that exceeds it by itself scores 0.
+    """
+    return _attach(lambda function: Reward(name, function, kind, deadline))
 
 
 def converter(name: str, *, version: str = "1", endless: bool = False) -> Callable[[Function], Function]:

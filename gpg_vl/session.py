@@ -152,7 +152,13 @@ def open_validation(data: DataConfig, limits: EvalConfig, encoder: PromptEncoder
 
 def build_encoder(policy: Policy, prompt: Prompt, model: ModelConfig) -> PromptEncoder:
     """The encoder of a policy's prompts."""
-    return PromptEncoder(policy.processor, prompt, min_pixels=model.min_pixels, max_pixels=model.max_pixels)
+    return PromptEncoder(
+        policy.processor,
+        prompt,
+        family=policy.family,
+        min_pixels=model.min_pixels,
+        max_pixels=model.max_pixels,
+    )
 
 
 def model_card(config: TrainConfig | SftConfig) -> dict[str, Any]:

@@ -22,6 +22,8 @@ FinishReason = Literal["eos", "stop", "length"]
 AnswerType = Literal["choice", "number", "math", "boxes", "label"]
 Normalize = Literal["group", "batch", "sequence", "constant"]
 Packing = Literal["auto", "group", "none"]
+Box = tuple[float, float, float, float]
+"""x1, y1, x2, y2: left, top, right and bottom edge."""
 Metrics = dict[str, float | int]
 """Figures of one step by name; see docs/metrics.md."""
 
@@ -37,7 +39,8 @@ class Sample:
     question: str
     """The bare question, without choices or instructions about tags."""
     answer: str
-    """The gold answer; for `choice` a letter in brackets, "(B)"."""
+    """The gold answer; for `choice` a letter in brackets, "(B)"; for `boxes` a JSON list of [x1, y1, x2, y2]
+    in pixels of the (first) image as it is stored."""
     answer_type: AnswerType
     choices: tuple[str, ...] = ()
     """Texts of the choices in order; empty if the answer is free-form."""
@@ -61,3 +64,8 @@ class Completion:
     finish_reason: FinishReason
     think_opened: bool = False
     """Whether the prompt already ended inside `<think>`."""
+    boxes: tuple[Box, ...] = ()
+    """Boxes in `answer`, in pixels of the stored image; none where the sample's answer is no boxes, or where
+    a coordinate is not finite. Corners stay in the order given."""
+    token_ids: tuple[int, ...] = ()
+    """The sampled tokens, where a model made the text."""

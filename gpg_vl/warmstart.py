@@ -73,13 +73,11 @@ def sft_step(learner: Learner, config: SftConfig) -> Metrics:
 def supervised_rows(samples: Sequence[Sample], encoder: PromptEncoder, eos: int) -> list[Row]:
     """Prompts with their gold answers behind them, in the tags that rewards ask for, packed.
 
-    Short ones share a sequence as long as the longest. The reasoning is the sample's `meta["think"]`, empty
-    where the source has none.
+    Short ones share a sequence as long as the longest.
     """
     tokenizer = encoder.processor.tokenizer
     rows = []
     for index, (sample, prompt) in enumerate(zip(samples, encoder.encode(samples), strict=True)):
-        target = encoder.prompt.completion_target(sample.answer, str(sample.meta.get("think", "")))
-        ids = tokenizer(target, add_special_tokens=False)["input_ids"]
+        ids = tokenizer(encoder.target(sample), add_special_tokens=False)["input_ids"]
         rows.append(Row((Segment(prompt, ((*ids, eos),), (index,)),)))
     return join(rows, max(row.length for row in rows))

@@ -59,7 +59,8 @@ def policy(tiny_folder: Path) -> Policy:
 
 
 def encoder_of(policy: Policy, prompt: Prompt | None = None) -> PromptEncoder:
-    return PromptEncoder(policy.processor, prompt or Prompt(), min_pixels=3136, max_pixels=401408)
+    limits = {"min_pixels": 3136, "max_pixels": 401408}
+    return PromptEncoder(policy.processor, prompt or Prompt(), family=policy.family, **limits)
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:

@@ -61,6 +61,8 @@ def collection_metrics(collection: Collection, alpha: float) -> Metrics:
         metrics[f"reward/{name}"] = sum(scores) / len(scores)
     for name in sorted({name for group in groups for name in group.scores.dropped}):
         metrics[f"dropped/{name}"] = sum(name in group.scores.dropped for group in groups)
+    for name in sorted({name for group in groups for name in group.scores.timeouts}):
+        metrics[f"timeouts/{name}"] = sum(group.scores.timeouts.get(name, 0) for group in groups)
     return metrics
 
 

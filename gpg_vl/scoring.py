@@ -1,15 +1,19 @@
 """Scores completions with the configured rewards."""
 
+import inspect
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from gpg_vl import workers
 from gpg_vl.errors import ConfigurationError, RewardError
 from gpg_vl.registry import Reward, rewards
 from gpg_vl.types import Completion, Sample
 
 Score = float | None
+Answers = tuple[Sample, Sequence[Completion]]
+"""One question with its G answers."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,21 @@ class Weighted:
     weight: float
     options: Mapping[str, Any]
     name: str
+    """As the configuration calls it."""
+    deadline: float | None
+    """Seconds for one answer in a worker process; None calls the function here."""
+    conversational: bool
+    """Whether a batch function gets chat messages instead of texts."""
+
+    def tasks(self, sample: Sample, completions: Sequence[Completion]) -> list[workers.Task]:
+        """One task per answer for the workers; none without a deadline."""
+        if self.deadline is None:
+            return []
+        bare = replace(sample, images=())
+        return [
+            workers.Task(self.name, self.options, bare, completion, self.deadline)
+            for completion in completions
+        ]
 
 
 @dataclass(frozen=True)
@@ -34,6 +53,8 @@ class GroupScores:
     """Scores of the first correctness reward; None if none could grade the sample."""
     dropped: tuple[str, ...]
     """Rewards that could not grade every answer of the group."""
+    timeouts: Mapping[str, int] = field(default_factory=dict)
+    """Answers that exceeded a reward's deadline and scored 0, by reward name."""
 
 
 class Scorer:
@@ -61,40 +82,90 @@ class Scorer:
         raise ConfigurationError(f"rewards.by_task has no entry for task {task!r}; it has: {tasks}")
 
     def score(self, sample: Sample, completions: Sequence[Completion]) -> GroupScores:
-        """Score one group.
+        """Score one group; see `score_groups`."""
+        return self.score_groups([(sample, completions)])[0]
 
-        A reward that gives any answer None, NaN or an infinity is dropped for the whole group, and named
-        in `dropped`: a hole would bias the group's mean. Raises RewardError if a reward raises.
+    def score_groups(self, groups: Sequence[Answers]) -> list[GroupScores]:
+        """Score groups; the workers score while the other rewards run here.
+
+        A reward that gives any answer None, NaN or an infinity, or whose worker dies, is dropped for the
+        whole group, and named in `dropped`: a hole would bias the group's mean. An answer that exceeds a
+        deadline by itself scores 0. Raises RewardError if a reward raises.
         """
-        by_reward: dict[str, tuple[float, ...]] = {}
-        total = [0.0] * len(completions)
-        correctness = None
-        dropped = []
-        for weighted in self.route(sample.task):
-            scores = _finite(_call(weighted, sample, completions))
+        jobs = [
+            (number, weighted)
+            for number, (sample, _) in enumerate(groups)
+            for weighted in self.route(sample.task)
+        ]
+        tasks = [task for number, weighted in jobs for task in weighted.tasks(*groups[number])]
+        running = workers.start(tasks)
+        here = [None if weighted.deadline else _call(weighted, *groups[number]) for number, weighted in jobs]
+        outcomes = iter(workers.finish(tasks, running))
+        scored: list[list[tuple[Weighted, list[Score], int]]] = [[] for _ in groups]
+        for (number, weighted), scores in zip(jobs, here, strict=True):
+            sample, completions = groups[number]
+            late = 0
             if scores is None:
-                dropped.append(weighted.name)
-                continue
-            by_reward[weighted.name] = scores
-            total = [t + weighted.weight * s for t, s in zip(total, scores, strict=True)]
-            if correctness is None and weighted.reward.kind == "correctness":
-                correctness = scores
-        return GroupScores(by_reward, tuple(total), correctness, tuple(dropped))
+                own = [next(outcomes) for _ in completions]
+                scores, late = _worked(weighted, sample, own), sum(outcome.timed_out for outcome in own)
+            scored[number].append((weighted, scores, late))
+        return [_sum(parts, len(groups[number][1])) for number, parts in enumerate(scored)]
+
+
+def _sum(parts: Sequence[tuple[Weighted, list[Score], int]], count: int) -> GroupScores:
+    """Weigh and add up the rewards of a group of `count` answers; each part has its timeouts at the end."""
+    by_reward: dict[str, tuple[float, ...]] = {}
+    total = [0.0] * count
+    correctness = None
+    dropped = []
+    for weighted, raw, _ in parts:
+        scores = _finite(raw)
+        if scores is None:
+            dropped.append(weighted.name)
+            continue
+        by_reward[weighted.name] = scores
+        total = [t + weighted.weight * s for t, s in zip(total, scores, strict=True)]
+        if correctness is None and weighted.reward.kind == "correctness":
+            correctness = scores
+    timeouts = {weighted.name: late for weighted, _, late in parts if late}
+    return GroupScores(by_reward, tuple(total), correctness, tuple(dropped), timeouts)
 
 
 def _resolve(table: Mapping[str, Any]) -> list[Weighted]:
-    resolved = []
-    for name, entry in table.items():
-        options = dict(entry) if isinstance(entry, Mapping) else {"weight": entry}
-        weight = options.pop("weight", 1.0)
-        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not math.isfinite(weight):
-            raise ConfigurationError(f"rewards.{name}: the weight must be a number, got {weight!r}")
-        reward = rewards.get(name)
-        reward.check_options(options)
-        resolved.append(Weighted(reward, float(weight), options, name))
+    resolved = [_weighted(name, entry) for name, entry in table.items()]
     if not resolved:
         raise ConfigurationError("rewards is empty: name at least one, such as `choice: 1.0`")
     return resolved
+
+
+def _weighted(name: str, entry: Any) -> Weighted:
+    options = dict(entry) if isinstance(entry, Mapping) else {"weight": entry}
+    weight = options.pop("weight", 1.0)
+    if not _is_number(weight):
+        raise ConfigurationError(f"rewards.{name}: the weight must be a number, got {weight!r}")
+    reward = rewards.get(name)
+    deadline = options.pop("deadline", reward.deadline)
+    if deadline is not None and not (_is_number(deadline) and deadline > 0):
+        raise ConfigurationError(f"rewards.{name}: the deadline is seconds above 0, got {deadline!r}")
+    if deadline is not None and reward.is_batch:
+        raise ConfigurationError(f"rewards.{name}: a deadline is for one answer, and this takes all at once")
+    conversational = options.pop("conversational", False)
+    if not isinstance(conversational, bool) or (conversational and not reward.is_batch):
+        raise ConfigurationError(f"rewards.{name}: `conversational: true` is for batch functions (TRL's)")
+    reward.check_options(options)
+    return Weighted(reward, float(weight), options, name, deadline, conversational)
+
+
+def _is_number(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _worked(weighted: Weighted, sample: Sample, outcomes: Sequence[workers.Outcome]) -> list[Score]:
+    """Scores (G) from the workers. Raises RewardError with the reward's name and the sample's id."""
+    for outcome in outcomes:
+        if outcome.error is not None:
+            raise RewardError(f"reward {weighted.name!r} failed on sample {sample.id!r}:\n{outcome.error}")
+    return [outcome.score for outcome in outcomes]
 
 
 def _call(weighted: Weighted, sample: Sample, completions: Sequence[Completion]) -> list[Score]:
@@ -102,7 +173,7 @@ def _call(weighted: Weighted, sample: Sample, completions: Sequence[Completion])
     function = weighted.reward.function
     try:
         if weighted.reward.is_batch:
-            raw = list(_call_batch(function, sample, completions, weighted.options))
+            raw = list(_call_batch(weighted, sample, completions))
         else:
             raw = [function(completion, sample, **weighted.options) for completion in completions]
         scores = [None if score is None else float(score) for score in raw]
@@ -116,20 +187,32 @@ def _call(weighted: Weighted, sample: Sample, completions: Sequence[Completion])
     return scores
 
 
-def _call_batch(
-    function: Any, sample: Sample, completions: Sequence[Completion], options: Mapping[str, Any]
-) -> Sequence[Score]:
-    """Call a function written for TRL: `f(completions, **columns) -> list`, one row per completion."""
+def _call_batch(weighted: Weighted, sample: Sample, completions: Sequence[Completion]) -> Sequence[Score]:
+    """Call a function written for TRL: `f(completions, **columns) -> list`, one row per completion.
+
+    It gets the columns that it names, all of them if it takes `**columns`.
+    """
     count = len(completions)
+    texts: list[Any] = [completion.text for completion in completions]
+    prompt: Any = sample.question
+    if weighted.conversational:
+        texts = [[{"role": "assistant", "content": text}] for text in texts]
+        prompt = [{"role": "user", "content": prompt}]
     columns = {
         **{key: [value] * count for key, value in sample.meta.items()},
-        "prompts": [sample.question] * count,
+        "prompts": [prompt] * count,
+        "completion_ids": [list(completion.token_ids) for completion in completions],
         "answer": [sample.answer] * count,
         "solution": [sample.answer] * count,
         "choices": [list(sample.choices)] * count,
+        "images": [list(sample.images)] * count,
         "task": [sample.task] * count,
+        **weighted.options,
     }
-    scores: Sequence[Score] = function(completions=[c.text for c in completions], **columns, **options)
+    parameters = inspect.signature(weighted.reward.function).parameters
+    if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        columns = {name: column for name, column in columns.items() if name in parameters}
+    scores: Sequence[Score] = weighted.reward.function(completions=texts, **columns)
     return scores
 
 

@@ -66,7 +66,8 @@ def sample_groups(
     with clock("rollout"):
         answered = session.answerer.answer(samples, rollout.group_size, sampling, step=step, ids=ids)
     with clock("rewards"):
-        return [Group(one, session.scorer.score(one.sample, one.completions), number) for one in answered]
+        scores = session.scorer.score_groups([(one.sample, one.completions) for one in answered])
+    return [Group(one, own, number) for one, own in zip(answered, scores, strict=True)]
 
 
 def update(session: Session, batch: StepBatch, step: int) -> Metrics:

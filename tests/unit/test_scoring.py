@@ -1,4 +1,5 @@
 import math
+import time
 
 import pytest
 
@@ -163,3 +164,34 @@ def test_totals_are_plain_finite_floats(file):
 def test_a_table_that_cannot_be_used_is_refused(table, error, message):
     with pytest.raises(error, match=message):
         Scorer(table)
+
+
+def test_4096_completions_take_less_than_half_a_second():
+    choices = ("dark red", "red", "blue", "a green box")
+    texts = ("(A)", "the dark red one", "I see no such box")
+    answers = [
+        completion(f"<think>{'Let me look at the image. ' * 40}</think><answer>{texts[k % 3]}</answer>")
+        for k in range(8)
+    ]
+    groups = [(Sample(f"s{i}", "t", "Which?", "(A)", "choice", choices), answers) for i in range(512)]
+    scorer = Scorer({"choice": 1.0, "format": 1.0})
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        scores = scorer.score_groups(groups)
+        seconds.append(time.perf_counter() - start)
+    assert [s.by_reward["choice"] for s in scores] == [(1, 1, 0) * 2 + (1, 1)] * 512
+    assert min(seconds) < 0.5
+
+
+def test_a_batch_function_gets_chat_messages_if_asked_for(tmp_path):
+    path = tmp_path / "chat.py"
+    path.write_text("""
+def chat(prompts, completions, completion_ids):
+    assert prompts[0] == [{"role": "user", "content": "Which?"}]
+    assert [len(ids) for ids in completion_ids] == [0] * len(completions)
+    return [float(len(messages[0]["content"])) for messages in completions]
+""")
+    name = f"{path}:chat"
+    scores = Scorer({name: {"conversational": True}}).score(sample(), [completion("abc"), completion("")])
+    assert scores.by_reward[name] == (3.0, 0.0)

@@ -46,14 +46,16 @@ class Answerer:
         requests = [Request(prompt, name, step) for prompt, name in zip(prompts, names, strict=True)]
         groups = self.engine.generate(requests, group_size, sampling)
         return [
-            Answered(sample, prompt, tuple(group), tuple(self._parse(sample, answer) for answer in group))
+            Answered(
+                sample, prompt, tuple(group), tuple(self._parse(sample, prompt, answer) for answer in group)
+            )
             for sample, prompt, group in zip(samples, prompts, groups, strict=True)
         ]
 
-    def _parse(self, sample: Sample, answer: Answer) -> Completion:
+    def _parse(self, sample: Sample, prompt: EncodedPrompt, answer: Answer) -> Completion:
         return parse_completion(
             answer.text,
-            think_opened=self.encoder.prompt.opens_think,
+            think_opened=prompt.opens_think,
             token_count=len(answer.token_ids),
             finish_reason=answer.finish_reason,
             token_ids=answer.token_ids,

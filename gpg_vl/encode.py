@@ -9,9 +9,11 @@ import torch
 from qwen_vl_utils import fetch_image, smart_resize
 from torch import Tensor
 
-from gpg_vl.errors import DataError
+from gpg_vl.errors import ConfigurationError, DataError
 from gpg_vl.prompts import IMAGE_PLACEHOLDER, BoxSpace, Prompt, View, answer_text, convert_box
 from gpg_vl.types import Box, Sample
+
+_NO_IMAGE = torch.zeros(0, 3, dtype=torch.long)
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class EncodedPrompt:
     """(patches, patch size) float32 of all its images; None for text."""
     grid: Tensor
     """(images, 3) int64: patches of each image in time, height and width."""
+    opens_think: bool = False
+    """Whether the answer starts inside `<think>`: some chat templates open it by themselves."""
 
     @property
     def length(self) -> int:
@@ -49,48 +53,75 @@ class PromptEncoder:
         self.processor = processor
         self.prompt = prompt
         self.box_space: BoxSpace = prompt.boxes_in(family)
+        self.takes_images = hasattr(processor, "image_processor")
+        self.tokenizer = processor.tokenizer if self.takes_images else processor
         self.min_pixels, self.max_pixels = min_pixels, max_pixels
-        self.patch_size: int = processor.image_processor.patch_size
-        self.merge_size: int = processor.image_processor.merge_size
+        if self.takes_images:
+            self.patch_size: int = processor.image_processor.patch_size
+            self.merge_size: int = processor.image_processor.merge_size
 
     def text(self, sample: Sample) -> str:
-        """The whole prompt as text, one placeholder per image."""
+        """The whole prompt as text, one placeholder per image.
+
+        Raises DataError for an image before a text model, and for a question with special tokens.
+        """
+        if sample.images and not self.takes_images:
+            raise DataError(f"sample {sample.id!r} has an image, and the model takes text only")
         if self.prompt.template == "base":
             return IMAGE_PLACEHOLDER * len(sample.images) + self.prompt.user_text(sample)
+        if self.tokenizer.chat_template is None and not self.takes_images:
+            raise ConfigurationError(
+                f"the model has no chat template, which prompt.template {self.prompt.template!r} needs; "
+                "base models take `base`"
+            )
         rendered: str = self.processor.apply_chat_template(
             self.prompt.messages(sample), tokenize=False, add_generation_prompt=True
         )
         return rendered
 
     def encode(self, samples: Sequence[Sample]) -> list[EncodedPrompt]:
-        """Encode samples in one processor call. Raises DataError for questions with vision tokens."""
+        """Encode samples in one processor call. Raises DataError as `text` does."""
         if not samples:
             return []
+        texts = [self.text(sample) for sample in samples]
+        if not self.takes_images:
+            return [
+                self._prompt(text, ids, None, _NO_IMAGE)
+                for text, ids in zip(texts, self._ids(texts), strict=True)
+            ]
         images = [self._sized(sample, image) for sample in samples for image in sample.images]
         outputs = self.processor(
-            text=[self.text(sample) for sample in samples],
+            text=texts,
             images=images or None,
             do_resize=False,  # sized by `_sized` already; twice would blur
         )
-        grids = torch.as_tensor(outputs["image_grid_thw"]) if images else torch.zeros(0, 3, dtype=torch.long)
+        grids = torch.as_tensor(outputs["image_grid_thw"]) if images else _NO_IMAGE
         pixels = torch.as_tensor(outputs["pixel_values"]) if images else None
         prompts, image, patch = [], 0, 0
-        for sample, ids in zip(samples, outputs["input_ids"], strict=True):
+        for sample, text, ids in zip(samples, texts, outputs["input_ids"], strict=True):
             grid = grids[image : image + len(sample.images)]
             patches = int(grid.prod(dim=1).sum())
             own = pixels[patch : patch + patches] if pixels is not None and patches else None
-            prompts.append(self._prompt(torch.tensor(ids), own, grid))
+            prompts.append(self._prompt(text, ids, own, grid))
             image, patch = image + len(sample.images), patch + patches
         return prompts
 
-    def _prompt(self, token_ids: Tensor, pixels: Tensor | None, grid: Tensor) -> EncodedPrompt:
-        image_mask = token_ids == self.processor.image_token_id
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of rendered prompts. A chat template writes its own first token, where there is one."""
+        special = self.prompt.template == "base"
+        ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=special)["input_ids"]
+        return ids
+
+    def _prompt(self, text: str, ids: Sequence[int], pixels: Tensor | None, grid: Tensor) -> EncodedPrompt:
+        token_ids = torch.tensor(ids)
+        image_mask = token_ids == (self.processor.image_token_id if self.takes_images else -1)
         return EncodedPrompt(
             token_ids=token_ids,
-            position_ids=mrope_positions(image_mask, grid, self.merge_size),
+            position_ids=mrope_positions(image_mask, grid, self.merge_size if self.takes_images else 1),
             image_mask=image_mask,
             pixel_values=pixels,
             grid=grid,
+            opens_think=_opens_think(text),
         )
 
     def _sized(self, sample: Sample, image: Any) -> Any:
@@ -127,17 +158,23 @@ class PromptEncoder:
         """
         view = self.view(sample) if sample.images else None
         answer = answer_text(sample, self.box_space, view)
-        return self.prompt.completion_target(answer, str(sample.meta.get("think", "")))
+        target = self.prompt.completion_target(answer, str(sample.meta.get("think", "")))
+        return target.removeprefix("<think>") if _opens_think(self.text(sample)) else target
 
     def prompt_length(self, sample: Sample) -> int:
         """Tokens of the encoded prompt, from image sizes alone (nothing is decoded or resized)."""
-        ids = self.processor.tokenizer(self.text(sample))["input_ids"]
+        tokens = len(self._ids([self.text(sample)])[0]) - len(sample.images)
+        if not sample.images:
+            return tokens
         factor = self.patch_size * self.merge_size
-        tokens = len(ids) - len(sample.images)
         for image in sample.images:
             height, width = self._size(sample, image)
             tokens += height * width // factor**2
         return tokens
+
+
+def _opens_think(prompt: str) -> bool:
+    return prompt.rstrip().endswith("<think>")
 
 
 def mrope_positions(image_mask: Tensor, grid: Tensor, merge_size: int) -> Tensor:

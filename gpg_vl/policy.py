@@ -8,10 +8,18 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, DynamicCache
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    DynamicCache,
+)
 
 from gpg_vl.attention import ATTENTION_NAME, AnswerCache, Prefix
 from gpg_vl.errors import ModelError
+from gpg_vl.families import FAMILIES, Family, family_of
 from gpg_vl.logprobs import token_logprobs
 from gpg_vl.packing import PackedBatch
 from gpg_vl.prompts import VISION_TOKENS
@@ -19,14 +27,14 @@ from gpg_vl.prompts import VISION_TOKENS
 CARD = "gpg_vl.json"
 """Beside the weights: the prompt and the rewards that a checkpoint was trained with."""
 
-SUPPORTED = ("qwen2_vl",)
 _LOGITS_CHUNK = (
     256  # rows of logits at a time: 156 MB each in fp32 with Qwen2-VL's vocabulary, and a few copies
 )
 
 
 class Policy(nn.Module):
-    """A Qwen2-VL with its processor. `forward` maps packed rows to log-probabilities."""
+    """A model with its processor (a text model's is its tokenizer). `forward` maps packed rows to
+    log-probabilities."""
 
     def __init__(self, model: Any, processor: Any, *, bf16: bool = False) -> None:
         super().__init__()
@@ -34,9 +42,9 @@ class Policy(nn.Module):
         self.processor = processor
         self.bf16 = bf16
         suppressed = torch.zeros(self.vocabulary, dtype=torch.bool)
-        suppressed[len(processor.tokenizer) :] = True  # rows of the embedding that no token uses
-        ids = processor.tokenizer.convert_tokens_to_ids(list(VISION_TOKENS))
-        suppressed[[i for i in ids if i is not None]] = True
+        suppressed[len(self.tokenizer) :] = True  # rows of the embedding that no token uses
+        known = self.tokenizer.get_vocab()
+        suppressed[[known[token] for token in VISION_TOKENS if token in known]] = True
         self.register_buffer("suppressed", suppressed, persistent=False)
         self.suppressed: Tensor
 
@@ -46,12 +54,17 @@ class Policy(nn.Module):
         return str(self.model.config.model_type)
 
     @property
+    def takes_images(self) -> bool:
+        """Whether it is a vision-language model."""
+        return FAMILIES[self.family].vision
+
+    @property
     def tokenizer(self) -> Any:
-        return self.processor.tokenizer
+        return self.processor.tokenizer if self.takes_images else self.processor
 
     @property
     def text_model(self) -> Any:
-        return self.model.model.language_model
+        return self.model.model.language_model if self.takes_images else self.model.model
 
     @property
     def vocabulary(self) -> int:
@@ -106,12 +119,16 @@ class Policy(nn.Module):
         """Last hidden states (R, S, H) of packed rows; keys and values go to `cache`."""
         hidden: Tensor = self.text_model(
             inputs_embeds=self.embed(batch),
-            position_ids=batch.position_ids,
-            attention_mask={"full_attention": batch.mask},
+            position_ids=self._positions(batch.position_ids),
+            attention_mask=batch.mask,
             past_key_values=cache,
             use_cache=cache is not None,
         ).last_hidden_state
         return hidden
+
+    def _positions(self, positions: Tensor) -> Tensor:
+        """M-RoPE positions (3, R, S) as the family takes them; a text's three axes are equal."""
+        return positions if self.takes_images else positions[0]
 
     def embed(self, batch: PackedBatch) -> Tensor:
         """Token embeddings with image features in their places: (R, S, H)."""
@@ -143,8 +160,8 @@ class Policy(nn.Module):
         with self.autocast():
             hidden = self.text_model(
                 input_ids=tokens[:, None],
-                position_ids=positions[None, :, None].expand(3, -1, 1),
-                attention_mask={"full_attention": None},
+                position_ids=self._positions(positions[None, :, None].expand(3, -1, 1)),
+                attention_mask=None,
                 past_key_values=cache,
                 use_cache=True,
                 prefix=prefix,
@@ -178,18 +195,12 @@ def load_policy(
         raise ModelError(
             f"{path!r} is not a model: no readable config.json there or on the hub ({reason})"
         ) from error
-    if config.model_type not in SUPPORTED:
-        raise ModelError(f"{path!r} is a {config.model_type!r} model; supported: {', '.join(SUPPORTED)}")
+    family = family_of(path, config)
     try:
-        model = AutoModelForImageTextToText.from_pretrained(
-            path,
-            dtype=torch.float32,  # masters; steps of lr 1e-6 would vanish in the default bf16
-            attn_implementation={"text_config": ATTENTION_NAME, "vision_config": "sdpa"},
-        )
-        processor = AutoProcessor.from_pretrained(path)
+        model, processor = _pretrained(path, family)
     except (OSError, ValueError) as error:
         raise ModelError(f"{path!r} has no loadable weights or processor: {error}") from error
-    if not hasattr(processor, "image_processor"):
+    if family.vision and not hasattr(processor, "image_processor"):
         raise ModelError(
             f"{path!r}: the processor came without its image part; install torch and torchvision together "
             "from PyPI, and check that preprocessor_config.json or processor_config.json is there"
@@ -198,6 +209,18 @@ def load_policy(
         model.gradient_checkpointing_enable({"use_reentrant": False})
     bf16 = precision == "bf16" or (precision == "auto" and torch.device(device).type == "cuda")
     return Policy(model.to(device), processor, bf16=bf16)
+
+
+def _pretrained(path: str, family: Family) -> tuple[Any, Any]:
+    """Model and processor; weights in fp32, since steps of lr 1e-6 would vanish in the default bf16."""
+    if not family.vision:
+        options = {"dtype": torch.float32, "attn_implementation": ATTENTION_NAME}
+        return AutoModelForCausalLM.from_pretrained(path, **options), AutoTokenizer.from_pretrained(path)
+    attention = {"text_config": ATTENTION_NAME, "vision_config": "sdpa"}
+    model = AutoModelForImageTextToText.from_pretrained(
+        path, dtype=torch.float32, attn_implementation=attention
+    )
+    return model, AutoProcessor.from_pretrained(path)
 
 
 def _check_local(path: str) -> None:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from gpg_vl.boxes import format_boxes, read_boxes
 from gpg_vl.errors import ConfigurationError, DataError, unknown
@@ -19,7 +19,7 @@ VISION_TOKENS = (
 )
 IMAGE_PLACEHOLDER = "<|vision_start|><|image_pad|><|vision_end|>"
 
-TemplateName = Literal["instruct", "base"]
+TemplateName = Literal["instruct", "base", "boxed"]
 BoxSpace = Literal["image", "resized", "grid"]
 """`image`: pixels of the stored image; `resized`: pixels of the image as the model sees it; `grid`: 0 to 1000
 along each side."""
@@ -32,6 +32,8 @@ _SPECIAL = re.compile(r"<\|\w+\|>")
 INSTRUCTION = (
     "Output the thinking process in <think> </think> and final answer ({kind}) in <answer> </answer> tags."
 )
+BOXED = r"Please reason step by step, and put your final answer within \boxed{}."
+"""The sentence of Qwen2.5-Math's model card, which mathematics recipes use."""
 BASE = (
     "A conversation between User and Assistant. The user asks a question about the image, and the "
     "Assistant solves it. The assistant first thinks about the reasoning process in the mind and then "
@@ -52,20 +54,24 @@ class Prompt:
     """How a sample becomes the model's input; travels with every checkpoint."""
 
     template: TemplateName = "instruct"
-    """`instruct` uses the processor's chat template; `base` none, and ends inside `<think>`."""
+    """`instruct` uses the model's chat template and asks for answer tags, `boxed` uses it and asks for
+    \\boxed{}; `base` uses none, and ends inside `<think>`."""
     instruction: str | None = None
-    """What follows the question; `{kind}` becomes option, number, … None means the paper's sentence."""
-
+    """What follows the question; `{kind}` becomes option, number, … None means the template's own."""
+    system: str | None = None
+    """The system turn; None leaves it to the chat template."""
     box_space: Literal["family", "image", "resized", "grid"] = "family"
     """Coordinates of boxes in answers; `family` is the convention the model was pretrained with."""
 
     def __post_init__(self) -> None:
-        if self.template not in ("instruct", "base"):
-            raise ConfigurationError(unknown("prompt.template", str(self.template), ("instruct", "base")))
-        if special := _SPECIAL.search(self.instruction or ""):
-            raise ConfigurationError(f"prompt.instruction contains the special token {special[0]}")
-        if self.template == "base" and self.instruction is not None:
-            raise ConfigurationError("prompt.instruction belongs to template 'instruct'; 'base' has none")
+        templates = get_args(TemplateName)
+        if self.template not in templates:
+            raise ConfigurationError(unknown("prompt.template", str(self.template), templates))
+        for name, text in (("instruction", self.instruction), ("system", self.system)):
+            if special := _SPECIAL.search(text or ""):
+                raise ConfigurationError(f"prompt.{name} contains the special token {special[0]}")
+            if self.template == "base" and text is not None:
+                raise ConfigurationError(f"prompt.{name} belongs to template 'instruct'; 'base' has none")
 
     @property
     def opens_think(self) -> bool:
@@ -78,18 +84,24 @@ class Prompt:
         if special := _SPECIAL.search(question):
             raise DataError(f"sample {sample.id!r}: the question contains the special token {special[0]}")
         if self.template == "base":
-            return BASE.format(question=question)
-        instruction = INSTRUCTION if self.instruction is None else self.instruction
+            base = BASE if sample.images else BASE.replace(" about the image", "")
+            return base.format(question=question)
+        own = BOXED if self.template == "boxed" else INSTRUCTION
+        instruction = own if self.instruction is None else self.instruction
         return f"{question} {instruction.replace('{kind}', KIND[sample.answer_type])}".rstrip()
 
     def messages(self, sample: Sample) -> list[dict[str, Any]]:
-        """Chat messages for the processor's chat template, images first."""
-        content: list[dict[str, str]] = [{"type": "image"} for _ in sample.images]
-        content.append({"type": "text", "text": self.user_text(sample)})
-        return [{"role": "user", "content": content}]
+        """Chat messages for the model's chat template, images first; plain text where there are none."""
+        text = self.user_text(sample)
+        images = [{"type": "image"} for _ in sample.images]
+        content = [*images, {"type": "text", "text": text}] if images else text
+        system = [] if self.system is None else [{"role": "system", "content": self.system}]
+        return [*system, {"role": "user", "content": content}]
 
     def completion_target(self, answer: str, think: str = "") -> str:
         """The text that a supervised answer has after this prompt; boxes as `answer_text` writes them."""
+        if self.template == "boxed":
+            return f"{think}\n\\boxed{{{answer}}}".lstrip()
         opening = "" if self.opens_think else "<think>"
         return f"{opening}{think}</think><answer>{answer}{ANSWER_END}"
 

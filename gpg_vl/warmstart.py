@@ -75,7 +75,7 @@ def supervised_rows(samples: Sequence[Sample], encoder: PromptEncoder, eos: int)
 
     Short ones share a sequence as long as the longest.
     """
-    tokenizer = encoder.processor.tokenizer
+    tokenizer = encoder.tokenizer
     rows = []
     for index, (sample, prompt) in enumerate(zip(samples, encoder.encode(samples), strict=True)):
         ids = tokenizer(encoder.target(sample), add_special_tokens=False)["input_ids"]

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from PIL import Image
 
@@ -77,15 +79,12 @@ def test_settings_that_do_not_exist_are_refused():
 
 
 @pytest.mark.parametrize(
-    "prompt", [Prompt(), Prompt("base"), Prompt(instruction=""), Prompt(instruction="é", box_space="grid")]
+    "prompt",
+    [Prompt(), Prompt("base"), Prompt(instruction=""), Prompt("boxed", system="é", box_space="grid")],
 )
 def test_a_prompt_survives_its_dictionary(prompt):
     values = prompt.to_dict()
-    assert values == {
-        "template": prompt.template,
-        "instruction": prompt.instruction,
-        "box_space": prompt.box_space,
-    }
+    assert json.loads(json.dumps(values)) == values
     assert Prompt.from_dict(values) == prompt
 
 

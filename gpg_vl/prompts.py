@@ -156,10 +156,19 @@ def question_text(sample: Sample) -> str:
 
 
 def answer_text(sample: Sample, space: BoxSpace, view: View | None) -> str:
-    """The gold answer as the model should write it: boxes in its own space, whole numbers."""
+    """The gold answer as the model should write it: boxes in its own space, whole numbers.
+
+    Raises DataError if a gold answer that should be boxes holds none: the empty answer is no lesson.
+    """
     if sample.answer_type != "boxes" or view is None:
         return sample.answer
-    return format_boxes([convert_box(box, "image", space, view) for box in read_boxes(sample.answer)])
+    boxes = read_boxes(sample.answer)
+    if not boxes:
+        raise DataError(
+            f"sample {sample.id!r}: no boxes in the gold answer {sample.answer!r}; write a JSON list of "
+            "[x1, y1, x2, y2] in pixels"
+        )
+    return format_boxes([convert_box(box, "image", space, view) for box in boxes])
 
 
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
@@ -180,10 +189,10 @@ def parse_completion(
     lists several answers has given none. `to_image` takes the answer's boxes to pixels of the stored
     image; None where no boxes are asked for.
     """
-    answers = _ANSWER.findall(text)
+    single = text.count("<answer>") == 1 and text.count(ANSWER_END) == 1
+    match = _ANSWER.search(text) if single else None  # many opening tags would cost quadratic time
+    answer = match[1].strip() if match else None
     head, closed, _ = text.partition("</think>")
-    single = len(answers) == 1 and text.count("<answer>") == 1 and text.count(ANSWER_END) == 1
-    answer = answers[0].strip() if single else None
     boxes = read_boxes(answer) if answer and to_image else ()
     return Completion(
         text=text,

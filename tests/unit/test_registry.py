@@ -97,7 +97,7 @@ def test_a_name_in_a_module(plugin_file, monkeypatch):
     ("reference", "error", "message"),
     [
         ("choise", UnknownNameError, "Did you mean 'choice'?"),
-        ("qqqq", UnknownNameError, "unknown reward 'qqqq'; known: choice, format, "),
+        ("qqqq", UnknownNameError, "unknown reward 'qqqq'; known: choice, "),
         ("{file}:shoutin", UnknownNameError, "my_rewards.py 'shoutin'; known: "),
         ("{file}:constant", ConfigurationError, "my_rewards.py:constant' is not a function"),
         ("nowhere/rewards.py:f", ConfigurationError, "no file 'nowhere/rewards.py' to load a plug-in from"),

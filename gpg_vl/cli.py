@@ -11,7 +11,9 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 import gpg_vl
-from gpg_vl.errors import ConfigurationError, UserError, unknown
+from gpg_vl.cli_rewards import rewards
+from gpg_vl.dispatch import Command, dispatch
+from gpg_vl.errors import ConfigurationError, UserError
 from gpg_vl.options import base_parser
 
 # Heavy imports (torch, transformers) stand inside the commands: `gpg-vl --help` answers at once.
@@ -31,33 +33,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: list[str]) -> None:
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(_usage())
-    elif arguments[0] == "--version":
+    if arguments[:1] == ["--version"]:
         print(f"gpg-vl {gpg_vl.__version__}")
-    elif arguments[0] not in COMMANDS:
-        raise ConfigurationError(unknown("command", arguments[0], COMMANDS))
-    else:
-        _quiet_libraries()
-        COMMANDS[arguments[0]](arguments[1:])
+        return
+    _quiet_libraries()
+    dispatch("gpg-vl", COMMANDS, arguments)
 
 
 def _fail(message: str) -> int:
     print(f"gpg-vl: error: {' '.join(message.split())}", file=sys.stderr)
     return 2
-
-
-def _usage() -> str:
-    lines = [f"  {name:<11} {(command.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: gpg-vl COMMAND [options]",
-            "",
-            *lines,
-            "",
-            "gpg-vl COMMAND --help lists a command's options.",
-        ]
-    )
 
 
 def _quiet_libraries() -> None:
@@ -231,11 +216,12 @@ def report(arguments: list[str]) -> None:
     print(f"report: {write_run_report(Path(given.run), others)}")
 
 
-COMMANDS: dict[str, Callable[[list[str]], None]] = {
+COMMANDS: dict[str, Command] = {
     "quickstart": quickstart,
     "prepare": prepare,
     "sft": sft,
     "train": train,
     "eval": evaluate,
     "report": report,
+    "rewards": rewards,
 }

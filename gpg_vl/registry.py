@@ -103,7 +103,7 @@ class Registry(Generic[Plugin]):
             raise UnknownNameError(self._unknown(reference, known))
         first, *others = known[reference]
         if others:
-            origins = " and ".join(_origin(point) for point in (first, *others))
+            origins = " and ".join(origin(point) for point in (first, *others))
             raise ConfigurationError(
                 f"several packages announce the {self.kind} {reference!r}: {origins}; "
                 "uninstall all but one, or name it `module:name`"
@@ -176,7 +176,8 @@ def _attach(make: Callable[[Function], Reward | Converter]) -> Callable[[Functio
     return decorate
 
 
-def _origin(point: EntryPoint) -> str:
+def origin(point: EntryPoint) -> str:
+    """The package that announces an entry point, and the place in it."""
     package = point.dist.name if point.dist else "an unknown package"
     return f"{package} ({point.value})"
 

@@ -1,0 +1,24 @@
+"""Tables for the terminal, in Markdown."""
+
+from collections.abc import Iterable, Sequence
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Cells padded to columns; a bar or a line break within a cell is taken out of the table's way."""
+    lines = [header, *([_cell(cell) for cell in row] for row in rows)]
+    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
+    padded = [
+        " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines
+    ]
+    rule = "|".join("-" * (width + 2) for width in widths)
+    head, *body = [f"| {line} |" for line in padded]
+    return "\n".join([head, f"|{rule}|", *body])
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", r"\|")
+
+
+def short_number(value: float) -> str:
+    """Four significant digits."""
+    return f"{value:.4g}"

@@ -1,0 +1,84 @@
+"""Rewards that an audit must fail, each for its own reason, and two that it must not."""
+
+import json
+import time
+
+from gpg_vl.registry import reward
+
+
+def in_text(completion, sample):
+    return float(sample.answer in completion.text) if sample.choices else None
+
+
+def in_answer(completion, sample):
+    return float(sample.answer in (completion.answer or "")) if sample.choices else None
+
+
+def part_of_gold(completion, sample):
+    gold = sample.answer.casefold()
+    if sample.answer_type not in ("number", "label"):
+        return None
+    return float((completion.answer or "").casefold() in gold)
+
+
+def any_digits(completion, sample):
+    if sample.answer_type != "number" or not sample.answer.isdigit():
+        return None
+    text = completion.answer or ""
+    return float(text.isdigit() and int(text) > 0)
+
+
+def without_tags(completion, sample):
+    text = completion.text.replace("<answer>", "").replace("</answer>", "")
+    return float(text.endswith(sample.answer)) if sample.choices else None
+
+
+def covered(completion, sample):
+    """Share of the gold boxes that lie within some predicted box: recall alone."""
+    if sample.answer_type != "boxes":
+        return None
+    golds = json.loads(sample.answer)
+    inside = [any(_within(gold, box) for box in completion.boxes) for gold in golds]
+    return sum(inside) / len(golds)
+
+
+def _within(inner, outer):
+    return outer[0] <= inner[0] and outer[1] <= inner[1] and outer[2] >= inner[2] and outer[3] >= inner[3]
+
+
+def always_zero(completion, sample):
+    return 0.0
+
+
+def none_if_empty(completion, sample):
+    if not sample.choices:
+        return None
+    return None if not completion.text else float(completion.answer == sample.answer)
+
+
+def penalty(completion, sample):
+    return -1.0 + (completion.answer == sample.answer) if sample.choices else None
+
+
+@reward("nan_if_long", kind="shaping")
+def nan_if_long(completion, sample):
+    return float("nan") if len(completion.text) > 5000 else 1.0
+
+
+@reward("slow_if_long", kind="shaping")
+def slow_if_long(completion, sample):
+    time.sleep(0.12 * (completion.text == "x" * 10_000))
+    return 1.0
+
+
+def slow_at_first(completion, sample, *, seen=[]):
+    time.sleep(0 if seen else 0.12)
+    seen.append(1)
+    return 0.0
+
+
+slow_at_first = reward("slow_at_first", kind="shaping")(slow_at_first)
+
+
+def divides(completion, sample):
+    return 1 / len(completion.text)

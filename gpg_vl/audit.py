@@ -44,8 +44,17 @@ class Outcome:
         return {name: values[0] for name, values in self.scores.by_reward.items()} if self.scores else {}
 
 
-Pair = tuple[Outcome, Outcome]
-"""What a sample's gold answer scored, and what one of its probes did."""
+@dataclass(frozen=True)
+class Trial:
+    """One sample: what its gold answer scored, and what every trick did."""
+
+    gold: Outcome
+    tricks: tuple[Outcome, ...]
+
+    @property
+    def recognised(self) -> bool:
+        """Whether the gold answer scores higher than anything; a reward that raises is taken at its word."""
+        return bool(self.gold.error) or any(_margin(self.gold, trick) > _ROUNDING for trick in self.tricks)
 
 
 @dataclass(frozen=True)
@@ -77,6 +86,8 @@ class Audit:
     graded: int
     """Samples whose gold answer got a score; the others are left out."""
     samples: int
+    left_out: tuple[str, ...] = ()
+    """Answer types that the reward is evidently not meant for; of samples that are not its own data only."""
 
     @property
     def problems(self) -> tuple[Finding, ...]:
@@ -84,58 +95,71 @@ class Audit:
         return tuple(finding for finding in self.findings if finding.problem)
 
 
-def audit_reward(name: str, entry: Mapping[str, Any], samples: Sequence[Sample], prompt: Prompt) -> Audit:
+def audit_reward(
+    name: str, entry: Mapping[str, Any], samples: Sequence[Sample], prompt: Prompt, *, own_data: bool = True
+) -> Audit:
     """Audit one reward by itself, with the options of a configuration's `entry`; its weight has no part.
 
-    Raises ConfigurationError for a name or options that do not exist, DataError if no sample's gold answer
-    gets a score.
+    Where the samples are not the reward's own data, answer types none of whose gold answers scores higher
+    than any trick are left out: the reward is not meant for them. Raises ConfigurationError for a name or
+    options that do not exist, DataError if no gold answer gets a score.
     """
     scorer = Scorer({name: {**entry, "weight": 1.0}})
-    return _audit(name, rewards.get(name).kind, scorer, samples, prompt)
+    return _audit(name, rewards.get(name).kind, scorer, samples, prompt, own_data)
 
 
 def audit_table(
-    table: Mapping[str, Any],
-    samples: Sequence[Sample],
-    prompt: Prompt,
-    *,
-    any_task: bool = False,
+    table: Mapping[str, Any], samples: Sequence[Sample], prompt: Prompt, *, own_data: bool = True
 ) -> list[Audit]:
     """Audit the weighted sum of a configuration's rewards, one audit per route of `by_task` with samples.
 
-    With `any_task` every sample goes down every route, whatever its own task: for samples that are not the
-    configuration's own data. Raises as `audit_reward` does, and ConfigurationError for a task without route.
+    Samples that are not the configuration's own data go down every route, whatever their task. Raises as
+    `audit_reward` does, and ConfigurationError for a task without a route.
     """
     scorer = Scorer(table)
     if scorer.default is not None:
-        return [_audit("weighted sum", "correctness", scorer, samples, prompt)]
+        return [_audit("weighted sum", "correctness", scorer, samples, prompt, own_data)]
     audits = []
     for task, route in scorer.by_task.items():
-        if any_task:
-            own = [replace(sample, task=task) for sample in samples]
+        if own_data:
+            routed = [sample for sample in samples if scorer.route(sample.task) is route]
         else:
-            own = [sample for sample in samples if scorer.route(sample.task) is route]
-        if own:
-            audits.append(_audit(f"weighted sum of task {task}", "correctness", scorer, own, prompt))
+            routed = [replace(sample, task=task) for sample in samples]
+        if routed:
+            title = f"weighted sum of task {task}"
+            audits.append(_audit(title, "correctness", scorer, routed, prompt, own_data))
     return audits
 
 
-def _audit(title: str, kind: RewardKind, scorer: Scorer, samples: Sequence[Sample], prompt: Prompt) -> Audit:
+def _audit(
+    title: str, kind: RewardKind, scorer: Scorer, samples: Sequence[Sample], prompt: Prompt, own_data: bool
+) -> Audit:
     golds = [_score(scorer, sample, GOLD, gold_completion(sample, prompt)) for sample in samples]
-    fitting = [gold for gold in golds if gold.error or _graded(scorer, gold)]
-    if not fitting:
+    trials = [_trial(scorer, gold, prompt) for gold in golds if gold.error or _graded(scorer, gold)]
+    if not trials:
         types = ", ".join(sorted({sample.answer_type for sample in samples}))
         raise DataError(
-            f"{title}: no gold answer of the {len(samples)} samples ({types or 'none'}) gets a score; give "
-            "samples that the reward is meant for, as a folder written by `gpg-vl prepare`"
+            f"{title}: no gold answer of the {len(samples)} samples ({types}) gets a score; give samples "
+            "that the reward is meant for, as a folder written by `gpg-vl prepare`"
         )
-    scored: dict[str, list[Pair]] = {GOLD: [(gold, gold) for gold in fitting]}
-    for gold in fitting:
-        for probe in () if gold.error else probes(gold.sample, prompt):
-            outcome = _score(scorer, gold.sample, probe.name, probe.completion)
-            scored.setdefault(probe.name, []).append((gold, outcome))
-    findings = tuple(_finding(kind, pairs) for pairs in scored.values())
-    return Audit(title, kind, findings, len(fitting), len(samples))
+    kept = trials if own_data or kind == "shaping" else _meant(trials)
+    left_out = _types(trials) - _types(kept)
+    return Audit(title, kind, _findings(kind, kept), len(kept), len(samples), tuple(sorted(left_out)))
+
+
+def _trial(scorer: Scorer, gold: Outcome, prompt: Prompt) -> Trial:
+    tricks = [] if gold.error else probes(gold.sample, prompt)
+    return Trial(gold, tuple(_score(scorer, gold.sample, trick.name, trick.completion) for trick in tricks))
+
+
+def _meant(trials: Sequence[Trial]) -> Sequence[Trial]:
+    """Those of the answer types that the reward is meant for; all if it seems to be meant for none."""
+    types = _types([trial for trial in trials if trial.recognised])
+    return [trial for trial in trials if trial.gold.sample.answer_type in types] or trials
+
+
+def _types(trials: Sequence[Trial]) -> set[str]:
+    return {trial.gold.sample.answer_type for trial in trials}
 
 
 def _graded(scorer: Scorer, gold: Outcome) -> bool:
@@ -164,12 +188,21 @@ def _score_once(scorer: Scorer, sample: Sample, probe: str, completion: Completi
     return Outcome(sample, probe, completion, scores, error, time.perf_counter() - start)
 
 
-def _finding(kind: RewardKind, pairs: Sequence[Pair]) -> Finding:
-    """One finding for all samples of a probe."""
+def _findings(kind: RewardKind, trials: Sequence[Trial]) -> tuple[Finding, ...]:
+    by_probe: dict[str, list[tuple[Outcome, Outcome]]] = {}
+    for trial in trials:
+        for outcome in (trial.gold, *trial.tricks):
+            by_probe.setdefault(outcome.probe, []).append((trial.gold, outcome))
+    return tuple(_finding(kind, pairs) for pairs in by_probe.values())
+
+
+def _finding(kind: RewardKind, pairs: Sequence[tuple[Outcome, Outcome]]) -> Finding:
+    """One finding out of the (gold answer, trick) pairs of all samples."""
     judged = [(_problem(kind, gold, outcome), gold, outcome) for gold, outcome in pairs]
     problem, gold, outcome = min(judged, key=lambda one: (not one[0], _margin(one[1], one[2])))
     totals = tuple(outcome.total for _, outcome in pairs if math.isfinite(outcome.total))
-    return Finding(outcome, gold, problem, len(pairs), totals, max(outcome.seconds for _, outcome in pairs))
+    seconds = max(outcome.seconds for _, outcome in pairs)
+    return Finding(outcome, gold, problem, len(pairs), totals, seconds)
 
 
 def _problem(kind: RewardKind, gold: Outcome, outcome: Outcome) -> str:

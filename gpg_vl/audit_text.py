@@ -5,6 +5,8 @@ import math
 from gpg_vl.audit import Audit, Finding, Outcome
 from gpg_vl.tables import markdown_table, short_number
 
+_DETAILED = 5
+"""Problems told in full; the table has them all."""
 _SHOWN = 120
 """Characters of a probe's text."""
 
@@ -14,12 +16,19 @@ def audit_text(audit: Audit) -> str:
     columns = ("lowest", "highest") if audit.kind == "shaping" else ("score", "gold scores")
     header = ("completion", "samples", *columns, "slowest, ms", "verdict")
     parts = [
-        f"{audit.title} ({audit.kind}): {audit.graded} of {audit.samples} samples can be graded",
+        _title(audit),
         markdown_table(header, [_row(audit, finding) for finding in audit.findings]),
-        *map(_problem, audit.problems),
+        *map(_problem, audit.problems[:_DETAILED]),
         _verdict(audit),
     ]
     return "\n\n".join(parts)
+
+
+def _title(audit: Audit) -> str:
+    title = f"{audit.title} ({audit.kind}): {audit.graded} of {audit.samples} samples audited"
+    if not audit.left_out:
+        return title
+    return f"{title}; no gold answer of type {', '.join(audit.left_out)} scores higher than anything"
 
 
 def _row(audit: Audit, finding: Finding) -> tuple[str, ...]:

@@ -178,7 +178,8 @@ def _audit_reward(given: Namespace) -> "Audit":
 
     [(name, entry)] = _reward_table([given.name]).items()
     samples = _samples([given.data] if given.data else [], given)
-    return audit_reward(name, entry, samples, Prompt(given.prompt or "instruct"))
+    prompt = Prompt(given.prompt or "instruct")
+    return audit_reward(name, entry, samples, prompt, own_data=bool(given.data))
 
 
 def _audit_config(given: Namespace) -> "list[Audit]":
@@ -190,7 +191,7 @@ def _audit_config(given: Namespace) -> "list[Audit]":
     config = load_config(TrainConfig, [*open_ones, "--config", given.config])
     folders = [given.data] if given.data else [name for name in config.data.train if Path(name).is_dir()]
     prompt = replace(config.prompt, template=given.prompt) if given.prompt else config.prompt
-    return audit_table(config.rewards, _samples(folders, given), prompt, any_task=not folders)
+    return audit_table(config.rewards, _samples(folders, given), prompt, own_data=bool(folders))
 
 
 def _samples(folders: list[str], given: Namespace) -> list[Sample]:

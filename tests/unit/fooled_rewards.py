@@ -1,4 +1,4 @@
-"""Rewards that an audit must fail, each for its own reason, and two that it must not."""
+"""Rewards that an audit must fail, each for its own reason, and some that it must not."""
 
 import json
 import time
@@ -46,6 +46,10 @@ def _within(inner, outer):
     return outer[0] <= inner[0] and outer[1] <= inner[1] and outer[2] >= inner[2] and outer[3] >= inner[3]
 
 
+def exact(completion, sample):
+    return float(completion.answer == sample.answer)
+
+
 def always_zero(completion, sample):
     return 0.0
 
@@ -71,13 +75,14 @@ def slow_if_long(completion, sample):
     return 1.0
 
 
-def slow_at_first(completion, sample, *, seen=[]):
-    time.sleep(0 if seen else 0.12)
-    seen.append(1)
+_seen = []
+
+
+@reward("slow_at_first", kind="shaping")
+def slow_at_first(completion, sample):
+    time.sleep(0 if _seen else 0.12)
+    _seen.append(1)
     return 0.0
-
-
-slow_at_first = reward("slow_at_first", kind="shaping")(slow_at_first)
 
 
 def divides(completion, sample):

@@ -59,8 +59,11 @@ def _problem(finding: Finding) -> str:
 
 
 def _made_of(outcome: Outcome) -> str:
-    parts = ", ".join(f"{name} {short_number(score)}" for name, score in outcome.parts.items())
-    return f"{short_number(outcome.total)} ({parts or 'nothing'})"
+    """The total, and what it is the sum of."""
+    total = short_number(outcome.total)
+    if len(outcome.parts) < 2:
+        return total
+    return f"{total} ({', '.join(f'{name} {short_number(score)}' for name, score in outcome.parts.items())})"
 
 
 def _shortened(text: str) -> str:

@@ -1,8 +1,8 @@
 """Completions that earn nothing, written for one sample: what a policy would find if a reward let it.
 
-A right answer in a wrong form is no probe: `<answer>` within an unclosed `<think>` holds the gold answer,
-and taking points off is the format reward's business. Nor are the gold digits of another script: 65 is 65
-in Arabic-Indic too, and a reward may read it or not; a wrong number in any script must not score.
+A right answer in a wrong form is no probe: without any `<think>` it is still right, and taking points off
+is the format reward's business. Nor are the gold digits of another script: 65 is 65 in Arabic-Indic too,
+and a reward may read it or not; a wrong number in any script must not score.
 """
 
 import json

@@ -2,9 +2,10 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from gpg_vl.errors import DataError, unknown
 from gpg_vl.files import replacing
 from gpg_vl.prompts import BoxSpace
-from gpg_vl.scoring import Scorer
+from gpg_vl.scoring import GroupScores, Scorer
 from gpg_vl.transcripts import read_transcript
 from gpg_vl.types import AnswerType, Completion, FinishReason, Sample
 
@@ -44,6 +45,8 @@ _SAMPLE = {
 
 
 WEIGHTED_SUM = "weighted sum"
+_CHUNK = 64
+"""Rows in memory at a time, which workers score side by side."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def count_lines(path: Path) -> int:
 
 
 def read_rows(path: Path, space: BoxSpace) -> Iterator[tuple[int, Row]]:
-    """Rows with their line numbers, one in memory at a time; empty lines are passed over.
+    """Rows with their line numbers, one at a time; empty lines are passed over.
 
     Image paths are relative to the file's folder, boxes in answers stand in `space`. Raises DataError
     naming the line for what is no row.
@@ -106,18 +109,29 @@ def score_file(
     a reward raises; `out` is then not written.
     """
     tallies: dict[str, Tally] = defaultdict(Tally)
+    rows = read_rows(path, space)
     with _writer(out) as write:
-        for number, row in read_rows(path, space):
-            group = scorer.score(row.sample, [row.completion])
-            scores = {name: values[0] for name, values in group.by_reward.items()}
-            every = {weighted.name: scores.get(weighted.name) for weighted in scorer.route(row.sample.task)}
-            write(json.dumps({**row.raw, "scores": every}, ensure_ascii=False) + "\n")
-            for name, score in every.items():
-                tallies[name].add(score)
-            if len(every) > 1:
-                tallies[WEIGHTED_SUM].add(group.total[0] if scores else None)
-            progress(number)
+        while chunk := list(islice(rows, _CHUNK)):
+            groups = scorer.score_groups([(row.sample, [row.completion]) for _, row in chunk])
+            for (number, row), group in zip(chunk, groups, strict=True):
+                names = [weighted.name for weighted in scorer.route(row.sample.task)]
+                scores = _tallied(names, group, tallies)
+                write(json.dumps({**row.raw, "scores": scores}, ensure_ascii=False) + "\n")
+                progress(number)
     return tallies
+
+
+def _tallied(
+    names: Sequence[str], group: GroupScores, tallies: Mapping[str, Tally]
+) -> dict[str, float | None]:
+    """Scores of a group of one by reward, None where it could not be graded; adds them to the tallies."""
+    graded = {name: values[0] for name, values in group.by_reward.items()}
+    scores = {name: graded.get(name) for name in names}
+    for name, score in scores.items():
+        tallies[name].add(score)
+    if len(names) > 1:
+        tallies[WEIGHTED_SUM].add(group.total[0] if graded else None)
+    return scores
 
 
 @contextmanager

@@ -1,6 +1,9 @@
 """`gpg-vl rewards …` as a user types it."""
 
+import contextlib
 import json
+import re
+import shlex
 import subprocess
 import sys
 from importlib.resources import files
@@ -9,8 +12,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from gpg_vl.cli import main
+from gpg_vl.registry import rewards as registry
 from tests.integration.test_cli import mistake, run
 
+ROOT = Path(__file__).resolve().parents[2]
+GUIDE = (ROOT / "docs" / "rewards.md").read_text()
 FOOLED = Path(__file__).parents[1] / "unit" / "fooled_rewards.py"
 CHOICES = {"answer": "(A)", "choices": ["red", "blue"]}
 NUMBER = {"answer": "12", "answer_type": "number"}
@@ -314,3 +321,37 @@ def test_listing_and_showing_need_no_torch():
     )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert output.splitlines()[-1] == "False"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "rewards audit docs/examples/careless.py:careless",
+        "rewards audit --config configs/quickstart_gpg.yaml",
+        "rewards score --reward choice --reward format=0.5 --file docs/examples/answers.jsonl",
+    ],
+)
+def test_the_guide_shows_what_the_commands_print(command, monkeypatch, capsys):
+    """Line by line; milliseconds and what the guide leaves out (…) aside."""
+    monkeypatch.chdir(ROOT)
+    with contextlib.suppress(SystemExit):
+        main(shlex.split(command))
+    printed = set(_untimed(capsys.readouterr().out).splitlines())
+    shown = _untimed(GUIDE.split(f"$ gpg-vl {command}", 1)[1].split("\n", 1)[1].split("```", 1)[0])
+    assert len(shown.splitlines()) > 4
+    assert set(shown.splitlines()) - {"…"} <= printed
+
+
+def _untimed(text):
+    return re.sub(r"\| \d+\.\d +\| (ok|FAILS)", r"| ms | \1", text)
+
+
+def test_the_guide_lists_every_built_in_reward():
+    table = GUIDE.split("## Built in", 1)[1].split("##", 1)[0]
+    announced = {
+        name: registry.get(name).kind
+        for name, points in registry.announced().items()
+        if points[0].value.startswith("gpg_vl.rewards.")
+    }
+    listed = dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", table, re.MULTILINE))
+    assert announced.items() <= listed.items()

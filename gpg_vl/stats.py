@@ -11,6 +11,7 @@ from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import binomtest
 
 from gpg_vl.errors import ConfigurationError, DataError
 
@@ -113,6 +114,40 @@ def paired_difference(
         raise DataError(f"pairs need equal lengths, got {len(before)} and {len(after)} scores")
     changes = [late - early for early, late in zip(before, after, strict=True)]
     return cluster_bootstrap(changes, _labels(clusters))
+
+
+def weighted_sum(parts: Sequence[tuple[float, Interval]]) -> Interval:
+    """Σ weight · mean of independent parts, with the interval that theirs imply; weights at least 0.
+
+    The distances from mean to end add up as standard errors do. Source: Zou and Donner, Statistics in
+    Medicine 27 (2008), 1693-1702.
+    """
+    mean = sum(weight * part.mean for weight, part in parts)
+    below = math.hypot(*(weight * (part.mean - part.low) for weight, part in parts))
+    above = math.hypot(*(weight * (part.high - part.mean) for weight, part in parts))
+    return Interval(mean, mean - below, mean + above, sum(part.count for _, part in parts))
+
+
+def pass_at_k(count: int, right: int, k: int) -> float:
+    """Chance that at least one of `k` answers is right, from `right` of `count` sampled ones.
+
+    Unbiased: 1 − C(count − right, k) / C(count, k). Raises DataError unless 0 ≤ right ≤ count and
+    1 ≤ k ≤ count. Source: Chen et al. 2021, arXiv 2107.03374, equation 1.
+    """
+    if not (0 <= right <= count and 1 <= k <= count):
+        raise DataError(f"pass@k needs 0 <= right <= count and 1 <= k <= count; got {right}, {count}, k {k}")
+    return 1 - math.comb(count - right, k) / math.comb(count, k)
+
+
+def mcnemar(fixed: int, broken: int) -> float:
+    """Two-sided p-value of McNemar's exact test: could as many flips one way be luck?
+
+    fixed, broken: pairs that went from wrong to right and back; with neither it is 1. Takes pairs for
+    independent. Source: Q. McNemar, Psychometrika 12 (1947), 153-157, with the exact binomial.
+    """
+    if not fixed + broken:
+        return 1.0
+    return float(binomtest(fixed, fixed + broken, 0.5).pvalue)
 
 
 def _check(count: int, confidence: float) -> None:

@@ -1,7 +1,16 @@
 import pytest
 
 from gpg_vl.errors import ConfigurationError, DataError
-from gpg_vl.stats import Interval, cluster_bootstrap, estimate, paired_difference, wilson
+from gpg_vl.stats import (
+    Interval,
+    cluster_bootstrap,
+    estimate,
+    mcnemar,
+    paired_difference,
+    pass_at_k,
+    weighted_sum,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(
@@ -137,3 +146,46 @@ def test_paired_difference_lets_difficulty_cancel_out():
 def test_paired_difference_needs_pairs():
     with pytest.raises(DataError, match="2 and 1"):
         paired_difference([0.0, 1.0], [1.0], [None, None])
+
+
+def test_ends_of_a_weighted_sum_add_up_in_squares():
+    parts = [(0.5, Interval(0.5, 0.44, 0.62, 40)), (0.25, Interval(1.0, 0.68, 1.0, 8))]
+    # Below: hypot(0.5 · 0.06, 0.25 · 0.32) = hypot(0.03, 0.08); above: 0.5 · 0.12.
+    total = weighted_sum(parts)
+    assert (total.mean, total.count) == (0.5, 48)
+    assert (total.low, total.high) == pytest.approx((0.5 - 0.0854400, 0.56), abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("count", "right", "k", "chance"),
+    [
+        (5, 2, 1, 0.4),
+        (5, 2, 3, 0.9),  # 1 - C(3,3)/C(5,3)
+        (5, 2, 4, 1.0),  # four of five cannot all be wrong
+        (5, 0, 5, 0.0),
+        (64, 1, 8, 0.125),
+        (1, 1, 1, 1.0),
+    ],
+)
+def test_pass_at_k_is_unbiased(count, right, k, chance):
+    assert pass_at_k(count, right, k) == pytest.approx(chance, rel=1e-12)
+
+
+@pytest.mark.parametrize(("count", "right", "k"), [(4, 5, 1), (4, -1, 1), (4, 1, 0), (4, 1, 5)])
+def test_pass_at_k_refuses_what_was_not_sampled(count, right, k):
+    with pytest.raises(DataError, match="pass@k"):
+        pass_at_k(count, right, k)
+
+
+@pytest.mark.parametrize(
+    ("fixed", "broken", "p"),
+    [
+        (8, 2, 0.109375),  # 2 * (1 + 10 + 45) / 2^10
+        (2, 8, 0.109375),
+        (6, 0, 0.03125),  # 2 / 2^6
+        (3, 3, 1.0),
+        (0, 0, 1.0),
+    ],
+)
+def test_mcnemars_exact_test(fixed, broken, p):
+    assert mcnemar(fixed, broken) == pytest.approx(p, rel=1e-12)

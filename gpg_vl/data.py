@@ -189,23 +189,38 @@ class PreparedDataset:
         numbers = self.numbers[:count] if self.numbers else None
         return PreparedDataset(self.rows.select(range(count)), self.folders, self.left_out, numbers)
 
+    def lengths(self, length: Callable[[Sample], int]) -> list[int]:
+        """`length` of every row; it gets samples whose images know their size but are not decoded."""
+        return [length(self._sample(i, headers_only=True)) for i in range(len(self))]
+
     def within(self, max_tokens: int, length: Callable[[Sample], int]) -> "PreparedDataset":
         """Only rows whose prompt has at most `max_tokens` tokens; the others are counted, never cut.
 
-        `length` gets samples whose images know their size but are not decoded.
-        Raises DataError if none is left.
+        Raises DataError if none is left; `length` as in `lengths`.
         """
-        kept = [i for i in range(len(self)) if length(self._sample(i, headers_only=True)) <= max_tokens]
+        kept = [i for i, tokens in enumerate(self.lengths(length)) if tokens <= max_tokens]
         if not kept:
             raise DataError(f"every prompt of {', '.join(self.folders)} is longer than {max_tokens} tokens")
         numbers = [self.numbers[i] for i in kept] if self.numbers else kept
         return PreparedDataset(self.rows.select(kept), self.folders, len(self) - len(kept), numbers)
 
 
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a prepared set. Raises DataError if the folder is none."""
+    try:
+        return dict(json.loads((folder / MANIFEST).read_text()))
+    except (OSError, json.JSONDecodeError) as error:
+        raise _not_prepared(folder) from error
+
+
+def _not_prepared(folder: Path) -> DataError:
+    return DataError(f"{str(folder)!r} is not a prepared data set; make one with `gpg-vl prepare`")
+
+
 def _open_folder(folder: Path) -> Any:
     shards = sorted(str(shard) for shard in folder.glob("*.parquet"))
     if not shards or not (folder / MANIFEST).is_file():
-        raise DataError(f"{str(folder)!r} is not a prepared data set; make one with `gpg-vl prepare`")
+        raise _not_prepared(folder)
     try:
         rows = load_dataset("parquet", data_files=shards, split="train", features=FEATURES)
     except DatasetGenerationError as error:

@@ -19,3 +19,8 @@ def write_whole(path: Path, text: str) -> None:
     """Write `text` to `path`, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text)
+
+
+def complete_lines(path: Path) -> list[str]:
+    """Lines that end in a newline, none without the file: a killed run may leave half of one."""
+    return path.read_text().split("\n")[:-1] if path.is_file() else []

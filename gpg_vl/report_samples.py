@@ -11,13 +11,11 @@ from itertools import chain, zip_longest
 from PIL import Image
 
 from gpg_vl.prompts import letter
-from gpg_vl.run_files import Evaluation, Item, paired_items
+from gpg_vl.run_files import Evaluation, Item, is_right, paired_items
 
 ImagesOf = Callable[[str], Sequence[Image.Image]]
 """The images of a question by its id."""
 
-_RIGHT = 0.5
-"""Scores from here on count as right; graded ones, such as the overlap of boxes, lie between."""
 _LONGEST_SIDE = 448
 """Pixels: images are shown at 176 to 288, and screens have up to two dots each."""
 _TAGS = re.compile(r"&lt;/?(?:think|answer)&gt;")
@@ -119,13 +117,13 @@ def data_url(content: bytes, kind: str) -> str:
 
 
 def _outcome(base: Item, trained: Item) -> str:
-    if trained["correct"] >= _RIGHT:
-        return "Both right" if base["correct"] >= _RIGHT else "Fixed"
-    return "Broken" if base["correct"] >= _RIGHT else "Still wrong"
+    if is_right(trained):
+        return "Both right" if is_right(base) else "Fixed"
+    return "Broken" if is_right(base) else "Still wrong"
 
 
 def _outcome_alone(item: Item) -> str:
-    return "Right" if item["correct"] >= _RIGHT else "Wrong"
+    return "Right" if is_right(item) else "Wrong"
 
 
 def _by_outcome(examples: Iterable[Example]) -> dict[str, list[Example]]:
@@ -161,7 +159,7 @@ def _choices(item: Item) -> str:
 
 
 def _answer(name: str, item: Item) -> str:
-    right = item["correct"] >= _RIGHT
+    right = is_right(item)
     kind, verdict = ("right", "✓ right") if right else ("wrong", "✗ wrong")
     badge = f'<span class="badge {kind}">{verdict}</span>'
     parsed = "no answer found" if item["answer"] is None else f"answer {item['answer']}"

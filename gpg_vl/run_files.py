@@ -17,6 +17,7 @@ Item = dict[str, Any]
 """One question of an evaluation with the model's answer."""
 
 _EVALUATION_KEYS = ("step", "totals", "tasks", "items")
+_RIGHT = 0.5
 
 
 @dataclass(frozen=True)
@@ -58,14 +59,33 @@ def read_evaluations(run: Path) -> list[Evaluation]:
 
     Raises DataError for a file that is no evaluation.
     """
-    evaluations = [_read_evaluation(path) for path in sorted((run / "eval").glob("*.json"))]
+    evaluations = [read_evaluation(path) for path in sorted((run / "eval").glob("*.json"))]
     return sorted(evaluations, key=lambda evaluation: evaluation["step"])
+
+
+def read_evaluation(path: Path) -> Evaluation:
+    """One evaluation; raises DataError for a file that is missing, no JSON, or none."""
+    try:
+        evaluation = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not JSON: {error}; remove it or evaluate again") from error
+    missing = [key for key in _EVALUATION_KEYS if key not in evaluation]
+    if missing:
+        raise DataError(f"{path} is not an evaluation: it lacks {', '.join(missing)}")
+    return dict(evaluation)
 
 
 def paired_items(base: Evaluation, trained: Evaluation) -> list[tuple[Item, Item]]:
     """The questions that are in both evaluations, matched by id, in the order of `trained`."""
     known = {item["id"]: item for item in base["items"]}
     return [(known[item["id"]], item) for item in trained["items"] if item["id"] in known]
+
+
+def is_right(item: Item) -> bool:
+    """Whether the answer counts as right; graded scores, such as the overlap of boxes, from a half on."""
+    return bool(item["correct"] >= _RIGHT)
 
 
 def score(table: Mapping[str, Any], name: str) -> Interval | None:
@@ -100,14 +120,3 @@ def _parse_metrics(path: Path) -> tuple[list[Metrics], int]:
 
 def _by_step(steps: Mapping[int, Metrics]) -> list[Metrics]:
     return [steps[step] for step in sorted(steps)]
-
-
-def _read_evaluation(path: Path) -> Evaluation:
-    try:
-        evaluation = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not JSON: {error}; remove it or evaluate again") from error
-    missing = [key for key in _EVALUATION_KEYS if key not in evaluation]
-    if missing:
-        raise DataError(f"{path} is not an evaluation: it lacks {', '.join(missing)}")
-    return dict(evaluation)

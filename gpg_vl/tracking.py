@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gpg_vl.collect import Collection
 from gpg_vl.config import SftConfig, TrainConfig
-from gpg_vl.files import replacing, write_whole
+from gpg_vl.files import complete_lines, replacing, write_whole
 from gpg_vl.types import Metrics
 
 
@@ -23,7 +23,7 @@ class MetricsFile:
     """`metrics.jsonl`: one object a step. Reopened at `step`, it drops what a killed run wrote after it."""
 
     def __init__(self, path: Path, step: int) -> None:
-        kept = [line for line in _complete_lines(path) if json.loads(line)["step"] <= step]
+        kept = [line for line in complete_lines(path) if json.loads(line)["step"] <= step]
         write_whole(path, "".join(f"{line}\n" for line in kept))
         self._path = path
 
@@ -31,11 +31,6 @@ class MetricsFile:
         """Append one line."""
         with self._path.open("a") as file:
             file.write(json.dumps({"step": step, **metrics}) + "\n")
-
-
-def _complete_lines(path: Path) -> list[str]:
-    """Lines that end in a newline: a killed run may leave half of one."""
-    return path.read_text().split("\n")[:-1] if path.is_file() else []
 
 
 _ROLLOUTS = pa.schema(  # written out: a column of None alone would get another type in that step's file
@@ -116,6 +111,7 @@ class ProgressBar:
     def __init__(self, title: str, total: int, done: int = 0, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
         self._title, self._total = title, total
+        self._tenths = done // max(1, total // 10)
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -130,9 +126,10 @@ class ProgressBar:
     def advance(self, done: int, figures: Sequence[str] = ()) -> None:
         """Show that `done` of the total are done."""
         self._bar.update(self._task, completed=done, figures=" ".join(figures))
-        tenth = max(1, self._total // 10)
-        if not self._console.is_terminal and (done == self._total or done % tenth == 0):
+        tenths = done // max(1, self._total // 10)
+        if not self._console.is_terminal and (done == self._total or tenths > self._tenths):
             self.say(" ".join([self._title, f"{done}/{self._total}", *figures]))
+        self._tenths = tenths
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""

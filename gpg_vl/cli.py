@@ -11,6 +11,7 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 import gpg_vl
+from gpg_vl.cli_eval import compare, evaluate
 from gpg_vl.cli_rewards import rewards
 from gpg_vl.dispatch import Command, dispatch
 from gpg_vl.errors import ConfigurationError, UserError
@@ -155,52 +156,6 @@ def _train(arguments: list[str], command: str, kind: Any, module: str) -> None:
     _stoppable(config.out, "go on with the same command and --resume auto", work)
 
 
-def evaluate(arguments: list[str]) -> None:
-    """Evaluate a model on prepared data: one answer a question, every item kept."""
-    parser = _parser("eval", evaluate.__doc__ or "")
-    parser.add_argument("--model", required=True, help="folder or hub id; a checkpoint brings its own prompt")
-    parser.add_argument("--benchmark", required=True, help="folder written by `gpg-vl prepare`")
-    parser.add_argument("--out", help="JSON file with every item; must not exist; default: no file")
-    parser.add_argument(
-        "--prompt", choices=["instruct", "base"], help="template, overriding the checkpoint's"
-    )
-    parser.add_argument("--limit", type=int, default=0, help="questions; 0 takes all")
-    parser.add_argument("--max_new_tokens", type=int, default=1024, help="longest answer in tokens")
-    parser.add_argument("--temperature", type=float, default=0.0, help="sampling temperature; 0 is greedy")
-    parser.add_argument(
-        "--top_p", type=float, default=1.0, help="keep the likeliest tokens of this total probability"
-    )
-    parser.add_argument("--top_k", type=int, default=0, help="keep this many tokens; 0 keeps all")
-    parser.add_argument(
-        "--min_p", type=float, default=0.0, help="keep tokens of this share of the likeliest's probability"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="seed of sampled answers")
-    parser.add_argument("--max_concurrent", type=int, default=256, help="answers decoded at the same time")
-    given = parser.parse_args(arguments)
-    if given.out and Path(given.out).exists():
-        raise ConfigurationError(f"{given.out!r} exists already; remove it or choose another --out")
-    if given.limit < 0 or given.max_concurrent < 1:
-        raise ConfigurationError("--limit must not be negative, and --max_concurrent at least 1")
-    _quiet_transformers()
-    from gpg_vl.evaluate import evaluate_model, evaluation_table, write_evaluation
-    from gpg_vl.sampling import Sampling
-
-    filters = {name: given[name] for name in ("max_new_tokens", "temperature", "top_p", "top_k", "min_p")}
-    evaluation = evaluate_model(
-        given.model,
-        given.benchmark,
-        lambda stop: Sampling(**filters, stop=stop),
-        template=given.prompt,
-        limit=given.limit,
-        max_concurrent=given.max_concurrent,
-        seed=given.seed,
-    )
-    if given.out:
-        write_evaluation(Path(given.out), evaluation)
-        print(f"items: {given.out}")
-    print(evaluation_table(evaluation))
-
-
 def report(arguments: list[str]) -> None:
     """Write a run's report.html: curves, base against trained, sample answers."""
     parser = _parser("report", report.__doc__ or "")
@@ -222,6 +177,7 @@ COMMANDS: dict[str, Command] = {
     "sft": sft,
     "train": train,
     "eval": evaluate,
+    "compare": compare,
     "report": report,
     "rewards": rewards,
 }

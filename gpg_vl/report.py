@@ -9,10 +9,11 @@ import yaml
 from PIL import Image
 
 from gpg_vl import __version__
+from gpg_vl.compare import TOTAL
 from gpg_vl.data import PreparedDataset
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.plots import DARK, LIGHT, Theme, panels_with_values, task_bars, training_curves
-from gpg_vl.report_results import TOTAL, changes, evaluation_trail, results_table, summary
+from gpg_vl.report_results import changes, evaluation_trail, results_table, summary
 from gpg_vl.report_samples import card, choose, data_url, find_examples, tally
 from gpg_vl.report_style import PAGE, STYLE
 from gpg_vl.run_files import (

@@ -3,13 +3,12 @@
 from collections.abc import Iterator, Mapping
 from html import escape
 
+from gpg_vl.compare import TOTAL, change, pairs_by_task
 from gpg_vl.run_files import Evaluation, RunRecord, paired_items, score
-from gpg_vl.stats import Interval, paired_difference
+from gpg_vl.stats import Interval
 
 NONE = "–"
 """What stands where a number is missing."""
-TOTAL = ""
-"""The key of all questions among those of the tasks."""
 
 
 def summary(record: RunRecord, total: Interval | None) -> str:
@@ -58,18 +57,7 @@ def changes(evaluations: list[Evaluation]) -> dict[str, Interval]:
     if len(evaluations) < 2:
         return {}
     pairs = paired_items(evaluations[0], evaluations[-1])
-    by_task = {TOTAL: pairs}
-    for pair in pairs:
-        by_task.setdefault(pair[1]["task"], []).append(pair)
-    return {
-        task: paired_difference(
-            [base["correct"] for base, _ in group],
-            [trained["correct"] for _, trained in group],
-            [trained.get("cluster") for _, trained in group],
-        )
-        for task, group in by_task.items()
-        if group
-    }
+    return {task: change(group) for task, group in pairs_by_task(pairs).items() if group}
 
 
 def _accuracy_sentences(evaluations: list[Evaluation], total: Interval | None) -> Iterator[str]:

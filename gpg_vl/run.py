@@ -5,9 +5,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from gpg_vl.answering import Answerer
+from gpg_vl.benchmarks import protocol_of
 from gpg_vl.config import SftConfig, TrainConfig
 from gpg_vl.data import PreparedDataset
-from gpg_vl.evaluate import evaluate, in_words, write_evaluation
+from gpg_vl.evaluate import evaluate, write_evaluation
+from gpg_vl.figures import in_words
 from gpg_vl.runfolder import RunFolder
 from gpg_vl.sampling import Sampling
 from gpg_vl.session import Learner, model_card
@@ -61,7 +63,8 @@ class Run:
                 bar.advance(done)
                 self.stop.check(step)
 
-            evaluation = evaluate(answerer, data, sampling, progress=progress)
+            benchmark = protocol_of(data.folders)
+            evaluation = evaluate(answerer, data, sampling, benchmark=benchmark, progress=progress)
         write_evaluation(path, {"step": step, "model": self.config.model.path, **evaluation})
         self.bar.say(f"step {step}: {in_words(evaluation)}")
         totals = evaluation["totals"]

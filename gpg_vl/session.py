@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 
 from gpg_vl.answering import Answerer
+from gpg_vl.benchmarks import protocol_of
 from gpg_vl.checkpoint import (
     TrainState,
     load_state,
@@ -22,7 +23,7 @@ from gpg_vl.config import DataConfig, EvalConfig, ModelConfig, SftConfig, TrainC
 from gpg_vl.data import PreparedDataset, Sampler
 from gpg_vl.encode import PromptEncoder
 from gpg_vl.errors import ConfigurationError
-from gpg_vl.evaluate import grader
+from gpg_vl.grading import check_rewards
 from gpg_vl.optim import build_optimizer, set_learning_rate
 from gpg_vl.packing import PackedBatch, Row, collate, cut
 from gpg_vl.policy import Policy, load_policy
@@ -145,8 +146,7 @@ def open_validation(data: DataConfig, limits: EvalConfig, encoder: PromptEncoder
     if not data.validation:
         return None
     rows = _within(PreparedDataset.open(data.validation).head(limits.limit), data, encoder)
-    for kind in sorted(set(rows.rows["answer_type"])):
-        grader(kind)
+    check_rewards(protocol_of(data.validation), rows.rows["answer_type"])
     return rows
 
 

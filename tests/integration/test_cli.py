@@ -65,6 +65,7 @@ def test_train_report_eval(options, scenes_folder, tmp_path, capsys):
     evaluation = json.loads(items.read_text())
     trained = json.loads((tmp_path / "run" / "eval" / "step_000002.json").read_text())
     assert evaluation["prompt"] == trained["prompt"]
+    assert evaluation["benchmark"] == trained["benchmark"] == "scenes"
     # The checkpoint brings its prompt along: longer answers begin as those made while training did.
     for item, during in zip(evaluation["items"], trained["items"], strict=True):
         assert item["id"] == during["id"] and item["output"].startswith(during["output"])
@@ -136,10 +137,11 @@ def test_a_mistake_leaves_no_run_folder(options, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_folder_is_no_model_but_holds_one(options, tmp_path, capsys):
+def test_a_run_folder_is_no_model_but_holds_one(options, scenes_folder, tmp_path, capsys):
     run("train", *options)
     capsys.readouterr()
-    message = mistake(capsys, "eval", "--model", str(tmp_path / "run"), "--benchmark", "b")
+    benchmark = ("--benchmark", str(scenes_folder))
+    message = mistake(capsys, "eval", "--model", str(tmp_path / "run"), *benchmark)
     assert "did you mean" in message and "step_000002/model" in message
 
 

@@ -1,0 +1,49 @@
+"""The commands `eval` and `compare`: parse, call, print."""
+
+import json
+from pathlib import Path
+
+from gpg_vl.errors import ConfigurationError
+from gpg_vl.options import base_parser
+
+# Heavy imports (torch, transformers) stand inside the commands: `gpg-vl --help` answers at once.
+
+
+def evaluate(arguments: list[str]) -> None:
+    """Evaluate a model on a benchmark, or on any prepared data; every item kept."""
+    parser = base_parser("gpg-vl eval", evaluate.__doc__ or "")
+    from transformers.utils import logging
+
+    from gpg_vl.evaluate_model import EvalSettings, evaluate_model
+    from gpg_vl.figures import evaluation_table
+
+    parser.add_class_arguments(EvalSettings, None)
+    settings = EvalSettings(**vars(parser.parse_args(arguments)))
+    logging.disable_progress_bar()
+    evaluation = evaluate_model(settings)
+    if evaluation is None:  # another process of the launch has it
+        return
+    if settings.out:
+        print(f"items: {settings.out}")
+    print(evaluation_table(evaluation))
+
+
+def compare(arguments: list[str]) -> None:
+    """Compare two evaluations of the same questions: paired difference, McNemar's test, flips."""
+    parser = base_parser("gpg-vl compare", compare.__doc__ or "")
+    parser.add_argument("a", help="JSON file that `gpg-vl eval --out` wrote")
+    parser.add_argument("b", help="another one over the same questions")
+    parser.add_argument("--out", help="JSON file with all flipped items; must not exist; default: no file")
+    given = parser.parse_args(arguments)
+    from gpg_vl.compare import compare as compared
+    from gpg_vl.compare import comparison_table
+    from gpg_vl.files import write_whole
+    from gpg_vl.run_files import read_evaluation
+
+    if given.out and Path(given.out).exists():
+        raise ConfigurationError(f"{given.out!r} exists already; remove it or choose another --out")
+    comparison = compared(read_evaluation(Path(given.a)), read_evaluation(Path(given.b)))
+    if given.out:
+        write_whole(Path(given.out), json.dumps(comparison, indent=1, ensure_ascii=False))
+        print(f"items: {given.out}")
+    print(comparison_table(comparison))

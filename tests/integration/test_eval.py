@@ -1,0 +1,138 @@
+"""Evaluation on the tiny model: stopped and taken up again, over two processes, compared."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gpg_vl.answering import Answerer
+from gpg_vl.data import PreparedDataset
+from gpg_vl.evaluate import evaluate
+from gpg_vl.partial import PartialFile
+from gpg_vl.rollout import RolloutEngine
+from gpg_vl.sampling import Sampling
+from tests.conftest import encoder_of
+from tests.integration.test_cli import mistake, run
+
+SAMPLED = Sampling(8, temperature=1.0)
+
+
+@pytest.fixture
+def evaluation(policy, scenes_folder):
+    """Evaluates 24 scenes with three answers each, in chunks of 8 questions."""
+    answerer = Answerer(encoder_of(policy), RolloutEngine(policy, max_concurrent=24, seed=5))
+    rows = PreparedDataset.open([str(scenes_folder)]).head(24)
+
+    def evaluated(**options):
+        return evaluate(answerer, rows, SAMPLED, samples=3, **options)
+
+    return evaluated
+
+
+def test_several_answers_a_question(evaluation, scene_samples):
+    items = evaluation()["items"]
+    assert [item["id"] for item in items] == [sample.id for sample in scene_samples[:24]]
+    assert [item["row"] for item in items] == list(range(24))
+    assert all(len(item["samples"]) == 3 for item in items)
+    assert all(len({one["output"] for one in item["samples"]}) > 1 for item in items)
+    assert items[0]["prompt"].startswith("<|im_start|>user\n<|vision_start|>")
+    assert items[0]["question"] in items[0]["prompt"]
+
+
+def test_a_stopped_evaluation_goes_on_where_it_was(evaluation, tmp_path):
+    path = tmp_path / "partial.jsonl"
+
+    def stop_after_two_chunks(done):
+        if done >= 16:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluation(partial=PartialFile(path, {}), progress=stop_after_two_chunks)
+    with path.open("r+") as file:  # the kill came within the second chunk's last line
+        file.truncate(path.stat().st_size - 9)
+    seen = []
+    resumed = evaluation(partial=PartialFile(path, {}), progress=seen.append)
+    assert seen == [15, 16, 24]
+    whole = evaluation()
+    assert resumed["items"] == whole["items"]
+    assert resumed["totals"] == whole["totals"]
+
+
+def command(model, data, out, *options):
+    size = ("--max_new_tokens", "60", "--max_concurrent", "4")
+    return ["eval", "--model", model, "--benchmark", data, "--out", out, *size, *options]
+
+
+def items(path):
+    return json.loads(Path(path).read_text())["items"]
+
+
+def test_a_killed_evaluation_is_taken_up(tiny_folder, scenes_folder, tmp_path, capsys):
+    """SIGKILL after the first chunk; the same command ends with what one without a kill has."""
+    killed, whole = tmp_path / "killed.json", tmp_path / "whole.json"
+    words = [str(word) for word in command(tiny_folder, scenes_folder, killed, "--limit", "24")]
+    partial = tmp_path / "killed.json.partial.jsonl"
+    process = subprocess.Popen([sys.executable, "-m", "gpg_vl", *words], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (partial.is_file() and partial.read_text().count("\n") > 4):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1]
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not killed.exists()
+    run(*words)
+    assert "going on after" in capsys.readouterr().err.replace("\n", " ")
+    assert not partial.exists()
+    run(*command(tiny_folder, scenes_folder, whole, "--limit", "24"))
+    assert items(killed) == items(whole) and len(items(whole)) == 24
+
+
+@pytest.mark.slow
+def test_two_processes_answer_as_one(tiny_folder, scenes_folder, tmp_path):
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "gpg_vl"]
+    options = ("--samples", "2", "--limit", "11", "--max_new_tokens", "12")
+    words = [str(word) for word in command(tiny_folder, scenes_folder, tmp_path / "two.json", *options)]
+    result = subprocess.run([*launch, *words], capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("| total | 11 |") == 1
+    run(*command(tiny_folder, scenes_folder, tmp_path / "one.json", *options))
+    assert items(tmp_path / "two.json") == items(tmp_path / "one.json")
+    assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
+
+
+def test_compare(tiny_folder, scenes_folder, tmp_path, capsys):
+    names = [tmp_path / f"{name}.json" for name in ("base", "again", "fewer")]
+    for name, limit in zip(names, (8, 8, 6), strict=True):
+        run(*command(tiny_folder, scenes_folder, name, "--limit", limit, "--max_new_tokens", "4"))
+    changed = json.loads(names[1].read_text())
+    for item in changed["items"]:
+        item["correct"] = 1.0
+    names[1].write_text(json.dumps(changed))
+    capsys.readouterr()
+    run("compare", names[0], names[1], "--out", tmp_path / "difference.json")
+    output = capsys.readouterr().out
+    assert "| total | 8 |" in output and "leaves out 0" in output
+    total = json.loads((tmp_path / "difference.json").read_text())["total"]
+    assert total["fixed"] == [item["id"] for item in changed["items"]]
+    assert "B lacks 2 questions" in mistake(capsys, "compare", names[0], names[2])
+    assert "exists already" in mistake(capsys, "compare", *names[:2], "--out", tmp_path / "difference.json")
+    assert "cannot be read" in mistake(capsys, "compare", names[0], tmp_path / "none.json")
+
+
+def test_mistakes_of_eval(scenes_folder, tiny_folder, capsys):
+    model = ("eval", "--model", tiny_folder)
+    assert "gpg-vl prepare geoqa" in mistake(capsys, *model, "--benchmark", "geoqa")
+    assert "Did you mean 'geoqa'?" in mistake(capsys, *model, "--benchmark", "geoqua")
+    assert "the same answer 4 times" in mistake(
+        capsys, *model, "--benchmark", scenes_folder, "--samples", "4", "--temperature", "0"
+    )
+    assert "prompt" in mistake(capsys, *model, "--benchmark", scenes_folder, "--prompt", "none")
+    assert "model" in mistake(capsys, "eval", "--benchmark", scenes_folder)
+    with pytest.raises(SystemExit), contextlib.redirect_stdout(None):
+        run("eval", "--help")

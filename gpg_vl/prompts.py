@@ -174,6 +174,13 @@ def answer_text(sample: Sample, space: BoxSpace, view: View | None) -> str:
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 
+def answer_part(text: str, *, think_opened: bool) -> str:
+    """What stands behind the reasoning: all of `text` if it holds none, nothing if it was never closed."""
+    _, closed, behind = text.rpartition("</think>")
+    still_open = "<think>" in behind or (think_opened and not closed)
+    return "" if still_open else behind
+
+
 def parse_completion(
     text: str,
     *,
@@ -185,12 +192,13 @@ def parse_completion(
 ) -> Completion:
     """Split a generated text at its tags.
 
-    `answer` is None unless exactly one `<answer>…</answer>` pair stands in the text: a model that
-    lists several answers has given none. `to_image` takes the answer's boxes to pixels of the stored
-    image; None where no boxes are asked for.
+    `answer` is None unless exactly one `<answer>…</answer>` pair stands in the text, and that one behind
+    the reasoning: a model that lists several answers, or only considers one, has given none. `to_image`
+    takes the answer's boxes to pixels of the stored image; None where no boxes are asked for.
     """
     single = text.count("<answer>") == 1 and text.count(ANSWER_END) == 1
-    match = _ANSWER.search(text) if single else None  # many opening tags would cost quadratic time
+    behind = answer_part(text, think_opened=think_opened)
+    match = _ANSWER.search(behind) if single else None  # many opening tags would cost quadratic time
     answer = match[1].strip() if match else None
     head, closed, _ = text.partition("</think>")
     boxes = read_boxes(answer) if answer and to_image else ()

@@ -56,7 +56,8 @@ class Completion:
     text: str
     """The generated text, cut after the stop string; without the end-of-text token."""
     answer: str | None
-    """What stands in `<answer>…</answer>`, stripped; None without exactly one such pair."""
+    """What stands in `<answer>…</answer>`, stripped; None without exactly one such pair, or where it stands
+    inside the reasoning."""
     think: str | None
     """What stands before `</think>`; None if the reasoning was not closed."""
     token_count: int

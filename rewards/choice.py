@@ -3,20 +3,30 @@
 import re
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 
 from gpg_vl.registry import reward
 from gpg_vl.types import Completion, Sample
 
 # A letter stands alone: "(B)", "B", "B.", "b)"; not the B of "Blue" and not the article "a".
-_LETTER = re.compile(r"\(([A-Za-z])\)|(?<![^\W_])([A-Z])(?![^\W_])(?!')")
-_WHOLE_LETTER = re.compile(r"\W*([A-Za-z])\W*")
+_LETTER = re.compile(r"\(([A-Za-z])\)|(?<![^\W_])(?:([A-Z])(?![^\W_])(?!')|([A-Za-z])\))")
+_WHOLE_LETTER = re.compile(r"[^\w≠¬]*([A-Za-z])[^\w≠¬]*")
+_ARTICLE = re.compile(r"(?<![^\W_])an?\s+", re.IGNORECASE)
+# Words begin and end here; patterns made for each sample's choices would take longer than the search.
+_STARTS = re.compile(r"(?<!\w)(?<!\d[.,])")
+_ENDS = re.compile(r"(?!\w)(?![.,]\d)")
+_NEGATION = re.compile(
+    r"[≠¬不非]|n['’]t\b|\b(?:not?|none|nor|neither|never|cannot|except|wrong|incorrect|rather|instead|"
+    r"(?:other|less) than|(?:anything|all) but)\b"
+)
 
 
 @reward("choice")
 def choice(completion: Completion, sample: Sample) -> float | None:
     """1 if `<answer>` names the gold choice, by letter or by text, and no other; else 0.
 
-    An answer that names two choices scores 0. None if the sample's gold answer is not one of its choices.
+    An answer that names two choices scores 0, and so does one with a negation outside the choice's own
+    words: "not (A)". None if the sample's gold answer is not one of its choices. Range {0, 1}.
     Source: accuracy reward of GPG (arXiv 2504.02546); strictness is ours.
     """
     gold = named_choice(sample.answer, sample.choices)
@@ -29,42 +39,64 @@ def choice(completion: Completion, sample: Sample) -> float | None:
 
 def named_choice(answer: str, choices: Sequence[str]) -> int | None:
     """Index of the one choice that `answer` names; None if it names none, or several."""
-    answer = unicodedata.normalize("NFKC", answer)
-    folded = [_fold(choice) for choice in choices]
+    answer = " ".join(unicodedata.normalize("NFKC", answer).split())
+    folded = _folded(tuple(choices))
     text = _fold(answer)
     if folded.count(text) == 1:
         return folded.index(text)
     if whole := _WHOLE_LETTER.fullmatch(answer):
         return _index(whole[1], len(choices))
-    letters = {_index(a or b, len(choices)) for a, b in _LETTER.findall(_no_articles(answer, choices))} - {
-        None
-    }
-    named = letters | _named_texts(text, folded)
+    named, rest = _named_texts(text, folded)
+    if _NEGATION.search(rest):
+        return None
+    letters = _LETTER.findall(_without_articles(answer, folded))
+    named |= {index for found in letters if (index := _index("".join(found), len(choices))) is not None}
     return named.pop() if len(named) == 1 else None
 
 
-def _no_articles(answer: str, choices: Sequence[str]) -> str:
+def _without_articles(answer: str, choices: tuple[str, ...]) -> str:
     """`answer` without the "A" that stands before a choice's words, as in "A red ball"."""
-    for choice in choices:
-        if choice[:1].isalpha():
-            answer = re.sub(
-                rf"(?<![^\W_])An?\s+(?={re.escape(choice)}(?!\w))", "", answer, flags=re.IGNORECASE
-            )
-    return answer
+    words = tuple(choice for choice in choices if choice[:1].isalpha())
+    longest = max(map(len, words), default=0)
+
+    def keep(match: re.Match[str]) -> str:
+        following = answer[match.end() : match.end() + longest + 2].casefold()
+        meant = any(following.startswith(each) and _ENDS.match(following, len(each)) for each in words)
+        return "" if meant else match[0]
+
+    return _ARTICLE.sub(keep, answer)
 
 
-def _named_texts(text: str, choices: Sequence[str]) -> set[int | None]:
-    """Choices whose words stand in `text`; longer ones first, so "dark red" is not also "red".
+def _named_texts(text: str, choices: tuple[str, ...]) -> tuple[set[int], str]:
+    """Choices whose words stand in `text`, and what is left of it without them.
 
-    A text that two choices share names neither, and "1" does not stand in "1.5".
+    Longer ones first, so "dark red" is not also "red". A text that two choices share names neither.
     """
-    named: set[int | None] = set()
-    for index in sorted(range(len(choices)), key=lambda i: -len(choices[i])):
-        pattern = rf"(?<!\w)(?<!\d[.,]){re.escape(choices[index])}(?!\w)(?![.,]\d)"
-        if choices[index] and choices.count(choices[index]) == 1 and re.search(pattern, text):
-            named.add(index)
-            text = re.sub(pattern, " ", text)
-    return named
+    named = set()
+    for index, words in sorted(enumerate(choices), key=lambda pair: -len(pair[1])):
+        if words and words in text and choices.count(words) == 1:
+            rest = _without_words(text, words)
+            if rest != text:
+                named.add(index)
+                text = rest
+    return named, text
+
+
+def _without_words(text: str, words: str) -> str:
+    """`text` with a gap wherever `words` stand by themselves: "1" does not in "1.5"."""
+    parts, done, start = [], 0, text.find(words)
+    while start >= 0:
+        end = start + len(words)
+        if _STARTS.match(text, start) and _ENDS.match(text, end):
+            parts.append(text[done:start])
+            done = end
+        start = text.find(words, end)
+    return " ".join([*parts, text[done:]])
+
+
+@lru_cache(maxsize=1024)
+def _folded(choices: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(map(_fold, choices))
 
 
 def _index(letter: str, count: int) -> int | None:

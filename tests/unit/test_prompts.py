@@ -96,7 +96,14 @@ def test_a_prompt_survives_its_dictionary(prompt):
         ("\n<think>a</think><answer>b</answer>", "b", "a"),
         ("a</think><answer>b</answer>", "b", "a"),
         ("<think></think><answer></answer>", "", ""),
-        ("<think>a<answer>b</answer>", "b", None),
+        ("<think>a<answer>b</answer>", None, None),
+        ("<think>a<answer>b</answer></think>", None, "a<answer>b</answer>"),
+        ("<think>a<answer>b</answer></think>c", None, "a<answer>b</answer>"),
+        ("<think>a<answer></think>b</answer>", None, "a<answer>"),
+        ("<answer>b</answer></think>", None, "<answer>b</answer>"),
+        ("<answer>b</answer><think>a", None, None),
+        ("<think>a</think><answer>b</answer><think>a", None, "a"),
+        ("<think>a</think>c<think>a</think><answer>b</answer>", "b", "a"),
         ("<answer>line\nline</answer>", "line\nline", None),
         ("", None, None),
         ("b", None, None),
@@ -118,6 +125,19 @@ def test_a_completion_is_split_at_its_tags(text, answer, think):
     assert (completion.token_count, completion.finish_reason) == (3, "stop")
 
 
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("a</think><answer>b</answer>", "b"),
+        ("a<answer>b</answer></think>", None),
+        ("a<answer>b</answer>", None),  # the reasoning that the prompt opened goes on
+        ("<answer>b</answer></think><answer>b</answer>", None),
+    ],
+)
+def test_the_answer_stands_behind_the_reasoning_that_the_prompt_opened(text, answer):
+    assert parse(text, think_opened=True).answer == answer
+
+
 @pytest.mark.parametrize("prompt", [Prompt(), Prompt("base")])
 @pytest.mark.parametrize(("answer", "think"), [("(B)", "Two balls.\nSo (B)."), ("65°", ""), ("", "")])
 def test_the_supervised_text_is_what_the_rewards_ask_for(prompt, answer, think):
@@ -125,6 +145,6 @@ def test_the_supervised_text_is_what_the_rewards_ask_for(prompt, answer, think):
     completion = parse(text, think_opened=prompt.opens_think)
     assert (completion.answer, completion.think) == (answer, think)
     assert completion.think_opened == prompt.opens_think
-    assert format_reward(completion, sample()) == 1.0
+    assert format_reward(completion, sample()) == float(bool(answer))
     other = parse(text, think_opened=not prompt.opens_think)
     assert format_reward(other, sample()) == 0.0

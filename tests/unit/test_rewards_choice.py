@@ -1,7 +1,10 @@
+import time
+
 import pytest
 
 from gpg_vl.prompts import parse_completion
 from gpg_vl.rewards.choice import choice, named_choice
+from gpg_vl.rewards.format import format_reward
 from gpg_vl.types import Sample
 
 COLOURS = ("red", "dark red", "blue", "green")
@@ -35,9 +38,10 @@ def score(text, gold, choices):
         ("<answer>(A)</answer> no, <answer>(B)</answer>", "(B)", 0.0),
         ("<answer><answer>(A)</answer>", "(A)", 0.0),
         ("<answer>(A)</answer></answer>", "(A)", 0.0),
-        # Reasoning that was never closed: the format reward sees it, this one grades the answer.
-        ("<think>It is <answer>(A)</answer>", "(A)", 1.0),
-        ("<think><answer>(A)</answer></think>(B)", "(A)", 1.0),
+        ("<think>It is <answer>(A)</answer>", "(A)", 0.0),  # reasoning that was never closed
+        ("<think><answer>(A)</answer></think>", "(A)", 0.0),
+        ("<think><answer>(A)</answer></think>(B)", "(A)", 0.0),
+        ("<think>(B)?</think>I say <answer>(A)</answer>, sure.", "(A)", 1.0),
         ("<think><answer>(A)</answer></think><answer>(A)</answer>", "(A)", 0.0),
         ("<Answer>(A)</Answer>", "(A)", 0.0),
     ],
@@ -80,6 +84,12 @@ def test_the_answer_is_what_stands_in_exactly_one_pair_of_tags(text, gold, expec
         ("False", ("true", "false"), 1),
         ("a cat", ("a dog", "a cat"), 1),
         ("A cat", ("a dog", "a cat"), 1),
+        ("A  red ball", ("a blue ball", "red  ball"), 1),
+        ("It is a blue one", ("An orange one", "Blue one"), 1),
+        ("No", ("yes", "no"), 1),
+        ("The answer is no.", ("yes", "no"), 1),
+        ("The door is not open", ("open", "not open"), 1),
+        ("(B) none of them", ("all of them", "none of them"), 1),
     ],
 )
 def test_one_choice_is_named_by_letter_or_by_text(answer, choices, named):
@@ -103,6 +113,25 @@ def test_one_choice_is_named_by_letter_or_by_text(answer, choices, named):
         ("A or B", COLOURS),
         ("(A) and (B)", COLOURS),
         ("red or blue", COLOURS),
+        ("A) b) c) d)", COLOURS),
+        ("red, dark red, blue, green", COLOURS),
+        ("not (A)", COLOURS),
+        ("Not A", COLOURS),
+        ("≠ A", COLOURS),
+        ("¬(A)", COLOURS),
+        ("不是(A)", COLOURS),
+        ("not red", COLOURS),
+        ("It isn't (A)", COLOURS),
+        ("It isn’t red", COLOURS),
+        ("neither", COLOURS),
+        ("Anything but (A)", COLOURS),
+        ("(A) rather than the others", COLOURS),
+        ("(A) is wrong", COLOURS),
+        ("none of (A)", COLOURS),
+        ("not no", ("no", "yes")),
+        ("not not open", ("open", "not open")),
+        ("١", COUNTS),  # an Arabic 1
+        ("a " * 5_000, ("a cat", "dog")),
         ("red, dark red", COLOURS),
         ("(A) blue", COLOURS),  # letter and text disagree
         ("Bicycle", COLOURS),
@@ -139,3 +168,18 @@ def test_none_or_several_choices_named_score_nothing(answer, choices):
 def test_a_gold_answer_that_is_no_choice_cannot_be_graded(gold, choices):
     assert score("<answer>(A)</answer>", gold, choices) is None
     assert score("", gold, choices) is None
+
+
+def test_a_step_of_answers_takes_little_time():
+    """512 questions with 8 answers each, none seen before."""
+    samples = [sample("(B)", tuple(f"{colour} {i}" for colour in COLOURS)) for i in range(512)]
+    texts = ["(B)", "dark red", "It is dark red {i}", "(A) or (B)", "a blue {i}, I think", "B", "", "red {i}"]
+    answers = [f"<think>{'so ' * 200}</think><answer>{text}</answer>" for text in texts]
+    start = time.process_time()
+    for i, each in enumerate(samples):
+        for answer in answers:
+            text = answer.replace("{i}", str(i))
+            completion = parse_completion(text, think_opened=False, token_count=1, finish_reason="eos")
+            format_reward(completion, each)
+            choice(completion, each)
+    assert time.process_time() - start < 0.5

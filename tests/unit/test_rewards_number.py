@@ -32,7 +32,21 @@ def score(text, gold, **options):
         ("65.0", 65.0),
         ("+65", 65.0),
         ("６５", 65.0),
-        ("٦٥", 65.0),
+        ("６５．５°", 65.5),
+        ("1e5", 1e5),
+        ("1E5 m", 1e5),
+        ("１ｅ５", 1e5),
+        ("1.5e-3", 0.0015),
+        ("-1.5e+3", -1500.0),
+        ("1,234e2", 123400.0),
+        ("1e3/2e3", 0.5),
+        ("3 1/2", 3.5),
+        ("-3 1/2", -3.5),
+        ("3½", 3.5),
+        ("3 ½ cups", 3.5),
+        ("3\\frac{1}{2}", 3.5),
+        ("3\\tfrac12 = 3.5", 3.5),
+        ("65˚", 65.0),
         ("-7", -7.0),
         ("−7", -7.0),
         ("- 7 °C", -7.0),
@@ -86,7 +100,20 @@ def test_one_number_is_read(text, value):
         "1 2 3 4 5 6 7 8 9",
         "1,23",
         "1.2.3",
-        "1e5",
+        "1e5 or 1e6",
+        "1e5.5",
+        "2e3x",
+        "1e999",
+        "1e" + "9" * 5_000,
+        "3 1/0",
+        "3 5/2",
+        "1 2/3/4",
+        "3 1/2 and 4",
+        "٦٥",  # digits of other scripts
+        "६५",
+        "6٥",
+        "٦٥°",
+        "六十五",
         "2^10",
         "2²",
         "10^{3}",
@@ -97,7 +124,6 @@ def test_one_number_is_read(text, value):
         "5\\pi",
         "\\frac{\\sqrt{3}}{2}",
         "\\frac{",
-        "3½",  # 3.5, but 31/2 once its characters are folded
         "9" * 10_000,
         "1/2/3/" * 2_000,
         "{" * 10_000,
@@ -121,7 +147,14 @@ def test_hostile_lengths_cost_no_time(text):
         ("65", "65", 0.0),
         ("<answer>65", "65", 0.0),
         ("<answer>65</answer><answer>65</answer>", "65", 0.0),
-        ("<think><answer>65</answer>", "65", 1.0),
+        ("<think><answer>65</answer>", "65", 0.0),
+        ("<think><answer>65</answer></think>65", "65", 0.0),
+        ("<think>65</think>", "65", 0.0),
+        ("<answer>٦٥</answer>", "65", 0.0),
+        ("<answer>6.6e-34</answer>", "6.6e-34", 1.0),
+        ("<answer>6.7e-34</answer>", "6.6e-34", 0.0),  # relative, however small the numbers
+        ("<answer>0</answer>", "6.6e-34", 0.0),
+        ("<answer>3.4999999</answer>", "3 1/2", 1.0),
         ("<answer>650</answer>", "65°", 0.0),
         ("<answer>6 5</answer>", "65", 0.0),
         ("<answer>5</answer>", "-5", 0.0),
@@ -140,12 +173,13 @@ def test_score(text, gold, expected):
 
 
 def test_tolerance_is_an_option():
-    assert score("<answer>0.33</answer>", "1/3", tolerance=0.01) == 1.0
+    assert score("<answer>0.33</answer>", "1/3", tolerance=0.02) == 1.0
+    assert score("<answer>0.31</answer>", "1/3", tolerance=0.02) == 0.0
     assert score("<answer>104</answer>", "100", tolerance=0.05) == 1.0
     assert score("<answer>106</answer>", "100", tolerance=0.05) == 0.0
 
 
-@pytest.mark.parametrize("gold", ["", "sixty", "3 or 4", "1/0", "√3", "inf"])
+@pytest.mark.parametrize("gold", ["", "sixty", "3 or 4", "1/0", "√3", "inf", "٦٥"])
 def test_a_gold_answer_that_is_no_number_cannot_be_graded(gold):
     assert score("<answer>3</answer>", gold) is None
     assert score("no tags", gold) is None

@@ -2,7 +2,7 @@
 
 import re
 
-from ._text import has_foreign_digits, plain
+from ._text import plain
 
 _BRACE = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
 _NESTING = re.compile(r"\\.|[][(){}]", re.DOTALL)
@@ -53,7 +53,7 @@ def readable(formula: str) -> str | None:
     latex = plain(formula)
     for pattern, replacement in _REWRITES:
         latex = pattern.sub(replacement, latex)
-    if not latex or has_foreign_digits(latex) or _nesting(latex) is None:
+    if not latex or _nesting(latex) is None:
         return None
     return None if _SIDE_BY_SIDE.search(latex) or _NUMBER_IN_WORDS.search(latex) else latex
 

@@ -17,12 +17,3 @@ def plain(text: str) -> str:
     # A space keeps 3½ apart, which would fold to 31/2; runs of spaces cost quadratic time in patterns.
     text = "".join(f" {c}" if unicodedata.category(c) == "No" and c not in "⁰¹²³⁴⁵⁶⁷⁸⁹" else c for c in text)
     return " ".join(unicodedata.normalize("NFKC", text).translate(_SIGNS).split())
-
-
-def has_foreign_digits(text: str) -> bool:
-    """Whether digits of another script, such as ٦٥, stand in plain `text`.
-
-    Python would read them, no published grader does, and a model that drifts into another script is not to
-    be paid for it: rewards score such a prediction 0.
-    """
-    return not text.isascii() and any(c.isdecimal() and not c.isascii() for c in text)

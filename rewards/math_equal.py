@@ -63,6 +63,7 @@ def _equal(gold: str, prediction: str) -> bool:
     if scale := _scale(left):
         if not _is_number(right):
             return False
+        # Unevaluated: on some formulas sympy raises, which only `verify` takes for a wrong answer.
         left, right = sympy.N(left * scale), sympy.Mul(right, scale, evaluate=False)
     if not _same(left, right):
         return False

@@ -6,7 +6,7 @@ import re
 from gpg_vl.registry import reward
 from gpg_vl.types import Completion, Sample
 
-from ._text import has_foreign_digits, plain
+from ._text import plain
 
 _FRACTION = re.compile(r"\\[dt]?frac\s*(?:\{([^{}]*)\}|(\d))\s*(?:\{([^{}]*)\}|(\d))")
 _DEGREES = re.compile(r"\^\s*\{?\s*(?:\\circ|0)\s*\}?(?![\d.])")
@@ -41,7 +41,7 @@ def read_number(text: str) -> float | None:
     None too for an expression that has to be worked out, such as "2√3", "5π" or "2^10".
     """
     text = plain(text)
-    if has_foreign_digits(text):
+    if _has_foreign_digits(text):
         return None
     text = _LATEX.sub(r"\1", _FRACTION.sub(r" \1\2/\3\4 ", _DEGREES.sub(" ", text)))
     text = _MIXED.sub(_improper, " ".join(_UNIT_POWER.sub(" ", text).split()))
@@ -50,6 +50,12 @@ def read_number(text: str) -> float | None:
     values = {_value(match) for match in _NUMBER.finditer(text)}
     value = values.pop() if len(values) == 1 else None
     return value if value is not None and math.isfinite(value) else None
+
+
+def _has_foreign_digits(text: str) -> bool:
+    """Whether digits of another script stand in plain `text`: Python would read ٦٥, published graders do not,
+    and a model that drifts into another script is not to be paid for it."""
+    return not text.isascii() and any(c.isdecimal() and not c.isascii() for c in text)
 
 
 def _improper(match: re.Match[str]) -> str:

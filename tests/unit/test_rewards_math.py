@@ -120,10 +120,13 @@ def test_the_same_value_in_another_form_is_right(answer, gold):
         ("|\\infty|", "\\pi"),
         ("5+|\\infty|", "6e-7"),
         ("\\sqrt{-\\infty}", "6e-7"),
+        ("\\log \\infty", "\\pi"),
+        ("5-\\infty", "6e-7"),
         ("|\\log 0|", "0.25"),
         ("|\\log 0|", "\\pi"),
         ("\\log\\log_0 5", "65"),
         ("\\log\\log_0 5", "3\\sqrt{2}"),
+        ("the answer \\frac{ is $65$", "65"),
         ("3 5", "8"),  # math-verify would add up
         ("3\\,5", "8"),
         ("3\\quad 5", "8"),

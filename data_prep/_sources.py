@@ -39,7 +39,8 @@ def dataset_rows(source: str, layout: str, *, splits: Sequence[str] = (), config
         raise DataError(f"no file or folder {source!r}; --source is a hub id, or a local copy: {layout}")
     try:
         for part in _parts(source, splits, config):
-            yield from part.decode(False)
+            # JSON has no column of images, nor any types before it is read.
+            yield from part if part.features is None else part.decode(False)
     except ConnectionError as error:
         raise DataError(
             f"{source!r} is no file or folder here, and the hub cannot be reached: there is no network, or "
@@ -110,7 +111,8 @@ def open_image(source: Path | bytes, where: str) -> Image.Image:
     `where` names the row in the message. Raises RowError if there is no file or no image in it.
     """
     try:
-        return Image.open(source if isinstance(source, Path) else io.BytesIO(source))
+        # Bytes, since an image opened by its path would keep the file open until it is collected.
+        return Image.open(io.BytesIO(source.read_bytes() if isinstance(source, Path) else source))
     except FileNotFoundError as error:
         raise RowError("missing image", f"{where}: no file {Path(str(source)).name!r}") from error
     except Image.DecompressionBombError as error:

@@ -48,8 +48,8 @@ def dataset_rows(source: str, layout: str, *, splits: Sequence[str] = (), config
         ) from error
     except DatasetNotFoundError as error:
         raise DataError(
-            f"{source!r} is no file or folder here, and the hub has no such data set, or one that you must ask "
-            f"for access to and log in for (`hf auth login`). --source may be a local copy: {layout}"
+            f"{source!r} is no file or folder here, and the hub has no such data set, or one that you must "
+            f"ask for access to and log in for (`hf auth login`). --source may be a local copy: {layout}"
         ) from error
     except (OSError, RuntimeError, ValueError, DatasetsError, HTTPError) as error:
         if isinstance(error, DataError):

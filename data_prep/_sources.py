@@ -1,27 +1,25 @@
 """Reading published data sets: rows of a local copy or of the hub, lines of JSON, images."""
 
 import glob
-import io
 import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets import DatasetBuilder, IterableDataset, get_dataset_config_names, load_dataset_builder
+from datasets import DatasetBuilder, get_dataset_config_names, load_dataset_builder
 from datasets.exceptions import DatasetNotFoundError, DatasetsError
 from datasets.packaged_modules.parquet.parquet import Parquet
 from httpx import HTTPError
-from PIL import Image
-from pyarrow.dataset import ParquetFragmentScanOptions
+from pyarrow.parquet import ParquetFile
 
 from gpg_vl.errors import ConfigurationError, DataError, RowError
+from gpg_vl.images import open_image
+
+__all__ = ["dataset_rows", "inside", "json_lines", "open_image"]
 
 _FORMATS = {".parquet": "parquet", ".jsonl": "json", ".json": "json"}
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
-# A row group may hold gigabytes of images: read it in small pieces, never as a whole.
-_BATCH_ROWS = 32
-_SCAN = ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True, buffer_size=1 << 20)
 
 
 def dataset_rows(source: str, layout: str, *, splits: Sequence[str] = (), config: str = "") -> Iterator[Any]:
@@ -38,9 +36,7 @@ def dataset_rows(source: str, layout: str, *, splits: Sequence[str] = (), config
     if not Path(source).exists() and not _HUB_ID.fullmatch(source):
         raise DataError(f"no file or folder {source!r}; --source is a hub id, or a local copy: {layout}")
     try:
-        for part in _parts(source, splits, config):
-            # JSON has no column of images, nor any types before it is read.
-            yield from part if part.features is None else part.decode(False)
+        yield from _rows(source, splits, config)
     except ConnectionError as error:
         raise DataError(
             f"{source!r} is no file or folder here, and the hub cannot be reached: there is no network, or "
@@ -57,19 +53,40 @@ def dataset_rows(source: str, layout: str, *, splits: Sequence[str] = (), config
         raise DataError(f"{source!r} cannot be read: {error}; a local copy is {layout}") from error
 
 
-def _parts(source: str, splits: Sequence[str], config: str) -> list[IterableDataset]:
-    """The first of `splits` that exists, or all. Raises DataError if none does."""
+def _rows(source: str, splits: Sequence[str], config: str) -> Iterator[dict[str, Any]]:
     builder = _builder(source, config)
-    parts = builder.as_streaming_dataset()
+    if Path(source).exists() and isinstance(builder, Parquet):
+        files = builder.config.data_files
+        for split in _chosen(list(files), source, splits):
+            for file in files[split]:
+                yield from _parquet_rows(file)
+    else:
+        parts = builder.as_streaming_dataset()
+        for split in _chosen(list(parts), source, splits):
+            part = parts[split]
+            # JSON has no column of images, nor any types before it is read.
+            yield from part if part.features is None else part.decode(False)
+
+
+def _chosen(existing: Sequence[str], source: str, splits: Sequence[str]) -> Sequence[str]:
+    """The first of `splits` that exists, or all. Raises DataError if none does."""
     if not splits or Path(source).is_file():
-        return list(parts.values())
+        return existing
     for split in splits:
-        if split in parts:
-            return [parts[split]]
+        if split in existing:
+            return [split]
     raise DataError(
-        f"{source!r} has no split {' or '.join(splits)}; it has: {', '.join(parts)}. "
+        f"{source!r} has no split {' or '.join(splits)}; it has: {', '.join(existing)}. "
         "A single file can be given instead of the folder"
     )
+
+
+def _parquet_rows(file: str) -> Iterator[dict[str, Any]]:
+    """Rows of a Parquet file, read by pages: a row group may hold gigabytes of images, and `datasets` would
+    read it as a whole."""
+    with ParquetFile(file, pre_buffer=False, buffer_size=1 << 20) as parquet:
+        for batch in parquet.iter_batches(batch_size=32):
+            yield from batch.to_pylist()
 
 
 def _builder(source: str, config: str) -> DatasetBuilder:
@@ -77,53 +94,49 @@ def _builder(source: str, config: str) -> DatasetBuilder:
     if path.is_file():
         if path.suffix not in _FORMATS:
             raise DataError(f"{path.name!r} is no file of rows; known: {', '.join(_FORMATS)}")
-        builder = load_dataset_builder(_FORMATS[path.suffix], data_files=[glob.escape(str(path))])
-    elif path.is_dir():
+        return load_dataset_builder(_FORMATS[path.suffix], data_files=[glob.escape(str(path))])
+    if path.is_dir():
         parts = get_dataset_config_names(str(path))
-        builder = load_dataset_builder(str(path), config if config in parts else None)
-    else:
-        builder = load_dataset_builder(source, config or None)
-    if isinstance(builder, Parquet):
-        builder.config.batch_size = _BATCH_ROWS
-        if path.exists():
-            builder.config.fragment_scan_options = _SCAN
-    return builder
+        return load_dataset_builder(str(path), config if config in parts else None)
+    return load_dataset_builder(source, config or None)
 
 
 def json_lines(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Objects of a .jsonl file with their line numbers, from 1. Raises DataError for a broken line."""
-    with file.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(f"{file.name} line {number} is no JSON: {error}") from error
-            if not isinstance(row, dict):
-                raise DataError(f"{file.name} line {number} is no JSON object")
-            yield number, row
-
-
-def open_image(source: Path | bytes, where: str) -> Image.Image:
-    """An image whose header is read and whose pixels are not; the writer decodes and checks them.
-
-    `where` names the row in the message. Raises RowError if there is no file or no image in it.
-    """
     try:
-        # Bytes, since an image opened by its path would keep the file open until it is collected.
-        return Image.open(io.BytesIO(source.read_bytes() if isinstance(source, Path) else source))
-    except FileNotFoundError as error:
-        raise RowError("missing image", f"{where}: no file {Path(str(source)).name!r}") from error
-    except Image.DecompressionBombError as error:
-        raise RowError("decompression bomb", f"{where}: {error}") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise RowError("unreadable image", f"{where}: {error}") from error
+        with file.open(encoding="utf-8-sig") as lines:  # -sig: editors on Windows put a mark in front
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield number, _object(line, f"{file.name} line {number}")
+    except OSError as error:
+        raise DataError(f"{str(file)!r} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file.name} is not in UTF-8: {error}") from error
+
+
+def _object(line: str, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where} is no JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise DataError(f"{where} is no JSON object")
+    return row
 
 
 def inside(root: Path, relative: str, where: str) -> Path:
-    """The file `relative` below `root`. Raises RowError if it leads out of the folder."""
-    path = (root / relative).resolve()
-    if not path.is_relative_to(root.resolve()):
+    """The file `relative` below `root`; Windows' separators are understood.
+
+    Raises RowError if it leads out of the folder, be it by `..`, as an absolute path or through a symbolic
+    link.
+    """
+    if not isinstance(relative, str) or not relative.strip():
+        raise RowError("unusable path", f"{where}: expected the path of an image, got {relative!r}")
+    try:
+        path = (root / relative.replace("\\", "/")).resolve()
+        inner = path.is_relative_to(root.resolve())
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, links in a circle
+        raise RowError("unusable path", f"{where}: {relative[:80]!r}: {error}") from error
+    if not inner:
         raise RowError("path outside the folder", f"{where}: {relative!r} leads out of {root.name!r}")
     return path

@@ -18,7 +18,7 @@ FOLDERS = {
     "gpg_vl.configs": "configs",
     "gpg_vl.demo": "demo",
 }
-PLUGIN_IMPORTS = {"types", "registry", "prompts", "errors", "boxes"}
+PLUGIN_IMPORTS = {"types", "registry", "prompts", "errors", "boxes", "images"}
 """What rewards and converters may import of gpg_vl."""
 
 

@@ -194,7 +194,8 @@ def _load_module(name: str, reference: str) -> Any:
 def _load_file(path: Path) -> Any:
     if not path.is_file():
         raise ConfigurationError(f"no file {str(path)!r} to load a plug-in from")
-    name = f"gpg_vl_plugin {path.resolve()}"  # the whole path: a/b_c.py and a_b/c.py are two modules
+    # The whole path, for a/b_c.py and a_b/c.py are two modules; without dots, which would name packages.
+    name = f"gpg_vl_plugin {path.resolve()}".replace(".", "%")
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path)
         assert spec is not None and spec.loader is not None

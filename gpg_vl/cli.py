@@ -4,17 +4,17 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 import gpg_vl
+from gpg_vl.cli_data import prepare
 from gpg_vl.cli_eval import compare, evaluate
 from gpg_vl.cli_rewards import rewards
 from gpg_vl.dispatch import Command, dispatch
-from gpg_vl.errors import ConfigurationError, UserError
+from gpg_vl.errors import UserError
 from gpg_vl.options import base_parser
 
 # Heavy imports (torch, transformers) stand inside the commands: `gpg-vl --help` answers at once.
@@ -86,43 +86,6 @@ def _stoppable(out: str, cure: str, work: Callable[[], None]) -> None:
         work()
     except Stopped as stopped:
         print(f"{out}: {stopped}, everything is saved; {cure}")
-
-
-def prepare(arguments: list[str]) -> None:
-    """Convert a data set into the prepared layout."""
-    from gpg_vl.registry import converters
-
-    parser = _parser("prepare", prepare.__doc__ or "")
-    names = ", ".join(sorted(converters.announced()))
-    parser.add_argument("dataset", help=f"a converter: {names}, file.py:name or module:name")
-    parser.add_argument("--out", required=True, help="folder to write; must not exist")
-    parser.add_argument("--source", default="", help="folder, file or hub id of the original")
-    parser.add_argument("--limit", type=int, help="rows at most; required where the source is endless")
-    if not arguments or arguments[0].startswith("-"):
-        parser.parse_args(arguments)
-        raise ConfigurationError(f"name the converter first: gpg-vl prepare NAME; one of: {names}")
-    converter = converters.get(arguments[0])
-    options = parser.add_function_arguments(converter.function, skip={"source"})
-    given = parser.parse_args(arguments)
-    from gpg_vl.data import write_prepared
-
-    if given.limit is not None and given.limit < 1:
-        raise ConfigurationError(f"--limit must be at least 1, got {given.limit}")
-    if converter.endless and given.limit is None:
-        raise ConfigurationError(f"{converter.name!r} never ends by itself: say how many rows with --limit")
-    chosen = {name: given[name] for name in options}
-    samples = converter.function(given.source, **chosen)
-    manifest = write_prepared(
-        islice(samples, given.limit),
-        Path(given.out),
-        source=given.source,
-        converter=converter.name,
-        version=converter.version,
-        options=chosen,
-    )
-    print(f"{given.out}: {manifest['rows']} rows")
-    for task, count in manifest["tasks"].items():
-        print(f"  {task}: {count}")
 
 
 def sft(arguments: list[str]) -> None:

@@ -1,134 +1,27 @@
 """Prepared data sets: Parquet shards with images inside, and a manifest."""
 
-import hashlib
 import io
-import itertools
 import json
-import os
-import shutil
-import tempfile
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, Features, Image, List, Value, concatenate_datasets, load_dataset
+from datasets import concatenate_datasets, load_dataset
 from datasets.exceptions import DatasetGenerationError
 from PIL import Image as PILImage
 
 from gpg_vl.errors import DataError
-from gpg_vl.registry import Draft
+from gpg_vl.rows import FEATURES
 from gpg_vl.types import Sample
 
 MANIFEST = "manifest.json"
-_SHARD_ROWS = 1000
-FEATURES = Features(
-    {
-        "id": Value("string"),
-        "task": Value("string"),
-        "images": List(Image(decode=False)),
-        "question": Value("string"),
-        "choices": List(Value("string")),
-        "answer": Value("string"),
-        "answer_type": Value("string"),
-        "meta": Value("string"),
-    }
-)
-
-
-def write_prepared(
-    drafts: Iterable[Draft],
-    out: Path,
-    *,
-    source: str,
-    converter: str,
-    version: str,
-    options: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Write samples as a prepared data set; returns its manifest.
-
-    Streams: one shard of rows is in memory at a time. Writes into a temporary folder beside `out` and
-    renames it, so an interrupted run leaves nothing behind. Raises DataError if `out` exists or there are
-    no samples.
-    """
-    if out.exists():
-        raise DataError(f"{str(out)!r} exists already; remove it or choose another --out")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        counts: Counter[str] = Counter()
-        ids: set[str] = set()
-        digest = hashlib.sha256()
-        rows = (draft() if callable(draft) else draft for draft in drafts)
-        for shard in itertools.count():
-            table = [_to_row(sample) for sample in itertools.islice(rows, _SHARD_ROWS)]
-            if not table:
-                break
-            counts.update(row["task"] for row in table)
-            _check_ids([row["id"] for row in table], ids)
-            for row in table:
-                _update_digest(digest, row)
-            Dataset.from_list(table, features=FEATURES).to_parquet(folder / f"data-{shard:05d}.parquet")
-        if not counts:
-            raise DataError(f"{converter}: no rows in {source!r}")
-        manifest = {
-            "source": source,
-            "converter": converter,
-            "version": version,
-            "options": dict(options or {}),
-            "rows": sum(counts.values()),
-            "tasks": dict(sorted(counts.items())),
-            "sha256": digest.hexdigest(),
-        }
-        (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False))
-        folder.chmod(0o755)  # mkdtemp's 0o700 would hide the data set from other users
-        os.rename(folder, out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    return manifest
-
-
-def _to_row(sample: Sample) -> dict[str, Any]:
-    return {
-        "id": sample.id,
-        "task": sample.task,
-        "images": [{"bytes": _encoded(image), "path": None} for image in sample.images],
-        "question": sample.question,
-        "choices": list(sample.choices),
-        "answer": sample.answer,
-        "answer_type": sample.answer_type,
-        "meta": json.dumps(dict(sample.meta), ensure_ascii=False, sort_keys=True),
-    }
-
-
-def _check_ids(new: Sequence[str], seen: set[str]) -> None:
-    for id in new:
-        if id in seen:
-            raise DataError(f"two rows have the id {id!r}; ids must be unique in a data set")
-        seen.add(id)
-
-
-def _update_digest(digest: Any, row: Mapping[str, Any]) -> None:
-    for name, value in row.items():
-        if name == "images":
-            for image in value:
-                digest.update(image["bytes"])
-        else:
-            digest.update(json.dumps(value, ensure_ascii=False).encode())
-
-
-def _encoded(image: PILImage.Image) -> bytes:
-    """The image's own file if it still is one (JPEG stays JPEG), else PNG."""
-    source = getattr(image, "fp", None)
-    if image.format in ("JPEG", "PNG") and source is not None and not source.closed:
-        source.seek(0)
-        data: bytes = source.read()
-        return data
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()
+SHARDS = "data-*.parquet"
+HASHES = "hashes.parquet"
+"""Of each row's question and images; see `overlap.py`."""
+SKIPPED = "skipped.jsonl"
+"""The rows of the source that could not be used, and why."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +48,10 @@ class PreparedDataset:
     def __getitem__(self, index: int) -> Sample:
         """Raises DataError naming the row if an image cannot be read."""
         return self._sample(index)
+
+    def peek(self, index: int) -> Sample:
+        """The row with images that know their size but are not decoded."""
+        return self._sample(index, headers_only=True)
 
     def _sample(self, index: int, *, headers_only: bool = False) -> Sample:
         row = self.rows[index]
@@ -191,7 +88,7 @@ class PreparedDataset:
 
     def lengths(self, length: Callable[[Sample], int]) -> list[int]:
         """`length` of every row; it gets samples whose images know their size but are not decoded."""
-        return [length(self._sample(i, headers_only=True)) for i in range(len(self))]
+        return [length(self.peek(i)) for i in range(len(self))]
 
     def within(self, max_tokens: int, length: Callable[[Sample], int]) -> "PreparedDataset":
         """Only rows whose prompt has at most `max_tokens` tokens; the others are counted, never cut.
@@ -218,7 +115,7 @@ def _not_prepared(folder: Path) -> DataError:
 
 
 def _open_folder(folder: Path) -> Any:
-    shards = sorted(str(shard) for shard in folder.glob("*.parquet"))
+    shards = sorted(str(shard) for shard in folder.glob(SHARDS))
     if not shards or not (folder / MANIFEST).is_file():
         raise _not_prepared(folder)
     try:

@@ -15,9 +15,10 @@ from typing import Any, Literal
 import torch
 
 from gpg_vl.config import ModelConfig, SftConfig, TrainConfig
-from gpg_vl.data import PreparedDataset, write_prepared
+from gpg_vl.data import PreparedDataset
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.files import write_whole
+from gpg_vl.ingest import write_prepared
 from gpg_vl.options import Config, load_config
 from gpg_vl.packing import PackedBatch, collate
 from gpg_vl.policy import Policy, load_policy

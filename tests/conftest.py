@@ -14,8 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
-from gpg_vl.data import write_prepared
 from gpg_vl.encode import PromptEncoder
+from gpg_vl.ingest import write_prepared
 from gpg_vl.policy import Policy, load_policy
 from gpg_vl.prompts import Prompt, question_text
 from gpg_vl.registry import converters

@@ -9,10 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from gpg_vl.cli import COMMANDS, main
-from gpg_vl.data import write_prepared
+from gpg_vl.ingest import write_prepared
 from tests.invariant.test_training import REWARD
 
 SHORT = ("--rollout.group_size", "2", "--rollout.max_new_tokens", "6", "--run.threads", "1")
@@ -176,13 +178,12 @@ def test_other_mistakes(capsys, tmp_path, scenes_folder):
     assert "neither metrics" in mistake(capsys, "report", str(tmp_path))
 
 
-def test_unreadable_image_names_its_row(options, scene_samples, tmp_path, capsys, monkeypatch):
-    from gpg_vl import data
-
-    encode = data._encoded
-    bad = scene_samples[2].images[0]
-    monkeypatch.setattr(data, "_encoded", lambda image: b"not an image" if image is bad else encode(image))
+def test_unreadable_image_names_its_row(options, scene_samples, tmp_path, capsys):
     write_prepared(scene_samples[:4], tmp_path / "bad", source="", converter="x", version="1")
+    shard = tmp_path / "bad" / "data-00000.parquet"
+    rows, schema = pq.read_table(shard).to_pylist(), pq.read_schema(shard)
+    rows[2]["images"][0]["bytes"] = b"not an image"
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), shard)
     message = mistake(capsys, "train", *options, "--data.train", json.dumps([str(tmp_path / "bad")]))
     assert f"row 2 (id {scene_samples[2].id!r})" in message
 

@@ -1,24 +1,24 @@
 """NLVR (Suhr et al. 2017): human-written statements about images, true or false."""
 
 import hashlib
-import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from gpg_vl.errors import ConfigurationError, DataError, unknown
+from gpg_vl.errors import ConfigurationError, DataError, RowError, unknown
 from gpg_vl.prompts import letter
-from gpg_vl.registry import converter
+from gpg_vl.registry import Draft, converter
 from gpg_vl.types import Sample
+
+from ._sources import inside, json_lines, open_image
 
 CHOICES = ("true", "false")
 _SHARES = {"train": (0, 70), "validation": (70, 80), "test": (80, 100)}
 
 
 @converter("nlvr", version="1")
-def nlvr(source: str, *, split: str = "all", seed: int = 0) -> Iterator[Sample]:
+def nlvr(source: str, *, split: str = "all", seed: int = 0) -> Iterator[Draft]:
     """Convert an NLVR folder, such as `dev` with `dev.json` and `images/`.
 
     Args:
@@ -41,22 +41,23 @@ def nlvr(source: str, *, split: str = "all", seed: int = 0) -> Iterator[Sample]:
             f"no {file.name} in {source!r}: --source is NLVR's own folder of one split, "
             "with SPLIT.json and images/DIRECTORY/SPLIT-IDENTIFIER-K.png"
         )
-    for number, line in enumerate(file.read_text().rstrip("\n").split("\n"), start=1):
-        row = _parsed(line, number, file.name)
-        if split == "all" or _in_split(row["sentence"], split, seed):
-            yield from _samples(row, folder, number)
+    for number, row in json_lines(file):
+        where = f"{file.name} line {number}"
+        if not _is_item(row):
+            yield partial(_refuse, where)
+        elif split == "all" or _in_split(row["sentence"], split, seed):
+            for k in _permutations(row, folder):
+                yield partial(_sample, row, k, folder, where)
 
 
-def _parsed(line: str, number: int, name: str) -> dict[str, Any]:
-    try:
-        row: dict[str, Any] = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{name} line {number} is no JSON: {error}") from error
-    if not {"sentence", "label", "identifier", "directory"} <= row.keys() or row["label"] not in CHOICES:
-        raise DataError(
-            f"{name} line {number} lacks sentence, label (true or false), identifier or directory"
-        )
-    return row
+def _is_item(row: dict[str, Any]) -> bool:
+    texts = ("sentence", "label", "identifier", "directory")
+    return all(isinstance(row.get(name), str) for name in texts) and row["label"] in CHOICES
+
+
+def _refuse(where: str) -> Sample:
+    message = f"{where} lacks sentence, label (true or false), identifier or directory"
+    raise RowError("missing field", message)
 
 
 def _in_split(sentence: str, split: str, seed: int) -> bool:
@@ -71,32 +72,26 @@ def _statement(sentence: str) -> str:
     return " ".join(sentence.casefold().split())
 
 
-def _samples(row: dict[str, Any], folder: Path, line: int) -> Iterator[Sample]:
-    name = f"{folder.name}-{row['identifier']}"
-    permutations = [row["permutation"]] if "permutation" in row else range(6)
-    for k in permutations:
-        path = folder / "images" / row["directory"] / f"{name}-{k}.png"
-        if not path.is_file():
-            if "permutation" in row:
-                raise DataError(f"{folder.name}.json line {line}: no image {path.name}")
-            continue
-        yield Sample(
-            id=f"nlvr-{name}-{k}",
-            task="nlvr",
-            question=f"{row['sentence'].strip().rstrip('.')}. Is this statement true or false?",
-            choices=CHOICES,
-            answer=letter(CHOICES.index(row["label"])),
-            answer_type="choice",
-            images=(_opened(path, line),),
-            # The six images of an item permute one drawing, and a sentence has several items.
-            meta={"cluster": _statement(row["sentence"]), "identifier": row["identifier"]},
-        )
+def _permutations(row: dict[str, Any], folder: Path) -> list[int]:
+    """Those of an item that the file names, or else all whose images exist."""
+    if "permutation" in row:
+        return [row["permutation"]]
+    return [k for k in range(6) if (folder / _image_name(row, k, folder)).is_file()]
 
 
-def _opened(path: Path, line: int) -> Image.Image:
-    try:
-        image = Image.open(path)
-        image.load()
-    except (OSError, SyntaxError) as error:
-        raise DataError(f"{path.name} (line {line}) cannot be read: {error}") from error
-    return image.convert("RGB")
+def _image_name(row: dict[str, Any], k: int, folder: Path) -> str:
+    return f"images/{row['directory']}/{folder.name}-{row['identifier']}-{k}.png"
+
+
+def _sample(row: dict[str, Any], k: int, folder: Path, where: str) -> Sample:
+    return Sample(
+        id=f"nlvr-{folder.name}-{row['identifier']}-{k}",
+        task="nlvr",
+        question=f"{row['sentence'].strip().rstrip('.')}. Is this statement true or false?",
+        choices=CHOICES,
+        answer=letter(CHOICES.index(row["label"])),
+        answer_type="choice",
+        images=(open_image(inside(folder, _image_name(row, k, folder), where), where),),
+        # The six images of an item permute one drawing, and a sentence has several items.
+        meta={"cluster": _statement(row["sentence"]), "identifier": row["identifier"]},
+    )

@@ -10,7 +10,7 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 import gpg_vl
-from gpg_vl.cli_data import prepare
+from gpg_vl.cli_data import data, prepare
 from gpg_vl.cli_eval import compare, evaluate
 from gpg_vl.cli_rewards import rewards
 from gpg_vl.dispatch import Command, dispatch
@@ -137,6 +137,7 @@ def report(arguments: list[str]) -> None:
 COMMANDS: dict[str, Command] = {
     "quickstart": quickstart,
     "prepare": prepare,
+    "data": data,
     "sft": sft,
     "train": train,
     "eval": evaluate,

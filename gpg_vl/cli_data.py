@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from gpg_vl.dispatch import Command, dispatch
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.options import base_parser
 
@@ -59,3 +60,43 @@ def _print_skipped(skipped: dict[str, int], out: Path) -> None:
         print(f"skipped {sum(skipped.values())} rows, listed in {out / SKIPPED}:")
     for reason, count in skipped.items():
         print(f"  {reason}: {count}")
+
+
+def overlap(arguments: list[str]) -> None:
+    """Count the images and questions that two prepared data sets share."""
+    parser = base_parser("gpg-vl data overlap", overlap.__doc__ or "")
+    parser.add_argument("first", help="folder written by `gpg-vl prepare`")
+    parser.add_argument("second", help="another one")
+    parser.add_argument("--examples", type=int, default=5, help="pairs of ids to print for each kind")
+    given = parser.parse_args(arguments)
+    from gpg_vl.overlap import find_overlap, overlap_report
+
+    print(overlap_report(find_overlap([given.first], [given.second]), given.examples))
+
+
+def show(arguments: list[str]) -> None:
+    """Describe a prepared data set: tasks, answers, sizes, prompt lengths, and a sheet of samples."""
+    parser = base_parser("gpg-vl data show", show.__doc__ or "")
+    parser.add_argument("folder", help="folder written by `gpg-vl prepare`")
+    parser.add_argument(
+        "--processor", help="model folder or hub id; its processor counts the prompts' tokens"
+    )
+    parser.add_argument("--out", help="PNG file for the sheet of samples; default: no sheet")
+    parser.add_argument("--samples", type=int, default=12, help="samples on the sheet")
+    given = parser.parse_args(arguments)
+    from gpg_vl.contact_sheet import draw_sheet
+    from gpg_vl.data import PreparedDataset
+    from gpg_vl.data_show import describe
+
+    rows = PreparedDataset.open([given.folder])
+    print(describe(rows, given.processor))
+    if given.out:
+        print(f"samples: {draw_sheet(rows, Path(given.out), given.samples)}")
+
+
+COMMANDS: dict[str, Command] = {"show": show, "overlap": overlap}
+
+
+def data(arguments: list[str]) -> None:
+    """Look into prepared data sets: what one holds, what two share."""
+    dispatch("gpg-vl data", COMMANDS, arguments)

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from gpg_vl.encode import PromptEncoder
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.grading import check_rewards
 from gpg_vl.optim import build_optimizer, set_learning_rate
+from gpg_vl.overlap import overlap_warning
 from gpg_vl.packing import PackedBatch, Row, collate, cut
 from gpg_vl.policy import Policy, load_policy
 from gpg_vl.prompts import Prompt
@@ -132,6 +134,8 @@ def build_session(config: TrainConfig, checkpoint: Path | None) -> Session:
         reference = _load(config.model.path, config.model, learner.accelerator).eval().requires_grad_(False)
     answerer = build_answerer(learner, config.rollout.max_concurrent)
     validation = open_validation(config.data, config.eval, learner.encoder)
+    if validation is not None and (text := overlap_warning(config.data.train, config.data.validation)):
+        learner.accelerator.print(text, file=sys.stderr)
     return Session(config, learner, answerer, scorer, reference, validation)
 
 

@@ -52,7 +52,8 @@ def with_option(options: list[str], name: str, value: str) -> list[str]:
 
 def test_train_report_eval(options, scenes_folder, tmp_path, capsys):
     run("train", *options, "--data.validation", json.dumps([str(scenes_folder)]), "--eval.limit", "8")
-    output = capsys.readouterr().out
+    output, errors = capsys.readouterr()
+    assert f"warning: 48 of the 48 rows of {scenes_folder} are in the training data too" in errors
     model = Path(re.search(r"model: (.*)", output)[1])
     report = Path(re.search(r"report: (.*)", output)[1])
     assert report.read_text().count("<img") > 2

@@ -26,10 +26,16 @@ class StepBatch:
     """(N,) float32, the same for the KL term, which is averaged over all groups."""
     sampled_logprobs: tuple[tuple[float, ...], ...]
     """Per answer, of the sampler."""
+    sources: tuple[int, ...]
+    """Per answer, its question's row in the training data."""
 
     def per_token(self, values: Tensor, answer_index: Tensor) -> Tensor:
-        """Spread per-answer values (N,) over tokens that belong to answers `answer_index` (M,): (M,)."""
-        return values[answer_index.cpu()].to(answer_index.device)
+        """Spread per-answer values (N,) over tokens that belong to answers `answer_index` (M,): (M,).
+
+        0 for the tokens of dummy rows, whose answers are numbered -1.
+        """
+        index = answer_index.cpu()
+        return torch.where(index < 0, torch.zeros_like(values[:1]), values[index]).to(answer_index.device)
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,7 @@ def step_batch(
         weights=weights.flatten().float(),
         kl_weights=kl_weights.flatten().float(),
         sampled_logprobs=tuple(answer.logprobs for group in groups for answer in group.answered.answers),
+        sources=tuple(group.row for group in groups for _ in group.answered.answers),
     )
     return batch, advantages
 
@@ -110,6 +117,7 @@ def _trained_lengths(groups: Sequence[Group], mask_truncated: bool) -> Tensor:
 
 
 def sampled_logprobs(rows: Sequence[Row], batch: StepBatch) -> Tensor:
-    """The sampler's log-probabilities of a micro-batch's targets, in their order: (M,)."""
-    values = [lp for row in rows for index in row.indices for lp in batch.sampled_logprobs[index]]
+    """The sampler's log-probabilities of a micro-batch's targets, dummies left out, in their order: (M,)."""
+    indices = [index for row in rows for index in row.indices if index >= 0]
+    values = [logprob for index in indices for logprob in batch.sampled_logprobs[index]]
     return torch.tensor(values)

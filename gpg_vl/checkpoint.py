@@ -14,20 +14,24 @@ import torch
 from safetensors import SafetensorError
 
 from gpg_vl.errors import CheckpointError
+from gpg_vl.parallel import World
 
 _PREFIX = "step_"
 _TEMPORARY = ".saving-"
+_STATE = "train_state.pt"
 
 
 @dataclass(frozen=True)
 class TrainState:
-    """Everything beside the weights that the next step depends on."""
+    """What the next step depends on beside the weights and each process's own files."""
 
     step: int
     consumed: int
     """Questions drawn from the sampler."""
-    optimizer: dict[str, Any]
-    random: dict[str, Any]
+    optimizer: dict[str, Any] | None
+    """None under DeepSpeed, which writes its own shards."""
+    layout: str = "whole"
+    """How the optimizer's state is spread; only the same layout can go on with it."""
 
 
 def random_states() -> dict[str, Any]:
@@ -50,31 +54,58 @@ def restore_random_states(states: dict[str, Any]) -> None:
 
 
 def save_checkpoint(
-    folder: Path, state: TrainState, save_model: Callable[[Path], None], *, keep_last: int
+    folder: Path,
+    state: TrainState,
+    save_model: Callable[[Path], None],
+    save_shards: Callable[[Path], None],
+    world: World,
+    *,
+    keep_last: int,
 ) -> Path:
     """Write `folder/step_NNNNNN/{model,state}` and drop all but the newest `keep_last`.
 
-    Everything goes to a temporary folder that is renamed at the end: a killed save leaves the older
-    checkpoints as they were. Raises CheckpointError if it cannot be written (such as a full disk).
+    All processes call it: each writes its own shards, the first one the rest. Everything goes to a temporary
+    folder that is renamed at the end: a killed save leaves the older checkpoints as they were. Raises
+    CheckpointError on all processes if one cannot write (such as on a full disk).
     """
     target = folder / f"{_PREFIX}{state.step:06d}"
     temporary = folder / f"{_TEMPORARY}{target.name}"
-    for stale in folder.glob(f"{_TEMPORARY}*"):  # of killed saves
-        shutil.rmtree(stale)
-    try:
+
+    def prepare() -> None:
+        for stale in folder.glob(f"{_TEMPORARY}*"):  # of killed saves
+            shutil.rmtree(stale)
         (temporary / "state").mkdir(parents=True)
-        save_model(temporary / "model")
-        torch.save(vars(state), temporary / "state" / "train_state.pt")
+
+    def finish() -> None:
+        torch.save(vars(state), temporary / "state" / _STATE)
         shutil.rmtree(target, ignore_errors=True)
         os.rename(temporary, target)
-    except (OSError, RuntimeError, SafetensorError) as error:  # a full disk: each library has its own
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise CheckpointError(
-            f"cannot save {str(target)!r}: {error}; older checkpoints are intact"
-        ) from error
-    for old in list_checkpoints(folder)[:-keep_last]:
-        shutil.rmtree(old)
+        for old in list_checkpoints(folder)[:-keep_last]:
+            shutil.rmtree(old)
+
+    try:
+        _together(prepare if world.main else None, target, world)
+        _together(lambda: save_model(temporary / "model"), target, world)
+        _together(lambda: save_shards(temporary / "state"), target, world)
+        _together(finish if world.main else None, target, world)
+    except CheckpointError:
+        if world.main:
+            shutil.rmtree(temporary, ignore_errors=True)
+        raise
     return target
+
+
+def _together(work: Callable[[], None] | None, target: Path, world: World) -> None:
+    """Do this process's part, then wait for the others. Raises CheckpointError if one of them failed."""
+    failed = None
+    try:
+        if work is not None:
+            work()
+    except (OSError, RuntimeError, SafetensorError) as error:  # a full disk: each library has its own
+        failed = str(error)
+    failures = [reason for reason in world.gather([failed]) if reason]
+    if failures:
+        raise CheckpointError(f"cannot save {str(target)!r}: {failures[0]}; older checkpoints are intact")
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -93,8 +124,8 @@ def find_checkpoint(folder: Path, resume: str | None) -> Path | None:
     if resume == "auto":
         return next(iter(reversed(list_checkpoints(folder))), None)
     path = Path(resume)
-    if not (path / "state" / "train_state.pt").is_file():
-        raise CheckpointError(f"{resume!r} is not a checkpoint: it has no state/train_state.pt")
+    if not (path / "state" / _STATE).is_file():
+        raise CheckpointError(f"{resume!r} is not a checkpoint: it has no state/{_STATE}")
     later = [other.name for other in list_checkpoints(folder) if other.name > path.name]
     if later:
         raise CheckpointError(
@@ -104,11 +135,32 @@ def find_checkpoint(folder: Path, resume: str | None) -> Path | None:
     return path
 
 
-def load_state(checkpoint: Path) -> TrainState:
-    """The state beside a checkpoint's weights. Raises CheckpointError if it cannot be read."""
+def load_state(checkpoint: Path, layout: str) -> TrainState:
+    """The state beside a checkpoint's weights.
+
+    Raises CheckpointError if it cannot be read, or if its optimizer's state is spread otherwise than now.
+    """
+    state = TrainState(**_load(checkpoint / "state" / _STATE))
+    if state.layout != layout:
+        raise CheckpointError(
+            f"{str(checkpoint)!r} holds the optimizer's state as {state.layout!r}, this launch needs "
+            f"{layout!r}: launch it as before, or start another run with --model.path {checkpoint / 'model'}"
+        )
+    return state
+
+
+def load_random_states(checkpoint: Path, rank: int) -> dict[str, Any]:
+    """A process's random states; with more processes than before, those are used again in turn."""
+    files = sorted((checkpoint / "state").glob("random_*.pt"))
+    if not files:
+        raise CheckpointError(f"{str(checkpoint)!r} has no state/random_*.pt")
+    return _load(files[rank % len(files)])
+
+
+def _load(file: Path) -> dict[str, Any]:
     try:
         # Our own file; random states are plain Python and numpy objects, which weights_only refuses.
-        values = torch.load(checkpoint / "state" / "train_state.pt", map_location="cpu", weights_only=False)
+        values: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=False)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"cannot read {str(checkpoint)!r}: {error}") from error
-    return TrainState(**values)
+        raise CheckpointError(f"cannot read {str(file)!r}: {error}") from error
+    return values

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -10,7 +10,6 @@ from torch import Tensor
 from gpg_vl.advantages import VALID_SPREAD
 from gpg_vl.answering import Answered
 from gpg_vl.scoring import GroupScores
-from gpg_vl.types import Sample
 
 
 @dataclass(frozen=True)
@@ -21,6 +20,14 @@ class Group:
     scores: GroupScores
     round: int
     """In which round of the step it was sampled, from 0."""
+    row: int = 0
+    """The question's row in the training data."""
+
+    def without_images(self) -> "Group":
+        """What other processes need of it."""
+        one = self.answered
+        sample = replace(one.sample, images=())
+        return replace(self, answered=replace(one, sample=sample, prompt=one.prompt.without_pixels()))
 
     @property
     def valid(self) -> bool:
@@ -42,8 +49,8 @@ class Collection:
 
 
 def collect(
-    draw: Callable[[int], Sequence[Sample]],
-    sample_groups: Callable[[Sequence[Sample], int], Sequence[Group]],
+    draw: Callable[[int], Sequence[int]],
+    sample_groups: Callable[[Sequence[int], int], Sequence[Group]],
     *,
     questions_per_step: int,
     min_valid_fraction: float,
@@ -51,7 +58,7 @@ def collect(
 ) -> Collection:
     """Sample rounds of `questions_per_step` (B0) new questions until ceil(beta_th·B0) groups are valid.
 
-    `draw(n)` gives the next n questions; `sample_groups(questions, round)` answers and scores them.
+    `draw(n)` gives the rows of the next n questions; `sample_groups(rows, round)` answers and scores them.
     Every group of every round is kept. When the rounds run out, what is there is returned; it may hold no
     valid group. Source: GPG, arXiv 2504.02546, section 2.2 (threshold beta_th).
     """

@@ -1,7 +1,7 @@
 """Samples to token ids, image patches and M-RoPE positions, each question once."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -36,6 +36,10 @@ class EncodedPrompt:
     @property
     def length(self) -> int:
         return len(self.token_ids)
+
+    def without_pixels(self) -> "EncodedPrompt":
+        """What other processes need of it: everything but the images."""
+        return replace(self, pixel_values=None)
 
     @property
     def next_position(self) -> int:

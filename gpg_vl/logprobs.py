@@ -24,12 +24,12 @@ def token_logprobs(
     *,
     temperature: float,
     suppressed: Tensor,
-    chunk: int,
+    chunks: int,
 ) -> tuple[Tensor, Tensor]:
     """Log-probability of each target token and entropy of its distribution (nats).
 
     hidden: (M, H); targets: (M,) int64; `head` maps (m, H) to (m, V). Returns (M,), (M,), the entropy
-    detached. At most `chunk` rows of logits exist at a time: the backward pass computes them again.
+    detached. The logits exist in `chunks` parts, one at a time: the backward pass computes them again.
     """
 
     def scores(hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -39,7 +39,9 @@ def token_logprobs(
         return logprobs, _entropy(logits.detach(), normaliser.detach(), suppressed)
 
     parts = []
-    for hidden_part, targets_part in zip(hidden.split(chunk), targets.split(chunk), strict=True):
+    for hidden_part, targets_part in zip(
+        hidden.tensor_split(chunks), targets.tensor_split(chunks), strict=True
+    ):
         if torch.is_grad_enabled():
             parts.append(checkpoint(scores, hidden_part, targets_part, use_reentrant=False))
         else:

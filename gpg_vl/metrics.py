@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gpg_vl.collect import Collection
+from gpg_vl.parallel import World
 from gpg_vl.types import Metrics
 
 
@@ -97,12 +98,18 @@ class UpdateFigures:
         """The gradient norm of one optimizer step, before clipping."""
         self._norms.append(norm)
 
-    def metrics(self) -> Metrics:
-        """`loss`, `kl` and `grad_norm` per optimizer step, other figures per token."""
+    def metrics(self, world: World) -> Metrics:
+        """`loss`, `kl` and `grad_norm` per optimizer step, other figures per token; over all processes."""
+        own: dict[str, float] = {
+            name: float(torch.stack(values).sum()) for name, values in self._sums.items()
+        }
+        own |= {"tokens": self._tokens, "first_tokens": self._first_tokens}
+        parts = world.gather([own])
+        sums = {name: sum(part[name] for part in parts) for name in parts[0]}
+        tokens, first_tokens = sums.pop("tokens"), sums.pop("first_tokens")
         divisors = {"loss": len(self._norms), "kl": len(self._norms)}
-        divisors |= {"entropy": self._first_tokens, "logprob_gap": self._first_tokens}
-        sums = {name: float(torch.stack(values).sum()) for name, values in self._sums.items()}
-        figures: Metrics = {name: s / divisors.get(name, self._tokens) for name, s in sums.items()}
+        divisors |= {"entropy": first_tokens, "logprob_gap": first_tokens}
+        figures: Metrics = {name: s / divisors.get(name, tokens) for name, s in sums.items()}
         finite = [norm for norm in self._norms if math.isfinite(norm)]
         if finite:
             figures["grad_norm"] = sum(finite) / len(finite)

@@ -6,13 +6,17 @@ answer's last token is predicted but never read, so it is left out of the row.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gpg_vl.encode import EncodedPrompt
 from gpg_vl.types import Packing
+
+_LOGITS_CHUNK = 256
+"""Rows of logits at a time: 156 MB in fp32 with Qwen2-VL's vocabulary, and a few copies."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,11 @@ class Row:
     @property
     def length(self) -> int:
         return sum(segment.length for segment in self.segments)
+
+    @property
+    def targets(self) -> int:
+        """Answer tokens to predict."""
+        return sum(len(answer) for segment in self.segments for answer in segment.answers)
 
     @property
     def indices(self) -> tuple[int, ...]:
@@ -68,14 +77,17 @@ class PackedBatch:
     targets: Tensor
     """(M,) int64: the sampled answer tokens."""
     answer_index: Tensor
-    """(M,) int64: which answer of the step each target belongs to."""
+    """(M,) int64: which answer of the step each target belongs to; -1 for dummies."""
+    chunks: int = 1
+    """In how many parts the vocabulary is projected; the same on all processes."""
 
     def to(self, device: torch.device) -> "PackedBatch":
-        moved = {
-            name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+        moved: dict[str, Any] = {
+            name: value.to(device, non_blocking=True)
             for name, value in vars(self).items()
+            if isinstance(value, Tensor)
         }
-        return PackedBatch(**moved)
+        return replace(self, **moved)
 
 
 def pack(
@@ -158,8 +170,16 @@ def cut(rows: Iterable[Row], max_tokens: int) -> list[list[Row]]:
     return batches
 
 
-def collate(rows: Sequence[Row]) -> PackedBatch:
-    """Stack rows into one batch; images of a prompt that several segments repeat are kept once."""
+def logits_chunks(targets: int) -> int:
+    """In how many parts the vocabulary is projected for so many answer tokens."""
+    return max(1, -(-targets // _LOGITS_CHUNK))
+
+
+def collate(rows: Sequence[Row], *, chunks: int | None = None) -> PackedBatch:
+    """Stack rows into one batch; images of a prompt that several segments repeat are kept once.
+
+    `chunks` (default: by the number of targets) is in how many parts the vocabulary is projected.
+    """
     size = max(row.length for row in rows)
     token_ids = torch.zeros(len(rows), size, dtype=torch.long)
     positions = torch.zeros(3, len(rows), size, dtype=torch.long)
@@ -197,6 +217,7 @@ def collate(rows: Sequence[Row]) -> PackedBatch:
         predictors=torch.tensor(predictors, dtype=torch.long),
         targets=torch.tensor(targets, dtype=torch.long),
         answer_index=torch.tensor(answer_index, dtype=torch.long),
+        chunks=chunks or logits_chunks(len(targets)),
     )
 
 

@@ -27,10 +27,6 @@ from gpg_vl.prompts import VISION_TOKENS
 CARD = "gpg_vl.json"
 """Beside the weights: the prompt and the rewards that a checkpoint was trained with."""
 
-_LOGITS_CHUNK = (
-    256  # rows of logits at a time: 156 MB each in fp32 with Qwen2-VL's vocabulary, and a few copies
-)
-
 
 class Policy(nn.Module):
     """A model with its processor (a text model's is its tokenizer). `forward` maps packed rows to
@@ -82,7 +78,7 @@ class Policy(nn.Module):
     def token_cost(self) -> float:
         """Multiplications per token in the text layers, in units of one query-key pair per head."""
         config = self.model.config.get_text_config()
-        parameters = sum(p.numel() for p in self.text_model.layers.parameters())
+        parameters = sum(getattr(p, "ds_numel", p.numel()) for p in self.text_model.layers.parameters())
         return parameters / (2 * config.hidden_size * config.num_hidden_layers)
 
     @property
@@ -112,7 +108,7 @@ class Policy(nn.Module):
                 self.model.lm_head,
                 temperature=temperature,
                 suppressed=self.suppressed,
-                chunk=_LOGITS_CHUNK,
+                chunks=batch.chunks,
             )
 
     def _read(self, batch: PackedBatch, cache: DynamicCache | None = None) -> Tensor:

@@ -10,9 +10,10 @@ from gpg_vl.config import SftConfig, TrainConfig
 from gpg_vl.data import PreparedDataset
 from gpg_vl.evaluate import evaluate, write_evaluation
 from gpg_vl.figures import in_words
+from gpg_vl.learner import Learner
 from gpg_vl.runfolder import RunFolder
 from gpg_vl.sampling import Sampling
-from gpg_vl.session import Learner, model_card
+from gpg_vl.session import model_card
 from gpg_vl.shutdown import StopRequest
 from gpg_vl.tracking import MetricsFile, ProgressBar, Trackers
 from gpg_vl.types import Metrics
@@ -26,19 +27,22 @@ class Run:
     config: TrainConfig | SftConfig
     folder: RunFolder
     stop: StopRequest
-    metrics_file: MetricsFile
+    metrics_file: MetricsFile | None
+    """Of the first process only."""
     trackers: Trackers
     bar: ProgressBar
 
     def log(self, metrics: Metrics, shown: Sequence[str]) -> None:
         """Write down the step that the learner just did."""
-        self.metrics_file.write(self.learner.step, metrics)
+        if self.metrics_file is not None:
+            self.metrics_file.write(self.learner.step, metrics)
         self.trackers.log(self.learner.step, metrics)
         self.bar.advance(self.learner.step, shown)
 
     def save(self, *, last: bool) -> None:
         """Save if it is due, the last step, or asked to stop; raises Stopped in that case."""
         every = self.config.run.save_every
+        self.stop.asked = self.learner.world.any(self.stop.asked)  # a signal may reach one process only
         if last or self.stop.asked or (every and self.learner.step % every == 0):
             self.learner.save(self.folder, model_card(self.config), self.config.run.keep_last)
         self.stop.check(self.learner.step)
@@ -57,11 +61,17 @@ class Run:
         if data is None or not due or path.exists():
             return
         sampling = Sampling(settings.max_new_tokens, temperature=0.0, stop=tuple(stop_texts))
-        with self.bar.paused(), ProgressBar("evaluate", len(data)) as bar:
+        main = self.learner.world.main
+        with (
+            self.learner.whole_weights(),
+            self.bar.paused(),
+            ProgressBar("evaluate", len(data), quiet=not main) as bar,
+        ):
 
             def progress(done: int) -> None:
                 bar.advance(done)
-                self.stop.check(step)
+                if self.learner.world.size == 1:  # the others would wait for this one's answers
+                    self.stop.check(step)
 
             benchmark = protocol_of(data.folders)
             evaluation = evaluate(answerer, data, sampling, benchmark=benchmark, progress=progress)
@@ -76,10 +86,11 @@ def open_run(
     title: str, learner: Learner, config: TrainConfig | SftConfig, folder: RunFolder, stop: StopRequest
 ) -> Iterator[Run]:
     """A run that goes on at the learner's step."""
-    metrics_file = MetricsFile(folder.metrics, learner.step)
+    main = learner.world.main
+    metrics_file = MetricsFile(folder.metrics, learner.step) if main else None
     with (
         Trackers(learner.accelerator, config) as trackers,
-        ProgressBar(title, config.run.steps, learner.step) as bar,
+        ProgressBar(title, config.run.steps, learner.step, quiet=not main) as bar,
     ):
         if learner.step:
             bar.say(f"{title}: going on after step {learner.step} of {config.run.steps}")

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import torch
 import yaml
 
 from gpg_vl.config import SftConfig, TrainConfig
-from gpg_vl.errors import ConfigurationError, RunFolderError
+from gpg_vl.errors import ConfigurationError, RunFolderError, UserError
 from gpg_vl.options import to_yaml
+from gpg_vl.parallel import World
 
 # A resumed run may change these; anything else would make it another run.
 _MAY_CHANGE = (
@@ -46,32 +48,45 @@ class RunFolder:
         self._lock = -1
 
     @classmethod
-    def open(cls, config: TrainConfig | SftConfig, *, resume: bool) -> "RunFolder":
-        """Create or reopen `config.out`.
+    def open(
+        cls, config: TrainConfig | SftConfig, *, resume: bool, world: World | None = None
+    ) -> "RunFolder":
+        """Create or reopen `config.out`; the first process does, the others see that it is there.
 
-        Raises RunFolderError if it holds a run and `resume` is off, if another process uses it, or if it
-        cannot be written; ConfigurationError if the resumed run was started with other settings.
+        Raises, on all processes, RunFolderError if it holds a run and `resume` is off, if another run uses
+        it, if it cannot be written, or is not the same folder for all; ConfigurationError if the resumed run
+        was started with other settings.
         """
-        folder = cls(Path(config.out))
-        if folder._used() and not resume:
+        folder, world = cls(Path(config.out)), world or World()
+        _raise_together(lambda: folder._claim(config, resume) if world.main else None, world)
+        _raise_together(lambda: None if world.main else folder._check_shared(), world)
+        return folder
+
+    def _claim(self, config: TrainConfig | SftConfig, resume: bool) -> None:
+        if self._used() and not resume:
             raise RunFolderError(
                 f"{config.out!r} exists and is not empty: choose another --out, or go on with --resume auto"
             )
         try:
-            folder.path.mkdir(parents=True, exist_ok=True)
-            folder._acquire()
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._acquire()
         except RunFolderError:
             raise
         except OSError as error:
             raise RunFolderError(f"cannot write to {config.out!r}: {error}") from error
         try:
-            folder._check_same(config)
-            (folder.path / "config.yaml").write_text(to_yaml(config))
-            (folder.path / "environment.json").write_text(json.dumps(environment(), indent=2))
+            self._check_same(config)
+            (self.path / "config.yaml").write_text(to_yaml(config))
+            (self.path / "environment.json").write_text(json.dumps(environment(), indent=2))
         except BaseException:
-            os.close(folder._lock)
+            self._release()
             raise
-        return folder
+
+    def _check_shared(self) -> None:
+        if not (self.path / ".lock").exists():
+            raise RunFolderError(
+                f"{str(self.path)!r} is not the same folder on every machine: --out must be on a shared disk"
+            )
 
     def _used(self) -> bool:
         """Whether something is there that must not be lost; a run that failed while starting left nothing."""
@@ -84,7 +99,7 @@ class RunFolder:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            os.close(self._lock)
+            self._release()
             raise RunFolderError(
                 f"{str(self.path)!r} is in use by another run; choose another --out"
             ) from error
@@ -115,12 +130,30 @@ class RunFolder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._lock < 0:  # another process owns it
+            return
         if kind is not None and not self._used():  # a run that failed while starting leaves nothing behind
             for name in _WRITTEN_AT_START:
                 (self.path / name).unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 self.path.rmdir()
+        self._release()
+
+    def _release(self) -> None:
         os.close(self._lock)
+        self._lock = -1
+
+
+def _raise_together(work: Callable[[], None], world: World) -> None:
+    """Do this process's part; a user's mistake that one of them finds is raised on all."""
+    failed: UserError | None = None
+    try:
+        work()
+    except UserError as error:
+        failed = error
+    failures = [error for error in world.gather([failed]) if error is not None]
+    if failures:
+        raise failures[0]
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

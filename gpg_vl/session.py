@@ -1,81 +1,33 @@
 """Builds what the loop works with, from a configuration and perhaps a checkpoint."""
 
-import contextlib
-import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
 
 from gpg_vl.answering import Answerer
 from gpg_vl.benchmarks import protocol_of
-from gpg_vl.checkpoint import (
-    TrainState,
-    load_state,
-    random_states,
-    restore_random_states,
-    save_checkpoint,
-)
+from gpg_vl.checkpoint import load_random_states, load_state, restore_random_states
 from gpg_vl.config import DataConfig, EvalConfig, ModelConfig, SftConfig, TrainConfig
 from gpg_vl.data import PreparedDataset, Sampler
 from gpg_vl.encode import PromptEncoder
-from gpg_vl.errors import ConfigurationError
 from gpg_vl.grading import check_rewards
-from gpg_vl.optim import build_optimizer, set_learning_rate
+from gpg_vl.learner import Learner
+from gpg_vl.optim import build_optimizer
 from gpg_vl.overlap import overlap_warning
-from gpg_vl.packing import PackedBatch, Row, collate, cut
+from gpg_vl.parallel import World
 from gpg_vl.policy import Policy, load_policy
 from gpg_vl.prompts import Prompt
 from gpg_vl.rollout import RolloutEngine
-from gpg_vl.runfolder import RunFolder
 from gpg_vl.scoring import Scorer
 
-
-@dataclass
-class Learner:
-    """A model being trained on prepared data; what `train` and `sft` have in common."""
-
-    accelerator: Accelerator
-    policy: Policy
-    model: Any
-    """The policy as `accelerator.prepare` wrapped it; the gradient pass calls nothing else."""
-    optimizer: Any
-    encoder: PromptEncoder
-    data: PreparedDataset
-    sampler: Sampler
-    step: int
-    """Optimizer steps done."""
-
-    def micro_batches(self, rows: Sequence[Row], max_tokens: int) -> Iterator[tuple[list[Row], PackedBatch]]:
-        """Rows cut by tokens and moved to the device; gradients synchronise on the last one only."""
-        parts = cut(rows, max_tokens)
-        for number, part in enumerate(parts, start=1):
-            last = number == len(parts)
-            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
-                yield part, collate(part).to(self.accelerator.device)
-
-    def optimizer_step(self, rate: float, max_grad_norm: float) -> float:
-        """Clip, step and clear; returns the gradient norm before clipping.
-
-        A gradient that is not finite is dropped: one such step would destroy the weights.
-        """
-        norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), max_grad_norm or math.inf))
-        if math.isfinite(norm):
-            set_learning_rate(self.optimizer, rate)
-            self.optimizer.step()
-        self.optimizer.zero_grad()
-        return norm
-
-    def save(self, folder: RunFolder, card: Mapping[str, Any], keep_last: int) -> None:
-        """Write a checkpoint of the current step."""
-        state = TrainState(self.step, self.sampler.consumed, self.optimizer.state_dict(), random_states())
-        save_checkpoint(
-            folder.checkpoints, state, lambda path: self.policy.save(path, card), keep_last=keep_last
-        )
+_COLLECTIVE_TIMEOUT = timedelta(hours=2)
+"""Processes wait for the one with the longest answers or the slowest reward."""
 
 
 @dataclass
@@ -91,20 +43,35 @@ class Session:
     validation: PreparedDataset | None
 
 
-def build_learner(config: TrainConfig | SftConfig, checkpoint: Path | None) -> Learner:
+def build_accelerator(config: TrainConfig | SftConfig) -> Accelerator:
+    """The launch's processes, devices and, where the launcher asks for it, DeepSpeed."""
+    accelerator = Accelerator(
+        mixed_precision="no",  # the policy does its own autocast
+        log_with=list(config.run.trackers) or None,
+        project_dir=config.out,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=_COLLECTIVE_TIMEOUT)],
+    )
+    plugin = accelerator.state.deepspeed_plugin
+    if plugin is not None:
+        plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = 1  # we cut by tokens ourselves
+        plugin.deepspeed_config["gradient_clipping"] = config.optim.max_grad_norm
+    return accelerator
+
+
+def world_of(accelerator: Accelerator) -> World:
+    """The processes of a launch."""
+    return World(accelerator.process_index, accelerator.num_processes)
+
+
+def build_learner(
+    config: TrainConfig | SftConfig, accelerator: Accelerator, checkpoint: Path | None
+) -> Learner:
     """Load model and data, and continue from `checkpoint` if there is one.
 
     Raises ModelError, DataError, CheckpointError or ConfigurationError for what the user can mend.
     """
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
-    accelerator = Accelerator(
-        mixed_precision="no",  # the policy does its own autocast
-        log_with=list(config.run.trackers) or None,
-        project_dir=config.out,
-    )
-    if accelerator.num_processes > 1:
-        raise ConfigurationError(f"this version trains in one process, got {accelerator.num_processes}")
     torch.manual_seed(config.run.seed)
     data = PreparedDataset.open(config.data.train)
     policy = _load(str(checkpoint / "model") if checkpoint else config.model.path, config.model, accelerator)
@@ -113,20 +80,30 @@ def build_learner(config: TrainConfig | SftConfig, checkpoint: Path | None) -> L
     optimizer = build_optimizer(policy, config.optim)
     model, optimizer = accelerator.prepare(policy, optimizer)
     sampler = Sampler(len(data), config.run.seed, shuffle=config.data.shuffle)
-    learner = Learner(accelerator, policy, model, optimizer, encoder, data, sampler, step=0)
+    learner = Learner(
+        accelerator, world_of(accelerator), policy, model, optimizer, encoder, data, sampler, step=0
+    )
     if checkpoint is not None:
-        state = load_state(checkpoint)
-        learner.step = state.step
-        sampler.consumed = state.consumed
-        optimizer.load_state_dict(state.optimizer)
-        restore_random_states(state.random)
+        _restore(learner, checkpoint)
     return learner
 
 
-def build_session(config: TrainConfig, checkpoint: Path | None) -> Session:
+def _restore(learner: Learner, checkpoint: Path) -> None:
+    """Continue where the checkpoint was written; its weights are loaded already."""
+    state = load_state(checkpoint, learner.layout)
+    learner.step = state.step
+    learner.sampler.consumed = state.consumed
+    if learner.engine is None:
+        learner.optimizer.load_state_dict(state.optimizer)
+    else:
+        learner.engine.load_checkpoint(str(checkpoint / "state" / "deepspeed"), tag="state")
+    restore_random_states(load_random_states(checkpoint, learner.world.rank))
+
+
+def build_session(config: TrainConfig, accelerator: Accelerator, checkpoint: Path | None) -> Session:
     """A learner with its rollout engine, rewards, validation data and, for a KL term, the reference."""
     scorer = Scorer(config.rewards)
-    learner = build_learner(config, checkpoint)
+    learner = build_learner(config, accelerator, checkpoint)
     for task in sorted(set(learner.data.rows["task"])):
         scorer.route(task)  # a task without rewards is better found now than hours later
     reference = None

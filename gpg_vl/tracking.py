@@ -108,8 +108,10 @@ class Trackers:
 class ProgressBar:
     """Steps done, chosen figures and time left; plain lines where there is no terminal."""
 
-    def __init__(self, title: str, total: int, done: int = 0, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True)
+    def __init__(
+        self, title: str, total: int, done: int = 0, console: Console | None = None, *, quiet: bool = False
+    ) -> None:
+        self._console = console or Console(stderr=True, quiet=quiet)
         self._title, self._total = title, total
         self._tenths = done // max(1, total // 10)
         self._bar = Progress(

@@ -16,13 +16,14 @@ from gpg_vl.losses import LOSSES
 from gpg_vl.metrics import Clock, UpdateFigures, collection_metrics, collection_tokens
 from gpg_vl.optim import learning_rate
 from gpg_vl.packing import PackedBatch
+from gpg_vl.parallel import deal
 from gpg_vl.run import open_run
 from gpg_vl.runfolder import RunFolder
 from gpg_vl.sampling import Sampling
-from gpg_vl.session import Session, build_session
+from gpg_vl.session import Session, build_accelerator, build_session, world_of
 from gpg_vl.shutdown import StopRequest
 from gpg_vl.tracking import write_rollouts
-from gpg_vl.types import Metrics, Sample
+from gpg_vl.types import Metrics
 
 
 def train_step(session: Session, step: int) -> tuple[Collection, Tensor, Metrics]:
@@ -33,13 +34,14 @@ def train_step(session: Session, step: int) -> tuple[Collection, Tensor, Metrics
     """
     config, algorithm, learner = session.config, session.config.algorithm, session.learner
     clock = Clock()
-    collection = collect(
-        lambda count: [learner.data[i] for i in learner.sampler.draw(count)],
-        lambda samples, number: sample_groups(session, samples, step, number, clock),
-        questions_per_step=algorithm.questions_per_step,
-        min_valid_fraction=algorithm.min_valid_fraction,
-        max_rounds=algorithm.max_rounds,
-    )
+    with learner.whole_weights():
+        collection = collect(
+            learner.sampler.draw,
+            lambda rows, number: sample_groups(session, rows, step, number, clock),
+            questions_per_step=algorithm.questions_per_step,
+            min_valid_fraction=algorithm.min_valid_fraction,
+            max_rounds=algorithm.max_rounds,
+        )
     batch, advantages = step_batch(
         collection,
         Knobs.of(algorithm, config.rollout.max_new_tokens),
@@ -55,19 +57,22 @@ def train_step(session: Session, step: int) -> tuple[Collection, Tensor, Metrics
     return collection, advantages.values, metrics
 
 
-def sample_groups(
-    session: Session, samples: Sequence[Sample], step: int, number: int, clock: Clock
-) -> list[Group]:
-    """Answer and score round `number` of a step's questions."""
-    rollout = session.config.rollout
+def sample_groups(session: Session, rows: Sequence[int], step: int, number: int, clock: Clock) -> list[Group]:
+    """Answer and score round `number` of a step's questions, each on one of the processes."""
+    rollout, learner = session.config.rollout, session.learner
     sampling = Sampling(rollout.max_new_tokens, rollout.temperature, stop=tuple(rollout.stop))
+    own = learner.world.own(list(enumerate(rows)))
+    samples = [learner.data[row] for _, row in own]
     # Told apart by index, not by id alone: one question may be drawn twice in a step.
-    ids = [f"{sample.id}/{number}/{index}" for index, sample in enumerate(samples)]
+    ids = [f"{sample.id}/{number}/{index}" for sample, (index, _) in zip(samples, own, strict=True)]
     with clock("rollout"):
         answered = session.answerer.answer(samples, rollout.group_size, sampling, step=step, ids=ids)
     with clock("rewards"):
         scores = session.scorer.score_groups([(one.sample, one.completions) for one in answered])
-    return [Group(one, own, number) for one, own in zip(answered, scores, strict=True)]
+    groups = [Group(one, s, number, row) for one, s, (_, row) in zip(answered, scores, own, strict=True)]
+    return learner.world.gather(
+        [group if learner.world.size == 1 else group.without_images() for group in groups]
+    )
 
 
 def update(session: Session, batch: StepBatch, step: int) -> Metrics:
@@ -78,22 +83,23 @@ def update(session: Session, batch: StepBatch, step: int) -> Metrics:
     old: dict[int, Tensor] = {}
     figures = UpdateFigures()
     learner.model.train()
+    rows = learner.with_images(deal(batch.rows, learner.world), batch.sources)
     for _ in range(config.algorithm.updates_per_rollout):
-        for number, (rows, micro) in enumerate(
-            learner.micro_batches(batch.rows, config.run.micro_batch_tokens)
-        ):
-            logprobs, entropies = learner.model(micro, config.rollout.temperature)  # (M,), (M,)
-            advantages = batch.per_token(batch.advantages, micro.answer_index)  # (M,)
-            weights = batch.per_token(batch.weights, micro.answer_index)  # (M,)
-            ratio = ratio_inputs(session, batch, micro, old.get(number))
+        for number, micro in enumerate(learner.micro_batches(rows, config.run.micro_batch_tokens)):
+            packed = micro.packed
+            logprobs, entropies = learner.model(packed, config.rollout.temperature)  # (M,), (M,)
+            advantages = batch.per_token(batch.advantages, packed.answer_index)  # (M,)
+            weights = batch.per_token(batch.weights, packed.answer_index)  # (M,)
+            ratio = ratio_inputs(session, batch, packed, old.get(number))
             loss, sums = loss_fn(logprobs, advantages, weights, **ratio)
-            learner.accelerator.backward(loss)
-            figures.add(loss, sums, tokens=len(logprobs))
+            learner.backward(loss, micro)
+            figures.add(loss, sums, tokens=int(micro.real.sum()))
             if number not in old:
                 old[number] = logprobs.detach()
-                figures.add_first(logprobs, entropies, sampled_logprobs(rows, batch))
+                sampled = sampled_logprobs(micro.rows, batch)
+                figures.add_first(logprobs[micro.real], entropies[micro.real], sampled)
         figures.add_norm(learner.optimizer_step(rate, config.optim.max_grad_norm))
-    return figures.metrics() | {"learning_rate": rate}
+    return figures.metrics(learner.world) | {"learning_rate": rate}
 
 
 def ratio_inputs(
@@ -118,8 +124,10 @@ def train(config: TrainConfig, *, resume: str | None = None) -> Path:
     `resume` is None, "auto" (go on where the run folder stopped, if it did) or a checkpoint folder.
     SIGINT and SIGTERM finish the step, save, and raise Stopped.
     """
-    with RunFolder.open(config, resume=resume is not None) as folder, StopRequest() as stop:
-        session = build_session(config, find_checkpoint(folder.checkpoints, resume))
+    accelerator = build_accelerator(config)
+    world = world_of(accelerator)
+    with RunFolder.open(config, resume=resume is not None, world=world) as folder, StopRequest() as stop:
+        session = build_session(config, accelerator, find_checkpoint(folder.checkpoints, resume))
         learner, steps = session.learner, config.run.steps
         with open_run("train", learner, config, folder, stop) as run:
             evaluate = partial(run.evaluate, session.answerer, session.validation, config.rollout.stop)
@@ -127,8 +135,9 @@ def train(config: TrainConfig, *, resume: str | None = None) -> Path:
             while learner.step < steps:
                 collection, advantages, metrics = train_step(session, learner.step + 1)
                 learner.step += 1
-                record = folder.rollouts / f"step_{learner.step:06d}.parquet"
-                write_rollouts(record, collection, advantages)
+                if world.main:
+                    record = folder.rollouts / f"step_{learner.step:06d}.parquet"
+                    write_rollouts(record, collection, advantages)
                 run.log(metrics, _shown(metrics, age=config.algorithm.age))
                 run.save(last=learner.step == steps)
                 evaluate(last=learner.step == steps)

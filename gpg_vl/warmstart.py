@@ -6,13 +6,14 @@ from pathlib import Path
 from gpg_vl.checkpoint import find_checkpoint
 from gpg_vl.config import RolloutConfig, SftConfig
 from gpg_vl.encode import PromptEncoder
+from gpg_vl.learner import Learner
 from gpg_vl.metrics import Clock
 from gpg_vl.optim import learning_rate
 from gpg_vl.packing import Row, Segment, join
 from gpg_vl.run import open_run
 from gpg_vl.run_files import read_metrics
 from gpg_vl.runfolder import RunFolder
-from gpg_vl.session import Learner, build_answerer, build_learner, open_validation
+from gpg_vl.session import build_accelerator, build_answerer, build_learner, open_validation, world_of
 from gpg_vl.shutdown import StopRequest
 from gpg_vl.types import Metrics, Sample
 
@@ -25,8 +26,10 @@ def sft(config: SftConfig, *, resume: str | None = None) -> Path:
 
     Same prompts, data, run folder and evaluation as `train`. SIGINT and SIGTERM save and raise Stopped.
     """
-    with RunFolder.open(config, resume=resume is not None) as folder, StopRequest() as stop:
-        learner = build_learner(config, find_checkpoint(folder.checkpoints, resume))
+    accelerator = build_accelerator(config)
+    world = world_of(accelerator)
+    with RunFolder.open(config, resume=resume is not None, world=world) as folder, StopRequest() as stop:
+        learner = build_learner(config, accelerator, find_checkpoint(folder.checkpoints, resume))
         validation = open_validation(config.data, config.eval, learner.encoder)
         rollout = RolloutConfig()
         answerer = build_answerer(learner, rollout.max_concurrent)
@@ -54,17 +57,18 @@ def _reached(target: float, losses: Sequence[float]) -> bool:
 def sft_step(learner: Learner, config: SftConfig) -> Metrics:
     """One optimizer step: mean negative log-likelihood of the batch's answer tokens."""
     clock = Clock()
-    samples = [learner.data[i] for i in learner.sampler.draw(config.batch_size)]
-    rows = supervised_rows(samples, learner.encoder, learner.policy.eos_token_ids[0])
-    tokens = sum(len(answer) for row in rows for segment in row.segments for answer in segment.answers)
+    own = learner.world.own(learner.sampler.draw(config.batch_size))
+    rows = supervised_rows([learner.data[i] for i in own], learner.encoder, learner.policy.eos_token_ids[0])
+    tokens = sum(learner.world.gather([sum(row.targets for row in rows)]))
     rate = learning_rate(learner.step + 1, config.optim, config.run.steps)
     learner.model.train()
     total = 0.0
-    for _, micro in learner.micro_batches(rows, config.run.micro_batch_tokens):
-        logprobs, _ = learner.model(micro, 1.0)  # (M,)
-        loss = -logprobs.sum() / tokens
-        learner.accelerator.backward(loss)
+    for micro in learner.micro_batches(rows, config.run.micro_batch_tokens):
+        logprobs, _ = learner.model(micro.packed, 1.0)  # (M,)
+        loss = -(logprobs * micro.real).sum() / tokens
+        learner.backward(loss, micro)
         total += float(loss.detach())
+    total = sum(learner.world.gather([total]))
     norm = learner.optimizer_step(rate, config.optim.max_grad_norm)
     figures: Metrics = {"loss": total, "grad_norm": norm, "learning_rate": rate}
     return figures | clock.metrics(tokens)
@@ -80,4 +84,4 @@ def supervised_rows(samples: Sequence[Sample], encoder: PromptEncoder, eos: int)
     for index, (sample, prompt) in enumerate(zip(samples, encoder.encode(samples), strict=True)):
         ids = tokenizer(encoder.target(sample), add_special_tokens=False)["input_ids"]
         rows.append(Row((Segment(prompt, ((*ids, eos),), (index,)),)))
-    return join(rows, max(row.length for row in rows))
+    return join(rows, max((row.length for row in rows), default=0))

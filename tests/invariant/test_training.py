@@ -29,7 +29,7 @@ from gpg_vl.metrics import is_timing
 from gpg_vl.run import open_run
 from gpg_vl.run_files import read_evaluations
 from gpg_vl.runfolder import RunFolder
-from gpg_vl.session import build_session
+from gpg_vl.session import Session, build_accelerator, build_session
 from gpg_vl.shutdown import Stopped, StopRequest
 from gpg_vl.train import train, train_step
 from gpg_vl.warmstart import sft
@@ -51,6 +51,10 @@ def config(tiny_folder: Path, scenes_folder: Path, tmp_path: Path) -> TrainConfi
         run=RunConfig(steps=4, seed=3, threads=1, save_every=1, keep_last=9),
         eval=EvalConfig(limit=4, max_new_tokens=10),
     )
+
+
+def session_of(config: TrainConfig) -> Session:
+    return build_session(config, build_accelerator(config), None)
 
 
 def weights(model: Path) -> dict[str, torch.Tensor]:
@@ -85,7 +89,7 @@ def test_the_cut_changes_nothing(config):
     ):
         run = replace(config.run, micro_batch_tokens=tokens, packing=packing, save_every=0)
         # SGD-like: AdamW's first step is the gradient's sign, which would hide its size and magnify noise.
-        session = build_session(replace(config, run=run, optim=OptimConfig(eps=1.0, learning_rate=1.0)), None)
+        session = session_of(replace(config, run=run, optim=OptimConfig(eps=1.0, learning_rate=1.0)))
         before = torch.cat([p.detach().flatten().clone() for p in session.learner.policy.parameters()])
         _, _, figures = train_step(session, 1)
         after = torch.cat([p.detach().flatten() for p in session.learner.policy.parameters()])
@@ -169,7 +173,7 @@ def count_parameters() -> int:
 def test_only_a_kl_term_loads_a_second_model(config, preset, beta, models):
     before = count_parameters()
     algorithm = AlgorithmConfig(preset=preset, kl_beta=beta, questions_per_step=4)
-    session = build_session(replace(config, algorithm=algorithm), None)
+    session = session_of(replace(config, algorithm=algorithm))
     train_step(session, 1)
     own = sum(p.numel() for p in session.learner.policy.parameters())
     assert count_parameters() - before == models * own
@@ -222,7 +226,7 @@ def test_masked_answers_are_not_trained_on(config):
 
 
 def test_a_gradient_that_is_not_finite_is_dropped(config):
-    session = build_session(config, None)
+    session = session_of(config)
     before = [p.detach().clone() for p in session.learner.policy.parameters()]
     next(session.learner.policy.parameters()).grad = torch.full_like(before[0], float("nan"))
     assert math.isnan(session.learner.optimizer_step(1e-3, 1.0))
@@ -296,7 +300,7 @@ def test_trackers_get_the_metrics(config):
 
 def test_a_stop_during_an_evaluation_is_seen(config):
     with RunFolder.open(config, resume=False) as folder, StopRequest() as stop:
-        session = build_session(config, None)
+        session = session_of(config)
         with open_run("train", session.learner, config, folder, stop) as run:
             evaluate = partial(run.evaluate, session.answerer, session.validation, (), last=False)
             stop.asked = True

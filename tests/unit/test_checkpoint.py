@@ -10,16 +10,22 @@ from gpg_vl.checkpoint import (
     TrainState,
     find_checkpoint,
     list_checkpoints,
+    load_random_states,
     load_state,
     random_states,
     restore_random_states,
     save_checkpoint,
 )
 from gpg_vl.errors import CheckpointError
+from gpg_vl.parallel import World
 
 
 def state(step, optimizer=None):
-    return TrainState(step, 16 * step, optimizer or {}, random_states())
+    return TrainState(step, 16 * step, optimizer or {})
+
+
+def save_shards(path):
+    torch.save(random_states(), path / "random_00000.pt")
 
 
 def save_model(path):
@@ -28,7 +34,7 @@ def save_model(path):
 
 
 def save(folder, step, keep_last=9, model=save_model):
-    return save_checkpoint(folder, state(step), model, keep_last=keep_last)
+    return save_checkpoint(folder, state(step), model, save_shards, World(), keep_last=keep_last)
 
 
 def names(folder):
@@ -41,10 +47,10 @@ def test_a_checkpoint_holds_model_and_state(tmp_path):
     model(torch.ones(1, 2)).sum().backward()
     optimizer.step()
     written = state(7, optimizer.state_dict())
-    path = save_checkpoint(tmp_path / "checkpoints", written, save_model, keep_last=1)
+    path = save_checkpoint(tmp_path / "checkpoints", written, save_model, save_shards, World(), keep_last=1)
     assert path == tmp_path / "checkpoints" / "step_000007"
     assert (path / "model" / "weights").read_text() == "whole"
-    read = load_state(path)
+    read = load_state(path, "whole")
     assert (read.step, read.consumed) == (7, 112)
     moments = read.optimizer["state"][0]["exp_avg"]
     assert torch.equal(moments, optimizer.state_dict()["state"][0]["exp_avg"])
@@ -56,7 +62,7 @@ def test_random_numbers_continue_where_they_were(tmp_path):
     try:
         path = save(tmp_path, 1)
         drawn = [random.random(), np.random.random(), torch.rand(1).item()]
-        restore_random_states(load_state(path).random)
+        restore_random_states(load_random_states(path, 0))
         assert [random.random(), np.random.random(), torch.rand(1).item()] == drawn
     finally:
         restore_random_states(before)
@@ -142,7 +148,7 @@ def test_a_state_that_cannot_be_read_is_named(tmp_path, content):
     file = path / "state" / "train_state.pt"
     file.write_bytes(file.read_bytes()[:1000] if content == "half" else content)
     with pytest.raises(CheckpointError, match=r"cannot read.*step_000005"):
-        load_state(path)
+        load_state(path, "whole")
     file.unlink()
     with pytest.raises(CheckpointError, match=r"cannot read.*step_000005"):
-        load_state(path)
+        load_state(path, "whole")

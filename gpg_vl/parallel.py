@@ -1,0 +1,64 @@
+"""Several processes: who answers which question, who trains on which row, and how they agree.
+
+Every rank holds the same list of questions and, after `World.gather`, the same groups, so whatever follows
+from them (the threshold, alpha, divisors, metrics) is worked out alike everywhere and needs no collective.
+One process is the same code with nothing to gather.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from accelerate.utils import gather_object, wait_for_everyone
+
+from gpg_vl.packing import Row
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of a launch."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def main(self) -> bool:
+        """Whether this rank writes the files."""
+        return self.rank == 0
+
+    def own(self, items: Sequence[T]) -> list[T]:
+        """This rank's share of a list that all ranks hold: every `size`-th."""
+        return list(items[self.rank :: self.size])
+
+    def gather(self, own: Sequence[T]) -> list[T]:
+        """Every rank's share, interleaved as `own` dealt them out; called by all ranks alike."""
+        if self.size == 1:
+            return list(own)
+        shares: list[list[T]] = gather_object([list(own)])
+        longest = max(len(share) for share in shares)
+        return [share[k] for k in range(longest) for share in shares if k < len(share)]
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is so on any rank."""
+        return any(self.gather([flag]))
+
+    def wait(self) -> None:
+        """Return once all ranks are here."""
+        if self.size > 1:
+            wait_for_everyone()
+
+
+def deal(rows: Sequence[Row], world: World) -> list[Row]:
+    """This rank's rows, such that all ranks have about the same number of tokens.
+
+    Longest first, always to the rank with the least: the same result on every rank.
+    """
+    shares: list[list[Row]] = [[] for _ in range(world.size)]
+    loads = [0] * world.size
+    for row in sorted(rows, key=lambda row: -row.length):
+        rank = loads.index(min(loads))
+        shares[rank].append(row)
+        loads[rank] += row.length
+    return shares[world.rank]

@@ -107,7 +107,7 @@ class UpdateFigures:
         parts = world.gather([own])
         sums = {name: sum(part[name] for part in parts) for name in parts[0]}
         tokens, first_tokens = sums.pop("tokens"), sums.pop("first_tokens")
-        divisors = {"loss": len(self._norms), "kl": len(self._norms)}
+        divisors: dict[str, float] = {"loss": len(self._norms), "kl": len(self._norms)}
         divisors |= {"entropy": first_tokens, "logprob_gap": first_tokens}
         figures: Metrics = {name: s / divisors.get(name, tokens) for name, s in sums.items()}
         finite = [norm for norm in self._norms if math.isfinite(norm)]

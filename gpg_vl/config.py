@@ -30,6 +30,14 @@ class ModelConfig:
     """Arithmetic of forward and backward; weights stay fp32. auto: bf16 on a GPU, fp32 on a CPU."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
+    lora_rank: int = 0
+    """Rank of LoRA adapters on the language model's linear layers; 0 trains full weights."""
+    lora_alpha: int = 0
+    """LoRA's scale (alpha / rank multiplies the adapters); 0 takes twice the rank."""
+    freeze_vision: bool = False
+    """Leave the vision tower as it is."""
+    freeze_language: bool = False
+    """Leave the language model as it is, and train the vision tower alone."""
     min_pixels: int = 3136
     """Smallest image area in pixels; smaller images are enlarged. Qwen2-VL's own default."""
     max_pixels: int = 401408
@@ -40,6 +48,11 @@ class ModelConfig:
             0 < self.min_pixels <= self.max_pixels,
             f"model.min_pixels must be positive and at most model.max_pixels; "
             f"got {self.min_pixels} and {self.max_pixels}",
+        )
+        _require(self.lora_rank >= 0 and self.lora_alpha >= 0, "model.lora_rank and lora_alpha: 0 or more")
+        _require(
+            not (self.lora_rank and self.freeze_language),
+            "model.lora_rank adds adapters to the language model, which model.freeze_language freezes",
         )
 
 

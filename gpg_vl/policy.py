@@ -63,6 +63,16 @@ class Policy(nn.Module):
         return self.model.model.language_model if self.takes_images else self.model.model
 
     @property
+    def vision_tower(self) -> Any:
+        """The image encoder with its projection into the language model's width."""
+        return self.model.model.visual
+
+    @property
+    def has_adapter(self) -> bool:
+        """Whether LoRA adapters stand beside the weights."""
+        return bool(getattr(self.model, "_hf_peft_config_loaded", False))
+
+    @property
     def vocabulary(self) -> int:
         return int(self.model.config.get_text_config().vocab_size)
 
@@ -131,7 +141,9 @@ class Policy(nn.Module):
         embeds = self.text_model.embed_tokens(batch.token_ids)
         if batch.pixel_values is None:
             return embeds
-        vision = self.model.model.get_image_features(batch.pixel_values, batch.grid, return_dict=True)
+        trained = any(weight.requires_grad for weight in self.vision_tower.parameters())
+        with torch.set_grad_enabled(trained and torch.is_grad_enabled()):  # a frozen tower keeps nothing
+            vision = self.model.model.get_image_features(batch.pixel_values, batch.grid, return_dict=True)
         features = torch.cat(list(vision.pooler_output))[batch.image_features].to(embeds.dtype)
         flat = embeds.flatten(0, 1).index_copy(0, batch.image_slots, features)
         return flat.view_as(embeds)
@@ -185,7 +197,7 @@ def load_policy(
     """
     _check_local(path)
     try:
-        config = AutoConfig.from_pretrained(path)
+        config = AutoConfig.from_pretrained(_base_of(path))
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(
@@ -219,13 +231,23 @@ def _pretrained(path: str, family: Family) -> tuple[Any, Any]:
     return model, AutoProcessor.from_pretrained(path)
 
 
+def _base_of(path: str) -> str:
+    """The model that a LoRA checkpoint's adapters belong to; any other model itself."""
+    adapter = Path(path) / "adapter_config.json"
+    if not adapter.is_file():
+        return path
+    base: str = json.loads(adapter.read_text())["base_model_name_or_path"]
+    _check_local(base)
+    return base
+
+
 def _check_local(path: str) -> None:
     """Raise ModelError for what is plainly a folder and no model, before the hub is asked for it."""
     folder = Path(path)
     if folder.is_dir():
         inner = [*sorted(folder.glob("checkpoints/step_*/model"))[-1:], folder / "model"]
         hints = [str(place) for place in inner if (place / "config.json").is_file()]
-        if not (folder / "config.json").is_file():
+        if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
             hint = f"; did you mean {hints[0]!r}?" if hints else ""
             raise ModelError(f"{path!r} is not a model: it has no config.json{hint}")
     elif path.startswith((".", "/", "~")) or path.count("/") != 1 or folder.parent.is_dir():

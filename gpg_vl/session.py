@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 
+from gpg_vl.adapt import choose_weights
 from gpg_vl.answering import Answerer
 from gpg_vl.benchmarks import protocol_of
 from gpg_vl.checkpoint import load_random_states, load_state, restore_random_states
@@ -75,6 +76,7 @@ def build_learner(
     torch.manual_seed(config.run.seed)
     data = PreparedDataset.open(config.data.train)
     policy = _load(str(checkpoint / "model") if checkpoint else config.model.path, config.model, accelerator)
+    choose_weights(policy, config.model)
     encoder = build_encoder(policy, config.prompt, config.model)
     data = _within(data, config.data, encoder)
     optimizer = build_optimizer(policy, config.optim)

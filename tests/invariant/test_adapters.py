@@ -1,0 +1,127 @@
+"""LoRA, frozen parts, and the masters' precision: what is trained moves, what is frozen does not by a bit."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from gpg_vl.adapt import merge
+from gpg_vl.config import (
+    AlgorithmConfig,
+    DataConfig,
+    ModelConfig,
+    OptimConfig,
+    RolloutConfig,
+    RunConfig,
+    TrainConfig,
+)
+from gpg_vl.errors import ConfigurationError, ModelError
+from gpg_vl.policy import load_policy
+from gpg_vl.train import train
+from tests.families import save_family
+from tests.invariant.test_packing import by_answer, groups, rows_of  # noqa: F401
+
+REWARD = Path(__file__).with_name("letters.py")
+
+
+@pytest.fixture
+def config(tiny_folder: Path, scenes_folder: Path, tmp_path: Path) -> TrainConfig:
+    return TrainConfig(
+        out=str(tmp_path / "run"),
+        model=ModelConfig(path=str(tiny_folder)),
+        data=DataConfig(train=[str(scenes_folder)]),
+        rollout=RolloutConfig(group_size=4, max_new_tokens=10),
+        algorithm=AlgorithmConfig(questions_per_step=4, max_rounds=2),
+        rewards={f"{REWARD}:letters": 1.0},
+        optim=OptimConfig(learning_rate=1e-3),
+        run=RunConfig(steps=2, seed=3, threads=1, save_every=1, keep_last=9),
+    )
+
+
+def with_model(config: TrainConfig, **changes) -> TrainConfig:
+    return replace(config, model=replace(config.model, **changes))
+
+
+def moved(config: TrainConfig, model: Path) -> set[str]:
+    """Names of the weights that training changed."""
+    before = load_file(Path(config.model.path) / "model.safetensors")
+    after = load_file(model / "model.safetensors")
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def test_a_frozen_vision_tower_does_not_move(config):
+    names = moved(config, train(with_model(config, freeze_vision=True)))
+    assert names and not any(".visual." in f".{name}" or name.startswith("visual") for name in names)
+
+
+def test_a_frozen_language_model_does_not_move(config):
+    names = moved(config, train(with_model(config, freeze_language=True)))
+    assert names and all("visual" in name for name in names)
+
+
+def test_without_freezing_both_move(config):
+    names = moved(config, train(config))
+    assert any("visual" in name for name in names) and any("layers.0.mlp" in name for name in names)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_steps_of_1e_6_move_the_weights(config, precision):
+    """bf16 arithmetic over fp32 masters: in bf16 weights such steps would be rounded away."""
+    small = replace(config, optim=OptimConfig(learning_rate=1e-6), run=replace(config.run, steps=1))
+    names = moved(config, train(with_model(small, precision=precision)))
+    assert any("layers.0.mlp.down_proj" in name for name in names)
+
+
+def test_lora_trains_adapters_alone_resumes_and_merges(config, tmp_path, groups):  # noqa: F811
+    lora = with_model(config, lora_rank=4)
+    model = train(lora)
+    assert sorted(load_file(model / "adapter_model.safetensors"))[0].endswith("lora_A.weight")
+    assert not (model / "model.safetensors").exists()
+    adapted = load_policy(str(model))
+    assert adapted.has_adapter
+
+    merge(str(model), tmp_path / "merged")
+    merged = load_policy(str(tmp_path / "merged"))
+    base = load_policy(config.model.path)
+    rows = rows_of(groups, "group")
+    with torch.no_grad():
+        ours, whole, before = (by_answer(policy, rows, 10_000) for policy in (adapted, merged, base))
+    assert (ours - whole).abs().max() < 1e-5
+    assert (ours - before).abs().max() > 1e-4
+    card = json.loads((tmp_path / "merged" / "gpg_vl.json").read_text())
+    assert card["rewards"] == {f"{REWARD}:letters": 1.0}
+
+    again = replace(lora, out=str(tmp_path / "again"))
+    train(replace(again, run=replace(again.run, steps=1)))
+    resumed = load_file(train(again, resume="auto") / "adapter_model.safetensors")
+    for name, weight in load_file(model / "adapter_model.safetensors").items():
+        assert torch.equal(weight, resumed[name]), name
+
+
+def test_lora_on_a_text_model(tmp_path, tiny_folder):
+    from gpg_vl.adapt import choose_weights
+
+    path = str(save_family("llama", tmp_path / "llama", tiny_folder))
+    policy = load_policy(path)
+    choose_weights(policy, ModelConfig(path=path, lora_rank=2))
+    trained = [name for name, weight in policy.named_parameters() if weight.requires_grad]
+    assert len(trained) == 2 * 7 * 2  # A and B of seven layers in each of two blocks
+
+
+def test_what_makes_no_sense_is_refused(tmp_path, tiny_folder, config):
+    from gpg_vl.adapt import choose_weights
+
+    text = load_policy(str(save_family("qwen2", tmp_path / "text", tiny_folder)))
+    with pytest.raises(ConfigurationError, match="a 'qwen2' model has no vision tower"):
+        choose_weights(text, ModelConfig(path="x", freeze_vision=True))
+    with pytest.raises(ConfigurationError, match="every part is frozen"):
+        choose_weights(
+            load_policy(config.model.path), ModelConfig(path="x", freeze_vision=True, freeze_language=True)
+        )
+    with pytest.raises(ConfigurationError, match=r"which model\.freeze_language freezes"):
+        ModelConfig(path="x", lora_rank=2, freeze_language=True)
+    with pytest.raises(ModelError, match=r"is no LoRA checkpoint: it has no adapter_config\.json"):
+        merge(config.model.path, tmp_path / "out")

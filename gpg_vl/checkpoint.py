@@ -1,5 +1,6 @@
 """Checkpoints: written whole or not at all, rotated, resumed exactly."""
 
+import json
 import os
 import pickle
 import random
@@ -14,11 +15,13 @@ import torch
 from safetensors import SafetensorError
 
 from gpg_vl.errors import CheckpointError
+from gpg_vl.files import write_whole
 from gpg_vl.parallel import World
 
 _PREFIX = "step_"
 _TEMPORARY = ".saving-"
 _STATE = "train_state.pt"
+_BEST = "best.json"
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def save_checkpoint(
     *,
     keep_last: int,
 ) -> Path:
-    """Write `folder/step_NNNNNN/{model,state}` and drop all but the newest `keep_last`.
+    """Write `folder/step_NNNNNN/{model,state}` and drop all but the newest `keep_last` and the best.
 
     All processes call it: each writes its own shards, the first one the rest. Everything goes to a temporary
     folder that is renamed at the end: a killed save leaves the older checkpoints as they were. Raises
@@ -80,8 +83,10 @@ def save_checkpoint(
         torch.save(vars(state), temporary / "state" / _STATE)
         shutil.rmtree(target, ignore_errors=True)
         os.rename(temporary, target)
+        best = read_best(folder)
         for old in list_checkpoints(folder)[:-keep_last]:
-            shutil.rmtree(old)
+            if best is None or old.name != best["checkpoint"]:
+                shutil.rmtree(old)
 
     try:
         _together(prepare if world.main else None, target, world)
@@ -106,6 +111,20 @@ def _together(work: Callable[[], None] | None, target: Path, world: World) -> No
     failures = [reason for reason in world.gather([failed]) if reason]
     if failures:
         raise CheckpointError(f"cannot save {str(target)!r}: {failures[0]}; older checkpoints are intact")
+
+
+def read_best(folder: Path) -> dict[str, Any] | None:
+    """`checkpoint` and `accuracy` of the best one so far (best.json); None if none was chosen."""
+    file = folder / _BEST
+    return json.loads(file.read_text()) if file.is_file() else None
+
+
+def note_best(folder: Path, step: int, accuracy: float) -> None:
+    """Remember the checkpoint of `step` if it is better than the best so far, which loses its protection."""
+    best = read_best(folder)
+    if best is None or accuracy > best["accuracy"]:
+        values = {"checkpoint": f"{_PREFIX}{step:06d}", "accuracy": accuracy}
+        write_whole(folder / _BEST, json.dumps(values))
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

@@ -236,6 +236,12 @@ class RunConfig:
     """Steps between checkpoints; 0 saves at the end only."""
     keep_last: int = 2
     """Checkpoints kept; older ones are removed."""
+    keep_best: bool = False
+    """Keep the checkpoint with the best validation accuracy too; needs eval.every."""
+    max_nonfinite: int = 10
+    """Steps in a row without a finite gradient after which the run stops; such steps change nothing."""
+    phase_limit: float = 1800.0
+    """Seconds after which a phase of a step (rollout, rewards, update) prints its stacks; 0: never."""
     trackers: list[Literal["tensorboard", "wandb", "trackio"]] = field(default_factory=list)
     """Trackers beside metrics.jsonl, through Accelerate."""
 
@@ -245,6 +251,8 @@ class RunConfig:
         _require(self.threads >= 0, "run.threads must not be negative")
         _require(self.save_every >= 0, "run.save_every must not be negative")
         _require(self.keep_last >= 1, "run.keep_last must be at least 1")
+        _require(self.max_nonfinite >= 1, "run.max_nonfinite must be at least 1")
+        _require(self.phase_limit >= 0, "run.phase_limit must not be negative")
 
 
 @dataclass(frozen=True)
@@ -284,6 +292,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _require_inputs(self.out, self.model, self.data, self.eval)
         _require(bool(self.rewards), "rewards is empty: name at least one, such as `choice: 1.0`")
+        _require_best(self.run, self.eval)
 
 
 @dataclass(frozen=True)
@@ -307,6 +316,14 @@ class SftConfig:
         _require_inputs(self.out, self.model, self.data, self.eval)
         _require(self.batch_size > 0, "batch_size must be positive")
         _require(self.target_loss >= 0, "target_loss must not be negative")
+        _require_best(self.run, self.eval)
+
+
+def _require_best(run: RunConfig, evaluation: EvalConfig) -> None:
+    _require(
+        not run.keep_best or evaluation.every > 0,
+        "run.keep_best goes by the validation accuracy: set eval.every and data.validation",
+    )
 
 
 def _require_inputs(out: str, model: ModelConfig, data: DataConfig, evaluation: EvalConfig) -> None:

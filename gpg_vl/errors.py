@@ -43,6 +43,10 @@ class CheckpointError(UserError, OSError):
     """A checkpoint that is missing, incomplete, or of another run."""
 
 
+class DivergedError(UserError, ArithmeticError):
+    """Gradients that stay infinite or NaN: the run cannot go on as it is configured."""
+
+
 class UnknownNameError(UserError, KeyError):
     """A reward or converter that nothing installed announces."""
 

@@ -11,19 +11,22 @@ from torch import Tensor
 from gpg_vl.collect import Collection
 from gpg_vl.parallel import World
 from gpg_vl.types import Metrics
+from gpg_vl.watchdog import watched
 
 
 class Clock:
-    """Seconds by phase of one step."""
+    """Seconds by phase of one step; a phase longer than `limit` seconds (0: any) dumps its stacks."""
 
-    def __init__(self) -> None:
+    def __init__(self, rank: int = 0, limit: float = 0.0) -> None:
+        self._rank, self._limit = rank, limit
         self._start = time.perf_counter()
         self._seconds: dict[str, float] = {}
 
     @contextlib.contextmanager
     def __call__(self, phase: str) -> Iterator[None]:
         start = time.perf_counter()
-        yield
+        with watched(phase, self._rank, self._limit):
+            yield
         self._seconds[phase] = self._seconds.get(phase, 0.0) + time.perf_counter() - start
 
     def metrics(self, tokens: int) -> Metrics:

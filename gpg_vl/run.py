@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from gpg_vl.answering import Answerer
 from gpg_vl.benchmarks import protocol_of
+from gpg_vl.checkpoint import list_checkpoints, note_best
 from gpg_vl.config import SftConfig, TrainConfig
 from gpg_vl.data import PreparedDataset
+from gpg_vl.errors import DivergedError
 from gpg_vl.evaluate import evaluate, write_evaluation
 from gpg_vl.figures import in_words
 from gpg_vl.learner import Learner
@@ -19,7 +21,7 @@ from gpg_vl.tracking import MetricsFile, ProgressBar, Trackers
 from gpg_vl.types import Metrics
 
 
-@dataclass(frozen=True)
+@dataclass
 class Run:
     """A learner's run folder, logs, bar, and whether it was asked to stop."""
 
@@ -31,19 +33,32 @@ class Run:
     """Of the first process only."""
     trackers: Trackers
     bar: ProgressBar
+    nonfinite: int = 0
+    """Steps in a row without a finite gradient."""
 
     def log(self, metrics: Metrics, shown: Sequence[str]) -> None:
-        """Write down the step that the learner just did."""
+        """Write down the step that the learner just did.
+
+        Raises DivergedError after run.max_nonfinite steps in a row without a finite gradient.
+        """
         if self.metrics_file is not None:
             self.metrics_file.write(self.learner.step, metrics)
         self.trackers.log(self.learner.step, metrics)
         self.bar.advance(self.learner.step, shown)
+        self.nonfinite = self.nonfinite + 1 if metrics.get("nonfinite") else 0
+        if self.nonfinite >= self.config.run.max_nonfinite:
+            saved = list_checkpoints(self.folder.checkpoints)
+            raise DivergedError(
+                f"no finite gradient in {self.nonfinite} steps in a row, up to step {self.learner.step}; the "
+                f"last good checkpoint is {saved[-1] if saved else 'none'}. Lower optim.learning_rate"
+            )
 
     def save(self, *, last: bool) -> None:
         """Save if it is due, the last step, or asked to stop; raises Stopped in that case."""
-        every = self.config.run.save_every
+        every, step = self.config.run.save_every, self.learner.step
+        best = self.config.run.keep_best and step % self.config.eval.every == 0  # it must be there to be kept
         self.stop.asked = self.learner.world.any(self.stop.asked)  # a signal may reach one process only
-        if last or self.stop.asked or (every and self.learner.step % every == 0):
+        if last or best or self.stop.asked or (every and step % every == 0):
             self.learner.save(self.folder, model_card(self.config), self.config.run.keep_last)
         self.stop.check(self.learner.step)
 
@@ -75,9 +90,13 @@ class Run:
 
             benchmark = protocol_of(data.folders)
             evaluation = evaluate(answerer, data, sampling, benchmark=benchmark, progress=progress)
+        if not main:
+            return
         write_evaluation(path, {"step": step, "model": self.config.model.path, **evaluation})
         self.bar.say(f"step {step}: {in_words(evaluation)}")
         totals = evaluation["totals"]
+        if self.config.run.keep_best and step:
+            note_best(self.folder.checkpoints, step, totals["accuracy"]["mean"])
         self.trackers.log(step, {f"eval/{name}": totals[name]["mean"] for name in ("accuracy", "format")})
 
 

@@ -42,6 +42,27 @@ class Session:
     reference: Policy | None
     """The frozen first model of a KL term; GPG has none."""
     validation: PreparedDataset | None
+    micro_batch_tokens: int
+    """Tokens per forward and backward pass: run.micro_batch_tokens, or half of it once memory ran out."""
+
+    def halve_micro_batches(self, error: torch.OutOfMemoryError) -> None:
+        """Make room for another try at the same step, once per run; else raise `error`.
+
+        Not with several processes, which wait inside the pass that one of them left, nor behind the first
+        of several updates.
+        """
+        config, learner = self.config, self.learner
+        again = self.micro_batch_tokens < config.run.micro_batch_tokens
+        if again or learner.world.size > 1 or config.algorithm.updates_per_rollout > 1:
+            error.add_note("lower run.micro_batch_tokens, rollout.max_concurrent or model.max_pixels")
+            raise error
+        self.micro_batch_tokens //= 2
+        learner.optimizer.zero_grad()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        print(
+            f"out of memory: going on with run.micro_batch_tokens {self.micro_batch_tokens}", file=sys.stderr
+        )
 
 
 def build_accelerator(config: TrainConfig | SftConfig) -> Accelerator:
@@ -115,7 +136,7 @@ def build_session(config: TrainConfig, accelerator: Accelerator, checkpoint: Pat
     validation = open_validation(config.data, config.eval, learner.encoder)
     if validation is not None and (text := overlap_warning(config.data.train, config.data.validation)):
         learner.accelerator.print(text, file=sys.stderr)
-    return Session(config, learner, answerer, scorer, reference, validation)
+    return Session(config, learner, answerer, scorer, reference, validation, config.run.micro_batch_tokens)
 
 
 def build_answerer(learner: Learner, max_concurrent: int) -> Answerer:

@@ -33,7 +33,7 @@ def train_step(session: Session, step: int) -> tuple[Collection, Tensor, Metrics
     weights stay as they are.
     """
     config, algorithm, learner = session.config, session.config.algorithm, session.learner
-    clock = Clock()
+    clock = Clock(learner.world.rank, config.run.phase_limit)
     with learner.whole_weights():
         collection = collect(
             learner.sampler.draw,
@@ -52,7 +52,7 @@ def train_step(session: Session, step: int) -> tuple[Collection, Tensor, Metrics
     metrics = collection_metrics(collection, advantages.alpha)
     if batch is not None:
         with clock("update"):
-            metrics |= update(session, batch, step)
+            metrics |= update_in_memory(session, batch, step)
     metrics |= clock.metrics(collection_tokens(collection)) | {"skipped": int(batch is None)}
     return collection, advantages.values, metrics
 
@@ -75,6 +75,15 @@ def sample_groups(session: Session, rows: Sequence[int], step: int, number: int,
     )
 
 
+def update_in_memory(session: Session, batch: StepBatch, step: int) -> Metrics:
+    """`update`, with smaller micro-batches from here on if it runs out of memory."""
+    while True:
+        try:
+            return update(session, batch, step)
+        except torch.OutOfMemoryError as error:
+            session.halve_micro_batches(error)  # raises where that does not help
+
+
 def update(session: Session, batch: StepBatch, step: int) -> Metrics:
     """Follow the gradient of one batch, `updates_per_rollout` times."""
     config, learner = session.config, session.learner
@@ -85,7 +94,7 @@ def update(session: Session, batch: StepBatch, step: int) -> Metrics:
     learner.model.train()
     rows = learner.with_images(deal(batch.rows, learner.world), batch.sources)
     for _ in range(config.algorithm.updates_per_rollout):
-        for number, micro in enumerate(learner.micro_batches(rows, config.run.micro_batch_tokens)):
+        for number, micro in enumerate(learner.micro_batches(rows, session.micro_batch_tokens)):
             packed = micro.packed
             logprobs, entropies = learner.model(packed, config.rollout.temperature)  # (M,), (M,)
             advantages = batch.per_token(batch.advantages, packed.answer_index)  # (M,)

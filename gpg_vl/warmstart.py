@@ -1,5 +1,6 @@
 """Supervised fine-tuning on answer tokens: the warm start, and the paper's "+SFT" comparison row."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -70,7 +71,8 @@ def sft_step(learner: Learner, config: SftConfig) -> Metrics:
         total += float(loss.detach())
     total = sum(learner.world.gather([total]))
     norm = learner.optimizer_step(rate, config.optim.max_grad_norm)
-    figures: Metrics = {"loss": total, "grad_norm": norm, "learning_rate": rate}
+    nonfinite = int(not math.isfinite(norm))
+    figures: Metrics = {"loss": total, "grad_norm": norm, "learning_rate": rate, "nonfinite": nonfinite}
     return figures | clock.metrics(tokens)
 
 

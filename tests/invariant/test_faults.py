@@ -1,0 +1,111 @@
+"""Things that go wrong on hour nine: no finite gradient, no memory, a phase that hangs."""
+
+import json
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from gpg_vl.checkpoint import list_checkpoints, note_best, read_best
+from gpg_vl.config import EvalConfig, RunConfig
+from gpg_vl.errors import ConfigurationError, DivergedError
+from gpg_vl.policy import Policy
+from gpg_vl.train import train
+from gpg_vl.watchdog import watched
+from tests.invariant.test_training import config, weights  # noqa: F401
+
+
+def metrics(config) -> list[dict[str, float]]:  # noqa: F811
+    return [json.loads(line) for line in Path(config.out, "metrics.jsonl").read_text().splitlines()]
+
+
+def spoiled(monkeypatch, factor):
+    """The policy's log-probabilities times `factor(call)` in training."""
+    plain, calls = Policy.forward, []
+
+    def forward(self, batch, temperature):
+        calls.append(1)
+        logprobs, entropies = plain(self, batch, temperature)
+        return logprobs * factor(len(calls)), entropies
+
+    monkeypatch.setattr(Policy, "forward", forward)
+
+
+def test_a_run_without_finite_gradients_stops_and_names_the_last_good_checkpoint(config, monkeypatch):  # noqa: F811
+    spoiled(monkeypatch, lambda call: 1.0 if call == 1 else math.nan)
+    run = replace(config.run, steps=9, max_nonfinite=3, micro_batch_tokens=100_000, save_every=1)
+    with pytest.raises(DivergedError, match=r"in 3 steps in a row, up to step 4; .*step_000003"):
+        train(replace(config, run=run))
+    assert [line["nonfinite"] for line in metrics(config)] == [0, 1, 1, 1]
+
+
+def test_single_steps_without_a_finite_gradient_are_skipped_and_counted(config, monkeypatch):  # noqa: F811
+    spoiled(monkeypatch, lambda call: math.inf if call % 2 else 1.0)
+    run = replace(config.run, steps=4, max_nonfinite=2, micro_batch_tokens=100_000)
+    train(replace(config, run=run))
+    assert [line["nonfinite"] for line in metrics(config)] == [1, 0, 1, 0]
+
+
+def test_out_of_memory_halves_the_micro_batches_once(config, monkeypatch, capsys, tmp_path):  # noqa: F811
+    whole = train(config)
+    plain, sizes = Policy.forward, []
+
+    def forward(self, batch, temperature):
+        sizes.append(batch.token_ids.numel())
+        if len(sizes) == 2:  # in the middle of a step
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(self, batch, temperature)
+
+    monkeypatch.setattr(Policy, "forward", forward)
+    run = replace(config.run, micro_batch_tokens=300)
+    halved = train(replace(config, out=str(tmp_path / "halved"), run=run))
+    assert "going on with run.micro_batch_tokens 150" in capsys.readouterr().err
+    assert max(sizes[2:]) <= 150 < max(sizes[:2])
+    for name, weight in weights(whole).items():  # nothing of the failed attempt is left in the gradient
+        torch.testing.assert_close(weights(halved)[name], weight, rtol=1e-4, atol=1e-5)
+
+
+def test_out_of_memory_a_second_time_ends_the_run(config, monkeypatch):  # noqa: F811
+    def forward(self, batch, temperature):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Policy, "forward", forward)
+    with pytest.raises(torch.OutOfMemoryError) as caught:
+        train(config)
+    assert "lower run.micro_batch_tokens" in caught.value.__notes__[0]
+
+
+def test_the_watchdog_prints_rank_phase_and_stack(capfd):
+    with watched("rollout", rank=3, limit=0.05):
+        time.sleep(0.4)
+    with watched("update", rank=3, limit=5):
+        pass
+    err = capfd.readouterr().err
+    assert "rank 3 has been in phase 'rollout' for 0.05 s" in err
+    assert "test_the_watchdog_prints_rank_phase_and_stack" in err
+    assert "update" not in err
+
+
+def test_the_best_checkpoint_outlives_the_rotation(config):  # noqa: F811
+    run = RunConfig(steps=4, threads=1, save_every=1, keep_last=1, keep_best=True)
+    train(replace(config, run=run, eval=EvalConfig(every=2, limit=4, max_new_tokens=10)))
+    folder = Path(config.out, "checkpoints")
+    best = read_best(folder)
+    assert best is not None and best["checkpoint"] in ("step_000002", "step_000004")
+    assert {path.name for path in list_checkpoints(folder)} == {best["checkpoint"], "step_000004"}
+
+
+def test_better_replaces_best_and_equal_does_not(tmp_path):
+    for step, accuracy in ((2, 0.5), (4, 0.75), (6, 0.75), (8, 0.6)):
+        note_best(tmp_path, step, accuracy)
+    assert read_best(tmp_path) == {"checkpoint": "step_000004", "accuracy": 0.75}
+
+
+def test_keep_best_needs_evaluations(config):  # noqa: F811
+    with pytest.raises(
+        ConfigurationError, match=r"run\.keep_best goes by the validation accuracy: set eval\.every"
+    ):
+        replace(config, run=RunConfig(keep_best=True), eval=EvalConfig(every=0))

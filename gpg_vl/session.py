@@ -1,5 +1,6 @@
 """Builds what the loop works with, from a configuration and perhaps a checkpoint."""
 
+import os
 import sys
 from dataclasses import dataclass
 from datetime import timedelta
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from gpg_vl.adapt import choose_weights
 from gpg_vl.answering import Answerer
@@ -71,13 +73,26 @@ def build_accelerator(config: TrainConfig | SftConfig) -> Accelerator:
         mixed_precision="no",  # the policy does its own autocast
         log_with=list(config.run.trackers) or None,
         project_dir=config.out,
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=_COLLECTIVE_TIMEOUT)],
+        **_process_options(),
     )
     plugin = accelerator.state.deepspeed_plugin
     if plugin is not None:
         plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = 1  # we cut by tokens ourselves
         plugin.deepspeed_config["gradient_clipping"] = config.optim.max_grad_norm
+        # Else from_pretrained would shard while it loads, and transformers 5 then saves under other names.
+        unset_hf_deepspeed_config()
     return accelerator
+
+
+def _process_options() -> dict[str, Any]:
+    """How processes are joined; without a GPU, Accelerate would start each one by itself."""
+    process_group: dict[str, Any] = {"timeout": _COLLECTIVE_TIMEOUT}
+    options: dict[str, Any] = {}
+    launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if launched and not torch.cuda.is_available():
+        process_group["backend"] = "gloo"
+        options["cpu"] = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() != "true"
+    return options | {"kwargs_handlers": [InitProcessGroupKwargs(**process_group)]}
 
 
 def world_of(accelerator: Accelerator) -> World:

@@ -1,9 +1,6 @@
 """Two processes with the same global batch make the same update as one: DDP, ZeRO-2, ZeRO-3 (CPU, gloo)."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,16 +19,11 @@ from gpg_vl.config import (
 )
 from gpg_vl.data import write_prepared
 from gpg_vl.metrics import is_timing
-from gpg_vl.options import to_yaml
 from gpg_vl.train import train
 from gpg_vl.types import Sample
+from tests.invariant.launched import LAUNCHES, finish, start
 
 REWARD = Path(__file__).with_name("letters.py")
-LAUNCHES = {
-    "ddp": {},
-    "zero2": {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"},
-    "zero3": {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"},
-}
 
 
 @pytest.fixture
@@ -51,19 +43,6 @@ def config(tiny_folder: Path, scene_samples, tmp_path: Path) -> TrainConfig:
     )
 
 
-def launch(config: TrainConfig, kind: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
-    file = Path(config.out).with_suffix(".yaml")
-    file.write_text(to_yaml(config))
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
-    command += ["--master_port", "0", "--rdzv_backend", "c10d", "--rdzv_endpoint", "localhost:0"]
-    command += [str(Path(__file__).with_name("launched.py")), str(file)]
-    root = Path(__file__).resolve().parents[2]
-    return subprocess.run(
-        command, env=environment | LAUNCHES[kind], cwd=root, capture_output=True, text=True, timeout=300
-    )
-
-
 def metrics(run: Path) -> list[dict[str, float]]:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [{name: value for name, value in line.items() if not is_timing(name)} for line in lines]
@@ -73,15 +52,27 @@ def metrics(run: Path) -> list[dict[str, float]]:
 def test_two_processes_update_like_one(config, kind, tmp_path):
     one = load_file(train(config) / "model.safetensors")
     two = replace(config, out=str(tmp_path / kind))
-    done = launch(two, kind)
-    assert done.returncode == 0, done.stderr[-3000:]
-    model = tmp_path / kind / "checkpoints" / "step_000003" / "model"
-    start = load_file(Path(config.model.path) / "model.safetensors")
-    trained = load_file(model / "model.safetensors")
+    finish(two, start(two, kind))
+    checkpoint = tmp_path / kind / "checkpoints" / "step_000003"
+    assert (checkpoint / "state" / "deepspeed").is_dir() == (kind != "ddp")
+    untrained = load_file(Path(config.model.path) / "model.safetensors")
+    trained = load_file(checkpoint / "model" / "model.safetensors")
     assert trained.keys() == one.keys()
-    moved = max(float((one[name] - start[name]).abs().max()) for name in one)
+    moved = max(float((one[name] - untrained[name]).abs().max()) for name in one)
     assert moved > 1e-2
     for name, weight in one.items():
         torch.testing.assert_close(trained[name], weight, rtol=1e-5, atol=1e-5 * moved, msg=name)
     for ours, theirs in zip(metrics(tmp_path / kind), metrics(tmp_path / "one"), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
+
+
+def test_another_layout_of_the_optimizer_is_refused_by_name(config, tmp_path):
+    first = replace(config, run=replace(config.run, steps=1))
+    train(first)
+    started = start(replace(config, run=replace(config.run, steps=2)), "zero2", resume=True)
+    assert [process.wait(timeout=300) for process in started] == [
+        1,
+        1,
+    ]
+    log = Path(config.out).with_suffix(".0.log").read_text()
+    assert "holds the optimizer's state as 'whole', this launch needs 'ZeRO-2 on 2 processes'" in log

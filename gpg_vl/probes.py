@@ -96,7 +96,8 @@ def _forms(sample: Sample, prompt: Prompt, gold: str, wrong: str) -> _Named:
     yield "empty text", ""
     yield "answer only in <think>", stated
     yield "answer tags within <think>", think(f"{_THINK} <answer>{gold}{ANSWER_END}")
-    yield "answer tags within an open <think>", prompt.completion_target(gold, _THINK).replace("</think>", " ")
+    unclosed = prompt.completion_target(gold, _THINK).replace("</think>", " ")
+    yield "answer tags within an open <think>", unclosed
     yield "<think> not closed", stated.removesuffix("</think>")
     yield "<answer> not closed", whole.removesuffix(ANSWER_END)
     yield "<answer> opened twice, not closed", whole.removesuffix(ANSWER_END) + "<answer>"

@@ -17,7 +17,7 @@ from gpg_vl.config import (
     RunConfig,
     TrainConfig,
 )
-from gpg_vl.data import write_prepared
+from gpg_vl.ingest import write_prepared
 from gpg_vl.metrics import is_timing
 from gpg_vl.train import train
 from gpg_vl.types import Sample

@@ -66,7 +66,9 @@ def test_packages_are_those_on_disk():
     setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     assert setuptools["package-dir"] == FOLDERS
     assert sorted(setuptools["packages"]) == sorted(FOLDERS)
-    on_disk = {p.parent.name for p in ROOT.glob("*/__init__.py") if p.parent.name != "tests"}
+    on_disk = {
+        p.parent.name for p in ROOT.glob("*/__init__.py") if p.parent.name not in ("tests", "benchmarks")
+    }
     assert on_disk == set(FOLDERS.values())
 
 

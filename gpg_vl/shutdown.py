@@ -9,7 +9,11 @@ from typing import Any
 
 from gpg_vl.errors import GpgError
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNAL = signal.SIGUSR1
+"""The same request, however often it comes: for launchers, which cannot know whether a cluster's manager has
+signalled every process already."""
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, STOP_SIGNAL)
 _NOTICE = b"\nstopping after this step, then saving; a second Ctrl-C stops at once\n"
 
 
@@ -30,10 +34,11 @@ class StopRequest:
             raise Stopped(f"stopped after step {step}")
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        if self.asked and number != STOP_SIGNAL:
             raise KeyboardInterrupt
         self.asked = True
-        os.write(2, _NOTICE)  # print is not safe in a signal handler
+        if number != STOP_SIGNAL:
+            os.write(2, _NOTICE)  # print is not safe in a signal handler
 
     def __enter__(self) -> "StopRequest":
         self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}

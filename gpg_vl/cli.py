@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,12 @@ from gpg_vl.cli_eval import compare, evaluate
 from gpg_vl.cli_rewards import rewards
 from gpg_vl.dispatch import Command, dispatch
 from gpg_vl.errors import UserError
+from gpg_vl.launch import take_launch_options
 from gpg_vl.options import base_parser
 
 # Heavy imports (torch, transformers) stand inside the commands: `gpg-vl --help` answers at once.
+
+_HEAD_START = 5.0  # seconds
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -42,6 +46,12 @@ def _run(arguments: list[str]) -> None:
 
 
 def _fail(message: str) -> int:
+    """Print a mistake of the user; of a machine's processes only the first does, where it finds it too.
+
+    Its exit then ends the others while they wait.
+    """
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        time.sleep(_HEAD_START)
     print(f"gpg-vl: error: {' '.join(message.split())}", file=sys.stderr)
     return 2
 
@@ -85,7 +95,13 @@ def _stoppable(out: str, cure: str, work: Callable[[], None]) -> None:
     try:
         work()
     except Stopped as stopped:
-        print(f"{out}: {stopped}, everything is saved; {cure}")
+        if _is_main():
+            print(f"{out}: {stopped}, everything is saved; {cure}")
+
+
+def _is_main() -> bool:
+    """Whether this process speaks for all of a launch."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def sft(arguments: list[str]) -> None:
@@ -107,14 +123,19 @@ def _train(arguments: list[str], command: str, kind: Any, module: str) -> None:
 
     from gpg_vl.options import parse_command
 
+    launch, arguments = take_launch_options(arguments)
     config, resume = parse_command(kind, arguments, prog=f"gpg-vl {command}")
+    if launch is not None:
+        sys.exit(launch.run(command, arguments, config.run.shutdown_grace))
     _quiet_transformers()
     run = getattr(import_module(module), command)
 
     def work() -> None:
-        print(f"model: {run(config, resume=resume)}")
-        if command == "train":
-            report([config.out])
+        model = run(config, resume=resume)
+        if _is_main():
+            print(f"model: {model}")
+            if command == "train":
+                report([config.out])
 
     _stoppable(config.out, "go on with the same command and --resume auto", work)
 

@@ -1,9 +1,13 @@
 """The commands `eval` and `compare`: parse, call, print."""
 
 import json
+import sys
+from dataclasses import fields
 from pathlib import Path
 
+from gpg_vl.config import RunConfig
 from gpg_vl.errors import ConfigurationError
+from gpg_vl.launch import add_launch_options, take_launch_options
 from gpg_vl.options import base_parser
 
 # Heavy imports (torch, transformers) stand inside the commands: `gpg-vl --help` answers at once.
@@ -17,8 +21,13 @@ def evaluate(arguments: list[str]) -> None:
     from gpg_vl.evaluate_model import EvalSettings, evaluate_model
     from gpg_vl.figures import evaluation_table
 
+    launch, arguments = take_launch_options(arguments)
+    add_launch_options(parser)
     parser.add_class_arguments(EvalSettings, None)
-    settings = EvalSettings(**vars(parser.parse_args(arguments)))
+    given = parser.parse_args(arguments)
+    settings = EvalSettings(**{field.name: given[field.name] for field in fields(EvalSettings)})
+    if launch is not None:
+        sys.exit(launch.run("eval", arguments, RunConfig().shutdown_grace))
     logging.disable_progress_bar()
     evaluation = evaluate_model(settings)
     if evaluation is None:  # another process of the launch has it

@@ -242,6 +242,8 @@ class RunConfig:
     """Steps in a row without a finite gradient after which the run stops; such steps change nothing."""
     phase_limit: float = 1800.0
     """Seconds after which a phase of a step (rollout, rewards, update) prints its stacks; 0: never."""
+    shutdown_grace: float = 600.0
+    """Seconds that `--accelerate` gives the processes to finish a step and save, once asked to stop."""
     trackers: list[Literal["tensorboard", "wandb", "trackio"]] = field(default_factory=list)
     """Trackers beside metrics.jsonl, through Accelerate."""
 
@@ -253,6 +255,7 @@ class RunConfig:
         _require(self.keep_last >= 1, "run.keep_last must be at least 1")
         _require(self.max_nonfinite >= 1, "run.max_nonfinite must be at least 1")
         _require(self.phase_limit >= 0, "run.phase_limit must not be negative")
+        _require(self.shutdown_grace >= 0, "run.shutdown_grace must not be negative")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_s
 
 from gpg_vl.config import PRESETS, SftConfig, TrainConfig
 from gpg_vl.errors import ConfigurationError, nearest
+from gpg_vl.launch import add_launch_options
 
 Config = TypeVar("Config", TrainConfig, SftConfig)
 
@@ -23,10 +24,12 @@ def base_parser(prog: str, description: str) -> ArgumentParser:
 
 
 def config_parser(kind: type[Config], prog: str) -> ArgumentParser:
-    """A parser for `--config FILE`, `--section.field VALUE` and `--resume`; raises instead of exiting."""
+    """A parser for `--config FILE`, `--section.field VALUE` and what stands beside them; raises instead of
+    exiting."""
     parser = base_parser(prog, kind.__doc__ or "")
     parser.add_argument("--config", action="config", help="YAML file; the options below override it")
     parser.add_argument("--resume", help="auto: go on where the run folder stopped; or a checkpoint folder")
+    add_launch_options(parser)
     parser.add_class_arguments(kind, None)
     return parser
 
@@ -49,6 +52,8 @@ def parse_command(
             parser.set_defaults({f"algorithm.{knob}": value for knob, value in PRESETS[preset].items()})
             parsed = parser.parse_args(words)
         _check_sections(parsed, kind)
+        if parsed.accelerate is not None or parsed.processes is not None:
+            raise ConfigurationError("accelerate and processes belong on the command line, not in a file")
         values = parser.instantiate(parsed)
     except ArgumentError as error:
         raise ConfigurationError(_explain(str(error), kind)) from error

@@ -26,6 +26,7 @@ _MAY_CHANGE = (
     "run.save_every",
     "run.keep_last",
     "run.trackers",
+    "run.shutdown_grace",
     "run.threads",
     "run.micro_batch_tokens",
     "run.packing",

@@ -16,8 +16,8 @@ def label(completion: Completion, sample: Sample) -> float | None:
 
     Case, width, punctuation, underscores, hyphens, spacing and a leading article do not count: "a
     Black-Eyed Susan." is black_eyed_susan. An answer that lists the name among others scores 0, and so does
-    an empty one. None if the gold name is empty, or the sample asks for no class name. Range {0, 1}. Source: class match of GPG's classification
-    runs (arXiv 2504.02546), where an empty answer was worth 1.
+    an empty one. None if the gold name is empty, or the sample asks for no class name. Range {0, 1}.
+    Source: class match of GPG's classification runs (arXiv 2504.02546), where an empty answer was worth 1.
     """
     gold = normal_name(sample.answer)
     if not gold or sample.answer_type != "label":

@@ -33,8 +33,8 @@ def math_equal(completion: Completion, sample: Sample) -> float | None:
     prediction. Several boxes must all equal the gold answer. What cannot be parsed scores 0, and so do
     powers of powers of numbers, formulas nested too deeply and very long ones, unless the gold answer is
     such a one. Floats agree to six decimals, small ones to six digits. None if the gold answer cannot be
-    parsed, or is no number or formula. Range {0, 1}. Source: accuracy reward of GPG on mathematics (arXiv 2504.02546), worked out by
-    math-verify.
+    parsed, or is no number or formula. Range {0, 1}. Source: accuracy reward of GPG on mathematics (arXiv
+    2504.02546), worked out by math-verify.
     """
     gold = sample.answer
     if sample.answer_type not in ("math", "number"):

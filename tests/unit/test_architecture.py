@@ -95,7 +95,8 @@ def test_wheel_has_one_top_level_package(tmp_path):
     subprocess.run([sys.executable, "-m", "pip", "wheel", *options], check=True, capture_output=True)
     names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"gpg_vl"}
-    assert {"gpg_vl/rewards/choice.py", "gpg_vl/configs/quickstart_gpg.yaml", "gpg_vl/py.typed"} <= set(names)
+    assert {"gpg_vl/rewards/choice.py", "gpg_vl/py.typed"} <= set(names)
+    assert {f"gpg_vl/{file.relative_to(ROOT)}" for file in (ROOT / "configs").rglob("*.yaml")} <= set(names)
 
 
 @pytest.mark.parametrize(

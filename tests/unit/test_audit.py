@@ -55,7 +55,10 @@ def test_rewards_in_workers_pass_on_every_sample(name):
 def test_every_recipe_passes(name):
     inputs = ("--out", "x", "--model.path", "x", "--data.train", "x")
     config = load_config(TrainConfig, [*inputs, "--config", str(files("gpg_vl.configs").joinpath(name))])
-    for audit in audit_table(config.rewards, built_in_samples(), config.prompt, own_data=False):
+    types = {"giou": "boxes"} | {name: name for name in ("choice", "math", "label")}
+    meant = {types[name] for name in config.rewards if name in types}
+    samples = [sample for sample in built_in_samples() if sample.answer_type in meant]
+    for audit in audit_table(config.rewards, samples, config.prompt):
         assert not audit.problems, audit_text(audit)
 
 

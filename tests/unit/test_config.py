@@ -1,4 +1,4 @@
-from importlib.resources import files
+from pathlib import Path
 
 import pytest
 import yaml
@@ -15,9 +15,11 @@ from gpg_vl.config import (
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.options import load_config, parse_command, to_yaml
 from gpg_vl.prompts import Prompt
+from gpg_vl.scoring import Scorer
 
 INPUTS = ["--out", "runs/x", "--model.path", "tiny", "--data.train", "[data/train]"]
-RECIPES = sorted(f.name for f in files("gpg_vl.configs").iterdir() if f.name.endswith(".yaml"))
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+RECIPES = [file for file in sorted(CONFIGS.rglob("*.yaml")) if file.parent.name != "accelerate"]
 
 
 @pytest.fixture
@@ -139,6 +141,7 @@ def test_values_out_of_range_or_at_odds_are_refused(load, options, message):
     ("text", "message"),
     [
         ("rollout: 3", "rollout is a section of options, got 3"),
+        ("accelerate: zero2", "accelerate and processes belong on the command line"),
         ("rollout: [", "Problems parsing config"),
         ("model: {path: 3}", "model.path"),
     ],
@@ -188,18 +191,16 @@ def test_resume_is_beside_the_configuration():
     assert parse_command(TrainConfig, INPUTS)[1] is None
 
 
-def test_recipes_are_shipped():
-    assert "quickstart_gpg.yaml" in RECIPES
+def recipe(file: Path) -> TrainConfig | SftConfig:
+    """A recipe as it stands; the quickstart's get their inputs from the quickstart."""
+    kind = SftConfig if "batch_size" in yaml.safe_load(file.read_text()) else TrainConfig
+    inputs = INPUTS if file.stem.startswith("quickstart") else []
+    return load_config(kind, ["--config", str(file), *inputs])
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_every_recipe_loads(name, tmp_path):
-    text = files("gpg_vl.configs").joinpath(name).read_text()
-    file = tmp_path / name
-    file.write_text(text)
-    values = yaml.safe_load(text)
-    kind = SftConfig if "batch_size" in values else TrainConfig
-    config = load_config(kind, ["--config", str(file), *INPUTS])
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
+def test_every_recipe_loads(file):
+    config, values = recipe(file), yaml.safe_load(file.read_text())
     for section, given in values.items():
         loaded = getattr(config, section)
         if section != "rewards" and isinstance(given, dict):
@@ -207,6 +208,23 @@ def test_every_recipe_loads(name, tmp_path):
                 assert getattr(loaded, key) in (value, tuple(value) if isinstance(value, list) else value)
         else:
             assert loaded == given
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
+def test_every_recipe_has_its_own_run_folder_and_rewards_that_exist(file):
+    config = recipe(file)
+    assert config.out == (INPUTS[1] if file.stem.startswith("quickstart") else f"runs/{file.stem}")
+    if isinstance(config, TrainConfig):
+        Scorer(config.rewards)
+
+
+def test_the_baseline_differs_in_the_algorithm_only():
+    ours, baseline = (
+        to_yaml(recipe(CONFIGS / f"{name}.yaml")) for name in ("qwen2_vl_2b_sat_cvbench", "grpo_baseline")
+    )
+    one, other = yaml.safe_load(ours), yaml.safe_load(baseline)
+    assert {section for section in one if one[section] != other[section]} == {"out", "algorithm"}
+    assert one["algorithm"]["questions_per_step"] == other["algorithm"]["questions_per_step"]
 
 
 def test_a_preset_on_the_command_line_wins_over_a_runs_own_file(load):

@@ -140,6 +140,19 @@ def _train(arguments: list[str], command: str, kind: Any, module: str) -> None:
     _stoppable(config.out, "go on with the same command and --resume auto", work)
 
 
+def merge(arguments: list[str]) -> None:
+    """Make full weights of a LoRA checkpoint, with its processor and gpg_vl.json."""
+    parser = _parser("merge", merge.__doc__ or "")
+    parser.add_argument("checkpoint", help="model folder of a checkpoint, with adapter_config.json")
+    parser.add_argument("--out", required=True, help="folder to write; must not exist")
+    given: Namespace = parser.parse_args(arguments)
+    from gpg_vl import adapt
+
+    _quiet_transformers()
+    adapt.merge(given.checkpoint, Path(given.out))
+    print(f"{given.out}: full weights of {given.checkpoint}")
+
+
 def report(arguments: list[str]) -> None:
     """Write a run's report.html: curves, base against trained, sample answers."""
     parser = _parser("report", report.__doc__ or "")
@@ -163,6 +176,7 @@ COMMANDS: dict[str, Command] = {
     "train": train,
     "eval": evaluate,
     "compare": compare,
+    "merge": merge,
     "report": report,
     "rewards": rewards,
 }

@@ -97,9 +97,11 @@ def test_bounds_out_of_order_are_refused(options):
         score(RIGHT, 10, **options)
 
 
-def test_a_judge_that_cannot_judge_is_refused():
+def test_a_judge_that_cannot_judge_is_refused(tmp_path):
     with pytest.raises(UnknownNameError, match="Did you mean 'math'"):
         score(RIGHT, 10, accuracy="maths")
-    for name in ("length", "format", "repetition"):
+    whole_group = tmp_path / "trl.py"
+    whole_group.write_text("def right(completions, **columns):\n    return [1.0] * len(completions)\n")
+    for name in ("length", "format", "repetition", f"{whole_group}:right"):
         with pytest.raises(ConfigurationError, match=f"accuracy '{name}' must be another reward"):
             score(RIGHT, 10, accuracy=name)

@@ -19,6 +19,7 @@ from gpg_vl.checkpoint import load_random_states, load_state, restore_random_sta
 from gpg_vl.config import DataConfig, EvalConfig, ModelConfig, SftConfig, TrainConfig
 from gpg_vl.data import PreparedDataset, Sampler
 from gpg_vl.encode import PromptEncoder
+from gpg_vl.errors import ConfigurationError
 from gpg_vl.grading import check_rewards
 from gpg_vl.learner import Learner
 from gpg_vl.optim import build_optimizer
@@ -76,6 +77,8 @@ def build_accelerator(config: TrainConfig | SftConfig) -> Accelerator:
         **_process_options(),
     )
     plugin = accelerator.state.deepspeed_plugin
+    if plugin is None and _deepspeed_asked():
+        raise ConfigurationError("DeepSpeed is asked for, but ACCELERATE_USE_CPU=true rules it out: unset it")
     if plugin is not None:
         plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = 1  # we cut by tokens ourselves
         plugin.deepspeed_config["gradient_clipping"] = config.optim.max_grad_norm
@@ -91,8 +94,12 @@ def _process_options() -> dict[str, Any]:
     launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if launched and not torch.cuda.is_available():
         process_group["backend"] = "gloo"
-        options["cpu"] = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() != "true"
+        options["cpu"] = not _deepspeed_asked()
     return options | {"kwargs_handlers": [InitProcessGroupKwargs(**process_group)]}
+
+
+def _deepspeed_asked() -> bool:
+    return os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
 
 
 def world_of(accelerator: Accelerator) -> World:

@@ -55,14 +55,13 @@ def named_choice(answer: str, choices: Sequence[str]) -> int | None:
 
 
 def _without_articles(answer: str, choices: tuple[str, ...]) -> str:
-    """`answer` without the "A" that stands before a choice's words, as in "A red ball"."""
+    """`answer` without the "A" that stands before a choice's words, as in "A red ball" or "A reddish one"."""
     words = tuple(choice for choice in choices if choice[:1].isalpha())
     longest = max(map(len, words), default=0)
 
     def keep(match: re.Match[str]) -> str:
-        following = answer[match.end() : match.end() + longest + 2].casefold()
-        meant = any(following.startswith(each) and _ENDS.match(following, len(each)) for each in words)
-        return "" if meant else match[0]
+        following = answer[match.end() : match.end() + longest].casefold()
+        return "" if following.startswith(words) else match[0]
 
     return _ARTICLE.sub(keep, answer)
 

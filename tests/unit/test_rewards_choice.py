@@ -137,6 +137,7 @@ def test_one_choice_is_named_by_letter_or_by_text(answer, choices, named):
         ("Bicycle", COLOURS),
         ("option b", COLOURS),  # a small letter needs brackets, or "a" would be an article
         ("reddish", COLOURS),
+        ("A reddish one", COLOURS),
         ("blueberry", COLOURS),
         ("C3PO", COLOURS),
         ("100", COUNTS),

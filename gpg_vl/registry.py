@@ -35,6 +35,8 @@ class Reward:
     kind: RewardKind = "correctness"
     deadline: float | None = None
     """Seconds one answer may take, in a worker process; None runs the function in the trainer's own."""
+    timeout_score: float = 0.0
+    """What an answer that exceeds the deadline by itself scores."""
 
     @property
     def is_batch(self) -> bool:
@@ -153,14 +155,19 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def reward(
-    name: str, *, kind: RewardKind = "correctness", deadline: float | None = None
+    name: str,
+    *,
+    kind: RewardKind = "correctness",
+    deadline: float | None = None,
+    timeout_score: float = 0.0,
 ) -> Callable[[Function], Function]:
     """Register a reward; `kind` says whether the gold answer must score highest.
 
     With a `deadline` in seconds the function runs in worker processes, without the sample's images: for what
-    takes long or may hang. An answer that exceeds it by itself scores 0.
+    takes long or may hang. An answer that exceeds it by itself gets `timeout_score`: the least that the
+    reward gives, or hanging would pay.
     """
-    return _attach(lambda function: Reward(name, function, kind, deadline))
+    return _attach(lambda function: Reward(name, function, kind, deadline, timeout_score))
 
 
 def converter(name: str, *, version: str = "1", endless: bool = False) -> Callable[[Function], Function]:

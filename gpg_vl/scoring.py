@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gpg_vl import workers
-from gpg_vl.errors import ConfigurationError, RewardError
+from gpg_vl.errors import ConfigurationError, RewardError, UserError
 from gpg_vl.registry import Reward, rewards
 from gpg_vl.types import Completion, Sample
 
@@ -54,7 +54,7 @@ class GroupScores:
     dropped: tuple[str, ...]
     """Rewards that could not grade every answer of the group."""
     timeouts: Mapping[str, int] = field(default_factory=dict)
-    """Answers that exceeded a reward's deadline and scored 0, by reward name."""
+    """Answers that exceeded a reward's deadline, by reward name."""
 
 
 class Scorer:
@@ -90,7 +90,7 @@ class Scorer:
 
         A reward that gives any answer None, NaN or an infinity, or whose worker dies, is dropped for the
         whole group, and named in `dropped`: a hole would bias the group's mean. An answer that exceeds a
-        deadline by itself scores 0. Raises RewardError if a reward raises.
+        deadline by itself gets the reward's `timeout_score`. Raises RewardError if a reward raises.
         """
         jobs = [
             (number, weighted)
@@ -161,15 +161,21 @@ def _is_number(value: Any) -> bool:
 
 
 def _worked(weighted: Weighted, sample: Sample, outcomes: Sequence[workers.Outcome]) -> list[Score]:
-    """Scores (G) from the workers. Raises RewardError with the reward's name and the sample's id."""
+    """Scores (G) from the workers. Raises as `_call` does."""
     for outcome in outcomes:
+        if outcome.mistake is not None:
+            raise ConfigurationError(f"reward {weighted.name!r}: {outcome.mistake}")
         if outcome.error is not None:
             raise RewardError(f"reward {weighted.name!r} failed on sample {sample.id!r}:\n{outcome.error}")
-    return [outcome.score for outcome in outcomes]
+    return [weighted.reward.timeout_score if one.timed_out else one.score for one in outcomes]
 
 
 def _call(weighted: Weighted, sample: Sample, completions: Sequence[Completion]) -> list[Score]:
-    """Scores (G) of one reward. Raises RewardError with the reward's name and the sample's id."""
+    """Scores (G) of one reward.
+
+    Raises RewardError with the reward's name and the sample's id; what the function itself calls a mistake
+    of the user stays one.
+    """
     function = weighted.reward.function
     try:
         if weighted.reward.is_batch:
@@ -177,6 +183,8 @@ def _call(weighted: Weighted, sample: Sample, completions: Sequence[Completion])
         else:
             raw = [function(completion, sample, **weighted.options) for completion in completions]
         scores = [None if score is None else float(score) for score in raw]
+    except UserError as mistake:
+        raise ConfigurationError(f"reward {weighted.name!r}: {mistake}") from mistake
     except Exception as error:
         raise RewardError(f"reward {weighted.name!r} failed on sample {sample.id!r}: {error!r}") from error
     if len(scores) != len(completions):

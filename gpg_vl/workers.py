@@ -12,6 +12,7 @@ from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
+from gpg_vl.errors import UserError
 from gpg_vl.registry import rewards
 from gpg_vl.types import Completion, Sample
 
@@ -41,6 +42,8 @@ class Outcome:
     timed_out: bool = False
     error: str | None = None
     """Traceback of an exception in the reward function."""
+    mistake: str | None = None
+    """What the function says is wrong with its options or its data."""
 
 
 Running = Future[Outcome]
@@ -55,8 +58,8 @@ def finish(tasks: Sequence[Task], running: Sequence[Running]) -> list[Outcome]:
     """The outcomes in order.
 
     A task that exceeded its deadline, or whose worker died, runs once more: a machine that stood still for
-    a moment, or a kill that was meant for another, costs no score. Exceeding it twice is a score of 0 with
-    `timed_out`; dying twice a score of None.
+    a moment, or a kill that was meant for another, costs no score. Exceeding it twice is `timed_out`; dying
+    twice a score of None.
     """
     outcomes = [_wait(future) for future in running]
     lost = [index for index, outcome in enumerate(outcomes) if outcome is None]
@@ -71,7 +74,7 @@ def _wait(future: Running, *, last: bool = False) -> Outcome | None:
     try:
         return future.result()
     except TimeoutError:
-        return Outcome(score=0.0, timed_out=True) if last else None
+        return Outcome(timed_out=True) if last else None
     except ProcessExpired:
         return Outcome() if last else None
 
@@ -82,6 +85,8 @@ def _score(task: Task) -> Outcome:
         function = rewards.get(task.reference).function
         score = function(task.completion, task.sample, **task.options)
         return Outcome(None if score is None else float(score))
+    except UserError as mistake:
+        return Outcome(mistake=str(mistake))
     except Exception:
         # Carried to the trainer as text, where it raises: exceptions themselves do not always survive pickle.
         return Outcome(error=traceback.format_exc())

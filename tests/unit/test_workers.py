@@ -17,7 +17,14 @@ from tests.unit.test_collect import group as sampled_group
 REWARDS = """
 import os, signal, time
 from pathlib import Path
+from gpg_vl.errors import ConfigurationError
 from gpg_vl.registry import reward
+
+@reward("harsh", deadline=0.5, timeout_score=-1.0)
+def harsh(completion, sample):
+    if completion.text == "hang":
+        time.sleep(60)
+    return 0.0
 
 @reward("works", deadline=0.5)
 def works(completion, sample, *, folder=""):
@@ -35,7 +42,12 @@ def works(completion, sample, *, folder=""):
             os._exit(3)
     if completion.text == "raise":
         raise ZeroDivisionError("by zero")
+    if completion.text == "mistake":
+        raise ConfigurationError("folder must exist")
     return {"none": None, "nan": float("nan"), "inf": float("inf")}.get(completion.text, len(completion.text))
+
+def here(completion, sample):
+    raise ConfigurationError("folder must exist")
 
 @reward("pid")
 def pid(completion, sample):
@@ -154,3 +166,14 @@ def test_timeouts_are_a_metric(file):
     metrics = collection_metrics(Collection((sampled,), 1), alpha=1.0)
     assert metrics[f"timeouts/{name}"] == 1
     assert f"dropped/{name}" not in metrics
+
+
+def test_hanging_does_not_pay_where_wrong_answers_score_below_0(file):
+    name = f"{file}:harsh"
+    assert Scorer({name: 1.0}).score(SAMPLE, group("hang", "x")).by_reward[name] == (-1.0, 0.0)
+
+
+@pytest.mark.parametrize("name", ["works", "here"])
+def test_what_a_reward_calls_a_mistake_of_the_user_stays_one(file, name):
+    with pytest.raises(ConfigurationError, match=rf"{name}': folder must exist"):
+        Scorer({f"{file}:{name}": 1.0}).score(SAMPLE, group("mistake"))

@@ -16,7 +16,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 ATTENTION_NAME = "gpg_vl_shared_prefix"
 """Registered with transformers for the text decoder. Outside decoding it is SDPA."""
 
-_FIRST_CAPACITY = 64
+FIRST_CAPACITY = 64
 
 
 @dataclass
@@ -80,7 +80,7 @@ def _room(buffer: Tensor | None, new: Tensor, length: int) -> Tensor:
     if buffer is not None and length < buffer.shape[2]:
         return buffer
     shape = list(new.shape)
-    shape[2] = _FIRST_CAPACITY if buffer is None else 2 * buffer.shape[2]
+    shape[2] = FIRST_CAPACITY if buffer is None else 2 * buffer.shape[2]
     grown = new.new_empty(shape)
     if buffer is not None:
         grown[:, :, :length] = buffer

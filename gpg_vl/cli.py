@@ -13,6 +13,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 import gpg_vl
 from gpg_vl.cli_data import data, prepare
 from gpg_vl.cli_eval import compare, evaluate
+from gpg_vl.cli_preflight import preflight
 from gpg_vl.cli_rewards import rewards
 from gpg_vl.dispatch import Command, dispatch
 from gpg_vl.errors import UserError
@@ -172,6 +173,7 @@ COMMANDS: dict[str, Command] = {
     "quickstart": quickstart,
     "prepare": prepare,
     "data": data,
+    "preflight": preflight,
     "sft": sft,
     "train": train,
     "eval": evaluate,

@@ -48,6 +48,11 @@ class Collection:
         return torch.tensor([group.scores.total for group in self.groups], dtype=torch.float64)
 
 
+def needed_groups(questions_per_step: int, min_valid_fraction: float) -> int:
+    """Valid groups that end a step's sampling: ceil(beta_th·B0)."""
+    return math.ceil(min_valid_fraction * questions_per_step - 1e-9)  # 0.7·10 is 7.000000000000001
+
+
 def collect(
     draw: Callable[[int], Sequence[int]],
     sample_groups: Callable[[Sequence[int], int], Sequence[Group]],
@@ -62,7 +67,7 @@ def collect(
     Every group of every round is kept. When the rounds run out, what is there is returned; it may hold no
     valid group. Source: GPG, arXiv 2504.02546, section 2.2 (threshold beta_th).
     """
-    needed = math.ceil(min_valid_fraction * questions_per_step - 1e-9)  # 0.7·10 is 7.000000000000001
+    needed = needed_groups(questions_per_step, min_valid_fraction)
     groups: list[Group] = []
     rounds = 0
     while rounds < max_rounds:

@@ -167,14 +167,12 @@ class PromptEncoder:
 
     def prompt_length(self, sample: Sample) -> int:
         """Tokens of the encoded prompt, from image sizes alone (nothing is decoded or resized)."""
-        tokens = len(self._ids([self.text(sample)])[0]) - len(sample.images)
-        if not sample.images:
-            return tokens
-        factor = self.patch_size * self.merge_size
-        for image in sample.images:
-            height, width = self._size(sample, image)
-            tokens += height * width // factor**2
-        return tokens
+        return len(self._ids([self.text(sample)])[0]) - len(sample.images) + self.image_tokens(sample)
+
+    def image_tokens(self, sample: Sample) -> int:
+        """Image tokens of the encoded prompt, from image sizes alone."""
+        sizes = (self._size(sample, image) for image in sample.images)
+        return sum(height * width // (self.patch_size * self.merge_size) ** 2 for height, width in sizes)
 
 
 def _opens_think(prompt: str) -> bool:

@@ -24,12 +24,10 @@ def base_parser(prog: str, description: str) -> ArgumentParser:
 
 
 def config_parser(kind: type[Config], prog: str) -> ArgumentParser:
-    """A parser for `--config FILE`, `--section.field VALUE` and what stands beside them; raises instead of
-    exiting."""
+    """A parser for `--config FILE`, `--section.field VALUE` and `--resume`; raises instead of exiting."""
     parser = base_parser(prog, kind.__doc__ or "")
     parser.add_argument("--config", action="config", help="YAML file; the options below override it")
     parser.add_argument("--resume", help="auto: go on where the run folder stopped; or a checkpoint folder")
-    add_launch_options(parser)
     parser.add_class_arguments(kind, None)
     return parser
 
@@ -43,6 +41,20 @@ def parse_command(
     of range and settings at odds with each other.
     """
     parser = config_parser(kind, prog)
+    add_launch_options(parser)  # for --help: the command takes them out before
+    config, values = parse_options(kind, parser, arguments)
+    if values.accelerate is not None or values.processes is not None:
+        raise ConfigurationError("accelerate and processes belong on the command line, not in a file")
+    return config, values.resume
+
+
+def parse_options(
+    kind: type[Config], parser: ArgumentParser, arguments: Sequence[str]
+) -> tuple[Config, Namespace]:
+    """Parse with a `config_parser` that may have further options: the configuration, and all values.
+
+    Raises as `parse_command` does.
+    """
     words = _lists(_preset_first(list(arguments)))
     try:
         parsed = parser.parse_args(words)
@@ -52,12 +64,10 @@ def parse_command(
             parser.set_defaults({f"algorithm.{knob}": value for knob, value in PRESETS[preset].items()})
             parsed = parser.parse_args(words)
         _check_sections(parsed, kind)
-        if parsed.accelerate is not None or parsed.processes is not None:
-            raise ConfigurationError("accelerate and processes belong on the command line, not in a file")
         values = parser.instantiate(parsed)
     except ArgumentError as error:
         raise ConfigurationError(_explain(str(error), kind)) from error
-    return kind(**{f.name: values[f.name] for f in dataclasses.fields(kind)}), values.resume
+    return kind(**{f.name: values[f.name] for f in dataclasses.fields(kind)}), values
 
 
 def _preset_first(words: list[str]) -> list[str]:

@@ -32,15 +32,17 @@ class Policy(nn.Module):
     """A model with its processor (a text model's is its tokenizer). `forward` maps packed rows to
     log-probabilities."""
 
-    def __init__(self, model: Any, processor: Any, *, bf16: bool = False) -> None:
+    def __init__(self, model: Any, processor: Any | None, *, bf16: bool = False) -> None:
+        """`processor` is None where weights are only counted."""
         super().__init__()
         self.model = model
-        self.processor = processor
+        self.processor: Any = processor
         self.bf16 = bf16
         suppressed = torch.zeros(self.vocabulary, dtype=torch.bool)
-        suppressed[len(self.tokenizer) :] = True  # rows of the embedding that no token uses
-        known = self.tokenizer.get_vocab()
-        suppressed[[known[token] for token in VISION_TOKENS if token in known]] = True
+        if processor is not None:
+            suppressed[len(self.tokenizer) :] = True  # rows of the embedding that no token uses
+            known = self.tokenizer.get_vocab()
+            suppressed[[known[token] for token in VISION_TOKENS if token in known]] = True
         self.register_buffer("suppressed", suppressed, persistent=False)
         self.suppressed: Tensor
 
@@ -195,40 +197,62 @@ def load_policy(
 
     Raises ModelError if there is no model, or one of a family that packing does not support exactly.
     """
+    family = family_of(path, read_config(path))
+    processor = read_processor(path, family)
+    try:
+        model = _pretrained(path, family)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path!r} has no loadable weights: {error}") from error
+    if gradient_checkpointing:
+        # transformers 5.23 renamed it, and warns of the old name
+        name = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
+        getattr(model, f"{name}_checkpointing_enable")({"use_reentrant": False})
+    bf16 = precision == "bf16" or (precision == "auto" and torch.device(device).type == "cuda")
+    return Policy(model.to(device), processor, bf16=bf16)
+
+
+def read_config(path: str, *, download: bool = True) -> Any:
+    """A model's config.json; without `download`, that of a folder or of a hub model fetched before.
+
+    Raises ModelError if there is none.
+    """
     _check_local(path)
     try:
-        config = AutoConfig.from_pretrained(_base_of(path))
+        return AutoConfig.from_pretrained(_base_of(path), local_files_only=not download)
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ModelError(
-            f"{path!r} is not a model: no readable config.json there or on the hub ({reason})"
-        ) from error
-    family = family_of(path, config)
+        place = "there or on the hub" if download else "on this machine"
+        raise ModelError(f"{path!r} is not a model: no readable config.json {place} ({reason})") from error
+
+
+def read_processor(path: str, family: Family, *, download: bool = True) -> Any:
+    """A model's processor, a text model's tokenizer; without `download`, one that is on this machine.
+
+    Raises ModelError if there is none, or one without the part for images.
+    """
+    kind = AutoProcessor if family.vision else AutoTokenizer
     try:
-        model, processor = _pretrained(path, family)
+        processor = kind.from_pretrained(path, local_files_only=not download)
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path!r} has no loadable weights or processor: {error}") from error
+        raise ModelError(f"{path!r} has no loadable processor: {error}") from error
     if family.vision and not hasattr(processor, "image_processor"):
         raise ModelError(
             f"{path!r}: the processor came without its image part; install torch and torchvision together "
             "from PyPI, and check that preprocessor_config.json or processor_config.json is there"
         )
-    if gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-    bf16 = precision == "bf16" or (precision == "auto" and torch.device(device).type == "cuda")
-    return Policy(model.to(device), processor, bf16=bf16)
+    return processor
 
 
-def _pretrained(path: str, family: Family) -> tuple[Any, Any]:
-    """Model and processor; weights in fp32, since steps of lr 1e-6 would vanish in the default bf16."""
-    if not family.vision:
-        options = {"dtype": torch.float32, "attn_implementation": ATTENTION_NAME}
-        return AutoModelForCausalLM.from_pretrained(path, **options), AutoTokenizer.from_pretrained(path)
-    attention = {"text_config": ATTENTION_NAME, "vision_config": "sdpa"}
-    model = AutoModelForImageTextToText.from_pretrained(
-        path, dtype=torch.float32, attn_implementation=attention
-    )
-    return model, AutoProcessor.from_pretrained(path)
+def model_class(family: Family) -> Any:
+    """What transformers loads a family with."""
+    return AutoModelForImageTextToText if family.vision else AutoModelForCausalLM
+
+
+def _pretrained(path: str, family: Family) -> Any:
+    """The model; weights in fp32, since steps of lr 1e-6 would vanish in the default bf16."""
+    towers = {"text_config": ATTENTION_NAME, "vision_config": "sdpa"}
+    attention = towers if family.vision else ATTENTION_NAME
+    return model_class(family).from_pretrained(path, dtype=torch.float32, attn_implementation=attention)
 
 
 def _base_of(path: str) -> str:

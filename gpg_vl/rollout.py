@@ -14,7 +14,7 @@ from gpg_vl.policy import Policy
 from gpg_vl.sampling import Sampling, StopTexts, UniformStreams, draw
 from gpg_vl.types import FinishReason
 
-_PREFILL_TOKENS = 32_768
+PREFILL_TOKENS = 32_768
 """Prompt tokens, padding included, read in one pass; bounds activations and the vision tower's batch."""
 _SHRINK = 0.75
 """Finished answers leave the batch once at most this share of its slots is needed."""
@@ -65,7 +65,7 @@ class RolloutEngine:
         size = max(1, self.max_concurrent // group_size)
         part: list[int] = []
         for i in sorted(range(len(requests)), key=lambda i: requests[i].prompt.length):
-            if part and (len(part) == size or (len(part) + 1) * requests[i].prompt.length > _PREFILL_TOKENS):
+            if part and (len(part) == size or (len(part) + 1) * requests[i].prompt.length > PREFILL_TOKENS):
                 yield part
                 part = []
             part.append(i)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gpg_vl.errors import ConfigurationError
 
-_DRAW_ELEMENTS = 2**24
+DRAW_ELEMENTS = 2**24
 """Logits drawn from at a time: the sums are float64, and answers times vocabulary would be gigabytes."""
 
 
@@ -72,7 +72,7 @@ def draw(logits: Tensor, uniforms: Tensor | None, sampling: Sampling) -> tuple[T
 
     logits: (n, V) from `sampler_logits`; uniforms: (n,) float64, None for greedy. Returns (n,), (n,).
     """
-    rows = max(1, _DRAW_ELEMENTS // logits.shape[-1])
+    rows = max(1, DRAW_ELEMENTS // logits.shape[-1])
     draws = uniforms.split(rows) if uniforms is not None else itertools.repeat(None)
     parts = [_draw(part, u, sampling) for part, u in zip(logits.split(rows), draws, strict=False)]
     tokens, logprobs = zip(*parts, strict=True)

@@ -1,17 +1,22 @@
 """What only a GPU shows; skipped where there is none."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from gpg_vl.cli import main
+from gpg_vl.config import AlgorithmConfig, DataConfig, ModelConfig, RolloutConfig, RunConfig, TrainConfig
 from gpg_vl.policy import load_policy
 from gpg_vl.rollout import Request, RolloutEngine
 from gpg_vl.sampling import Sampling
+from gpg_vl.tiny import TinySize, save_tiny
 from tests.conftest import encoder_of
+from tests.integration.test_memory import TOLERANCE, forecast_and_peak
 from tests.invariant.test_training import REWARD
+from tests.tensor_memory import peak_on_gpu
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -46,3 +51,23 @@ def test_training_on_the_gpu(tiny_folder, scenes_folder, tmp_path, precision, ga
     assert all(json.loads(line)["logprob_gap"] < gap for line in lines)
     model = Path(tmp_path / "run" / "checkpoints" / "step_000003" / "model")
     assert load_policy(str(model)).model.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "model", [ModelConfig(), ModelConfig(gradient_checkpointing=True), ModelConfig(precision="fp32")]
+)
+def test_memory_forecast_on_the_gpu(model, scenes_folder, tmp_path):
+    """Large enough for weights and activations to outweigh the libraries' workspaces."""
+    size = TinySize(hidden=1024, layers=12, heads=8, kv_heads=2, feed_forward=4096, vocabulary=50_000)
+    path = save_tiny(tmp_path / "model", ["Which is nearer?"], size)
+    config = TrainConfig(
+        out=str(tmp_path / "run"),
+        model=replace(model, path=str(path)),
+        data=DataConfig(train=[str(scenes_folder)]),
+        rollout=RolloutConfig(max_new_tokens=100, stop=[]),
+        algorithm=AlgorithmConfig(questions_per_step=16, max_rounds=1),
+        rewards={f"{REWARD}:letters": 1.0},
+        run=RunConfig(micro_batch_tokens=4096),
+    )
+    expected, measured = forecast_and_peak(config, peak_on_gpu)
+    assert expected == pytest.approx(measured, rel=TOLERANCE)

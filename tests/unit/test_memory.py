@@ -1,0 +1,162 @@
+"""The memory forecast's arithmetic, against numbers worked out by hand."""
+
+from dataclasses import replace
+
+import pytest
+
+from gpg_vl.memory import BUCKET, Cards, Load, forecast, rollout_parts, shape, update_parts
+from gpg_vl.preflight_memory import GIB, remedies
+from gpg_vl.sizes import ModelSizes, Tower
+
+TEXT = Tower(2, width=10, feed_forward=30, query=8, key=4, repeats_keys=True, gated=True, trained=True)
+VISION = Tower(3, width=6, feed_forward=24, query=6, key=6, repeats_keys=False, gated=False, trained=True)
+SIZES = ModelSizes(
+    weights=1000,
+    trained=800,
+    cast=700,
+    kept_cast=500,
+    largest=300,
+    vocabulary=100,
+    vocabulary_gradient=0,
+    token_cost=1e9,
+    tied=False,
+    text=TEXT,
+    vision=None,
+)
+LOAD = Load(
+    prompt_tokens=20,
+    image_tokens=0,
+    answer_tokens=6,
+    group_size=4,
+    questions=3,
+    groups=5,
+    max_concurrent=8,
+    micro_batch_tokens=100,
+    packing="group",
+    bf16=False,
+    checkpointing=False,
+)
+
+
+W, G, A = "weights", "gradients", "AdamW's moments"
+MASTERS, DDP = "DeepSpeed's fp32 masters", "DDP's gradient buckets"
+DEEPSPEED = {"DeepSpeed's gradient bucket": BUCKET}
+
+
+@pytest.mark.parametrize(
+    ("cards", "expected"),
+    [
+        (Cards(), {W: 4000, A: 6400, G: 3200}),
+        (Cards(4), {W: 4000, A: 6400, G: 3200, DDP: 3200}),
+        (Cards(4, 1), {W: 4000, A: 1600, G: 3200, MASTERS: 800, **DEEPSPEED}),
+        (Cards(4, 2), {W: 4000, A: 1600, G: 800, MASTERS: 800, **DEEPSPEED}),
+        (Cards(4, 3), {W: 1000, A: 1600, G: 800, **DEEPSPEED}),
+        (Cards(4, 2, offload=True), {W: 4000, G: 800, **DEEPSPEED}),
+        (Cards(4, 3, offload=True), {G: 800, **DEEPSPEED}),
+    ],
+)
+def test_states_by_stage(cards, expected):
+    found = forecast(SIZES, LOAD, cards)
+    parts = {**found.states, G: found.phases["update"][G]}
+    assert {name: size for name, size in parts.items() if size} == expected
+
+
+def test_a_reference_model_is_held_whole():
+    load = replace(LOAD, reference=True)
+    assert forecast(SIZES, load, Cards(4, 3)).states["reference model"] == 4000
+
+
+def test_zero3_gathers_all_weights_for_a_rollout():
+    assert forecast(SIZES, LOAD, Cards(4, 3)).phases["rollout"]["gathered weights"] == 4000
+    assert "gathered weights" not in forecast(SIZES, LOAD, Cards(4, 2)).phases["rollout"]
+
+
+def test_sixteen_bytes_a_trained_weight_and_four_a_frozen_one():
+    found = forecast(SIZES, LOAD, Cards())
+    assert sum(found.states.values()) + found.phases["update"]["gradients"] == 16 * 800 + 4 * 200
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        # a row of 20 + 4·5 = 40 tokens; 100 tokens hold 2.5 of them, of three questions, with 10 answers
+        ({}, (100, 40, 3, 60, True)),
+        # a step of one group is one row
+        ({"groups": 1}, (40, 40, 1, 24, True)),
+        # only 2 answers fit behind one prompt: rows of 30 tokens
+        ({"micro_batch_tokens": 32}, (32, 30, 1, 12, True)),
+        # a row longer than the budget stands alone
+        ({"micro_batch_tokens": 10}, (25, 25, 1, 6, False)),
+        ({"packing": "none"}, (100, 25, 1, 24, False)),
+        ({"answer_tokens": 1}, (100, 20, 5, 20, True)),
+    ],
+)
+def test_the_fullest_micro_batch(changes, expected):
+    micro = shape(SIZES, replace(LOAD, **changes))
+    assert (micro.tokens, micro.row_tokens, micro.prompts, micro.targets, micro.masked) == expected
+
+
+def test_activations_of_a_packed_pass_in_fp32():
+    # per token and layer: norms 4·4·10 + inputs 4·2·10 + attention 4·(2·8 + 8 + 8) + 4·4·30 = 848
+    # and the mask as SDPA keeps it, 4 bytes for each of 100·40 pairs; 60 targets' hidden states of 40 bytes
+    parts = update_parts(SIZES, LOAD)
+    assert parts["text activations"] == 2 * (100 * 848 + 4 * 4000) + 60 * 40
+    assert parts["attention mask"] == 4000
+    assert "vision activations" not in parts and "bf16 weights" not in parts
+    # five tensors of 60·100 logits; wider than a layer's gradients
+    assert parts["logits or widest layer"] == 5 * 4 * 60 * 100
+
+
+def test_bf16_halves_what_is_not_a_norm_and_copies_weights():
+    # norms 160 + inputs of five products 2·5·10 + attention 2·(2·8 + 8 + 8) + 2·4·30 = 564
+    parts = update_parts(SIZES, replace(LOAD, bf16=True))
+    assert parts["text activations"] == 2 * (100 * 564 + 2 * 4000) + 60 * 40
+    assert parts["bf16 weights"] == 1400
+
+
+def test_checkpointing_keeps_one_input_a_layer_and_one_whole_layer():
+    parts = update_parts(SIZES, replace(LOAD, checkpointing=True))
+    assert parts["text activations"] == 2 * 100 * 40 + (100 * 848 + 4 * 4000) + 60 * 40
+
+
+def test_images_go_through_a_trained_tower_once_a_prompt():
+    sizes = replace(SIZES, vision=VISION, pixels=12, patches=4)
+    parts = update_parts(sizes, replace(LOAD, image_tokens=5))
+    patches = 3 * 5 * 4
+    assert parts["images"] == patches * 12 * 4
+    # per patch and layer: norms 2·4·6 + 4·(9·6 + 3·24) = 552
+    assert parts["vision activations"] == 3 * patches * 552
+    frozen = replace(sizes, vision=replace(VISION, trained=False))
+    assert "vision activations" not in update_parts(frozen, replace(LOAD, image_tokens=5))
+
+
+def test_a_cpu_holds_all_images_of_a_step_and_steps_weight_by_weight():
+    sizes = replace(SIZES, vision=VISION, pixels=12, patches=4)
+    found = forecast(sizes, replace(LOAD, image_tokens=5), Cards(cuda=False))
+    assert found.states["images of a step"] == 5 * 5 * 4 * 12 * 4
+    assert found.phases["optimizer step"]["temporaries"] == 2 * 4 * 300
+    assert forecast(sizes, LOAD, Cards()).phases["optimizer step"]["temporaries"] == 4 * 800
+
+
+def test_later_chunks_find_the_first_ones_gradient():
+    # 300 targets make 2 chunks of 150; a gradient of 60,000 numbers is wider than their logits
+    load = replace(LOAD, micro_batch_tokens=5000, groups=1, group_size=10, answer_tokens=30)
+    sizes = replace(SIZES, vocabulary_gradient=60_000)
+    assert shape(sizes, load).targets == 300
+    assert update_parts(sizes, load)["logits or widest layer"] == 2 * 4 * 150 * 100 + 2 * 4 * 60_000
+
+
+def test_caches():
+    # 2 questions at a time, 8 answers; a token is 2·2·4 numbers; answers' caches begin at 64 places
+    parts = rollout_parts(SIZES, LOAD)
+    assert parts["prompt caches"] == 2 * 20 * 16 * 4
+    assert parts["answer caches"] == 8 * 64 * 16 * 4
+    assert rollout_parts(SIZES, replace(LOAD, answer_tokens=66))["answer caches"] == 8 * 128 * 16 * 4
+    halved = rollout_parts(SIZES, replace(LOAD, bf16=True))
+    assert halved["answer caches"] == 8 * 64 * 16 * 2 and halved["bf16 weights"] == 1000
+
+
+def test_remedies_stop_where_it_fits_and_pass_over_what_does_not_help():
+    changes = [("a", 90.0 * GIB), ("b", 89.5 * GIB), ("c", 60.0 * GIB), ("d", 10.0 * GIB)]
+    assert remedies(changes, 100 * GIB, 70 * GIB) == "a: 90.0; then c: 60.0"
+    assert remedies(changes[:1], 100 * GIB, 70 * GIB).startswith("a: 90.0; then that is not enough")

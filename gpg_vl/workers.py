@@ -5,6 +5,7 @@ import signal
 import traceback
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing import get_context
@@ -12,12 +13,18 @@ from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
-from gpg_vl.errors import UserError
+from gpg_vl.errors import RewardError, UserError
 from gpg_vl.registry import rewards
 from gpg_vl.types import Completion, Sample
 
 _MOST = 16
 """Workers at most: each holds the reward's imports, about 100 MB for symbolic mathematics."""
+
+
+_CANNOT_START = (
+    "no worker process for rewards can start (its error stands above). They import the program's main file: a "
+    'script of your own needs `if __name__ == "__main__":` around what it runs'
+)
 
 
 @dataclass(frozen=True)
@@ -50,8 +57,14 @@ Running = Future[Outcome]
 
 
 def start(tasks: Sequence[Task]) -> list[Running]:
-    """Hand tasks to the workers, which begin at once; `finish` collects."""
-    return [_pool().schedule(_score, args=(task,), timeout=task.deadline) for task in tasks]
+    """Hand tasks to the workers, which begin at once; `finish` collects.
+
+    Raises RewardError if no worker can start.
+    """
+    try:
+        return [_pool().schedule(_score, args=(task,), timeout=task.deadline) for task in tasks]
+    except (BrokenProcessPool, RuntimeError) as error:
+        raise RewardError(_CANNOT_START) from error
 
 
 def finish(tasks: Sequence[Task], running: Sequence[Running]) -> list[Outcome]:
@@ -77,6 +90,8 @@ def _wait(future: Running, *, last: bool = False) -> Outcome | None:
         return Outcome(timed_out=True) if last else None
     except ProcessExpired:
         return Outcome() if last else None
+    except BrokenProcessPool as error:
+        raise RewardError(_CANNOT_START) from error
 
 
 def _score(task: Task) -> Outcome:

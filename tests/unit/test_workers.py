@@ -1,6 +1,8 @@
 """Rewards in worker processes: what hangs, dies, raises or returns nonsense is handled as documented."""
 
 import os
+import subprocess
+import sys
 import time
 from dataclasses import replace
 
@@ -177,3 +179,18 @@ def test_hanging_does_not_pay_where_wrong_answers_score_below_0(file):
 def test_what_a_reward_calls_a_mistake_of_the_user_stays_one(file, name):
     with pytest.raises(ConfigurationError, match=rf"{name}': folder must exist"):
         Scorer({f"{file}:{name}": 1.0}).score(SAMPLE, group("mistake"))
+
+
+def test_a_script_without_a_main_guard_is_told_so(tmp_path, file):
+    script = tmp_path / "script.py"
+    script.write_text(f"""
+from gpg_vl.prompts import parse_completion
+from gpg_vl.scoring import Scorer
+from gpg_vl.types import Sample
+
+completion = parse_completion("x", think_opened=False, token_count=1, finish_reason="eos")
+Scorer({{"{file}:works": 1.0}}).score(Sample("s", "t", "q", "3", "math"), [completion])
+""")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "RewardError: no worker process for rewards can start" in done.stderr

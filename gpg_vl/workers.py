@@ -22,8 +22,8 @@ _MOST = 16
 
 
 _CANNOT_START = (
-    "no worker process for rewards can start (its error stands above). They import the program's main file: a "
-    'script of your own needs `if __name__ == "__main__":` around what it runs'
+    "no worker process for rewards can start (its error stands above). They import the program's main file: "
+    'a script of your own needs `if __name__ == "__main__":` around what it runs'
 )
 
 

@@ -99,7 +99,13 @@ class Scorer:
         ]
         tasks = [task for number, weighted in jobs for task in weighted.tasks(*groups[number])]
         running = workers.start(tasks)
-        here = [None if weighted.deadline else _call(weighted, *groups[number]) for number, weighted in jobs]
+        try:
+            here = [
+                None if weighted.deadline else _call(weighted, *groups[number]) for number, weighted in jobs
+            ]
+        except BaseException:
+            workers.cancel(running)
+            raise
         outcomes = iter(workers.finish(tasks, running))
         scored: list[list[tuple[Weighted, list[Score], int]]] = [[] for _ in groups]
         for (number, weighted), scores in zip(jobs, here, strict=True):
@@ -185,7 +191,7 @@ def _call(weighted: Weighted, sample: Sample, completions: Sequence[Completion])
         scores = [None if score is None else float(score) for score in raw]
     except UserError as mistake:
         raise ConfigurationError(f"reward {weighted.name!r}: {mistake}") from mistake
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise RewardError(f"reward {weighted.name!r} failed on sample {sample.id!r}: {error!r}") from error
     if len(scores) != len(completions):
         raise RewardError(

@@ -1,11 +1,13 @@
 """Rewards in worker processes: what hangs, dies, raises or returns nonsense is handled as documented."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
 
+import psutil
 import pytest
 
 from gpg_vl.collect import Collection
@@ -44,12 +46,18 @@ def works(completion, sample, *, folder=""):
             os._exit(3)
     if completion.text == "raise":
         raise ZeroDivisionError("by zero")
+    if completion.text == "exit":
+        raise SystemExit(3)
     if completion.text == "mistake":
         raise ConfigurationError("folder must exist")
     return {"none": None, "nan": float("nan"), "inf": float("inf")}.get(completion.text, len(completion.text))
 
 def here(completion, sample):
     raise ConfigurationError("folder must exist")
+
+@reward("group", deadline=5)
+def group(completion, sample):
+    return os.getpgrp()
 
 @reward("pid")
 def pid(completion, sample):
@@ -194,3 +202,48 @@ Scorer({{"{file}:works": 1.0}}).score(Sample("s", "t", "q", "3", "math"), [compl
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert "RewardError: no worker process for rewards can start" in done.stderr
+
+
+def worker_ids() -> list[int]:
+    alive = [c for c in psutil.Process().children() if c.status() != psutil.STATUS_ZOMBIE]
+    return sorted(child.pid for child in alive if "spawn_main" in " ".join(child.cmdline()))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_workers_that_die_with_nothing_to_do_are_replaced(file, number):
+    name = f"{file}:works"
+    scorer = Scorer({name: 1.0})
+    scorer.score(SAMPLE, group("x"))
+    before = worker_ids()
+    for worker in before:
+        os.kill(worker, number)
+    for _ in range(3):
+        assert scorer.score(SAMPLE, group("four", "x")).by_reward[name] == (4.0, 1.0)
+    assert not set(before) & set(worker_ids())
+
+
+def test_signals_for_the_trainer_do_not_reach_its_workers(file):
+    name = f"{file}:works"
+    scorer = Scorer({name: 1.0})
+    scorer.score(SAMPLE, group("x"))
+    before = worker_ids()
+    for worker in before:
+        os.kill(worker, signal.SIGUSR1)
+        os.kill(worker, signal.SIGINT)
+    assert scorer.score(SAMPLE, group("x")).by_reward[name] == (1.0,)
+    assert worker_ids() == before
+    own_group = Scorer({f"{file}:group": 1.0}).score(SAMPLE, group("x")).total[0]
+    assert own_group != os.getpgrp()
+
+
+def test_imports_are_no_part_of_the_deadline(tmp_path):
+    path = tmp_path / "heavy.py"
+    path.write_text("import time\ntime.sleep(1)\ndef heavy(completion, sample):\n    return 1.0\n")
+    scores = Scorer({f"{path}:heavy": {"deadline": 0.3}}).score(SAMPLE, group("x", "y"))
+    assert scores.total == (1.0, 1.0)
+    assert scores.timeouts == {}
+
+
+def test_an_exit_in_a_reward_is_a_bug_that_is_named(file):
+    with pytest.raises(RewardError, match=r"works' failed on sample 'sample-7'"):
+        Scorer({f"{file}:works": 1.0}).score(SAMPLE, group("exit"))

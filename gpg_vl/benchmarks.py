@@ -54,7 +54,7 @@ class Benchmark:
     measures: Mapping[str, Measure] = field(default_factory=dict)
     """Further scores by the name of their mean; questions that one cannot grade are left out of it."""
     whole_output: bool = False
-    """Whether an answer without tags is looked for in the whole output."""
+    """Whether an answer without tags is looked for in all that follows the reasoning."""
     max_new_tokens: int = 1024
     source_weights: Mapping[str, float] = field(default_factory=dict)
     """The official score: Σ weight · accuracy by the question's `source`; empty where there is none."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from gpg_vl.answering import Answered
 from gpg_vl.benchmarks import Benchmark, Measure
+from gpg_vl.prompts import answer_part
 from gpg_vl.run_files import Item
 from gpg_vl.scoring import Scorer
 from gpg_vl.types import AnswerType, Completion, Sample
@@ -45,9 +46,11 @@ def grade(answered: Sequence[Answered], benchmark: Benchmark) -> list[Item]:
 
 
 def _to_grade(completion: Completion, benchmark: Benchmark) -> Completion:
-    """The completion with its whole text for an answer, where the protocol then looks there."""
+    """The completion with all that follows its reasoning for an answer, where the protocol looks there."""
     if benchmark.whole_output and completion.answer is None:
-        return replace(completion, answer=completion.text)
+        return replace(
+            completion, answer=answer_part(completion.text, think_opened=completion.think_opened)
+        )
     return completion
 
 
@@ -89,7 +92,7 @@ def _answer(
 
 
 def _parsed(sample: Sample, completion: Completion, benchmark: Benchmark) -> tuple[str | None, str | None]:
-    """The answer and where it stood: `tags`, `boxed`, or `output` for the whole text, not repeated here."""
+    """The answer and where it stood: `tags`, `boxed`, or `output` for all behind the reasoning, not repeated here."""
     if completion.answer is not None:
         return completion.answer, "tags"
     boxed = last_boxed(completion.text) if sample.answer_type == "math" else None

@@ -44,6 +44,8 @@ def test_an_item_says_all_there_is_to_know():
         ("It is red", 0.0, 1.0),
         ("(A) or (B)", 0.0, 0.0),
         ("<answer>(B)</answer> though (A)", 0.0, 0.0),  # what stands in the tags counts
+        ("<think>Not (B).</think>So (A).", 0.0, 1.0),
+        ("<think>It is (A), or is it", 0.0, 0.0),  # a thought is no answer
         ("", 0.0, 0.0),
     ],
 )

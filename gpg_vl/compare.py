@@ -13,6 +13,8 @@ Pair = tuple[Item, Item]
 _SHOWN = 5
 """Ids named in a message or in the table's notes."""
 _SETTINGS = ("benchmark", "prompt", "sampling", "samples")
+_SAME = {"question": "another wording", "choices": "other choices", "gold": "another gold answer"}
+"""What makes two items of one id the same question, and how it is called where it differs."""
 
 
 def pairs_by_task(pairs: Sequence[Pair]) -> dict[str, list[Pair]]:
@@ -36,7 +38,7 @@ def change(pairs: Sequence[Pair]) -> Interval:
 def compare(before: Evaluation, after: Evaluation) -> dict[str, Any]:
     """`total` and `tasks`, each with the paired difference in accuracy, McNemar's test and the flips.
 
-    Raises DataError, naming what differs, if the two are not over the same questions and gold answers.
+    Raises DataError, naming what differs, if the two are not over the same questions, choices and gold answers.
     """
     check_same_questions(before, after)
     by_task = pairs_by_task(paired_items(before, after))
@@ -51,14 +53,15 @@ def compare(before: Evaluation, after: Evaluation) -> dict[str, Any]:
 
 
 def check_same_questions(before: Evaluation, after: Evaluation) -> None:
-    """Raise DataError unless ids are unique, and ids and gold answers the same in both."""
-    golds = [_golds(evaluation) for evaluation in (before, after)]
+    """Raise DataError unless ids are unique, and ids, questions, choices and gold answers the same in both."""
+    first, second = _by_id(before), _by_id(after)
     parts = []
-    for place, name in enumerate("AB"):
-        if missing := [id for id in golds[1 - place] if id not in golds[place]]:
+    for name, own, other in (("A", first, second), ("B", second, first)):
+        if missing := [id for id in other if id not in own]:
             parts.append(f"{name} lacks {len(missing)} questions of the other ({_some(missing)})")
-    if regraded := [id for id, gold in golds[0].items() if golds[1].get(id, gold) != gold]:
-        parts.append(f"{len(regraded)} questions have another gold answer ({_some(regraded)})")
+    for field, change in _SAME.items():
+        if changed := [id for id in first if id in second and first[id][field] != second[id][field]]:
+            parts.append(f"{len(changed)} questions have {change} ({_some(changed)})")
     if parts:
         raise DataError(
             f"the two evaluations are not over the same questions: {'; '.join(parts)}. "
@@ -66,14 +69,14 @@ def check_same_questions(before: Evaluation, after: Evaluation) -> None:
         )
 
 
-def _golds(evaluation: Evaluation) -> dict[str, str]:
-    golds = {item["id"]: item["gold"] for item in evaluation["items"]}
-    if not golds or len(golds) < len(evaluation["items"]):
+def _by_id(evaluation: Evaluation) -> dict[str, Item]:
+    items = {item["id"]: item for item in evaluation["items"]}
+    if not items or len(items) < len(evaluation["items"]):
         raise DataError(
             f"an evaluation of {evaluation.get('data')} holds no questions, or several of one id; "
             "questions are paired by their ids"
         )
-    return golds
+    return items
 
 
 def _some(ids: Sequence[str]) -> str:

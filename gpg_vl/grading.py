@@ -92,7 +92,8 @@ def _answer(
 
 
 def _parsed(sample: Sample, completion: Completion, benchmark: Benchmark) -> tuple[str | None, str | None]:
-    """The answer and where it stood: `tags`, `boxed`, or `output` for all behind the reasoning, not repeated here."""
+    """The answer and where it stood: `tags`, `boxed`, or `output` for all behind the reasoning, which is
+    not repeated here."""
     if completion.answer is not None:
         return completion.answer, "tags"
     boxed = last_boxed(completion.text) if sample.answer_type == "math" else None

@@ -4,10 +4,13 @@ from gpg_vl.compare import compare, comparison_table
 from gpg_vl.errors import DataError
 
 
-def evaluation(correct, *, task="t", gold="(A)", cluster=None, **settings):
+def evaluation(correct, *, task="t", gold="(A)", question="Which?", choices=(), cluster=None, **settings):
     """Items q-0, q-1, … with these scores."""
     items = [
-        {"id": f"q-{n}", "task": task, "gold": gold, "cluster": cluster, "correct": float(score)}
+        {
+            **{"id": f"q-{n}", "task": task, "gold": gold, "question": question, "choices": list(choices)},
+            **{"cluster": cluster, "correct": float(score)},
+        }
         for n, score in enumerate(correct)
     ]
     return {"model": "m", "data": ["d"], "prompt": {}, "items": items, **settings}
@@ -50,6 +53,12 @@ def test_graded_scores_have_no_mcnemar_but_flip_at_a_half():
         (evaluation([1, 1, 1]), evaluation([1]), r"B lacks 2 questions of the other \(q-1, q-2\)"),
         (evaluation([1]), evaluation([1] * 9), r"A lacks 8 .*\(q-1, q-2, q-3, q-4, q-5, …\)"),
         (evaluation([1, 0]), evaluation([1, 0], gold="(B)"), r"2 questions have another gold .*q-0, q-1"),
+        (evaluation([1]), evaluation([0], question="Who?"), r"1 questions have another wording \(q-0\)"),
+        (
+            evaluation([1, 0], choices=("a", "b")),
+            evaluation([1, 0], choices=("b", "a")),  # the same letter, another answer
+            r"2 questions have other choices \(q-0, q-1\)",
+        ),
         (evaluation([]), evaluation([]), "holds no questions"),
     ],
 )

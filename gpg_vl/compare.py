@@ -38,7 +38,8 @@ def change(pairs: Sequence[Pair]) -> Interval:
 def compare(before: Evaluation, after: Evaluation) -> dict[str, Any]:
     """`total` and `tasks`, each with the paired difference in accuracy, McNemar's test and the flips.
 
-    Raises DataError, naming what differs, if the two are not over the same questions, choices and gold answers.
+    Raises DataError, naming what differs, if the two are not over the same questions, choices and gold
+    answers.
     """
     check_same_questions(before, after)
     by_task = pairs_by_task(paired_items(before, after))
@@ -53,15 +54,15 @@ def compare(before: Evaluation, after: Evaluation) -> dict[str, Any]:
 
 
 def check_same_questions(before: Evaluation, after: Evaluation) -> None:
-    """Raise DataError unless ids are unique, and ids, questions, choices and gold answers the same in both."""
+    """Raise DataError unless ids are unique, and the same in both with question, choices and gold answer."""
     first, second = _by_id(before), _by_id(after)
     parts = []
     for name, own, other in (("A", first, second), ("B", second, first)):
         if missing := [id for id in other if id not in own]:
             parts.append(f"{name} lacks {len(missing)} questions of the other ({_some(missing)})")
-    for field, change in _SAME.items():
+    for field, instead in _SAME.items():
         if changed := [id for id in first if id in second and first[id][field] != second[id][field]]:
-            parts.append(f"{len(changed)} questions have {change} ({_some(changed)})")
+            parts.append(f"{len(changed)} questions have {instead} ({_some(changed)})")
     if parts:
         raise DataError(
             f"the two evaluations are not over the same questions: {'; '.join(parts)}. "

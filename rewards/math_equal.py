@@ -26,23 +26,31 @@ r"""No gold answers: math-verify takes some formulas, such as `\log\log_0 5`, fo
 
 @reward("math", deadline=5.0)
 def math_equal(completion: Completion, sample: Sample) -> float | None:
-    r"""1 if the prediction equals the gold answer symbolically, or as words; else 0.
+    r"""1 if the prediction equals a gold answer symbolically, or as words; else 0.
 
+    Gold are `answer` and what `meta["alternatives"]` lists: other ways to write it, any of which will do.
     The prediction is what stands in `\boxed{…}`, else the whole of `<answer>…</answer>`. Only `<answer>` is
     looked at where the text has such a tag, else only what follows the reasoning; neither tag nor box is no
-    prediction. Several boxes must all equal the gold answer. What cannot be parsed scores 0, and so do
-    powers of powers of numbers, formulas nested too deeply and very long ones, unless the gold answer is
-    such a one. Floats agree to six decimals, small ones to six digits. None if the gold answer cannot be
-    parsed, or is no number or formula. Range {0, 1}. Source: accuracy reward of GPG on mathematics (arXiv
+    prediction. Several boxes must all equal a gold answer. What cannot be parsed scores 0, and so do powers
+    of powers of numbers, formulas nested too deeply and very long ones, unless the gold answer is such a
+    one. Floats agree to six decimals, small ones to six digits. None if no gold answer can be parsed, or
+    the question asks for no number or formula. Range {0, 1}. Source: accuracy reward of GPG on mathematics (arXiv
     2504.02546), worked out by math-verify.
     """
-    gold = sample.answer
     if sample.answer_type not in ("math", "number"):
         return None
-    if word(gold) is None and _parse(gold) is None:
+    golds = [gold for gold in _golds(sample) if word(gold) is not None or _parse(gold) is not None]
+    if not golds:
         return None
     predictions = _predictions(completion)
-    return float(bool(predictions) and all(_equal(gold, each) for each in predictions))
+    right = (any(_equal(gold, prediction) for gold in golds) for prediction in predictions)
+    return float(bool(predictions) and all(right))
+
+
+def _golds(sample: Sample) -> list[str]:
+    others = sample.meta.get("alternatives")
+    texts = [text for text in others if isinstance(text, str)] if isinstance(others, list) else []
+    return [sample.answer, *texts]
 
 
 def _predictions(completion: Completion) -> list[str]:

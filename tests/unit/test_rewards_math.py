@@ -13,9 +13,9 @@ from gpg_vl.types import Sample
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def score(text, gold, think_opened=False):
+def score(text, gold, think_opened=False, **meta):
     completion = parse_completion(text, think_opened=think_opened, token_count=1, finish_reason="eos")
-    return math_equal(completion, Sample("1", "math", "Solve.", gold, "math"))
+    return math_equal(completion, Sample("1", "math", "Solve.", gold, "math", meta=meta))
 
 
 @pytest.mark.parametrize(
@@ -201,6 +201,28 @@ def test_another_value_several_or_none_are_wrong(answer, gold):
 )
 def test_where_the_prediction_stands(text, expected):
     assert score(text, "5") == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "alternatives", "expected"),
+    [
+        (r"\boxed{0.7}", ["0.7"], 1.0),
+        (r"\boxed{0.7}", ["0.8", r"\frac{7}{10}"], 1.0),
+        (r"\boxed{5}", ["0.7"], 1.0),
+        (r"\boxed{5} or \boxed{0.7}", ["0.7"], 1.0),
+        (r"\boxed{5} or \boxed{6}", ["0.7"], 0.0),
+        (r"\boxed{6}", ["0.7", r"\frac{1}{"], 0.0),
+        (r"\boxed{7}", "7", 0.0),  # no list of answers
+        (r"\boxed{7}", [7, None], 0.0),
+    ],
+)
+def test_any_of_several_right_answers_will_do(text, alternatives, expected):
+    assert score(text, "5", alternatives=alternatives) == expected
+
+
+def test_of_several_right_answers_one_that_can_be_parsed_is_enough():
+    assert score(r"\boxed{5}", "E_1, E_2", alternatives=["5"]) == 1.0
+    assert score(r"\boxed{5}", "E_1, E_2", alternatives=["3 5"]) is None
 
 
 def test_reasoning_that_the_prompt_opened_holds_no_prediction():

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gpg_vl.errors import ConfigurationError, DataError, RowError
+from gpg_vl.prompts import boxed
 from gpg_vl.registry import Draft, converter
 from gpg_vl.types import Sample
 
@@ -151,9 +152,10 @@ def _gold(text: str, worked: bool, id: str) -> str:
 
     A `worked` solution must have one of the first two, or there is no telling.
     """
-    boxed, marked = last_boxed(text), re.search(r"####([^#\n]+)\s*\Z", text)
-    if boxed is not None:
-        text = boxed
+    boxes, marked = boxed(text), re.search(r"####([^#\n]+)\s*\Z", text)
+    if boxes:
+        while inner := boxed(text):  # MATH has boxes in boxes
+            text = inner[-1]
     elif marked:
         text = marked[1].replace(",", "")  # 1,234
     elif worked:
@@ -162,21 +164,3 @@ def _gold(text: str, worked: bool, id: str) -> str:
     if re.fullmatch(r"\$[^$]+\$", text):
         text = text[1:-1].strip()
     return str(int(text)) if re.fullmatch(r"0[0-9]+", text) else text  # AIME: 033
-
-
-def last_boxed(text: str) -> str | None:
-    r"""What the last `\boxed{…}` or `\fbox{…}` of a LaTeX text holds, braces inside it and all; None if there
-    is none, or it never closes. `\boxed 5` is read too: MATH has it."""
-    starts = list(re.finditer(r"\\(?:boxed|fbox)(?![a-zA-Z])\s*", text))
-    if not starts:
-        return None
-    start = starts[-1].end()
-    if text[start : start + 1] != "{":
-        bare = re.match(r"[^\s$]+", text[start:])
-        return bare[0] if bare else None
-    depth = 0
-    for token in re.finditer(r"\\.|[{}]", text[start:]):  # an escaped brace counts for nothing
-        depth += {"{": 1, "}": -1}.get(token[0], 0)
-        if not depth:
-            return text[start + 1 : start + token.start()]
-    return None

@@ -1,6 +1,5 @@
 """Answers to items: what was asked, what came back, what it scored."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
@@ -8,7 +7,7 @@ from typing import Any
 
 from gpg_vl.answering import Answered
 from gpg_vl.benchmarks import Benchmark, Measure
-from gpg_vl.prompts import answer_part
+from gpg_vl.prompts import answer_part, formulas
 from gpg_vl.run_files import Item
 from gpg_vl.scoring import Scorer
 from gpg_vl.types import AnswerType, Completion, Sample
@@ -48,9 +47,7 @@ def grade(answered: Sequence[Answered], benchmark: Benchmark) -> list[Item]:
 def _to_grade(completion: Completion, benchmark: Benchmark) -> Completion:
     """The completion with all that follows its reasoning for an answer, where the protocol looks there."""
     if benchmark.whole_output and completion.answer is None:
-        return replace(
-            completion, answer=answer_part(completion.text, think_opened=completion.think_opened)
-        )
+        return replace(completion, answer=answer_part(completion.text, think_opened=completion.think_opened))
     return completion
 
 
@@ -96,9 +93,8 @@ def _parsed(sample: Sample, completion: Completion, benchmark: Benchmark) -> tup
     not repeated here."""
     if completion.answer is not None:
         return completion.answer, "tags"
-    boxed = last_boxed(completion.text) if sample.answer_type == "math" else None
-    if boxed is not None:
-        return boxed, "boxed"
+    if sample.answer_type == "math" and (boxes := formulas(completion)):
+        return ", ".join(boxes), "boxed"
     return None, "output" if benchmark.whole_output else None
 
 
@@ -126,14 +122,3 @@ def _item(one: Answered, answers: Sequence[dict[str, Any]]) -> Item:
 def _mean(scores: Sequence[float | None]) -> float | None:
     known = [score for score in scores if score is not None]
     return fmean(known) if known else None
-
-
-def last_boxed(text: str) -> str | None:
-    r"""What the last `\boxed{…}` holds, inner braces and all; None if there is none, or it never closes."""
-    start = text.rfind("\\boxed{")
-    depth = 0
-    for token in re.finditer(r"\\.|[{}]", text[start + len("\\boxed") :]) if start >= 0 else ():
-        depth += {"{": 1, "}": -1}.get(token[0], 0)
-        if not depth:
-            return text[start + len("\\boxed{") :][: token.start() - 1]
-    return None

@@ -181,6 +181,47 @@ def answer_part(text: str, *, think_opened: bool) -> str:
     return "" if still_open else behind
 
 
+_BOX = re.compile(r"(?<!\\)(?:\\\\)*\\(?:boxed|fbox)(?![a-zA-Z])\s*(?:\{|([^\s$]+))")
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+
+
+def boxed(text: str) -> list[str]:
+    r"""What stands in each outermost `\boxed{…}` or `\fbox{…}`, inner braces and all, in the text's order.
+
+    `\boxed 5` is read too: MATH has it. A box that never closes is left out.
+    """
+    found: list[str] = []
+    end: int | None = 0
+    while end is not None and (box := _BOX.search(text, end)):
+        end = box.end() if box[1] else _closing(text, box.end())
+        if end is not None:
+            found.append(box[1] or text[box.end() : end].strip())
+    return found
+
+
+def _closing(text: str, start: int) -> int | None:
+    """Where the brace that opened before `start` closes; an escaped one counts for nothing."""
+    depth = 1
+    for token in _BRACE.finditer(text, start):
+        depth += {"{": 1, "}": -1}.get(token[0], 0)
+        if not depth:
+            return token.start()
+    return None
+
+
+def formulas(completion: Completion) -> list[str]:
+    r"""The formulas given as the answer to a question of mathematics, each once; empty if there is none.
+
+    They stand in `\boxed{…}`, else are the whole of `<answer>…</answer>`. Only `<answer>` is looked at where
+    the text has such a tag, else only what follows the reasoning.
+    """
+    if "<answer>" in completion.text or ANSWER_END in completion.text:
+        answer = completion.answer
+        return [] if answer is None else list(dict.fromkeys(boxed(answer))) or [answer]
+    behind = answer_part(completion.text, think_opened=completion.think_opened)
+    return list(dict.fromkeys(boxed(behind)))
+
+
 def parse_completion(
     text: str,
     *,

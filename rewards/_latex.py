@@ -1,10 +1,9 @@
-"""LaTeX as models write it: finding boxed answers, one spelling, and what is not worth working out."""
+"""LaTeX as models write it: one spelling, and what is not worth working out."""
 
 import re
 
 from ._text import plain
 
-_BRACE = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
 _NESTING = re.compile(r"\\.|[][(){}]", re.DOTALL)
 _DEEPEST = 25
 _LONGEST = 1_000
@@ -30,22 +29,6 @@ _REWRITES = [
         (r"\s*\.$", ""),
     )
 ]
-
-
-def boxed(text: str) -> list[str]:
-    r"""What stands in each outermost `\boxed{…}`, each content once; those never closed are left out."""
-    found: dict[str, None] = {}
-    start = depth = 0
-    for token in _BRACE.finditer(text):
-        if depth == 0:
-            start, depth = token.end(), int(token[0].startswith(r"\boxed"))
-        elif token[0][-1] == "{" and token[0] != r"\{":
-            depth += 1
-        elif token[0] == "}":
-            depth -= 1
-            if depth == 0:
-                found[text[start : token.start()].strip()] = None
-    return list(found)
 
 
 def readable(formula: str) -> str | None:

@@ -7,11 +7,11 @@ from typing import Any
 import sympy
 from math_verify import LatexExtractionConfig, parse, verify
 
-from gpg_vl.prompts import answer_part
+from gpg_vl.prompts import formulas
 from gpg_vl.registry import reward
 from gpg_vl.types import Completion, Sample
 
-from ._latex import boxed, is_absurd, readable, word
+from ._latex import is_absurd, readable, word
 
 # It warns that its own timeouts are off; they need the main thread, the deadline is kept from outside.
 logging.getLogger("math_verify").setLevel(logging.ERROR)
@@ -34,15 +34,15 @@ def math_equal(completion: Completion, sample: Sample) -> float | None:
     prediction. Several boxes must all equal a gold answer. What cannot be parsed scores 0, and so do powers
     of powers of numbers, formulas nested too deeply and very long ones, unless the gold answer is such a
     one. Floats agree to six decimals, small ones to six digits. None if no gold answer can be parsed, or
-    the question asks for no number or formula. Range {0, 1}. Source: accuracy reward of GPG on mathematics (arXiv
-    2504.02546), worked out by math-verify.
+    the question asks for no number or formula. Range {0, 1}. Source: accuracy reward of GPG on mathematics
+    (arXiv 2504.02546), worked out by math-verify.
     """
     if sample.answer_type not in ("math", "number"):
         return None
     golds = [gold for gold in _golds(sample) if word(gold) is not None or _parse(gold) is not None]
     if not golds:
         return None
-    predictions = _predictions(completion)
+    predictions = formulas(completion)
     right = (any(_equal(gold, prediction) for gold in golds) for prediction in predictions)
     return float(bool(predictions) and all(right))
 
@@ -51,15 +51,6 @@ def _golds(sample: Sample) -> list[str]:
     others = sample.meta.get("alternatives")
     texts = [text for text in others if isinstance(text, str)] if isinstance(others, list) else []
     return [sample.answer, *texts]
-
-
-def _predictions(completion: Completion) -> list[str]:
-    """The formulas given as the answer, each once; empty if there is none."""
-    text = completion.text
-    if "<answer>" in text or "</answer>" in text:
-        answer = completion.answer or ""
-        return boxed(answer) or [answer]
-    return boxed(answer_part(text, think_opened=completion.think_opened))
 
 
 def _equal(gold: str, prediction: str) -> bool:

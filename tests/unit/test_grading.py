@@ -5,7 +5,7 @@ from gpg_vl.answering import Answered
 from gpg_vl.benchmarks import BENCHMARKS, PREPARED, Benchmark, Measure
 from gpg_vl.encode import EncodedPrompt
 from gpg_vl.errors import ConfigurationError, UnknownNameError
-from gpg_vl.grading import check_rewards, grade, last_boxed
+from gpg_vl.grading import check_rewards, grade
 from gpg_vl.prompts import parse_completion
 from gpg_vl.rollout import Answer
 from gpg_vl.types import Sample
@@ -96,16 +96,18 @@ def test_rewards_are_missed_before_the_first_answer():
 
 
 @pytest.mark.parametrize(
-    ("text", "boxed"),
+    ("text", "answer", "correct"),
     [
-        (r"so \boxed{\frac{1}{2}}.", r"\frac{1}{2}"),
-        (r"\boxed{1} no, \boxed{2}", "2"),
-        (r"the set \boxed{\{1, 2\}}", r"\{1, 2\}"),
-        (r"\boxed{}", ""),
-        (r"\boxed{1", None),
-        ("no box", None),
-        ("", None),
+        (r"so \boxed{\frac{1}{2}}.", r"\frac{1}{2}", 1.0),
+        (r"<think>\boxed{2}</think>so \boxed{0.5}", "0.5", 1.0),
+        (r"\boxed{2}, no, \boxed{0.5}", "2, 0.5", 0.0),
+        (r"<think>\boxed{0.5}", None, 0.0),
+        (r"\boxed{0.5}</answer>", None, 0.0),
+        ("1/2", None, 0.0),
     ],
 )
-def test_the_last_box_is_the_answer(text, boxed):
-    assert last_boxed(text) == boxed
+def test_the_answer_of_mathematics_is_what_is_scored(text, answer, correct):
+    half = Sample("half", "t", "How much?", "0.5", "math")
+    (item,) = grade([answered(half, text)], BENCHMARKS["math500"])
+    assert (item["answer"], item["correct"]) == (answer, correct)
+    assert item["found_in"] == (None if answer is None else "boxed")

@@ -3,7 +3,7 @@ import json
 import pytest
 from datasets import Dataset
 
-from gpg_vl.data_prep.math_sets import last_boxed, math_sets
+from gpg_vl.data_prep.math_sets import math_sets
 from gpg_vl.errors import ConfigurationError, DataError
 from gpg_vl.registry import converters
 from tests.unit.drafts import refused, written
@@ -136,6 +136,7 @@ def test_every_published_layout(tmp_path, suffix, row, question, answer, meta):
         ({"answer": "\\$18.90"}, "\\$18.90", None),
         ({"answer": "", "solution": "\\boxed{\\{1,2\\}}"}, "\\{1,2\\}", None),
         ({"answer": None, "solution": "\\boxed{5}"}, "5", None),
+        ({"answer": None, "solution": "\\boxed{1}, so \\boxed{\\boxed{2}}"}, "2", None),
         ({"answer": 0.5}, "0.5", None),
         ({"answer": 0}, "0", None),
     ],
@@ -145,26 +146,6 @@ def test_answers_with_several_forms(tmp_path, row, answer, alternatives):
     sample = draft()
     assert sample.answer == answer
     assert sample.meta.get("alternatives") == alternatives
-
-
-@pytest.mark.parametrize(
-    ("text", "boxed"),
-    [
-        (r"\boxed{\frac{1}{2}}.", r"\frac{1}{2}"),
-        (r"\boxed{1} and \boxed{2^{3}}", "2^{3}"),
-        (r"\boxed{\left\{ x \right.}", r"\left\{ x \right."),
-        (r"\boxed{\boxed{5}}", "5"),
-        (r"$\boxed 5$", "5"),
-        (r"\fbox{7}", "7"),
-        (r"\boxed {7}", "7"),
-        (r"\boxed{unclosed", None),
-        (r"\boxedness{7}", None),
-        (r"\boxed", None),
-        ("7", None),
-    ],
-)
-def test_the_last_box_with_its_braces(text, boxed):
-    assert last_boxed(text) == boxed
 
 
 @pytest.mark.parametrize(

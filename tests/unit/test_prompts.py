@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from gpg_vl.errors import ConfigurationError, DataError
-from gpg_vl.prompts import VISION_TOKENS, Prompt, letter, parse_completion, question_text
+from gpg_vl.prompts import VISION_TOKENS, Prompt, boxed, letter, parse_completion, question_text
 from gpg_vl.rewards.format import format_reward
 from gpg_vl.types import Sample
 
@@ -148,3 +148,24 @@ def test_the_supervised_text_is_what_the_rewards_ask_for(prompt, answer, think):
     assert format_reward(completion, sample()) == float(bool(answer))
     other = parse(text, think_opened=not prompt.opens_think)
     assert format_reward(other, sample()) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("text", "contents"),
+    [
+        (r"so \boxed{\frac{1}{2}}.", [r"\frac{1}{2}"]),
+        (r"\boxed{2}, \boxed{ 1 }, \boxed{2}", ["2", "1", "2"]),
+        (r"\boxed{\left\{ x \right.}", [r"\left\{ x \right."]),
+        (r"\boxed{\boxed{5}}", [r"\boxed{5}"]),
+        (r"$\boxed 5$", ["5"]),
+        (r"\fbox{7} \boxed {8}", ["7", "8"]),
+        (r"x \\\boxed{7}", ["7"]),
+        (r"x \\boxed{7}", []),
+        (r"\boxed{}", [""]),
+        (r"\boxed{1} \boxed{unclosed", ["1"]),
+        (r"\boxedness{7} \boxed", []),
+        ("7", []),
+    ],
+)
+def test_what_is_boxed(text, contents):
+    assert boxed(text) == contents

@@ -2,17 +2,11 @@
 
 import json
 import math
-import struct
 from collections.abc import Sequence
-from typing import Any
-
-from PIL import Image
 
 from gpg_vl.errors import RowError
 from gpg_vl.types import Box
 
-_ORIENTATION = 0x0112
-"""EXIF's tag; 5 to 8 lie on their side."""
 _SLACK = 2.0
 """Pixels by which a box may stick out of its image because somebody rounded."""
 
@@ -47,19 +41,3 @@ def _cut(value: float, limit: float, slack: float) -> float:
 def gold(box: Box) -> str:
     """The gold answer for one box, to a hundredth of a pixel."""
     return json.dumps([[round(value, 2) for value in box]])
-
-
-def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Width and height once turned as its EXIF says, which is how annotators saw it; decodes nothing."""
-    width, height = image.size
-    return (height, width) if _orientation(image) in (5, 6, 7, 8) else (width, height)
-
-
-def _orientation(image: Image.Image) -> Any:
-    """EXIF's orientation; 1 where it is absent or broken, as viewers do."""
-    if "exif" not in image.info:  # PNG's getexif would read all pixels to look behind them
-        return 1
-    try:
-        return image.getexif().get(_ORIENTATION, 1)
-    except (SyntaxError, ValueError, LookupError, struct.error):
-        return 1

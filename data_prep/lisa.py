@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from gpg_vl.errors import ConfigurationError, DataError, RowError, unknown
+from gpg_vl.images import upright_size
 from gpg_vl.registry import Draft, converter
 from gpg_vl.types import Box, Sample
 
-from ._boxes import clipped, gold, numbers, upright_size
+from ._boxes import clipped, gold, numbers
 from ._sources import open_image
 
 LAYOUT = "ReasonSeg's folder of one split, with NAME.jpg and NAME.json for each image"

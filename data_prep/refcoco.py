@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from gpg_vl.errors import ConfigurationError, DataError, RowError
+from gpg_vl.images import upright_size
 from gpg_vl.registry import Draft, converter
 from gpg_vl.types import Box, Sample
 
-from ._boxes import clipped, from_size, gold, numbers, upright_size
+from ._boxes import clipped, from_size, gold, numbers
 from ._refer import Referred, read_refer
 from ._sources import dataset_rows, inside, open_image
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from gpg_vl.boxes import read_boxes
 from gpg_vl.errors import RowError
+from gpg_vl.images import upright_size
 from gpg_vl.prompts import View, convert_box
 from gpg_vl.registry import Draft, converter
 from gpg_vl.types import Sample
@@ -52,6 +53,8 @@ def _sample(row: dict[str, Any], id: str) -> Sample:
             images=(image,),
             meta={"cluster": cluster, "category": detection[2]},
         )
+    if "Position" in solution:
+        raise RowError("unknown wording", f"{id}: boxes are the solution of {problem!r}, no known wording")
     return Sample(
         id=id,
         task="virft/classification",
@@ -70,6 +73,7 @@ def _pixels(solution: str, image: Image.Image, where: str) -> str:
         raise RowError("no objects", f"{where}: the solution is {solution!r}")
     if len(boxes) != solution.count("Position"):
         raise RowError("malformed box", f"{where}: the solution is {solution!r}")
-    view = View(stored=image.size, resized=image.size)
+    size = upright_size(image)
+    view = View(stored=size, resized=size)
     converted = [convert_box(box, "grid", "image", view) for box in boxes]
     return json.dumps([[round(edge, 2) for edge in box] for box in converted])

@@ -28,6 +28,8 @@ _BROKEN = (
     *(struct.error, zlib.error),
 )
 _LOSSY = ("JPEG", "MPO")
+_LYING = (5, 6, 7, 8)
+"""EXIF's orientations that swap width and height."""
 _FULL_SCALE = {"I": (65535.0,), "F": (1.0, 255.0)}
 """What counts as white where values alone do not say: the first that no value exceeds, else the largest."""
 
@@ -89,6 +91,17 @@ def store(image: Image.Image, where: str) -> StoredImage:
         file = _written(shown, lossy=lossy)
         shown = Image.open(io.BytesIO(file)) if lossy else shown
     return StoredImage(file, shown.size, pixel_hash(shown))
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height once `store` has turned it, which is how annotators saw it; `image` stays as it is."""
+    file = _file_of(image)
+    # Not of `image` itself: PNG's orientation may stand behind the pixels, and decoded it has no file left.
+    opened = image if file is None else Image.open(io.BytesIO(file))
+    width, height = image.size
+    turns_itself = image.format == "TIFF"  # Pillow gives its upright size from the start
+    lying = not turns_itself and _orientation(opened) in _LYING
+    return (height, width) if lying else (width, height)
 
 
 def pixel_hash(image: Image.Image) -> str:

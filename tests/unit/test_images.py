@@ -6,7 +6,7 @@ from PIL import Image
 from PIL.ExifTags import Base
 
 from gpg_vl.errors import RowError
-from gpg_vl.images import open_image, pixel_hash, store
+from gpg_vl.images import open_image, pixel_hash, store, upright_size
 from tests.conftest import noise
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
@@ -127,6 +127,27 @@ def test_exif_rotation_is_applied_once(kind, orientation):
     assert np.allclose(image.getpixel((8, 28)), BLUE, atol=3)
     assert image.getexif().get(Base.Orientation, 1) == 1
     assert image.format == kind
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_the_upright_size_is_that_of_the_stored_image(kind, orientation):
+    image = open_image(rotated(orientation, kind), "row 1")
+    assert upright_size(image) == (16, 32)
+    assert store(image, "row 1").size == (16, 32)
+
+
+def test_an_orientation_behind_the_pixels_counts_and_keeps_the_file():
+    data = rotated(6, "PNG")
+    length = int.from_bytes(data[33:37], "big") + 12
+    assert data[37:41] == b"eXIf"
+    data = data[:33] + data[33 + length : -12] + data[33 : 33 + length] + data[-12:]
+    image = open_image(data, "row 1")
+    assert "exif" not in image.info
+    assert upright_size(image) == store(image, "row 1").size == (16, 32)
+    plain = file_of(noise(9, 7))
+    image = open_image(plain, "row 1")
+    assert upright_size(image) == (9, 7) and store(image, "row 1").data == plain
 
 
 def test_broken_exif_does_not_cost_the_image():

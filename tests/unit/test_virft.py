@@ -1,6 +1,9 @@
+import io
 import json
 
 import pytest
+from PIL import Image
+from PIL.ExifTags import Base
 
 from gpg_vl.data_prep.virft import virft
 from gpg_vl.errors import DataError
@@ -93,3 +96,19 @@ def test_without_a_network_the_local_layout_is_named():
 
 def test_the_converter_is_registered():
     assert converters.get("virft").function is virft
+
+
+def test_boxes_are_of_the_image_as_it_is_shown(tmp_path):
+    turned = Image.Exif()
+    turned[Base.Orientation] = 6  # 640 × 425 in the file, 425 × 640 as shown
+    file = io.BytesIO()
+    Image.new("RGB", (640, 425), "red").save(file, "JPEG", exif=turned)
+    row = BUS | {"image": {"bytes": file.getvalue(), "path": None}}
+    [sample] = prepared(virft(hub(tmp_path / "hub", [row])), tmp_path / "out")
+    assert sample.images[0].size == (425, 640)
+    assert json.loads(sample.answer) == [[128.35, 0.0, 293.25, 512.0], [0.0, 320.0, 425.0, 640.0]]
+
+
+def test_boxes_under_an_unknown_wording_are_no_class(tmp_path):
+    other = BUS | {"problem": "Find every fire hydrant."}
+    assert reasons(virft(hub(tmp_path / "hub", [BUS, other]))) == [None, "unknown wording"]

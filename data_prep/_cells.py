@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from PIL import Image
 
@@ -43,6 +43,11 @@ def texts_cell(row: Mapping[str, Any], column: str, where: str) -> list[str]:
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
         raise RowError(f"empty {column}", f"{where}: {column} is {texts!r}, no list of texts")
     return [text.strip() for text in texts]
+
+
+def refuse(error: RowError) -> NoReturn:
+    """A draft that makes no row, for a row that is bad before it is known what drafts it has."""
+    raise error
 
 
 def image_bytes(cell: object, where: str) -> bytes:

@@ -4,7 +4,7 @@ import functools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 from gpg_vl.errors import ConfigurationError, DataError, RowError, unknown
 from gpg_vl.images import upright_size
@@ -12,6 +12,7 @@ from gpg_vl.registry import Draft, converter
 from gpg_vl.types import Box, Sample
 
 from ._boxes import clipped, gold, numbers
+from ._cells import refuse
 from ._sources import open_image
 
 LAYOUT = "ReasonSeg's folder of one split, with NAME.jpg and NAME.json for each image"
@@ -46,15 +47,11 @@ def _drafts(file: Path, first: bool) -> Iterator[Draft]:
     try:
         annotation = _read(file)
     except RowError as error:
-        yield functools.partial(_refuse, error)
+        yield functools.partial(refuse, error)
         return
     sentences = annotation["text"]
     for number in range(1 if first else len(sentences)):
         yield functools.partial(_sample, file, annotation, number)
-
-
-def _refuse(error: RowError) -> NoReturn:
-    raise error
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -118,7 +115,10 @@ def _polygons(shapes: Sequence[Any], where: str) -> tuple[list[Polygon], list[Po
     ignored: list[Polygon] = []
     for shape in shapes:
         label = str(shape.get("label")).lower()
-        polygon = [list(numbers(point, 2, where)) for point in shape.get("points") or ()]
+        points = shape.get("points") or []
+        if not isinstance(points, list):
+            raise RowError("unreadable annotation", f"{where}: `points` is {points!r}, no list")
+        polygon = [list(numbers(point, 2, where)) for point in points]
         if label != "flag" and len(polygon) > 2:
             (ignored if "ignore" in label else targets).append(polygon)
     return targets, ignored

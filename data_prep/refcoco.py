@@ -13,6 +13,7 @@ from gpg_vl.registry import Draft, converter
 from gpg_vl.types import Box, Sample
 
 from ._boxes import clipped, from_size, gold, numbers
+from ._cells import image_bytes, refuse, text_cell, texts_cell
 from ._refer import Referred, read_refer
 from ._sources import dataset_rows, inside, open_image
 
@@ -97,11 +98,16 @@ def _from_row(row: Mapping[str, Any], number: int, name: str, split: str, images
         _check_split(row, split)
         if not images:
             raise ConfigurationError("this source holds no images: --images is COCO's folder train2014")
-        sentences, sample = row["captions"], functools.partial(_path_sample, row, Path(images))
+        column, sample = "captions", functools.partial(_path_sample, row, Path(images))
     elif {"answer", "image", "bbox"} <= row.keys():
-        sentences, sample = row["answer"], functools.partial(_embedded_sample, row)
+        column, sample = "answer", functools.partial(_embedded_sample, row)
     else:
         raise DataError(f"unknown layout of RefCOCO, with the columns {', '.join(row)}; known: {LAYOUT}")
+    try:
+        sentences = texts_cell(row, column, f"{name}-{split}-{number}")
+    except RowError as error:
+        yield functools.partial(refuse, error)
+        return
     for index, sentence in enumerate(sentences):
         yield functools.partial(sample, sentence, f"{name}-{split}-{number}-{index}", f"{name}/{split}")
 
@@ -115,19 +121,26 @@ def _check_split(row: Mapping[str, Any], split: str) -> None:
 
 def _path_sample(row: Mapping[str, Any], root: Path, sentence: str, id: str, task: str) -> Sample:
     """jxu124/refcoco: corners, and images by path in a COCO folder."""
-    file = Path(row["image_path"]).name
-    info = json.loads(row.get("raw_image_info") or "{}")
+    file = Path(text_cell(row, "image_path", id)).name
     meta = {"ann_id": row.get("ann_id"), "category_id": row.get("category_id"), "cluster": _picture(file)}
-    size = (info["width"], info["height"]) if info.keys() >= {"width", "height"} else None
+    size = _size(row.get("raw_image_info") or "{}", id)
     return _sample(id, task, sentence, _four(row["bbox"], id), inside(root, file, id), size, meta)
+
+
+def _size(info: Any, where: str) -> tuple[int, int] | None:
+    """Width and height in COCO's record of an image; None if it says none. Raises RowError."""
+    try:
+        values = json.loads(info)
+        return (values["width"], values["height"]) if values.keys() >= {"width", "height"} else None
+    except (ValueError, TypeError, AttributeError) as error:
+        message = f"{where}: raw_image_info is {info!r}, no JSON object"
+        raise RowError("unreadable image info", message) from error
 
 
 def _embedded_sample(row: Mapping[str, Any], sentence: str, id: str, task: str) -> Sample:
     """lmms-lab/RefCOCO: COCO's [x, y, width, height], and images inside."""
-    data = (row["image"] or {}).get("bytes")
-    if not data:
-        raise RowError("missing image", f"{id}: the row holds no image")
-    meta = {"question_id": row.get("question_id"), "cluster": _picture(row.get("file_name") or id)}
+    data = image_bytes(row["image"], id)
+    meta = {"question_id": row.get("question_id"), "cluster": _picture(str(row.get("file_name") or id))}
     return _sample(id, task, sentence, from_size(*_four(row["bbox"], id)), data, None, meta)
 
 
@@ -162,10 +175,10 @@ def _sample(
     )
 
 
-def question(sentence: str, where: str) -> str:
+def question(sentence: object, where: str) -> str:
     """The wording of InternVL's and VLM-R1's evaluations; the answer's form is the prompt's business."""
-    if not sentence.strip():
-        raise RowError("empty text", f"{where}: the sentence is empty")
+    if not isinstance(sentence, str) or not sentence.strip():
+        raise RowError("empty text", f"{where}: the sentence is {sentence!r}")
     return (
         "Please provide the bounding box coordinate of the region this sentence describes: "
         f"{sentence.strip()}"

@@ -111,6 +111,7 @@ def test_polygons_are_in_the_image_as_it_is_shown(tmp_path):
             "malformed box: val/a.json: expected 2 numbers, got [3, None]",
         ),
         (item(shape([[1, 2], [3], [4, 5]])), "malformed box: "),
+        (item(shape(5)), "unreadable annotation: val/a.json: `points` is 5, no list"),
         (item(shape(FAR), text=[]), "unreadable annotation: a.json lacks `text`"),
         ({"text": "the dog", "shapes": [shape(FAR)]}, "unreadable annotation: a.json lacks `text`"),
         ({"text": ["the dog"]}, "unreadable annotation: a.json lacks `shapes`"),

@@ -182,7 +182,8 @@ def test_a_box_is_cut_where_rounding_made_it_stick_out(tmp_path, box, answer):
         ({"box": (1, 2, 3, float("nan"))}, ["a"], "malformed box: "),
         ({"file": "../../secret.jpg"}, ["a"], "path outside the folder: "),
         ({"file": "COCO_train2014_000000000001.jpg"}, ["a"], "missing image: "),
-        ({}, ["  "], "empty text: refcoco-unc-train-0-0: the sentence is empty"),
+        ({}, ["  "], "empty text: refcoco-unc-train-0-0: the sentence is '  '"),
+        ({}, [None], "empty text: refcoco-unc-train-0-0: the sentence is None"),
     ],
 )
 def test_a_bad_row_is_refused(tmp_path, changed, sentences, reason):
@@ -245,6 +246,34 @@ def test_images_and_sizes_of_boxes_inside_parquet(tmp_path):
     assert sample.meta == {"sentence": "the lady", "question_id": "1719310", "cluster": cluster}
     assert sample.images[0].size == SIZE
     assert refused(bad) == "missing image: refcoco+-val-1-0: the row holds no image"
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"answer": None}, "empty answer: refcoco-val-0: answer is None, no list of texts"),
+        ({"answer": ["the lady", None]}, "empty answer: "),
+        ({"bbox": None}, "malformed box: "),
+    ],
+)
+def test_a_row_of_wrong_types_is_refused_alone(tmp_path, changed, reason):
+    bad, *good = refcoco(lmms(tmp_path, changed, {}), split="val")
+    assert refused(bad).startswith(reason)
+    assert good[-1]().id == "refcoco-val-1-1"
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"captions": None}, "empty captions: "),
+        ({"image_path": None}, "empty image_path: refcoco-val-0-0: image_path is None"),
+        ({"raw_image_info": "{"}, "unreadable image info: refcoco-val-0-0: raw_image_info is '{'"),
+        ({"raw_image_info": "[1]"}, "unreadable image info: "),
+    ],
+)
+def test_a_path_row_of_wrong_types_is_refused(tmp_path, changed, reason):
+    bad, *_ = refcoco(**jxu(tmp_path, **changed), split="val")
+    assert refused(bad).startswith(reason)
 
 
 def jxu(tmp_path, split="validation", own="val", **changed):

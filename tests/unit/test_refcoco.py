@@ -27,7 +27,7 @@ def ref(ref_id=0, split="train", sentences=("the lady", " woman in blue "), ann_
         "image_id": image_id,
         "split": split,
         "sentences": [
-            {"tokens": text.split(), "raw": text.upper(), "sent_id": n, "sent": text}
+            {"tokens": str(text).split(), "raw": str(text).upper(), "sent_id": n, "sent": text}
             for n, text in enumerate(sentences)
         ],
         "category_id": 1,

@@ -124,7 +124,11 @@ _ALL = (
     _math("aime24", "HuggingFaceH4/aime_2024", {"aime24", "aime2024"}),
     _math("amc23", "math-ai/amc23", {"amc23"}),
     _math("minerva", "math-ai/minervamath", {"minerva", "minervamath"}),
-    _math("olympiadbench", "Hothan/OlympiadBench", {"olympiadbench"}),
+    _math(
+        "olympiadbench",
+        "Hothan/OlympiadBench --config OE_TO_maths_en_COMP --name olympiadbench",
+        {"olympiadbench"},
+    ),
     _math("math", "FILE.jsonl", max_new_tokens=2048),  # any other set; as long as the paper trains with
 )
 BENCHMARKS: Mapping[str, Benchmark] = {benchmark.name: benchmark for benchmark in _ALL}

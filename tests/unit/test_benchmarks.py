@@ -108,3 +108,8 @@ def test_several_answers_are_sampled_and_one_is_greedy(changes, temperature, top
 def test_settings_that_make_no_sense(changes, message):
     with pytest.raises(ConfigurationError, match=message):
         replace(SETTINGS, **changes)
+
+
+def test_olympiadbench_is_prepared_from_its_text_only_part():
+    prepare = BENCHMARKS["olympiadbench"].prepare
+    assert "--config OE_TO_maths_en_COMP --name olympiadbench --out data/olympiadbench" in prepare

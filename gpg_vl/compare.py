@@ -12,7 +12,7 @@ TOTAL = ""
 Pair = tuple[Item, Item]
 _SHOWN = 5
 """Ids named in a message or in the table's notes."""
-_SETTINGS = ("benchmark", "prompt", "sampling", "samples")
+_SETTINGS = ("benchmark", "prompt", "sampling", "samples", "pixels")
 _SAME = {"question": "another wording", "choices": "other choices", "gold": "another gold answer"}
 """What makes two items of one id the same question, and how it is called where it differs."""
 

@@ -22,6 +22,8 @@ from gpg_vl.runfolder import environment
 from gpg_vl.sampling import Sampling
 
 _CHUNK = 128  # questions whose images are in memory at a time
+_TOKENS = 262_144
+"""Tokens that a chunk's answers may take: long answers are saved often, and spread over processes."""
 
 
 def evaluate(
@@ -51,6 +53,7 @@ def evaluate(
         "prompt": answerer.encoder.prompt.to_dict(),
         "sampling": asdict(sampling),
         "samples": samples,
+        "pixels": [answerer.encoder.min_pixels, answerer.encoder.max_pixels],
         "seed": answerer.engine.seed,
         **summarize(items, benchmark),
         "items": items,
@@ -94,7 +97,7 @@ class _Work:
         so that running out of memory shows at once."""
         lengths = self.data.lengths(self.answerer.encoder.prompt_length)
         order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
-        size = min(_CHUNK, max(1, self.answerer.engine.max_concurrent // self.samples))
+        size = chunk_size(self.answerer.engine.max_concurrent, self.samples, self.sampling.max_new_tokens)
         return [order[start : start + size] for start in range(0, len(order), size)]
 
     def _answer(self, rows: Sequence[int]) -> list[tuple[int, Item]]:
@@ -107,6 +110,11 @@ class _Work:
             (row, {**item, "row": row, "prompt": text})
             for row, text, item in zip(rows, texts, items, strict=True)
         ]
+
+
+def chunk_size(max_concurrent: int, samples: int, max_new_tokens: int) -> int:
+    """Questions that are answered, saved and handed to a process together."""
+    return max(1, min(_CHUNK, max_concurrent // samples, _TOKENS // (samples * max_new_tokens)))
 
 
 def _from_first(items: Mapping[int, Item], state: PartialState) -> dict[int, Item]:

@@ -64,7 +64,12 @@ def image_cell(cell: object, where: str) -> tuple[Image.Image, str]:
     Paths beside the bytes do not: they are often all the same. Raises RowError if there is no image.
     """
     data = image_bytes(cell, where)
-    return open_image(data, where), hashlib.blake2b(data, digest_size=16).hexdigest()
+    return open_image(data, where), file_cluster(data)
+
+
+def file_cluster(data: bytes) -> str:
+    """What groups the rows that share an image file of these bytes."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def tagged_answer(solution: str) -> str:

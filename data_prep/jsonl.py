@@ -7,14 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from gpg_vl.boxes import read_boxes
 from gpg_vl.errors import ConfigurationError, DataError, RowError
 from gpg_vl.prompts import letter
 from gpg_vl.registry import Draft, converter
 from gpg_vl.types import AnswerType, Sample
 
+from ._cells import file_cluster
 from ._sources import inside, json_lines, open_image
 
 FIELDS = ("id", "task", "question", "answer", "answer_type", "choices", "image", "images", "meta")
@@ -37,7 +36,8 @@ def jsonl(
     """Convert a file with one JSON object a line.
 
     A line has `question` and `answer`, and perhaps `image` (a path) or `images` (several), `choices` (texts),
-    `answer_type`, `task` and `id`; whatever else it has is kept as `meta`.
+    `answer_type`, `task` and `id`; whatever else it has is kept as `meta`. Lines that share their first image
+    share `meta["cluster"]`, unless they bring their own.
 
     Args:
         source: the .jsonl file.
@@ -66,6 +66,7 @@ def _sample(row: dict[str, Any], number: int, defaults: _Defaults) -> Sample:
             raise RowError("missing field", f"{where} has no {name!r}; it has: {', '.join(row) or 'nothing'}")
     choices = _choices(row, where)
     answer_type = _answer_type(row, choices, defaults, where)
+    files = _files(row, defaults.images, where)
     return Sample(
         id=_text(row.get("id", f"{defaults.name}:{number}")),
         task=_text(row.get("task", defaults.task)),
@@ -73,8 +74,8 @@ def _sample(row: dict[str, Any], number: int, defaults: _Defaults) -> Sample:
         answer=_answer(row["answer"], answer_type, choices, where),
         answer_type=answer_type,
         choices=choices,
-        images=_images(row, defaults.images, where),
-        meta=_meta(row, where),
+        images=tuple(open_image(file, where) for file in files),
+        meta=({"cluster": file_cluster(files[0].read_bytes())} if files else {}) | _meta(row, where),
     )
 
 
@@ -134,13 +135,13 @@ def _same(text: str, answer: str) -> bool:
     return " ".join(text.casefold().split()) == " ".join(answer.casefold().split())
 
 
-def _images(row: dict[str, Any], folder: Path, where: str) -> tuple[Image.Image, ...]:
+def _files(row: dict[str, Any], folder: Path, where: str) -> list[Path]:
     if "image" in row and "images" in row:
         raise RowError("unusable path", f"{where} has both 'image' and 'images'; give one of them")
     paths = [row["image"]] if "image" in row else row.get("images", [])
     if not isinstance(paths, list):
         raise RowError("unusable path", f"{where}: 'images' is a list of paths, got {paths!r}")
-    return tuple(open_image(inside(folder, path, where), where) for path in paths)
+    return [inside(folder, path, where) for path in paths]
 
 
 def _meta(row: dict[str, Any], where: str) -> dict[str, Any]:

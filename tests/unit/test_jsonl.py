@@ -41,7 +41,16 @@ def test_a_full_row_says_everything_itself(tmp_path):
     assert (made.id, made.task, made.answer_type, made.answer) == ("7", "zoo", "choice", "(B)")
     assert made.choices == ("one", "two", "3")
     assert [image.size for image in made.images] == [(9, 7), (5, 5)]
-    assert made.meta == {"m": 1, "source": "book"}
+    assert made.meta == {"m": 1, "source": "book", "cluster": made.meta["cluster"]}
+
+
+def test_rows_that_share_an_image_are_clustered(tmp_path):
+    noise(9, 7).save(tmp_path / "a.png")
+    noise(5, 5).save(tmp_path / "b.png")
+    rows = [QUESTION | {"image": path} for path in ("a.png", "./a.png", "b.png")]
+    own = QUESTION | {"image": "a.png", "cluster": "mine"}
+    first, second, third, last = (draft().meta["cluster"] for draft in jsonl(source(tmp_path, *rows, own)))
+    assert first == second != third and last == "mine"
 
 
 def test_null_is_as_good_as_absent(tmp_path):

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +23,30 @@ def describe(data: PreparedDataset, processor: str | None = None) -> str:
 
     Raises DataError for an image without a readable header, ModelError if there is no such processor.
     """
-    samples = [data.peek(index) for index in range(len(data))]
-    lines = [*_origin(data), "", _tasks(samples), "", *_images(samples)]
+    length = _length_under(processor) if processor is not None else lambda sample: 0
+    rows = [_figures(data.peek(index), length) for index in range(len(data))]
+    lines = [*_origin(data), "", _tasks(rows), "", *_images(rows)]
     if processor is not None:
-        length = _length_under(processor)
-        lengths = _spread((length(sample) for sample in samples), p95=True)
+        lengths = _spread((row.tokens for row in rows), p95=True)
         lines.append(f"prompt:   {lengths} tokens, images included")
     return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class _Figures:
+    """What is counted of a row: all samples at once would hold the bytes of every image."""
+
+    task: str
+    answer: str
+    answer_type: str
+    sizes: tuple[tuple[int, int], ...]
+    """Width and height of each image."""
+    tokens: int
+
+
+def _figures(sample: Sample, length: Callable[[Sample], int]) -> _Figures:
+    sizes = tuple(image.size for image in sample.images)
+    return _Figures(sample.task, sample.answer, sample.answer_type, sizes, length(sample))
 
 
 def _length_under(path: str) -> Callable[[Sample], int]:
@@ -65,9 +83,9 @@ def _origin(data: PreparedDataset) -> list[str]:
     return lines
 
 
-def _tasks(samples: Sequence[Sample]) -> str:
+def _tasks(samples: Sequence[_Figures]) -> str:
     """A Markdown table of tasks with their answers."""
-    by_task: dict[str, list[Sample]] = {}
+    by_task: dict[str, list[_Figures]] = {}
     for sample in samples:
         by_task.setdefault(sample.task, []).append(sample)
     rows = [
@@ -76,11 +94,11 @@ def _tasks(samples: Sequence[Sample]) -> str:
     return markdown_table(("task", "rows", "answer type", "answers"), rows)
 
 
-def _types(samples: Sequence[Sample]) -> str:
+def _types(samples: Sequence[_Figures]) -> str:
     return ", ".join(sorted({sample.answer_type for sample in samples}))
 
 
-def _answers(samples: Sequence[Sample]) -> str:
+def _answers(samples: Sequence[_Figures]) -> str:
     """Their balance: shares of the few there are, or how many there are and the commonest."""
     if all(sample.answer_type == "boxes" for sample in samples):
         return f"{_spread([len(read_boxes(sample.answer)) for sample in samples])} boxes"
@@ -91,12 +109,12 @@ def _answers(samples: Sequence[Sample]) -> str:
     return f"{len(counts):,} different; commonest {answer} {count / len(samples):.1%}"
 
 
-def _images(samples: Sequence[Sample]) -> list[str]:
-    images = [image for sample in samples for image in sample.images]
-    lines = [f"images:   {_spread(len(sample.images) for sample in samples)} a row"]
-    if images:
-        lines.append(f"width:    {_spread(image.width for image in images)} pixels")
-        lines.append(f"height:   {_spread(image.height for image in images)} pixels")
+def _images(rows: Sequence[_Figures]) -> list[str]:
+    sizes = [size for row in rows for size in row.sizes]
+    lines = [f"images:   {_spread(len(row.sizes) for row in rows)} a row"]
+    if sizes:
+        lines.append(f"width:    {_spread(width for width, _ in sizes)} pixels")
+        lines.append(f"height:   {_spread(height for _, height in sizes)} pixels")
     return lines
 
 

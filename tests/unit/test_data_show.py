@@ -1,3 +1,5 @@
+import weakref
+
 import pytest
 from PIL import Image
 
@@ -104,3 +106,18 @@ def test_wrapped_lines_fit(text):
     assert all(font.getlength(line) <= 120 for line in lines)
     whole = "".join(lines).replace(" ", "") == text.replace(" ", "")
     assert whole or lines[-1].endswith("…")
+
+
+def test_one_row_at_a_time_is_in_memory(mixed, monkeypatch):
+    alive = []
+    peek = PreparedDataset.peek
+
+    def watched(data, index):
+        assert not [one for one in alive if one() is not None], "an image of an earlier row is still held"
+        sample = peek(data, index)
+        alive.extend(weakref.ref(image) for image in sample.images)
+        return sample
+
+    monkeypatch.setattr(PreparedDataset, "peek", watched)
+    describe(mixed)
+    assert len(alive) == 3

@@ -24,7 +24,8 @@ def nlvr(source: str, *, split: str = "all", seed: int = 0) -> Iterator[Draft]:
     Args:
         source: the folder; its name is NLVR's own split.
         split: train (70 %), validation (10 %), test (20 %) or all. Cut by statement: the images and the
-            repeated judgements of one sentence stay on one side.
+            repeated judgements of one sentence stay on one side. A drawing may carry several statements, and
+            is then perhaps on both: 3 of the 986 drawings of `dev` do.
         seed: another seed cuts the splits elsewhere.
 
     Where the file says no permutation, all images of an item that exist are taken, one row each.

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -184,7 +185,8 @@ def _changes(plan: Plan) -> Iterator[tuple[str, Plan]]:
     for zero in range(plan.machine.zero + 1, 4) if plan.machine.processes > 1 else ():
         plan = replace(plan, machine=replace(plan.machine, zero=zero))
         yield f"ZeRO-{zero}", plan
-    if not plan.config.model.lora_rank and not plan.config.model.freeze_language:
+    model = plan.config.model
+    if not model.lora_rank and not model.freeze_language and find_spec("peft"):  # an extra of the package
         plan = plan.with_section("model", lora_rank=_LORA_RANK)
         plan = replace(plan, sizes=model_sizes(plan.config.model, download=False))
         yield f"model.lora_rank {_LORA_RANK}", plan

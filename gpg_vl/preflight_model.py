@@ -112,7 +112,7 @@ def _pass_rate(collection: Collection) -> Finding:
     if max(marks) <= 0:
         cure = "nothing to reinforce: warm up with `gpg-vl sft`, take easier questions, or mend the reward"
         return Finding("pass rate", "warn", text, cure)
-    if min(marks) >= 1:
+    if min(marks) == max(marks) >= 1:
         return Finding("pass rate", "warn", text, "nothing left to learn: take harder questions")
     return Finding("pass rate", "ok", text)
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from gpg_vl.config import AlgorithmConfig
 from gpg_vl.ingest import write_prepared
@@ -88,6 +89,16 @@ def test_what_sampling_tells(check):
     assert f"α {4 / valid:.2f}, 1.0 rounds a step" in found["valid groups"][0]["text"]
     assert "of 32 answers" in found["pass rate"][0]["text"]
     assert figures["hours"] == pytest.approx(figures["seconds_per_step"] / 100)
+
+
+def test_memory_that_runs_out_is_a_finding(check, monkeypatch):
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr("gpg_vl.preflight_model.update", full)
+    code, found, _ = check()
+    assert code == 1 and "2 GiB" in found["memory, measured"][0]["text"]
+    assert "pass rate" in found  # what was known by then
 
 
 def test_a_reward_that_can_be_cheated_fails(check):

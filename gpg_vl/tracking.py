@@ -135,7 +135,7 @@ class ProgressBar:
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
-        self._console.print(text, highlight=False)
+        self._console.print(text, highlight=False, soft_wrap=True)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:

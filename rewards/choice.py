@@ -19,6 +19,10 @@ _NEGATION = re.compile(
     r"[≠¬不非]|n['’]t\b|\b(?:not?|none|nor|neither|never|cannot|except|wrong|incorrect|rather|instead|"
     r"(?:other|less) than|(?:anything|all) but)\b"
 )
+# What may stand around a choice that opens the answer: "**(B) No**, it isn't"; "No is wrong" states none.
+_OPENING = re.compile(r"[\s*_\"'(]*(?:[a-z][).:]+[\s*_\"']*)?")
+_STATED = re.compile(r"[\s*_\"')]*[,.;!](?!\d)")
+_DENIED = re.compile(r"(?!\w| is)")
 
 
 @reward("choice")
@@ -26,8 +30,9 @@ def choice(completion: Completion, sample: Sample) -> float | None:
     """1 if `<answer>` names the gold choice, by letter or by text, and no other; else 0.
 
     An answer that names two choices scores 0, and so does one with a negation outside the choice's own
-    words: "not (A)". None if the sample's gold answer is not one of its choices. Range {0, 1}.
-    Source: accuracy reward of GPG (arXiv 2504.02546); strictness is ours.
+    words: "not (A)", unless it opens with the choice: "No, it is not". None if the sample's gold answer is
+    not one of its choices. Range {0, 1}. Source: accuracy reward of GPG (arXiv 2504.02546);
+    strictness is ours.
     """
     gold = named_choice(sample.answer, sample.choices)
     if gold is None:
@@ -47,11 +52,21 @@ def named_choice(answer: str, choices: Sequence[str]) -> int | None:
     if whole := _WHOLE_LETTER.fullmatch(answer):
         return _index(whole[1], len(choices))
     named, rest = _named_texts(text, folded)
-    if _NEGATION.search(rest):
+    if _NEGATION.search(rest) and not _opens_with_choice(text, folded):
         return None
     letters = _LETTER.findall(_without_articles(answer, folded))
     named |= {index for found in letters if (index := _index("".join(found), len(choices))) is not None}
     return named.pop() if len(named) == 1 else None
+
+
+def _opens_with_choice(text: str, choices: tuple[str, ...]) -> bool:
+    """Whether `text` states a choice and then goes on, so that what it denies there is not the choice."""
+    text = _OPENING.sub("", text, count=1)
+    return any(
+        _STATED.match(text, len(words)) or (words in ("no", "false") and _DENIED.match(text, len(words)))
+        for words in choices
+        if words and text.startswith(words)
+    )
 
 
 def _without_articles(answer: str, choices: tuple[str, ...]) -> str:

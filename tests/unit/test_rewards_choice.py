@@ -90,6 +90,15 @@ def test_the_answer_is_what_stands_in_exactly_one_pair_of_tags(text, gold, expec
         ("The answer is no.", ("yes", "no"), 1),
         ("The door is not open", ("open", "not open"), 1),
         ("(B) none of them", ("all of them", "none of them"), 1),
+        ("No, it is not to the left.", ("yes", "no"), 1),
+        ("No, it isn't", ("yes", "no"), 1),
+        ("No there is no dog", ("yes", "no"), 1),
+        ("**No**, it isn't", ("yes", "no"), 1),
+        ("(B) No, it isn't.", ("yes", "no"), 1),
+        ("Yes, it is not to the left.", ("no", "yes"), 1),
+        ("False, there are no two dogs", ("true", "false"), 1),
+        ("False. There are not two dogs", ("true", "false"), 1),
+        ("Blue, it is not a dark one", COLOURS, 2),
     ],
 )
 def test_one_choice_is_named_by_letter_or_by_text(answer, choices, named):
@@ -129,6 +138,12 @@ def test_one_choice_is_named_by_letter_or_by_text(answer, choices, named):
         ("(A) is wrong", COLOURS),
         ("none of (A)", COLOURS),
         ("not no", ("no", "yes")),
+        ("No is wrong", ("no", "yes")),
+        ("No, not (B)", ("no", "yes")),
+        ("Yes? No", ("yes", "maybe")),
+        ("Yes, or rather no", ("yes", "no")),
+        ("red is not it", COLOURS),
+        ("red, not blue", COLOURS),
         ("not not open", ("open", "not open")),
         ("١", COUNTS),  # an Arabic 1
         ("a " * 5_000, ("a cat", "dog")),

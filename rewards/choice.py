@@ -11,6 +11,12 @@ from gpg_vl.types import Completion, Sample
 # A letter stands alone: "(B)", "B", "B.", "b)"; not the B of "Blue" and not the article "a".
 _LETTER = re.compile(r"\(([A-Za-z])\)|(?<![^\W_])(?:([A-Z])(?![^\W_])(?!')|([A-Za-z])\))")
 _WHOLE_LETTER = re.compile(r"[^\w≠¬]*([A-Za-z])[^\w≠¬]*")
+# A small letter joined to another one: "(B) or a", "B/a"; not the article of "(B), a cat".
+_JOINED = re.compile(
+    r"(?<![^\W_])(?<!['’])([a-z])(?=[)\]*_.]* ?(?:,? ?\b(?:or|and)\b|[,;/&|+]) ?[(\[*_]*([a-z])"
+    r"(?![^\W_])(?!['’])(?! +(?!(?:or|and|is|are)\b)[\w…]))"
+)
+_GAP = " … "  # no choice holds it: NFKC makes three dots of it
 _ARTICLE = re.compile(r"(?<![^\W_])an?\s+", re.IGNORECASE)
 # Words begin and end here; patterns made for each sample's choices would take longer than the search.
 _STARTS = re.compile(r"(?<!\w)(?<!\d[.,])")
@@ -54,8 +60,9 @@ def named_choice(answer: str, choices: Sequence[str]) -> int | None:
     named, rest = _named_texts(text, folded)
     if _NEGATION.search(rest) and not _opens_with_choice(text, folded):
         return None
-    letters = _LETTER.findall(_without_articles(answer, folded))
-    named |= {index for found in letters if (index := _index("".join(found), len(choices))) is not None}
+    letters = ["".join(found) for found in _LETTER.findall(_without_articles(answer, folded))]
+    letters += [letter for pair in _JOINED.findall(rest) for letter in pair]
+    named |= {index for letter in letters if (index := _index(letter, len(choices))) is not None}
     return named.pop() if len(named) == 1 else None
 
 
@@ -105,7 +112,7 @@ def _without_words(text: str, words: str) -> str:
             parts.append(text[done:start])
             done = end
         start = text.find(words, end)
-    return " ".join([*parts, text[done:]])
+    return _GAP.join([*parts, text[done:]])
 
 
 @lru_cache(maxsize=1024)

@@ -99,6 +99,10 @@ def test_the_answer_is_what_stands_in_exactly_one_pair_of_tags(text, gold, expec
         ("False, there are no two dogs", ("true", "false"), 1),
         ("False. There are not two dogs", ("true", "false"), 1),
         ("Blue, it is not a dark one", COLOURS, 2),
+        ("(B), a red one", ("blue", "red"), 1),
+        ("(B), a cat.", ("dog", "cat"), 1),
+        ("(B) or a feline", ("dog", "cat"), 1),
+        ("(B) a/b", ("b/a", "a/b"), 1),
     ],
 )
 def test_one_choice_is_named_by_letter_or_by_text(answer, choices, named):
@@ -144,6 +148,15 @@ def test_one_choice_is_named_by_letter_or_by_text(answer, choices, named):
         ("Yes, or rather no", ("yes", "no")),
         ("red is not it", COLOURS),
         ("red, not blue", COLOURS),
+        ("(B) or a", COLOURS),
+        ("(B) or a.", COLOURS),
+        ("(B) or a is right", COLOURS),
+        ("B/a", COLOURS),
+        ("a/B", COLOURS),
+        ("B, a, c", COLOURS),
+        ("B, a, or c", COLOURS),
+        ("**B** and c", COLOURS),
+        ("B & d", COLOURS),
         ("not not open", ("open", "not open")),
         ("١", COUNTS),  # an Arabic 1
         ("a " * 5_000, ("a cat", "dog")),

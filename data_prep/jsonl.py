@@ -29,6 +29,10 @@ class _Defaults:
     task: str
 
 
+_IMAGE_KEYS = {"img", "imgs", "image_path", "image_paths", "image_file", "picture", "photo"}
+"""Misspelt, they would make rows without images that nobody notices."""
+
+
 @converter("jsonl", version="1")
 def jsonl(
     source: str, *, images: str = "", answer_type: AnswerType | None = None, task: str = "jsonl"
@@ -50,6 +54,8 @@ def jsonl(
     if not source:
         raise ConfigurationError("jsonl needs --source: a file with one JSON object a line")
     file = Path(source)
+    if not file.is_file():
+        raise DataError(f"no file {source!r}: --source is a local file with one JSON object a line")
     folder = Path(images) if images else file.parent
     if not folder.is_dir():
         raise ConfigurationError(f"--images is the folder of the images; there is no folder {images!r}")
@@ -64,6 +70,8 @@ def _sample(row: dict[str, Any], number: int, defaults: _Defaults) -> Sample:
     for name in ("question", "answer"):
         if name not in row:
             raise RowError("missing field", f"{where} has no {name!r}; it has: {', '.join(row) or 'nothing'}")
+    if _IMAGE_KEYS & row.keys() and not {"image", "images"} & row.keys():
+        raise RowError("unknown key", f"{where}: the key of an image's path is 'image', of several 'images'")
     choices = _choices(row, where)
     answer_type = _answer_type(row, choices, defaults, where)
     files = _files(row, defaults.images, where)

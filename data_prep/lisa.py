@@ -36,6 +36,8 @@ def lisa(source: str, *, split: str = "", texts: Literal["all", "first"] = "all"
     if not source:
         raise ConfigurationError(f"lisa needs --source: {LAYOUT}")
     folder = Path(source) / split
+    if not folder.is_dir():
+        raise DataError(f"no folder {str(folder)!r}: --source is {LAYOUT}, on this machine")
     files = sorted(folder.glob("*.json"))
     if not files:
         raise DataError(f"no .json in {str(folder)!r}: --source is {LAYOUT}, or the folder above and --split")

@@ -36,6 +36,8 @@ def nlvr(source: str, *, split: str = "all", seed: int = 0) -> Iterator[Draft]:
     if not source:
         raise ConfigurationError("nlvr needs --source: NLVR's own folder of one split, such as nlvr/dev")
     folder = Path(source)
+    if not folder.is_dir():
+        raise DataError(f"no folder {source!r}: --source is NLVR's own folder of one split, on this machine")
     file = folder / f"{folder.name}.json"
     if not file.is_file():
         raise DataError(

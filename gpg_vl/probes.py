@@ -86,14 +86,31 @@ def _wrong(sample: Sample, prompt: Prompt) -> str:
 
 
 def _forms(sample: Sample, prompt: Prompt, gold: str, wrong: str) -> _Named:
-    """Whole texts: tags left out, left open, repeated or nested."""
+    """Whole texts that are formed otherwise than the prompt asks for."""
+    forms = _boxed_forms if prompt.template == "boxed" else _tagged_forms
+    yield "empty text", ""
+    yield from forms(sample, prompt, gold, wrong)
+
+
+def _boxed_forms(sample: Sample, prompt: Prompt, gold: str, wrong: str) -> _Named:
+    r"""Boxes left out, left open, within the reasoning, or several."""
+    boxed, another = (prompt.completion_target(text, _THINK) for text in (gold, wrong))
+    yield "box not closed", boxed.removesuffix("}")
+    yield "boxed answer within an open <think>", f"<think>{boxed}"
+    yield "boxed answer only in <think>", f"<think>{boxed}</think>"
+    yield "gold, then wrong answer boxed", f"{boxed} {another}"
+    yield "wrong, then gold answer boxed", f"{another} {boxed}"
+    yield "10,000 letters without a box", "x" * LONG
+
+
+def _tagged_forms(sample: Sample, prompt: Prompt, gold: str, wrong: str) -> _Named:
+    """Tags left out, left open, repeated or nested."""
 
     def think(text: str) -> str:
         return prompt.completion_target("", text).partition("<answer>")[0]
 
     whole = prompt.completion_target(gold, _THINK)
     stated = think(f"{_THINK} The answer is {gold}.")
-    yield "empty text", ""
     yield "answer only in <think>", stated
     yield "answer tags within <think>", think(f"{_THINK} <answer>{gold}{ANSWER_END}")
     unclosed = prompt.completion_target(gold, _THINK).replace("</think>", " ")

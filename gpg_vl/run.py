@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gpg_vl.answering import Answerer
 from gpg_vl.benchmarks import protocol_of
@@ -35,6 +35,8 @@ class Run:
     bar: ProgressBar
     nonfinite: int = 0
     """Steps in a row without a finite gradient."""
+    told: set[str] = field(default_factory=set)
+    """What the user was told of already."""
 
     def log(self, metrics: Metrics, shown: Sequence[str]) -> None:
         """Write down the step that the learner just did.
@@ -45,6 +47,7 @@ class Run:
             self.metrics_file.write(self.learner.step, metrics)
         self.trackers.log(self.learner.step, metrics)
         self.bar.advance(self.learner.step, shown)
+        self._tell(metrics)
         self.nonfinite = self.nonfinite + 1 if metrics.get("nonfinite") else 0
         if self.nonfinite >= self.config.run.max_nonfinite:
             saved = list_checkpoints(self.folder.checkpoints)
@@ -52,6 +55,20 @@ class Run:
                 f"no finite gradient in {self.nonfinite} steps in a row, up to step {self.learner.step}; the "
                 f"last good checkpoint is {saved[-1] if saved else 'none'}. Lower optim.learning_rate"
             )
+
+    def _tell(self, metrics: Metrics) -> None:
+        """Say aloud, once each, what would make a run look well that learns nothing."""
+        groups = metrics.get("groups/sampled")
+        names = [name for name in metrics if name.startswith("dropped/") and metrics[name] == groups]
+        news = [
+            f"{name.removeprefix('dropped/')!r} could grade none of the {groups} groups" for name in names
+        ]
+        if metrics.get("skipped"):
+            news.append("no group was valid (all its answers scored the same), so the step changed nothing")
+        for text in news:
+            if text.split(" ")[0] not in self.told:
+                self.told.add(text.split(" ")[0])
+                self.bar.say(f"step {self.learner.step}: {text}; see docs/metrics.md")
 
     def save(self, *, last: bool) -> None:
         """Save if it is due, the last step, or asked to stop; raises Stopped in that case."""

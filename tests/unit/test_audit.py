@@ -19,10 +19,11 @@ from gpg_vl.types import Sample
 INSTRUCT = Prompt()
 BASE = Prompt("base")
 ANNOUNCED = sorted(rewards.announced())
+_CONFIGS = Path(str(files("gpg_vl.configs").joinpath("grpo_baseline.yaml"))).parent
 RECIPES = sorted(
-    file.name
-    for file in files("gpg_vl.configs").iterdir()
-    if file.name.endswith(".yaml") and "\nrewards:" in file.read_text()
+    str(file.relative_to(_CONFIGS))
+    for file in (*_CONFIGS.glob("*.yaml"), *_CONFIGS.glob("math/*.yaml"))
+    if "\nrewards:" in file.read_text()
 )
 
 FOOLED = Path(__file__).with_name("fooled_rewards.py")
@@ -54,8 +55,8 @@ def test_rewards_in_workers_pass_on_every_sample(name):
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_passes(name):
     inputs = ("--out", "x", "--model.path", "x", "--data.train", "x")
-    config = load_config(TrainConfig, [*inputs, "--config", str(files("gpg_vl.configs").joinpath(name))])
-    types = {"giou": "boxes"} | {name: name for name in ("choice", "math", "label")}
+    config = load_config(TrainConfig, [*inputs, "--config", str(_CONFIGS / name)])
+    types = {"giou": "boxes", "length": "math"} | {name: name for name in ("choice", "math", "label")}
     meant = {types[name] for name in config.rewards if name in types}
     samples = [sample for sample in built_in_samples() if sample.answer_type in meant]
     for audit in audit_table(config.rewards, samples, config.prompt):

@@ -16,11 +16,15 @@ _JOINED = re.compile(
     r"(?<![^\W_])(?<!['’])([a-z])(?=[)\]*_.]* ?(?:,? ?\b(?:or|and)\b|[,;/&|+]) ?[(\[*_]*([a-z])"
     r"(?![^\W_])(?!['’])(?! +(?!(?:or|and|is|are)\b)[\w…]))"
 )
-_GAP = " … "  # no choice holds it: NFKC makes three dots of it
+_GAP = "…"  # no choice holds it: NFKC makes three dots of it
 _ARTICLE = re.compile(r"(?<![^\W_])an?\s+", re.IGNORECASE)
 # Words begin and end here; patterns made for each sample's choices would take longer than the search.
-_STARTS = re.compile(r"(?<!\w)(?<!\d[.,])")
-_ENDS = re.compile(r"(?!\w)(?![.,]\d)")
+# The 1 of "-1" and of "1/5" does not, but both ends of the range "1-2" do.
+_STARTS = re.compile(
+    r"(?<!\w)(?<!\d[.,/⁄])(?<!\d /)(?<!\d/ )(?<!\d / )"
+    r"(?:(?=\D)|(?<!^[-−‐–—])(?<![^\w)… ][-−‐–—])(?<![^\d…] [-−‐–—]))"
+)
+_ENDS = re.compile(r"(?!\w)(?![.,]\d)(?!⁄|(?<=\d) ?/ ?\d)")
 _NEGATION = re.compile(
     r"[≠¬不非]|n['’]t\b|\b(?:not?|none|nor|neither|never|cannot|except|wrong|incorrect|rather|instead|"
     r"(?:other|less) than|(?:anything|all) but)\b"

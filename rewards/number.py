@@ -12,6 +12,24 @@ _FRACTION = re.compile(r"\\[dt]?frac\s*(?:\{([^{}]*)\}|(\d))\s*(?:\{([^{}]*)\}|(
 _DEGREES = re.compile(r"\^\s*\{?\s*(?:\\circ|0)\s*\}?(?![\d.])")
 _UNIT_POWER = re.compile(r"(?<![^\W\d_])(?:[cdkm]?m|in|ft|units?)\s?\^\s?[23](?!\d)", re.IGNORECASE)
 _EXPRESSION = re.compile(r"[√π^]|\\(?:sqrt|pi|[dt]?frac)(?![A-Za-z])|\b(?:sqrt|pi)\b", re.IGNORECASE)
+_MINUS = re.compile(r"(?<![\w)}\]°%])[‐‒–—](?=\.?\d)|\b(?:minus|negative) (?=[+-]?\.?\d)", re.IGNORECASE)
+_OPERATION = re.compile(
+    r"\d\)? ?(?!e[+-])(?:[a-z%]{1,9} ?)?(?:[+×÷·∙⋅]|\*\*?) ?\(?[+-]?\.?\d"  # "3 cm + 3 cm", not "1e+3"
+    r"|\d\)? ?(?:[-‐‒–—x]|\\(?:times|cdot|div)|(?:plus|times|over|choose|mod|(?:divid|multipli)ed by) )"
+    r" ?\(?[+-]?\.?\d"
+    r"|\d(?::| : )\d|\d\)?\([+-]?\.?\d|/ ?[+-]?\d[\d.,]* ?/|[+-] ?[+-] ?\.?\d"
+    r"|\d\)? ?(?:!|(?:hundred|thousand|(?:m|b|tr)illion|dozen|squared|cubed|factorial)\b)",
+    re.IGNORECASE,
+)
+_FUNCTION = re.compile(
+    r"(?<![^\W\d_])(?:a(?:rc)?)?(?:log|ln|exp|sine?|cos(?:ine)?|tan(?:gent)?|cot|sec|csc|root|square|cube|"
+    r"factorial|twice|double|triple|half|third|quarter)(?: of)? ?[_(]{0,2}[+-]?\.?\d",
+    re.IGNORECASE,
+)
+# "It is not 5", but neither "not drawn to scale, 65" nor "not acute. It is 95".
+_DENIED = re.compile(
+    r"(?:\bnot\b|n['’]t\b|[≠¬±]|\\(?:neq?|not|pm)(?![a-z]))(?:[^\d,;:.]|\.(?=\d)){0,40}\d", re.IGNORECASE
+)
 _EXPONENT = r"(?:[eE][+-]?\d+(?!\w))?"
 _DECIMAL = rf"(?:(?:\d{{1,3}}(?:,\d{{3}})+|\d+)(?:\.\d+)?|\.\d+){_EXPONENT}"
 _NUMBER = re.compile(rf"([+-]?)\s*({_DECIMAL})(?:\s*/\s*([+-]?)\s*({_DECIMAL}))?")
@@ -38,14 +56,16 @@ def number(completion: Completion, sample: Sample, *, tolerance: float = 1e-6) -
 def read_number(text: str) -> float | None:
     """The one number that `text` states; None if there is none, or several that differ.
 
-    None too for an expression that has to be worked out, such as "2√3", "5π" or "2^10".
+    None too for an expression that has to be worked out, such as "2√3", "5!", "3+3" or "5 million",
+    and for one that is denied: "not 5".
     """
     text = plain(text)
     if _has_foreign_digits(text):
         return None
     text = _LATEX.sub(r"\1", _FRACTION.sub(r" \1\2/\3\4 ", _DEGREES.sub(" ", text)))
-    text = _MIXED.sub(_improper, " ".join(_UNIT_POWER.sub(" ", text).split()))
-    if _EXPRESSION.search(text):
+    text = _MINUS.sub("-", " ".join(_UNIT_POWER.sub(" ", text).split()))
+    text = _MIXED.sub(_improper, text)
+    if any(pattern.search(text) for pattern in (_EXPRESSION, _OPERATION, _FUNCTION, _DENIED)):
         return None
     values = {_value(match) for match in _NUMBER.finditer(text)}
     value = values.pop() if len(values) == 1 else None

@@ -3,6 +3,7 @@
 import math
 import re
 
+from gpg_vl.errors import ConfigurationError
 from gpg_vl.registry import reward
 from gpg_vl.types import Completion, Sample
 
@@ -43,9 +44,11 @@ def number(completion: Completion, sample: Sample, *, tolerance: float = 1e-6) -
 
     Units, a degree sign, thousands separators, fractions (also "3 1/2"), powers of ten ("1.5e-3") and LaTeX
     are read: "65°" equals "65" and "65 degrees", not "650". Full-width digits are digits; those of other
-    scripts, and two different numbers, score 0. None if the gold answer is no number. Source: accuracy
-    reward of GPG on GEOQA (arXiv 2504.02546).
+    scripts, and two different numbers, score 0. None if the gold answer is no number. Raises
+    ConfigurationError for a tolerance that is no finite number from 0 up. Source: accuracy reward of GPG on
+    GEOQA (arXiv 2504.02546).
     """
+    _check(tolerance)
     gold = read_number(sample.answer)
     if gold is None:
         return None
@@ -70,6 +73,15 @@ def read_number(text: str) -> float | None:
     values = {_value(match) for match in _NUMBER.finditer(text)}
     value = values.pop() if len(values) == 1 else None
     return value if value is not None and math.isfinite(value) else None
+
+
+def _check(tolerance: float) -> None:
+    is_number = isinstance(tolerance, int | float) and not isinstance(tolerance, bool)
+    if not is_number or not 0 <= tolerance < math.inf:
+        raise ConfigurationError(
+            f"reward 'number' needs a tolerance that is a finite number from 0 up, got {tolerance!r}; "
+            "the default is 1e-6"
+        )
 
 
 def _has_foreign_digits(text: str) -> bool:

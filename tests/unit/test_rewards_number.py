@@ -2,6 +2,7 @@ import time
 
 import pytest
 
+from gpg_vl.errors import ConfigurationError
 from gpg_vl.prompts import parse_completion
 from gpg_vl.rewards.number import number, read_number
 from gpg_vl.types import Sample
@@ -260,6 +261,17 @@ def test_tolerance_is_an_option():
     assert score("<answer>0.31</answer>", "1/3", tolerance=0.02) == 0.0
     assert score("<answer>104</answer>", "100", tolerance=0.05) == 1.0
     assert score("<answer>106</answer>", "100", tolerance=0.05) == 0.0
+
+
+@pytest.mark.parametrize("tolerance", [-1e-9, -1, float("nan"), float("inf"), "0.1", None, True])
+def test_a_tolerance_that_is_no_number_from_0_up_is_refused(tolerance):
+    with pytest.raises(ConfigurationError, match="'number' needs a tolerance"):
+        score("<answer>3</answer>", "3", tolerance=tolerance)
+
+
+def test_no_tolerance_asks_for_the_very_number():
+    assert score("<answer>3.0</answer>", "3", tolerance=0) == 1.0
+    assert score("<answer>3.0000001</answer>", "3", tolerance=0) == 0.0
 
 
 @pytest.mark.parametrize("gold", ["", "sixty", "3 or 4", "1/0", "√3", "inf", "٦٥"])

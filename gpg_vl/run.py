@@ -58,16 +58,14 @@ class Run:
 
     def _tell(self, metrics: Metrics) -> None:
         """Say aloud, once each, what would make a run look well that learns nothing."""
-        groups = metrics.get("groups/sampled")
-        names = [name for name in metrics if name.startswith("dropped/") and metrics[name] == groups]
-        news = [
-            f"{name.removeprefix('dropped/')!r} could grade none of the {groups} groups" for name in names
-        ]
+        dropped = [name.removeprefix("dropped/") for name in metrics if name.startswith("dropped/")]
+        idle = [name for name in dropped if metrics[f"dropped/{name}"] == metrics["groups/sampled"]]
+        news = [f"reward {name!r} could grade no group" for name in idle]
         if metrics.get("skipped"):
             news.append("no group was valid (all its answers scored the same), so the step changed nothing")
         for text in news:
-            if text.split(" ")[0] not in self.told:
-                self.told.add(text.split(" ")[0])
+            if text not in self.told:
+                self.told.add(text)
                 self.bar.say(f"step {self.learner.step}: {text}; see docs/metrics.md")
 
     def save(self, *, last: bool) -> None:

@@ -109,3 +109,11 @@ def test_keep_best_needs_evaluations(config):  # noqa: F811
         ConfigurationError, match=r"run\.keep_best goes by the validation accuracy: set eval\.every"
     ):
         replace(config, run=RunConfig(keep_best=True), eval=EvalConfig(every=0))
+
+
+def test_a_reward_that_grades_nothing_is_told_once(config, tmp_path, capsys):  # noqa: F811
+    (tmp_path / "silent.py").write_text("def silent(completion, sample):\n    return None\n")
+    train(replace(config, rewards={f"{tmp_path / 'silent.py'}:silent": 1.0}))
+    said = capsys.readouterr().err
+    assert said.count("silent' could grade no group") == 1
+    assert said.count("no group was valid") == 1

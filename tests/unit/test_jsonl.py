@@ -142,7 +142,8 @@ def test_an_answer_type_is_not_guessed(tmp_path):
     ("options", "error", "message"),
     [
         ({"source": ""}, ConfigurationError, "jsonl needs --source: a file with one JSON object a line"),
-        ({"source": "none.jsonl"}, DataError, "'none.jsonl' cannot be read: No such file"),
+        ({"source": "nowhere/none.jsonl"}, DataError, "no file 'nowhere/none.jsonl'"),
+        ({"source": "none.jsonl"}, DataError, "no file 'none.jsonl': --source is a local file"),
         ({"images": "nowhere"}, ConfigurationError, "there is no folder 'nowhere'"),
     ],
 )

@@ -140,6 +140,9 @@ def test_a_missing_image_is_refused(tmp_path):
 
 
 def test_another_folder_is_explained(tmp_path):
+    with pytest.raises(DataError, match=r"no folder .*train': --source is ReasonSeg's folder of one split"):
+        next(lisa(str(tmp_path), split="train"))
+    (tmp_path / "train").mkdir()
     with pytest.raises(DataError, match=r"no \.json in .*--source is ReasonSeg's folder of one split"):
         next(lisa(str(tmp_path), split="train"))
     with pytest.raises(ConfigurationError, match="lisa needs --source: ReasonSeg's folder"):

@@ -92,6 +92,9 @@ def test_splits_have_names(tmp_path, options, message):
 
 
 def test_a_folder_of_another_layout_is_explained(tmp_path):
+    with pytest.raises(DataError, match=r"no folder .*--source is NLVR's own folder of one split"):
+        list(nlvr(str(tmp_path / "nlvr")))
+    (tmp_path / "nlvr").mkdir()
     with pytest.raises(DataError, match=r"no nlvr\.json in .*--source is NLVR's own folder of one split"):
         list(nlvr(str(tmp_path / "nlvr")))
 

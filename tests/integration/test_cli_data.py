@@ -1,5 +1,6 @@
 """Making data sets and looking into them, as a user types it."""
 
+import functools
 import json
 import os
 import signal
@@ -111,7 +112,10 @@ def test_a_killed_conversion_leaves_nothing_behind(tmp_path, number):
     (tmp_path / "mine.py").write_text(CONVERTER)
     out = tmp_path / "sets" / "d"
     command = [sys.executable, "-m", "gpg_vl", "prepare", f"{tmp_path}/mine.py:slow", "--out", str(out)]
-    process = subprocess.Popen([*command, "--pause", "0.001"], stderr=subprocess.PIPE, text=True)
+    # A shell starts background jobs with SIGINT ignored, which children inherit.
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    command += ["--pause", "0.001"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("sets/.d-*/data-*.parquet")):
         assert process.poll() is None and time.monotonic() < deadline

@@ -34,7 +34,7 @@ def test_splits_share_no_statement_and_lose_no_image(splits):
     assert rows == 1978
 
 
-def test_sft_train_eval(splits, tmp_path, capsys):
+def test_sft_train_eval_compare(splits, tmp_path, capsys):
     data = PreparedDataset.open([str(splits["train"])])
     model = save_tiny(tmp_path / "model", [question_text(data[i]) for i in range(100)], SMALL)
     train = json.dumps([str(splits["train"])])
@@ -47,8 +47,11 @@ def test_sft_train_eval(splits, tmp_path, capsys):
     run("train", "--out", tmp_path / "gpg", "--model.path", warm, *common, *steps, *questions)
     trained = tmp_path / "gpg" / "checkpoints" / "step_000002" / "model"
     out = tmp_path / "eval.json"
-    sizes = ("--limit", "24", "--max_new_tokens", "12", "--out", out)
-    run("eval", "--model", trained, "--benchmark", splits["test"], *sizes)
+    sizes = ("--limit", "24", "--max_new_tokens", "12")
+    run("eval", "--model", trained, "--benchmark", splits["test"], *sizes, "--out", out)
+    run("eval", "--model", warm, "--benchmark", splits["test"], *sizes, "--out", tmp_path / "warm.json")
+    run("compare", tmp_path / "warm.json", out, "--out", tmp_path / "compared.json")
+    assert json.loads((tmp_path / "compared.json").read_text())["total"]["difference"]["count"] == 24
     evaluation = json.loads(out.read_text())
     assert evaluation["totals"]["accuracy"]["count"] == 24
     assert evaluation["chance"] == 0.5

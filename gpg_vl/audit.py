@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from gpg_vl.errors import DataError, RewardError
@@ -210,11 +211,20 @@ def _problem(kind: RewardKind, gold: Outcome, outcome: Outcome) -> str:
         return outcome.error
     if lost := sorted(gold.parts.keys() - outcome.parts.keys()):
         return f"no finite score from {', '.join(lost)}: the whole group would lose that reward"
+    for name, score in outcome.parts.items():
+        bounds = _bounds(name)
+        if bounds is not None and not bounds[0] <= score <= bounds[1]:
+            return f"{name} gives {score:g}, outside its range {list(bounds)}"
     if kind == "correctness" and outcome is not gold and _margin(gold, outcome) < _ROUNDING:
         return "scores as high as the gold answer"
     if kind == "shaping" and outcome.seconds > SLOW:
         return f"takes longer than {SLOW} s"
     return ""
+
+
+@cache
+def _bounds(name: str) -> tuple[float, float] | None:
+    return rewards.get(name).bounds
 
 
 def _margin(gold: Outcome, outcome: Outcome) -> float:

@@ -73,6 +73,7 @@ def show(arguments: list[str]) -> None:
     print(f"  from      {places or name}")
     print(f"  answers   {'all of a group at once, as in TRL' if reward.is_batch else 'one at a time'}")
     print(f"  deadline  {deadline}")
+    print(f"  range     {list(reward.bounds) if reward.bounds else 'not declared'}")
     print(f"  options   {', '.join(map(str, reward.options.values())) or 'none'}")
     print(f"\n{_docstring(reward)}")
 

@@ -37,6 +37,8 @@ class Reward:
     """Seconds one answer may take, in a worker process; None runs the function in the trainer's own."""
     timeout_score: float = 0.0
     """What an answer that exceeds the deadline by itself scores."""
+    bounds: tuple[float, float] | None = None
+    """Least and greatest score, which the audit holds it to; None where options decide."""
 
     @property
     def is_batch(self) -> bool:
@@ -160,14 +162,15 @@ def reward(
     kind: RewardKind = "correctness",
     deadline: float | None = None,
     timeout_score: float = 0.0,
+    bounds: tuple[float, float] | None = None,
 ) -> Callable[[Function], Function]:
     """Register a reward; `kind` says whether the gold answer must score highest.
 
     With a `deadline` in seconds the function runs in worker processes, without the sample's images: for what
     takes long or may hang. An answer that exceeds it by itself gets `timeout_score`: the least that the
-    reward gives, or hanging would pay.
+    reward gives, or hanging would pay. `bounds` are the least and the greatest score.
     """
-    return _attach(lambda function: Reward(name, function, kind, deadline, timeout_score))
+    return _attach(lambda function: Reward(name, function, kind, deadline, timeout_score, bounds))
 
 
 def converter(name: str, *, version: str = "1", endless: bool = False) -> Callable[[Function], Function]:

@@ -35,7 +35,7 @@ _STATED = re.compile(r"[\s*_\"')]*[,.;!](?!\d)")
 _DENIED = re.compile(r"(?!\w| is)")
 
 
-@reward("choice")
+@reward("choice", bounds=(0, 1))
 def choice(completion: Completion, sample: Sample) -> float | None:
     """1 if `<answer>` names the gold choice, by letter or by text, and no other; else 0.
 

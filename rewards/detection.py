@@ -8,7 +8,7 @@ from gpg_vl.types import Completion, Sample
 from ._boxes import MAX_BOXES, as_array, gold_boxes, pairwise_iou
 
 
-@reward("detection")
+@reward("detection", bounds=(0, 1))
 def detection(completion: Completion, sample: Sample) -> float | None:
     """Σ IoU of matched boxes / max(#gold, #predicted), in [0, 1].
 

@@ -8,7 +8,7 @@ from gpg_vl.types import Completion, Sample
 from ._boxes import Boxes, area, overlap, single_box_score
 
 
-@reward("giou")
+@reward("giou", bounds=(0, 2))
 def giou(completion: Completion, sample: Sample) -> float | None:
     """GIoU + 1 of the one predicted box P and the gold box G, in [0, 2].
 

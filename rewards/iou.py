@@ -7,7 +7,7 @@ from gpg_vl.types import Completion, Sample
 from ._boxes import pairwise_iou, single_box_score
 
 
-@reward("iou")
+@reward("iou", bounds=(0, 1))
 def iou(completion: Completion, sample: Sample, *, threshold: float | None = None) -> float | None:
     """|P ∩ G| / |P ∪ G| of the one predicted box P and the gold box G, in [0, 1].
 

@@ -10,7 +10,7 @@ _APOSTROPHE = re.compile("['’`]")
 _ARTICLE = re.compile(r"^(?:an?|the) ")
 
 
-@reward("label")
+@reward("label", bounds=(0, 1))
 def label(completion: Completion, sample: Sample) -> float | None:
     """1 if `<answer>` is the gold class name, spelling aside, and nothing else; else 0.
 

@@ -24,7 +24,7 @@ _DECOYS = (sympy.Rational(104_729, 15_485_863), sympy.Float("0.676291"))
 r"""No gold answers: math-verify takes some formulas, such as `\log\log_0 5`, for equal to nearly anything."""
 
 
-@reward("math", deadline=5.0)
+@reward("math", deadline=5.0, bounds=(0, 1))
 def math_equal(completion: Completion, sample: Sample) -> float | None:
     r"""1 if the prediction equals a gold answer symbolically, or as words; else 0.
 

@@ -38,7 +38,7 @@ _MIXED = re.compile(r"(?<![\d.,/])(\d{1,9}) (\d{1,9}) ?/ ?(\d{1,9})(?![\d.,]*[\d
 _LATEX = re.compile(r"\\(?:boxed|text|mathrm)\s*\{([^{}]*)\}|\\[!,;: ]|[${}]")
 
 
-@reward("number")
+@reward("number", bounds=(0, 1))
 def number(completion: Completion, sample: Sample, *, tolerance: float = 1e-6) -> float | None:
     """1 if `<answer>` is the gold number within `tolerance` (relative; absolute if that is 0); else 0.
 

@@ -87,3 +87,8 @@ def slow_at_first(completion, sample):
 
 def divides(completion, sample):
     return 1 / len(completion.text)
+
+
+@reward("too_much", kind="shaping", bounds=(0, 1))
+def too_much(completion, sample):
+    return 1e12 if len(completion.text) > 1000 else 1.0

@@ -235,3 +235,11 @@ def test_a_users_samples_are_the_first_of_each_task(scenes_folder, scene_samples
     assert len(tasks) > 1 and len(samples) == 2 * len(tasks)
     assert samples[0].id == scene_samples[0].id
     assert not audit_reward("choice", {}, samples, INSTRUCT).problems
+
+
+def test_a_score_outside_the_declared_range_fails():
+    audit = audit_reward(f"{FOOLED}:too_much", {}, built_in_samples(), INSTRUCT)
+    assert "10,000 letters without tags" in failed(audit) and GOLD not in failed(audit)
+    assert {one.problem for one in audit.problems} == {
+        f"{FOOLED}:too_much gives 1e+12, outside its range [0, 1]"
+    }

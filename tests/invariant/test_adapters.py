@@ -8,36 +8,26 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from gpg_vl.adapt import merge
-from gpg_vl.config import (
-    AlgorithmConfig,
-    DataConfig,
-    ModelConfig,
-    OptimConfig,
-    RolloutConfig,
-    RunConfig,
-    TrainConfig,
-)
+from gpg_vl.adapt import choose_weights, merge
+from gpg_vl.config import ModelConfig, OptimConfig, TrainConfig
 from gpg_vl.errors import ConfigurationError, ModelError
 from gpg_vl.policy import load_policy
 from gpg_vl.train import train
 from tests.families import save_family
 from tests.invariant.test_packing import by_answer, groups, rows_of  # noqa: F401
-
-REWARD = Path(__file__).with_name("letters.py")
+from tests.invariant.test_training import REWARD
+from tests.invariant.test_training import config as training  # noqa: F401
 
 
 @pytest.fixture
-def config(tiny_folder: Path, scenes_folder: Path, tmp_path: Path) -> TrainConfig:
-    return TrainConfig(
-        out=str(tmp_path / "run"),
-        model=ModelConfig(path=str(tiny_folder)),
-        data=DataConfig(train=[str(scenes_folder)]),
-        rollout=RolloutConfig(group_size=4, max_new_tokens=10),
-        algorithm=AlgorithmConfig(questions_per_step=4, max_rounds=2),
+def config(training: TrainConfig) -> TrainConfig:  # noqa: F811
+    """Two steps at a constant rate, without evaluations."""
+    return replace(
+        training,
+        data=replace(training.data, validation=[]),
         rewards={f"{REWARD}:letters": 1.0},
         optim=OptimConfig(learning_rate=1e-3),
-        run=RunConfig(steps=2, seed=3, threads=1, save_every=1, keep_last=9),
+        run=replace(training.run, steps=2),
     )
 
 
@@ -102,8 +92,6 @@ def test_lora_trains_adapters_alone_resumes_and_merges(config, tmp_path, groups)
 
 
 def test_lora_on_a_text_model(tmp_path, tiny_folder):
-    from gpg_vl.adapt import choose_weights
-
     path = str(save_family("llama", tmp_path / "llama", tiny_folder))
     policy = load_policy(path)
     choose_weights(policy, ModelConfig(path=path, lora_rank=2))
@@ -112,8 +100,6 @@ def test_lora_on_a_text_model(tmp_path, tiny_folder):
 
 
 def test_what_makes_no_sense_is_refused(tmp_path, tiny_folder, config):
-    from gpg_vl.adapt import choose_weights
-
     text = load_policy(str(save_family("qwen2", tmp_path / "text", tiny_folder)))
     with pytest.raises(ConfigurationError, match="a 'qwen2' model has no vision tower"):
         choose_weights(text, ModelConfig(path="x", freeze_vision=True))

@@ -30,6 +30,9 @@ class ModelConfig:
     """Arithmetic of forward and backward; weights stay fp32. auto: bf16 on a GPU, fp32 on a CPU."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
+    vision_attention: Literal["sdpa", "flash_attention_2"] = "sdpa"
+    """Attention of the vision tower; flash_attention_2 needs a GPU and the flash-attn package. The language
+    model's packed rows have tree masks, which it does not take: they are always SDPA's."""
     lora_rank: int = 0
     """Rank of LoRA adapters on the language model's linear layers; 0 trains full weights."""
     lora_alpha: int = 0

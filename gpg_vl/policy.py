@@ -191,16 +191,20 @@ def load_policy(
     *,
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     gradient_checkpointing: bool = False,
+    vision_attention: str = "sdpa",
     device: torch.device | str = "cpu",
 ) -> Policy:
     """Load a model and its processor from a folder or the hub, weights in fp32.
 
-    Raises ModelError if there is no model, or one of a family that packing does not support exactly.
+    Raises ModelError if there is no model, one of a family that packing does not support exactly, or no
+    such attention on this machine.
     """
     family = family_of(path, read_config(path))
     processor = read_processor(path, family)
     try:
-        model = _pretrained(path, family)
+        model = _pretrained(path, family, vision_attention)
+    except ImportError as error:
+        raise ModelError(f"model.vision_attention {vision_attention!r}: {error}") from error
     except (OSError, ValueError) as error:
         raise ModelError(f"{path!r} has no loadable weights: {error}") from error
     if gradient_checkpointing:
@@ -248,9 +252,9 @@ def model_class(family: Family) -> Any:
     return AutoModelForImageTextToText if family.vision else AutoModelForCausalLM
 
 
-def _pretrained(path: str, family: Family) -> Any:
+def _pretrained(path: str, family: Family, vision_attention: str) -> Any:
     """The model; weights in fp32, since steps of lr 1e-6 would vanish in the default bf16."""
-    towers = {"text_config": ATTENTION_NAME, "vision_config": "sdpa"}
+    towers = {"text_config": ATTENTION_NAME, "vision_config": vision_attention}
     attention = towers if family.vision else ATTENTION_NAME
     return model_class(family).from_pretrained(path, dtype=torch.float32, attn_implementation=attention)
 

@@ -120,6 +120,7 @@ def test_help_lists_every_option(capsys):
         (["--rewards", '{"number": {"tolerence": 1}}'], "Did you mean 'tolerance'?"),
         (["--rewards", '{"no_file.py:x": 1}'], "no file 'no_file.py'"),
         (["--data.train", '["nowhere"]'], "'nowhere' is not a prepared data set"),
+        (["--model.vision_attention", "flash_attention_2"], "model.vision_attention 'flash_attention_2'"),
         (["--model.path", "nowhere"], "'nowhere' is not a model: there is no such folder"),
         (["--model.path", "./no/where"], "'./no/where' is not a model: there is no such folder"),
         (["--run.steps", "many"], "expected a whole number"),

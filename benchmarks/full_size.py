@@ -63,9 +63,8 @@ def write_model(folder: Path, processor: Any) -> None:
     names |= {"vision_start_token_id": "<|vision_start|>", "vision_end_token_id": "<|vision_end|>"}
     tokens = {name: token(text) for name, text in names.items()}
     ends = {"bos_token_id": token("<|endoftext|>"), "eos_token_id": token("<|im_end|>")}
-    config = Qwen2VLConfig(
-        text_config=TEXT | ends, vision_config=VISION, tie_word_embeddings=True, dtype=torch.bfloat16, **tokens
-    )
+    towers = {"text_config": TEXT | ends, "vision_config": VISION}
+    config = Qwen2VLConfig(**towers, **tokens, tie_word_embeddings=True, dtype=torch.bfloat16)
     torch.manual_seed(0)
     Qwen2VLForConditionalGeneration._from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
     processor.save_pretrained(folder)
@@ -83,7 +82,7 @@ def write_data(folder: Path) -> None:
 
 def main() -> None:
     """Write model and data, train one step in a process of its own, and print what that took."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--processor", required=True, help="hub id or folder")
     parser.add_argument("--out", default="runs/full_size", help="folder; must not hold a run")
     parser.add_argument("--max_new_tokens", type=int, default=32)

@@ -10,6 +10,7 @@ from jsonargparse import ArgumentParser, Namespace
 from gpg_vl.config import TrainConfig
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.files import write_whole
+from gpg_vl.launch import add_launch_options, memory_plan, take_launch_options
 from gpg_vl.options import config_parser, parse_options
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ _WIDTH = 120
 
 def preflight(arguments: list[str]) -> None:
     """Check a training configuration before it costs a GPU hour; exit code 1 if it would fail."""
+    launch, arguments = take_launch_options(arguments)
     parser = config_parser(TrainConfig, "gpg-vl preflight")
+    add_launch_options(parser)
     _add_options(parser)
     from gpg_vl.preflight import UNSET
 
@@ -34,7 +37,8 @@ def preflight(arguments: list[str]) -> None:
     from gpg_vl.preflight_model import Trial
 
     trial = None if given.no_model else Trial(given.questions, given.samples or config.rollout.group_size)
-    machine = Machine(given.processes, given.zero, given.offload, given.card_gib)
+    processes, zero, offload = memory_plan(launch) if launch else (1, 0, False)
+    machine = Machine(processes, zero, offload, given.card_gib)
     report = run(config, machine, trial, resume=given.resume is not None)
     _print(report)
     if given.report:
@@ -48,11 +52,6 @@ def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--no-model", action="store_true", help="only what needs no weights; no downloads")
     parser.add_argument("--questions", type=int, default=16, help="questions that the model is asked")
     parser.add_argument("--samples", type=int, default=0, help="answers to each; 0 takes rollout.group_size")
-    parser.add_argument("--processes", type=int, default=1, help="cards that the forecast is for")
-    parser.add_argument("--zero", type=int, choices=range(4), default=0, help="DeepSpeed's stage; 0 is DDP")
-    parser.add_argument(
-        "--offload", action="store_true", help="DeepSpeed keeps the optimizer in the machine's memory"
-    )
     parser.add_argument(
         "--card_gib", type=float, default=0.0, help="memory of a card in GiB; 0 takes the GPU that is here"
     )
@@ -62,12 +61,10 @@ def _add_options(parser: ArgumentParser) -> None:
 def _check(config: TrainConfig, given: Namespace) -> None:
     if given.report and Path(given.report).exists():
         raise ConfigurationError(f"{given.report!r} exists already; remove it or choose another --report")
-    if given.questions < 1 or given.processes < 1 or given.card_gib < 0:
-        raise ConfigurationError("--questions and --processes must be at least 1, --card_gib not negative")
+    if given.questions < 1 or given.card_gib < 0:
+        raise ConfigurationError("--questions must be at least 1, --card_gib not negative")
     if given.samples < 0 or given.samples == 1:
         raise ConfigurationError(f"--samples must be at least 2, got {given.samples}: one answer is no group")
-    if given.offload and not given.zero:
-        raise ConfigurationError("--offload is DeepSpeed's: set --zero")
 
 
 def _print(report: "Report") -> None:

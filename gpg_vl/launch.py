@@ -6,6 +6,7 @@ the terminal reaches this process alone, and asks the ranks itself: torchrun wou
 
 import argparse
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -78,7 +79,24 @@ def take_launch_options(arguments: list[str]) -> tuple[Launch | None, list[str]]
         if given.processes is not None:
             raise ConfigurationError("--processes needs --accelerate, such as --accelerate ddp")
         return None, others
+    if given.processes is not None and given.processes < 1:
+        raise ConfigurationError(f"--processes must be at least 1, got {given.processes}")
     return Launch(given.accelerate, given.processes), others
+
+
+def memory_plan(launch: Launch) -> tuple[int, int, bool]:
+    """What decides a card's memory: processes, ZeRO stage (0 is DDP), whether the optimizer is offloaded.
+
+    Any number of processes, also more than this machine has GPUs: it may be asked for another one.
+    """
+    config = _read(_config_file(launch.accelerate))
+    named = config.num_processes if config.num_processes > 0 else _gpus() * config.num_machines
+    processes = launch.processes if launch.processes is not None else max(1, named)
+    plugin = getattr(config, "deepspeed_config", None) or {}
+    if file := plugin.get("deepspeed_config_file"):
+        zero = json.loads(Path(file).read_text()).get("zero_optimization", {})
+        return processes, int(zero.get("stage", 0)), zero.get("offload_optimizer", {}).get("device") == "cpu"
+    return processes, int(plugin.get("zero_stage", 0)), plugin.get("offload_optimizer_device") == "cpu"
 
 
 def _shipped() -> dict[str, Path]:

@@ -167,7 +167,8 @@ def remedies(changes: Iterable[tuple[str, float]], peak: float, capacity: float)
         peak = left
         if peak <= _ROOM * capacity:
             return "; then ".join(steps)
-    return "; then ".join([*steps, "that is not enough: larger cards, or more of them with --zero 3"])
+    steps.append("that is not enough: larger cards, or more of them with --accelerate zero3")
+    return "; then ".join(steps)
 
 
 def _changes(plan: Plan) -> Iterator[tuple[str, Plan]]:

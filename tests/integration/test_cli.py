@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pyarrow as pa
@@ -120,7 +121,6 @@ def test_help_lists_every_option(capsys):
         (["--rewards", '{"number": {"tolerence": 1}}'], "Did you mean 'tolerance'?"),
         (["--rewards", '{"no_file.py:x": 1}'], "no file 'no_file.py'"),
         (["--data.train", '["nowhere"]'], "'nowhere' is not a prepared data set"),
-        (["--model.vision_attention", "flash_attention_2"], "model.vision_attention 'flash_attention_2'"),
         (["--model.path", "nowhere"], "'nowhere' is not a model: there is no such folder"),
         (["--model.path", "./no/where"], "'./no/where' is not a model: there is no such folder"),
         (["--run.steps", "many"], "expected a whole number"),
@@ -133,6 +133,12 @@ def test_help_lists_every_option(capsys):
 )
 def test_mistakes_of_train(options, extra, message, capsys):
     assert message in mistake(capsys, "train", *options, *extra)
+
+
+@pytest.mark.skipif(find_spec("flash_attn") is not None, reason="flash-attn is installed")
+def test_an_attention_that_is_not_installed(options, capsys):
+    message = mistake(capsys, "train", *options, "--model.vision_attention", "flash_attention_2")
+    assert "model.vision_attention 'flash_attention_2'" in message
 
 
 def test_a_mistake_leaves_no_run_folder(options, tmp_path, capsys):

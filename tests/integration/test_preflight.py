@@ -172,7 +172,9 @@ def test_prompts_over_the_limit(check):
 
 
 def test_a_card_too_small_names_changes_that_help(check):
-    code, found, figures = check("--no-model", "--card_gib", "0.03", "--processes", "2")
+    code, found, figures = check(
+        "--no-model", "--card_gib", "0.03", "--accelerate", "ddp", "--processes", "2"
+    )
     [fullest] = [one for name in found if name.startswith("memory") for one in found[name] if one["cure"]]
     assert code == 1 and fullest["level"] == "fail" and figures["memory"]["peak"] > 0.03 * 2**30
     assert "model.gradient_checkpointing true: 0.0" in fullest["cure"]
@@ -190,7 +192,8 @@ def test_a_used_run_folder(check, tmp_path):
     [
         (("--questions", "0"), "--questions"),
         (("--samples", "1"), "--samples must be at least 2"),
-        (("--offload",), "set --zero"),
+        (("--processes", "2"), "--processes needs --accelerate"),
+        (("--accelerate", "zero4"), "Did you mean 'zero"),
         (("--rollout.group_sise", "4"), "Did you mean 'rollout.group_size'?"),
     ],
 )

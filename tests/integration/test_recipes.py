@@ -39,7 +39,8 @@ def test_a_recipe_passes_preflight_without_its_model(recipe, tmp_path, monkeypat
     for folder in [*data["train"], *data.get("validation", [])]:
         write_rows(tmp_path / folder, reward, images=recipe.parent.name != "math")
     monkeypatch.chdir(tmp_path)
-    here = [] if "train" in config.get("data", {}) else ["--data.train", '["data/train"]', "--model.path", "org/model"]
+    own = "train" in config.get("data", {})
+    here = [] if own else ["--data.train", '["data/train"]', "--model.path", "org/model"]
     run("preflight", "--config", recipe, "--no-model", "--report", "report.json", *here)
     findings = json.loads(Path("report.json").read_text())["findings"]
     levels = {finding["check"]: finding["level"] for finding in findings}

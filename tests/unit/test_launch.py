@@ -1,5 +1,6 @@
 """`--accelerate`: its options, its configurations, and which processes a signal reaches."""
 
+import json
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from gpg_vl.errors import ConfigurationError
-from gpg_vl.launch import MARK, Launch, _plan, _wait, kill_launch, take_launch_options
+from gpg_vl.launch import MARK, Launch, _plan, _wait, kill_launch, memory_plan, take_launch_options
 from gpg_vl.launch_agent import _explain
 
 FILES = sorted((Path(__file__).resolve().parents[2] / "configs" / "accelerate").iterdir())
@@ -173,3 +174,27 @@ def test_exit_codes_of_ranks(codes, expected, said, capsys):
     failures = {rank: ProcessFailure(rank, 1, code, "none") for rank, code in codes.items()}
     assert _explain(ChildFailedError("gpg_vl", failures)) == expected
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "stage", "offload"),
+    [
+        ("ddp", 0, False),
+        ("zero1", 1, False),
+        ("zero2", 2, False),
+        ("zero3", 3, False),
+        ("zero3_offload", 3, True),
+    ],
+)
+def test_what_the_memory_forecast_takes_from_a_launch(name, stage, offload):
+    assert memory_plan(Launch(name, 8)) == (8, stage, offload)
+
+
+def test_the_stage_of_a_deepspeed_file(tmp_path):
+    (tmp_path / "ds.json").write_text(
+        json.dumps({"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "cpu"}}})
+    )
+    lines = ["distributed_type: DEEPSPEED", "compute_environment: LOCAL_MACHINE", "num_processes: 4"]
+    deepspeed = f"deepspeed_config: {{deepspeed_config_file: {tmp_path / 'ds.json'}}}"
+    (tmp_path / "own.yaml").write_text("\n".join([*lines, deepspeed]))
+    assert memory_plan(Launch(str(tmp_path / "own.yaml"), None)) == (4, 2, True)

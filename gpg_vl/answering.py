@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from gpg_vl.encode import EncodedPrompt, PromptEncoder
 from gpg_vl.prompts import parse_completion
-from gpg_vl.rollout import Answer, Request, RolloutEngine
+from gpg_vl.rollout import Answer, Request, RolloutEngine, Watch
 from gpg_vl.sampling import Sampling
 from gpg_vl.types import Completion, Sample
 
@@ -35,16 +35,17 @@ class Answerer:
         *,
         step: int = 0,
         ids: Sequence[str] = (),
+        watch: Watch = lambda _: None,
     ) -> list[Answered]:
         """Answer each question `group_size` times.
 
         `step` and the ids seed the answers' random streams; `ids` (default: the samples' own) tell
-        duplicates of one question apart.
+        duplicates of one question apart. `watch` follows the answers as `RolloutEngine.generate` says.
         """
         prompts = self.encoder.encode(samples)
         names = ids or [sample.id for sample in samples]
         requests = [Request(prompt, name, step) for prompt, name in zip(prompts, names, strict=True)]
-        groups = self.engine.generate(requests, group_size, sampling)
+        groups = self.engine.generate(requests, group_size, sampling, watch=watch)
         return [
             Answered(
                 sample, prompt, tuple(group), tuple(self._parse(sample, prompt, answer) for answer in group)

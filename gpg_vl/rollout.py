@@ -1,6 +1,6 @@
 """The rollout engine: every prompt is read once, and its G answers share that cache."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,9 @@ from gpg_vl.types import FinishReason
 
 PREFILL_TOKENS = 32_768
 """Prompt tokens, padding included, read in one pass; bounds activations and the vision tower's batch."""
+Watch = Callable[[Sequence[Sequence[int]]], None]
+"""Sees the token ids of the answers in the making after every token: questions from the shortest prompt on,
+each one's G answers behind one another. What it raises ends the generation."""
 _SHRINK = 0.75
 """Finished answers leave the batch once at most this share of its slots is needed."""
 
@@ -50,12 +53,21 @@ class RolloutEngine:
         self._stop: dict[tuple[str, ...], StopTexts] = {}
 
     def generate(
-        self, requests: Sequence[Request], group_size: int, sampling: Sampling
+        self,
+        requests: Sequence[Request],
+        group_size: int,
+        sampling: Sampling,
+        *,
+        watch: Watch = lambda _: None,
     ) -> list[list[Answer]]:
-        """`group_size` answers for each request, in the order of the requests."""
+        """`group_size` answers for each request, in the order of the requests.
+
+        `watch` follows them while they grow, for streaming and for stopping; of more than `max_concurrent`
+        answers, those that are decoded together.
+        """
         results: list[list[Answer]] = [[] for _ in requests]
         for part in self._parts(requests, group_size):
-            answers = self._decode([requests[i] for i in part], group_size, sampling)
+            answers = self._decode([requests[i] for i in part], group_size, sampling, watch)
             for i, group in zip(part, answers, strict=True):
                 results[i] = group
         return results
@@ -73,21 +85,29 @@ class RolloutEngine:
             yield part
 
     @torch.no_grad()
-    def _decode(self, requests: Sequence[Request], group_size: int, sampling: Sampling) -> list[list[Answer]]:
+    def _decode(
+        self, requests: Sequence[Request], group_size: int, sampling: Sampling, watch: Watch
+    ) -> list[list[Answer]]:
         policy = self.policy
         was_training = policy.training
         policy.eval()
         rows = [Row((Segment(request.prompt, (), ()),)) for request in requests]
         lengths = torch.tensor([row.length for row in rows], device=policy.device)
-        with policy.autocast():  # around the loop: it keeps its bf16 copies of the weights until it closes
-            logits, prefix = policy.prefill(collate(rows).to(policy.device), lengths)
-            state = _Decoding(
-                requests, group_size, sampling, prefix, policy, self._stops(sampling), self.seed
-            )
-            state.accept(logits.repeat_interleave(group_size, dim=0))
-            while state.live:
-                state.accept(policy.decode(state.last_tokens, state.positions, state.prefix, state.cache))
-        policy.train(was_training)
+        try:
+            with policy.autocast():  # around the loop: it keeps its bf16 copies of weights until it closes
+                logits, prefix = policy.prefill(collate(rows).to(policy.device), lengths)
+                state = _Decoding(
+                    requests, group_size, sampling, prefix, policy, self._stops(sampling), self.seed
+                )
+                state.accept(logits.repeat_interleave(group_size, dim=0))
+                watch(state.token_ids)
+                while state.live:
+                    state.accept(
+                        policy.decode(state.last_tokens, state.positions, state.prefix, state.cache)
+                    )
+                    watch(state.token_ids)
+        finally:
+            policy.train(was_training)
         return state.answers()
 
     def _stops(self, sampling: Sampling) -> StopTexts:

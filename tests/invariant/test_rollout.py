@@ -156,3 +156,27 @@ def test_work_done_for_a_group(policy, mixed_samples, monkeypatch):
     # One prefill of 4 padded prompts, then two more tokens for at most 32 answers.
     assert decoded[0] == 4 * longest
     assert len(decoded) == 3 and all(tokens <= 32 for tokens in decoded[1:])
+
+
+def test_a_watcher_sees_every_token_and_can_stop(policy, mixed_samples):
+    """What is streamed ends as the answers do; what the watcher raises ends the generation there."""
+    batch, engine = requests(policy, mixed_samples), RolloutEngine(policy, max_concurrent=64, seed=3)
+    sampling = Sampling(max_new_tokens=12, temperature=1.0)
+    seen: list[list[list[int]]] = []
+    answers = engine.generate(batch, 2, sampling, watch=lambda ids: seen.append([list(one) for one in ids]))
+    by_length = sorted(range(len(batch)), key=lambda i: batch[i].prompt.length)
+    assert seen[-1] == [list(answer.token_ids) for i in by_length for answer in answers[i]]
+    assert len(seen) == max(map(len, seen[-1])) > 3
+    for step, ids in enumerate(seen, start=1):
+        assert ids == [final[:step] for final in seen[-1]]
+
+    def stop_at_three(ids: Sequence[Sequence[int]]) -> None:
+        seen.append([list(one) for one in ids])
+        if max(map(len, ids)) == 3:
+            raise InterruptedError
+
+    seen.clear()
+    policy.train()
+    with pytest.raises(InterruptedError):
+        engine.generate(batch, 2, sampling, watch=stop_at_three)
+    assert len(seen) == 3 and policy.training

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -28,17 +29,35 @@ class Prefix:
     values: list[Tensor]
     padding: Tensor
     """(B, P) bool, True where there is no token."""
+    suffix_padding: Tensor | None = None
+    """(B, T) bool, True for columns of the answers' cache that are before a question's first; None where all
+    questions start at the first column."""
 
-    def keep(self, questions: Tensor) -> None:
-        """Drop all but some questions' caches; layer by layer, so that never two copies of all exist."""
+    def keep(self, questions: Tensor, longest: int) -> None:
+        """Drop all but some questions' caches, and what is behind the `longest` prompt of these; layer by
+        layer, so that never two copies of all exist."""
         for buffers in (self.keys, self.values):
             for layer, buffer in enumerate(buffers):
-                buffers[layer] = buffer.index_select(0, questions)
-        self.padding = self.padding.index_select(0, questions)
+                buffers[layer] = buffer[:, :, :longest].index_select(0, questions)
+        self.padding = self.padding[:, :longest].index_select(0, questions)
+
+    def join(self, other: "Prefix") -> "Prefix":
+        """These questions and behind them the `other` ones; uses both up."""
+        size = max(self.padding.shape[1], other.padding.shape[1])
+        for own, more in ((self.keys, other.keys), (self.values, other.values)):
+            for layer in range(len(own)):
+                own[layer] = torch.cat([_wider(own[layer], size), _wider(more[layer], size)])
+        pads = [pad(part.padding, (0, size - part.padding.shape[1]), value=True) for part in (self, other)]
+        return Prefix(self.keys, self.values, torch.cat(pads))
+
+
+def _wider(buffer: Tensor, size: int) -> Tensor:
+    """(B, KV heads, P, D) with zeros up to `size` tokens: padding has weight 0, so it must be finite."""
+    return pad(buffer, (0, 0, 0, size - buffer.shape[2]))
 
 
 class AnswerCache:
-    """Keys and values of N = B·G answers of equal length so far; grows by doubling.
+    """Keys and values of N = B·G answers, a column for each token; grows by doubling.
 
     Has the two methods that transformers' attention layers and text models call on a cache.
     """
@@ -57,15 +76,23 @@ class AnswerCache:
         return _append(self.keys, layer, keys, length), _append(self.values, layer, values, length)
 
     def get_seq_length(self, layer: int = 0) -> int:
-        """Answer tokens stored so far."""
+        """Columns so far."""
         return self.lengths[layer]
 
-    def keep(self, slots: Tensor) -> None:
-        """Keep only these answers, in this order."""
+    def extend(self, answers: int) -> None:
+        """Add answers whose columns so far are empty: zeros, since they are read with weight 0."""
         for buffers in (self.keys, self.values):
             for layer, buffer in enumerate(buffers):
                 if buffer is not None:
-                    buffers[layer] = buffer.index_select(0, slots)
+                    buffers[layer] = torch.cat([buffer, buffer.new_zeros(answers, *buffer.shape[1:])])
+
+    def keep(self, slots: Tensor, first: int) -> None:
+        """Keep only these answers, in this order, and the columns from `first` on."""
+        for buffers in (self.keys, self.values):
+            for layer, buffer in enumerate(buffers):
+                if buffer is not None:
+                    buffers[layer] = buffer[:, :, first:].index_select(0, slots)
+        self.lengths = [max(0, length - first) for length in self.lengths]
 
 
 def _append(buffers: list[Tensor | None], layer: int, new: Tensor, length: int) -> Tensor:
@@ -109,7 +136,7 @@ def shared_prefix_attention(
         return outputs
     layer: int = module.layer_idx  # type: ignore[assignment]
     keys, values = prefix.keys[layer], prefix.values[layer]
-    return _decode(query, key, value, keys, values, prefix.padding, scaling), None
+    return _decode(query, key, value, keys, values, prefix, scaling), None
 
 
 def _decode(
@@ -118,7 +145,7 @@ def _decode(
     value: Tensor,
     prefix_key: Tensor,
     prefix_value: Tensor,
-    padding: Tensor,
+    prefix: Prefix,
     scaling: float | None,
 ) -> Tensor:
     answers, heads, _, size = query.shape
@@ -130,11 +157,14 @@ def _decode(
     block = query.view(questions, -1, kv_heads, repeat, size).transpose(1, 2)  # (B, KV, G, rep, D)
     rows = block.reshape(questions, kv_heads, -1, size)  # (B, KV, G·rep, D)
     to_prompt = rows @ prefix_key.transpose(2, 3)  # (B, KV, G·rep, P)
-    to_prompt = to_prompt.masked_fill(padding[:, None, None, :], float("-inf"))
+    to_prompt = to_prompt.masked_fill(prefix.padding[:, None, None, :], float("-inf"))
     to_prompt = (
         to_prompt.view(*block.shape[:4], prompt).transpose(1, 2).reshape(answers, kv_heads, repeat, prompt)
     )
     to_suffix = query @ key.transpose(2, 3)  # (N, KV, rep, T)
+    if prefix.suffix_padding is not None:
+        hidden = prefix.suffix_padding.repeat_interleave(answers // questions, dim=0)  # (N, T)
+        to_suffix = to_suffix.masked_fill(hidden[:, None, None, :], float("-inf"))
     weights = torch.cat([to_prompt, to_suffix], dim=-1).float().softmax(dim=-1).to(value.dtype)
     on_prompt, on_suffix = weights[..., :prompt], weights[..., prompt:]
     on_prompt = on_prompt.reshape(questions, -1, kv_heads, repeat, prompt).transpose(1, 2)

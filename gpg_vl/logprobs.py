@@ -10,11 +10,11 @@ from torch.utils.checkpoint import checkpoint
 def sampler_logits(logits: Tensor, temperature: float, suppressed: Tensor) -> Tensor:
     """The sampler's logits: at least fp32, / temperature, suppressed tokens at -inf.
 
-    logits: (…, V); suppressed: (V,) bool. Rollouts and training share this one function, so both speak
-    of the same distribution.
+    logits: (…, V), used up: fp32 logits are changed in place; suppressed: (V,) bool. Rollouts and training
+    share this one function, so both speak of the same distribution.
     """
     exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return (exact / temperature).masked_fill(suppressed, float("-inf"))
+    return exact.div_(temperature).masked_fill_(suppressed, float("-inf"))
 
 
 def token_logprobs(

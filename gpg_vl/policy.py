@@ -117,7 +117,7 @@ class Policy(nn.Module):
             return token_logprobs(
                 hidden.flatten(0, 1)[batch.predictors],
                 batch.targets,
-                self.model.lm_head,
+                self.head,
                 temperature=temperature,
                 suppressed=self.suppressed,
                 chunks=batch.chunks,
@@ -152,23 +152,22 @@ class Policy(nn.Module):
 
     @torch.no_grad()
     def prefill(self, batch: PackedBatch, lengths: Tensor) -> tuple[Tensor, Prefix]:
-        """Read B prompts of `lengths` (B,). Returns their last logits (B, V) and caches."""
+        """Read B prompts of `lengths` (B,). Returns their last hidden states (B, H) and caches."""
         cache = DynamicCache()
         with self.autocast():
             hidden = self._read(batch, cache)
             last = hidden[torch.arange(len(lengths), device=self.device), lengths - 1]
-            logits = self.model.lm_head(last)
         padding = torch.arange(hidden.shape[1], device=self.device) >= lengths[:, None]
         # Under autocast the rotary embedding leaves keys in fp32: twice the cache, and a cast per token.
         keys = [layer.keys.to(self.compute_dtype) for layer in cache.layers]
         values = [layer.values.to(self.compute_dtype) for layer in cache.layers]
-        return logits, Prefix(keys, values, padding)
+        return last, Prefix(keys, values, padding)
 
     @torch.no_grad()
     def decode(self, tokens: Tensor, positions: Tensor, prefix: Prefix, cache: AnswerCache) -> Tensor:
-        """One token for each of N answers: tokens (N,), positions (N,) to logits (N, V)."""
+        """Read one token of each of N answers: tokens (N,), positions (N,) to hidden states (N, H)."""
         with self.autocast():
-            hidden = self.text_model(
+            hidden: Tensor = self.text_model(
                 input_ids=tokens[:, None],
                 position_ids=self._positions(positions[None, :, None].expand(3, -1, 1)),
                 attention_mask=None,
@@ -176,7 +175,11 @@ class Policy(nn.Module):
                 use_cache=True,
                 prefix=prefix,
             ).last_hidden_state  # (N, 1, H)
-            logits: Tensor = self.model.lm_head(hidden[:, 0])
+        return hidden[:, 0]
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Vocabulary projection: hidden states (…, H) to logits (…, V)."""
+        logits: Tensor = self.model.lm_head(hidden)
         return logits
 
     def save(self, folder: Path, card: Mapping[str, Any]) -> None:

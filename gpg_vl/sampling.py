@@ -1,7 +1,6 @@
 """Drawing the next token: one random stream per answer, filters for evaluation, stop texts."""
 
 import hashlib
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from gpg_vl.errors import ConfigurationError
 
 DRAW_ELEMENTS = 2**24
-"""Logits drawn from at a time: the sums are float64, and answers times vocabulary would be gigabytes."""
+"""Logits in memory at a time: answers times vocabulary would be gigabytes."""
+_BLOCK = 512
+"""Tokens whose probabilities are summed together."""
+_NUCLEUS = 1024
+"""Tokens that top-p looks at first."""
 
 
 @dataclass(frozen=True)
@@ -46,66 +50,88 @@ class Sampling:
         return self.temperature or 1.0
 
 
-class UniformStreams:
-    """One stream of uniform numbers per answer, from (seed, step, question id, answer index).
+def uniform_stream(key: tuple[int, int, str, int], length: int) -> Tensor:
+    """(T,) float64 in [0, 1): the draws of one answer, from (seed, step, question id, answer index).
 
     What an answer draws does not depend on which other answers are sampled beside it.
     """
-
-    def __init__(self, keys: Sequence[tuple[int, int, str, int]], length: int) -> None:
-        draws = [np.random.Generator(np.random.Philox(key=_key(*key))).random(length) for key in keys]
-        # 2^-24 steps stay below 1 in every float type, so a draw never lands behind the last token.
-        self.draws = torch.from_numpy(np.floor(np.stack(draws) * 2**24) / 2**24)  # (N, T) float64
-
-    def at(self, answers: Tensor, step: int) -> Tensor:
-        """Draws of the given answers for token `step`: (n,) float64 in [0, 1)."""
-        return self.draws[answers.cpu(), step]
+    draws = np.random.Generator(np.random.Philox(key=_number(*key))).random(length)
+    # 2^-24 steps stay below 1 in every float type, so a draw never lands behind the last token.
+    return torch.from_numpy(np.floor(draws * 2**24) / 2**24)
 
 
-def _key(seed: int, step: int, question: str, answer: int) -> int:
+def _number(seed: int, step: int, question: str, answer: int) -> int:
     text = f"{seed}\x1f{step}\x1f{question}\x1f{answer}"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little")
 
 
-def draw(logits: Tensor, uniforms: Tensor | None, sampling: Sampling) -> tuple[Tensor, Tensor]:
+def draw(logits: Tensor, uniforms: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
     """Next tokens and their log-probabilities under the unfiltered distribution.
 
-    logits: (n, V) from `sampler_logits`; uniforms: (n,) float64, None for greedy. Returns (n,), (n,).
+    logits: (n, V) from `sampler_logits`; uniforms: (n, g) float64 for g tokens from each distribution, which
+    greedy decoding does not look at. Returns (n, g), (n, g).
     """
-    rows = max(1, DRAW_ELEMENTS // logits.shape[-1])
-    draws = uniforms.split(rows) if uniforms is not None else itertools.repeat(None)
-    parts = [_draw(part, u, sampling) for part, u in zip(logits.split(rows), draws, strict=False)]
-    tokens, logprobs = zip(*parts, strict=True)
-    return torch.cat(tokens), torch.cat(logprobs)
-
-
-def _draw(logits: Tensor, uniforms: Tensor | None, sampling: Sampling) -> tuple[Tensor, Tensor]:
-    logprobs = logits.log_softmax(dim=-1)
-    if uniforms is None:
-        tokens = logits.argmax(dim=-1)
+    normaliser = logits.logsumexp(dim=-1, keepdim=True)  # (n, 1)
+    if sampling.temperature == 0:
+        tokens = logits.argmax(dim=-1, keepdim=True).expand(uniforms.shape)
     else:
-        cumulative = _filtered(logprobs, sampling).exp().double().cumsum(dim=-1)  # (n, V)
-        targets = uniforms.to(logits.device) * cumulative[:, -1]
-        tokens = torch.searchsorted(cumulative, targets[:, None], right=True)[:, 0]
-    return tokens, logprobs.gather(-1, tokens[:, None])[:, 0]
+        probabilities = (logits - normaliser).exp_()
+        tokens = _invert(_filtered(probabilities, sampling), uniforms)
+    return tokens, logits.gather(-1, tokens) - normaliser
 
 
-def _filtered(logprobs: Tensor, sampling: Sampling) -> Tensor:
-    """Log-probabilities with the tokens that top-k, top-p or min-p drop at -inf; not renormalised."""
+def _invert(weights: Tensor, uniforms: Tensor) -> Tensor:
+    """Tokens at the given shares of the total weight: (n, V), (n, g) to (n, g).
+
+    Two levels, so that only sums of blocks and the chosen blocks are summed in fp64.
+    """
+    vocabulary = weights.shape[-1]
+    blocks = pad(weights, (0, -vocabulary % _BLOCK)).unflatten(-1, (-1, _BLOCK))  # (n, K, block)
+    sums = blocks.sum(dim=-1).double()  # (n, K)
+    through = sums.cumsum(dim=-1)
+    targets = uniforms * through[:, -1:]
+    block = _place(through, targets)  # (n, g)
+    rest = (targets - through.gather(-1, block) + sums.gather(-1, block)).clamp(min=0.0)
+    chosen = blocks.gather(1, block[..., None].expand(-1, -1, _BLOCK)).double()  # (n, g, block)
+    return block * _BLOCK + _place(chosen.cumsum(dim=-1), rest[..., None])[..., 0]
+
+
+def _place(cumulative: Tensor, targets: Tensor) -> Tensor:
+    """The first place whose cumulative weight exceeds the target; never behind the last weight, whatever
+    rounding says."""
+    last = torch.searchsorted(cumulative, cumulative[..., -1:].contiguous())
+    return torch.minimum(torch.searchsorted(cumulative, targets, right=True), last)
+
+
+def _filtered(probabilities: Tensor, sampling: Sampling) -> Tensor:
+    """Probabilities (n, V) with the tokens that top-k, top-p or min-p drop at 0; not renormalised."""
     if sampling.top_p == 1 and not sampling.top_k and not sampling.min_p:
-        return logprobs
-    floor = torch.full_like(logprobs[:, :1], float("-inf"))
+        return probabilities
+    floor = torch.zeros_like(probabilities[:, :1])
     if sampling.top_k:
-        k = min(sampling.top_k, logprobs.shape[-1])
-        floor = torch.maximum(floor, logprobs.topk(k, dim=-1).values[:, -1:])
+        k = min(sampling.top_k, probabilities.shape[-1])
+        floor = torch.maximum(floor, probabilities.topk(k, dim=-1).values[:, -1:])
     if sampling.min_p:
-        floor = torch.maximum(floor, logprobs.amax(dim=-1, keepdim=True) + float(np.log(sampling.min_p)))
+        floor = torch.maximum(floor, probabilities.amax(dim=-1, keepdim=True) * sampling.min_p)
     if sampling.top_p < 1:
-        ordered = logprobs.sort(dim=-1, descending=True).values
-        before = ordered.exp().cumsum(dim=-1) - ordered.exp()
-        kept = (before < sampling.top_p).sum(dim=-1, keepdim=True)
-        floor = torch.maximum(floor, ordered.gather(-1, kept - 1))
-    return logprobs.masked_fill(logprobs < floor, float("-inf"))
+        floor = torch.maximum(floor, _nucleus(probabilities, sampling.top_p))
+    return probabilities.masked_fill(probabilities < floor, 0.0)
+
+
+def _nucleus(probabilities: Tensor, top_p: float) -> Tensor:
+    """The least probability in the smallest set of at least `top_p`: (n, V) to (n, 1).
+
+    Looks at the likeliest few tokens, and at more only where they do not suffice.
+    """
+    size = probabilities.shape[-1]
+    k = min(_NUCLEUS, size)
+    while True:
+        ordered = probabilities.topk(k, dim=-1).values
+        through = ordered.cumsum(dim=-1)
+        if k == size or bool((through[:, -1] >= top_p).all()):
+            kept = (through - ordered < top_p).sum(dim=-1, keepdim=True)
+            return ordered.gather(-1, kept - 1)
+        k = min(16 * k, size)
 
 
 class StopTexts:
@@ -117,16 +143,18 @@ class StopTexts:
 
     def __init__(self, tokenizer: Any, stop: Sequence[str], vocabulary: int) -> None:
         self.tokenizer, self.stop = tokenizer, tuple(stop)
-        self.may_complete = torch.zeros(vocabulary, dtype=torch.bool)  # (V,)
+        self.may_complete = np.zeros(vocabulary, dtype=bool)  # (V,)
         if self.stop:
             pieces = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
             lasts = {text[-1] for text in self.stop}
             if not all(last.isascii() for last in lasts):
                 lasts.add("\N{REPLACEMENT CHARACTER}")  # tokens that hold part of a character's bytes
-            self.may_complete[: len(pieces)] = torch.tensor([bool(lasts & set(p)) for p in pieces])
+            self.may_complete[: len(pieces)] = [bool(lasts & set(piece)) for piece in pieces]
 
     def complete(self, tokens: Sequence[int]) -> bool:
-        """Whether the text of these tokens holds a stop text."""
+        """Whether the last of these tokens completes a stop text."""
+        if not self.may_complete[tokens[-1]]:
+            return False
         text = self.tokenizer.decode(tokens)
         return any(stop in text for stop in self.stop)
 

@@ -1,6 +1,7 @@
 """The rollout engine equals transformers' own `generate` and its full forward."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,33 @@ def test_an_answer_does_not_depend_on_its_neighbours(policy, mixed_samples):
         assert len({a.token_ids for a in one}) > 1
 
 
+@pytest.mark.parametrize("check_every", [1, 5])
+def test_questions_come_in_as_others_are_done(policy, mixed_samples, monkeypatch, check_every):
+    """Answers of questions of any age decode together as they would alone."""
+    samples = [replace(s, id=f"{s.id}/{copy}") for copy in range(4) for s in mixed_samples]
+    batch = requests(policy, samples)
+    sampling = Sampling(max_new_tokens=30, stop=("e",))
+    alone = RolloutEngine(policy, max_concurrent=1, seed=5)
+    expected = [alone.generate([one], 2, sampling)[0] for one in batch]
+    widths, decode = [], policy.decode
+
+    def watched(tokens, positions, prefix, cache):
+        widths.append((len(tokens), prefix.suffix_padding is not None))
+        return decode(tokens, positions, prefix, cache)
+
+    monkeypatch.setattr(policy, "decode", watched)
+    order: list[int] = []
+    engine = RolloutEngine(policy, max_concurrent=8, seed=5, check_every=check_every)
+    answers = engine.generate(batch, 2, sampling, done=lambda i, group: order.append(i))
+    for one, other in zip(answers, expected, strict=True):
+        assert [a.token_ids for a in one] == [a.token_ids for a in other]
+        assert [a.finish_reason for a in one] == [a.finish_reason for a in other]
+        for a, b in zip(one, other, strict=True):
+            assert a.logprobs == pytest.approx(b.logprobs, abs=5e-6)
+    assert max(width for width, _ in widths) == 8 and any(staggered for _, staggered in widths)
+    assert sorted(order) == list(range(len(batch))) and order != sorted(order)
+
+
 def test_other_steps_and_seeds_give_other_answers(policy, mixed_samples):
     sampling = Sampling(max_new_tokens=20)
     first = RolloutEngine(policy, max_concurrent=64, seed=5).generate(
@@ -164,8 +192,7 @@ def test_a_watcher_sees_every_token_and_can_stop(policy, mixed_samples):
     sampling = Sampling(max_new_tokens=12, temperature=1.0)
     seen: list[list[list[int]]] = []
     answers = engine.generate(batch, 2, sampling, watch=lambda ids: seen.append([list(one) for one in ids]))
-    by_length = sorted(range(len(batch)), key=lambda i: batch[i].prompt.length)
-    assert seen[-1] == [list(answer.token_ids) for i in by_length for answer in answers[i]]
+    assert seen[-1] == [list(answer.token_ids) for group in answers for answer in group]
     assert len(seen) == max(map(len, seen[-1])) > 3
     for step, ids in enumerate(seen, start=1):
         assert ids == [final[:step] for final in seen[-1]]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gpg_vl.errors import ConfigurationError
-from gpg_vl.sampling import Sampling, StopTexts, UniformStreams, draw
+from gpg_vl.sampling import Sampling, StopTexts, draw, uniform_stream
 from gpg_vl.tiny import tiny_processor
 
 PROBABILITIES = (0.5, 0.25, 0.125, 0.125)
@@ -17,13 +17,25 @@ def logits(probabilities=PROBABILITIES, rows=1):
 
 
 def uniforms(*values):
-    return torch.tensor(values, dtype=torch.float64)
+    """(n, 1): one draw from each of n distributions."""
+    return torch.tensor(values, dtype=torch.float64)[:, None]
+
+
+def drawn(logits, uniforms, sampling):
+    """Tokens and log-probabilities (n,) of one draw each."""
+    tokens, logprobs = draw(logits, uniforms, sampling)
+    assert tokens.shape == logprobs.shape == (len(logits), 1)
+    return tokens[:, 0], logprobs[:, 0]
+
+
+def streams(keys, length):
+    return torch.stack([uniform_stream(key, length) for key in keys])
 
 
 def drawn_over(sampling, probabilities=PROBABILITIES, steps=1000):
     """The tokens that a thousand evenly spaced draws give."""
-    even = (torch.arange(steps, dtype=torch.float64) + 0.5) / steps
-    tokens, _ = draw(logits(probabilities, steps), even, sampling)
+    even = ((torch.arange(steps, dtype=torch.float64) + 0.5) / steps)[:, None]
+    tokens, _ = drawn(logits(probabilities, steps), even, sampling)
     return torch.bincount(tokens, minlength=len(probabilities)).tolist()
 
 
@@ -33,8 +45,8 @@ def tokenizer():
 
 
 def test_greedy_takes_the_likeliest():
-    tokens, logprobs = draw(
-        torch.tensor([[0.0, 2.0, 1.0], [3.0, 0.0, 0.0]]), None, Sampling(5, temperature=0)
+    tokens, logprobs = drawn(
+        torch.tensor([[0.0, 2.0, 1.0], [3.0, 0.0, 0.0]]), uniforms(0.9, 0.9), Sampling(5, temperature=0)
     )
     assert tokens.tolist() == [1, 0]
     expected = [-math.log(1 + math.exp(-1) + math.exp(-2)), -math.log(1 + 2 * math.exp(-3))]
@@ -45,22 +57,22 @@ def test_greedy_takes_the_likeliest():
 
 def test_a_draw_is_the_inverse_of_the_cumulative_distribution():
     values = uniforms(0.0, 0.499, 0.501, 0.749, 0.751, 0.874, 0.876, LARGEST)
-    tokens, logprobs = draw(logits(rows=8), values, Sampling(5))
+    tokens, logprobs = drawn(logits(rows=8), values, Sampling(5))
     assert tokens.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     assert logprobs.tolist() == pytest.approx([math.log(PROBABILITIES[t]) for t in tokens.tolist()], rel=1e-6)
 
 
 def test_frequencies_match_the_probabilities():
     count = 20_000
-    streams = UniformStreams([(0, 0, "q", n) for n in range(count)], 1)
-    tokens, _ = draw(logits(rows=count), streams.at(torch.arange(count), 0), Sampling(5))
+    draws = streams([(0, 0, "q", n) for n in range(count)], 1)
+    tokens, _ = drawn(logits(rows=count), draws, Sampling(5))
     for p, seen in zip(PROBABILITIES, torch.bincount(tokens, minlength=4).tolist(), strict=True):
         assert abs(seen - p * count) < 3.5 * math.sqrt(count * p * (1 - p))
 
 
 def test_impossible_tokens_are_never_drawn():
     probabilities = (0.0, 0.5, 0.0, 0.5, 0.0)
-    tokens, logprobs = draw(logits(probabilities, 4), uniforms(0.0, 0.4999, 0.5, LARGEST), Sampling(5))
+    tokens, logprobs = drawn(logits(probabilities, 4), uniforms(0.0, 0.4999, 0.5, LARGEST), Sampling(5))
     assert tokens.tolist() == [1, 1, 3, 3]
     assert torch.isfinite(logprobs).all()
     counts = drawn_over(Sampling(5), probabilities)
@@ -70,7 +82,7 @@ def test_impossible_tokens_are_never_drawn():
 def test_a_large_vocabulary_keeps_its_last_token_in_reach_and_no_further():
     size = 150_000
     flat = torch.zeros(2, size)
-    tokens, _ = draw(flat, uniforms(0.0, LARGEST), Sampling(5))
+    tokens, _ = drawn(flat, uniforms(0.0, LARGEST), Sampling(5))
     assert tokens.tolist() == [0, size - 1]
 
 
@@ -105,33 +117,47 @@ def test_filters_keep_the_right_tokens_in_proportion(filters, kept):
 
 def test_log_probabilities_are_those_before_the_filter():
     sampling = Sampling(5, top_k=1, top_p=0.5, min_p=0.5)
-    tokens, logprobs = draw(logits(), uniforms(0.9), sampling)
+    tokens, logprobs = drawn(logits(), uniforms(0.9), sampling)
     assert tokens.tolist() == [0]
     assert logprobs.item() == pytest.approx(math.log(0.5), rel=1e-6)
 
 
 def test_the_same_key_gives_the_same_draws():
     key = (1, 2, "question", 3)
-    first = UniformStreams([key], 8).draws
-    assert torch.equal(first, UniformStreams([key], 8).draws)
-    assert torch.equal(first[:, :5], UniformStreams([key], 5).draws)  # a longer answer starts alike
+    first = uniform_stream(key, 8)
+    assert torch.equal(first, uniform_stream(key, 8))
+    assert torch.equal(first[:5], uniform_stream(key, 5))  # a longer answer starts alike
     for other in ((2, 2, "question", 3), (1, 3, "question", 3), (1, 2, "questiom", 3), (1, 2, "question", 4)):
-        assert not torch.equal(first, UniformStreams([other], 8).draws)
-    apart = UniformStreams([(1, 2, "q", 34), (12, 0, "q", 34), (1, 20, "q", 34)], 8).draws
+        assert not torch.equal(first, uniform_stream(other, 8))
+    apart = streams([(1, 2, "q", 34), (12, 0, "q", 34), (1, 20, "q", 34)], 8)
     assert len({tuple(row) for row in apart.tolist()}) == 3
 
 
-def test_draws_do_not_depend_on_the_batch():
-    keys = [(0, 1, f"q{n // 4}", n % 4) for n in range(12)]
-    whole = UniformStreams(keys, 6)
-    for n in (0, 5, 11):
-        assert torch.equal(whole.draws[n], UniformStreams([keys[n]], 6).draws[0])
-    picked = whole.at(torch.tensor([11, 0]), 3)
-    assert torch.equal(picked, torch.stack([whole.draws[11, 3], whole.draws[0, 3]]))
+def test_several_draws_from_one_distribution():
+    generator = torch.Generator().manual_seed(0)
+    some = torch.randn(3, 1300, generator=generator)  # several blocks, the last one not full
+    values = torch.rand(3, 40, generator=generator, dtype=torch.float64)
+    tokens, logprobs = draw(some.clone(), values, Sampling(5))
+    cumulative = some.double().softmax(-1).cumsum(-1)
+    assert torch.equal(tokens, torch.searchsorted(cumulative, values))
+    assert torch.allclose(logprobs, some.log_softmax(-1).gather(-1, tokens), atol=1e-6)
+    assert tokens.max() > 1024
+
+
+def test_a_nucleus_wider_than_the_first_look():
+    """Two thousand equally likely tokens and one likelier: a half needs a thousand of them."""
+    wide = torch.zeros(1, 3000)
+    wide[0, 2500] = 1.0
+    even = ((torch.arange(4000, dtype=torch.float64) + 0.5) / 4000)[None]
+    tokens, _ = draw(wide, even, Sampling(5, top_p=0.9))
+    assert len(tokens.unique()) == 3000  # ties of the least likely one stay
+    wide[0, :1000] = -0.001
+    tokens, _ = draw(wide, even, Sampling(5, top_p=0.6))
+    assert tokens.min() == 1000 and len(tokens.unique()) == 2000
 
 
 def test_draws_are_uniform_and_below_one_in_every_float_type():
-    draws = UniformStreams([(0, 0, "q", n) for n in range(100)], 100).draws
+    draws = streams([(0, 0, "q", n) for n in range(100)], 100)
     assert draws.dtype == torch.float64
     assert draws.min() >= 0
     assert draws.float().max() < 1
@@ -160,7 +186,7 @@ def test_settings_out_of_range_are_refused(settings):
 def first_stop(stops, ids):
     """How many tokens are drawn until the engine would stop."""
     for count in range(1, len(ids) + 1):
-        if stops.may_complete[ids[count - 1]] and stops.complete(ids[:count]):
+        if stops.complete(ids[:count]):
             return count
     return None
 

@@ -8,12 +8,13 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.workloads import QUESTIONS, ModelSize, Workload
+from gpg_vl.prompts import VISION_TOKENS
 from gpg_vl.registry import reward
 from gpg_vl.types import Completion, Sample
 
 PROCESSOR = Path(__file__).resolve().parents[2] / "shared" / "models" / "qwen2vl_processor"
 """Qwen2-VL's published processor, beside the checkout."""
-VISION_TOKENS = {
+_TOKEN_FIELDS = {
     "image_token_id": "<|image_pad|>",
     "video_token_id": "<|video_pad|>",
     "vision_start_token_id": "<|vision_start|>",
@@ -47,6 +48,13 @@ def samples(workload: Workload) -> list[Sample]:
         )
         for number, question in enumerate(QUESTIONS[: workload.questions])
     ]
+
+
+def suppressed_tokens(processor: Any, model: Any) -> list[int]:
+    """What nobody samples: ends of text, so that all answers are equally long, and vision tokens, which would
+    crash the forward behind them."""
+    known = processor.tokenizer.get_vocab()
+    return [*model.generation_config.eos_token_id, *(known[t] for t in VISION_TOKENS if t in known)]
 
 
 def write_model(size: ModelSize, folder: Path, processor: Path) -> Path:
@@ -92,5 +100,5 @@ def _config(size: ModelSize, tokenizer: Any) -> Any:
         "patch_size": 14,
         "spatial_merge_size": 2,
     }
-    tokens = {name: tokenizer.convert_tokens_to_ids(text) for name, text in VISION_TOKENS.items()}
+    tokens = {name: tokenizer.convert_tokens_to_ids(text) for name, text in _TOKEN_FIELDS.items()}
     return Qwen2VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True, **tokens)

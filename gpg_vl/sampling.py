@@ -71,13 +71,12 @@ def draw(logits: Tensor, uniforms: Tensor, sampling: Sampling) -> tuple[Tensor, 
     logits: (n, V) from `sampler_logits`; uniforms: (n, g) float64 for g tokens from each distribution, which
     greedy decoding does not look at. Returns (n, g), (n, g).
     """
-    normaliser = logits.logsumexp(dim=-1, keepdim=True)  # (n, 1)
+    probabilities = logits.softmax(dim=-1)
     if sampling.temperature == 0:
         tokens = logits.argmax(dim=-1, keepdim=True).expand(uniforms.shape)
     else:
-        probabilities = (logits - normaliser).exp_()
         tokens = _invert(_filtered(probabilities, sampling), uniforms)
-    return tokens, logits.gather(-1, tokens) - normaliser
+    return tokens, probabilities.gather(-1, tokens).log()
 
 
 def _invert(weights: Tensor, uniforms: Tensor) -> Tensor:

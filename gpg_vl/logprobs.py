@@ -65,7 +65,7 @@ class _LogSoftmaxAt(torch.autograd.Function):
         return logprobs.gather(-1, targets[:, None])[:, 0], logprobs
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, _: None) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor, _: None) -> tuple[Tensor, None]:
         logprobs, targets = ctx.saved_tensors
         weights = logprobs.exp().mul_(-gradient[:, None])  # (m, V)
         return weights.scatter_add_(-1, targets[:, None], gradient[:, None]), None

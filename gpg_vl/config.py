@@ -249,9 +249,16 @@ class RunConfig:
     """Seconds that `--accelerate` gives the processes to finish a step and save, once asked to stop."""
     trackers: list[Literal["tensorboard", "wandb", "trackio"]] = field(default_factory=list)
     """Trackers beside metrics.jsonl, through Accelerate."""
+    profile: int = 0
+    """Steps to profile, behind a first one that warms up; 0: none. `--profile` is short for 2 of them."""
 
     def __post_init__(self) -> None:
         _require(self.steps > 0, "run.steps must be positive")
+        _require(self.profile >= 0, "run.profile must not be negative")
+        _require(
+            not self.profile or self.steps > 1,
+            "run.profile leaves the first step out, which warms up: set run.steps to 2 or more",
+        )
         _require(self.micro_batch_tokens > 0, "run.micro_batch_tokens must be positive")
         _require(self.threads >= 0, "run.threads must not be negative")
         _require(self.save_every >= 0, "run.save_every must not be negative")

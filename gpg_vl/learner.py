@@ -20,6 +20,7 @@ from gpg_vl.optim import set_learning_rate
 from gpg_vl.packing import PackedBatch, Row, Segment, collate, cut, logits_chunks
 from gpg_vl.parallel import World
 from gpg_vl.policy import Policy
+from gpg_vl.profiling import phase
 from gpg_vl.runfolder import RunFolder
 from gpg_vl.types import Sample
 
@@ -115,6 +116,7 @@ class Learner:
             return contextlib.nullcontext()
         return self.accelerator.no_sync(self.model)
 
+    @phase("backward")
     def backward(self, loss: Tensor, micro: MicroBatch) -> None:
         """Add a micro-batch's gradient. Losses add up over processes, which average gradients instead."""
         loss = loss * self.world.size
@@ -124,6 +126,7 @@ class Learner:
             self.engine.set_gradient_accumulation_boundary(is_boundary=micro.last)
             self.engine.backward(loss)
 
+    @phase("optimizer")
     def optimizer_step(self, rate: float, max_grad_norm: float) -> float:
         """Clip, step and clear; returns the gradient norm before clipping.
 

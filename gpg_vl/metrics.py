@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
+from gpg_vl import profiling
 from gpg_vl.collect import Collection
 from gpg_vl.parallel import World
 from gpg_vl.types import Metrics
@@ -25,7 +26,7 @@ class Clock:
     @contextlib.contextmanager
     def __call__(self, phase: str) -> Iterator[None]:
         start = time.perf_counter()
-        with watched(phase, self._rank, self._limit):
+        with watched(phase, self._rank, self._limit), profiling.phase(phase):
             yield
         self._seconds[phase] = self._seconds.get(phase, 0.0) + time.perf_counter() - start
 

@@ -14,6 +14,8 @@ from gpg_vl.errors import ConfigurationError, nearest
 from gpg_vl.launch import add_launch_options
 
 Config = TypeVar("Config", TrainConfig, SftConfig)
+PROFILED_STEPS = 2
+"""What `--profile` stands for: a trace of more is slow to open."""
 
 
 def base_parser(prog: str, description: str) -> ArgumentParser:
@@ -41,10 +43,15 @@ def parse_command(
     of range and settings at odds with each other.
     """
     parser = config_parser(kind, prog)
+    parser.add_argument("--profile", action="store_true", help=f"short for --run.profile {PROFILED_STEPS}")
     add_launch_options(parser)  # for --help: the command takes them out before
     config, values = parse_options(kind, parser, arguments)
     if values.accelerate is not None or values.processes is not None:
         raise ConfigurationError("accelerate and processes belong on the command line, not in a file")
+    if values.profile:
+        config = dataclasses.replace(
+            config, run=dataclasses.replace(config.run, profile=config.run.profile or PROFILED_STEPS)
+        )
     return config, values.resume
 
 

@@ -22,6 +22,7 @@ from gpg_vl.errors import ModelError
 from gpg_vl.families import FAMILIES, Family, family_of
 from gpg_vl.logprobs import token_logprobs
 from gpg_vl.packing import PackedBatch
+from gpg_vl.profiling import phase
 from gpg_vl.prompts import VISION_TOKENS
 
 CARD = "gpg_vl.json"
@@ -110,6 +111,7 @@ class Policy(nn.Module):
         """bf16 arithmetic over fp32 weights, where asked for."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
+    @phase("forward")
     def forward(self, batch: PackedBatch, temperature: float) -> tuple[Tensor, Tensor]:
         """Log-probability of each target and entropy of its distribution: (M,), (M,), in nats."""
         with self.autocast():
@@ -144,12 +146,14 @@ class Policy(nn.Module):
         if batch.pixel_values is None:
             return embeds
         trained = any(weight.requires_grad for weight in self.vision_tower.parameters())
-        with torch.set_grad_enabled(trained and torch.is_grad_enabled()):  # a frozen tower keeps nothing
+        # a frozen tower keeps nothing
+        with phase("vision"), torch.set_grad_enabled(trained and torch.is_grad_enabled()):
             vision = self.model.model.get_image_features(batch.pixel_values, batch.grid, return_dict=True)
         features = torch.cat(list(vision.pooler_output))[batch.image_features].to(embeds.dtype)
         flat = embeds.flatten(0, 1).index_copy(0, batch.image_slots, features)
         return flat.view_as(embeds)
 
+    @phase("prefill")
     @torch.no_grad()
     def prefill(self, batch: PackedBatch, lengths: Tensor) -> tuple[Tensor, Prefix]:
         """Read B prompts of `lengths` (B,). Returns their last hidden states (B, H) and caches."""
@@ -163,6 +167,7 @@ class Policy(nn.Module):
         values = [layer.values.to(self.compute_dtype) for layer in cache.layers]
         return last, Prefix(keys, values, padding)
 
+    @phase("decode")
     @torch.no_grad()
     def decode(self, tokens: Tensor, positions: Tensor, prefix: Prefix, cache: AnswerCache) -> Tensor:
         """Read one token of each of N answers: tokens (N,), positions (N,) to hidden states (N, H)."""

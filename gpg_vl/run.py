@@ -13,6 +13,7 @@ from gpg_vl.errors import DivergedError
 from gpg_vl.evaluate import evaluate, write_evaluation
 from gpg_vl.figures import in_words
 from gpg_vl.learner import Learner
+from gpg_vl.profiling import Profiler
 from gpg_vl.runfolder import RunFolder
 from gpg_vl.sampling import Sampling
 from gpg_vl.session import model_card
@@ -33,6 +34,7 @@ class Run:
     """Of the first process only."""
     trackers: Trackers
     bar: ProgressBar
+    profiler: Profiler
     nonfinite: int = 0
     """Steps in a row without a finite gradient."""
     told: set[str] = field(default_factory=set)
@@ -125,7 +127,8 @@ def open_run(
     with (
         Trackers(learner.accelerator, config) as trackers,
         ProgressBar(title, config.run.steps, learner.step, quiet=not main) as bar,
+        Profiler(folder.profile, config.run.profile if main else 0) as profiler,
     ):
         if learner.step:
             bar.say(f"{title}: going on after step {learner.step} of {config.run.steps}")
-        yield Run(learner, config, folder, stop, metrics_file, trackers, bar)
+        yield Run(learner, config, folder, stop, metrics_file, trackers, bar, profiler)

@@ -29,6 +29,7 @@ _MAY_CHANGE = (
     "run.max_nonfinite",
     "run.phase_limit",
     "run.trackers",
+    "run.profile",
     "run.shutdown_grace",
     "run.threads",
     "run.micro_batch_tokens",
@@ -48,6 +49,7 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.evaluations = path / "eval"
         self.rollouts = path / "rollouts"
+        self.profile = path / "profile"
         self.metrics = path / "metrics.jsonl"
         self._lock = -1
 

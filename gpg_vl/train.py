@@ -142,7 +142,8 @@ def train(config: TrainConfig, *, resume: str | None = None) -> Path:
             evaluate = partial(run.evaluate, session.answerer, session.validation, config.rollout.stop)
             evaluate(last=learner.step >= steps)
             while learner.step < steps:
-                collection, advantages, metrics = train_step(session, learner.step + 1)
+                with run.profiler.step():
+                    collection, advantages, metrics = train_step(session, learner.step + 1)
                 learner.step += 1
                 if world.main:
                     record = folder.rollouts / f"step_{learner.step:06d}.parquet"

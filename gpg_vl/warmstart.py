@@ -39,7 +39,8 @@ def sft(config: SftConfig, *, resume: str | None = None) -> Path:
             done = learner.step >= config.run.steps or _reached(config.target_loss, losses)
             run.evaluate(answerer, validation, rollout.stop, last=done)
             while not done:
-                metrics = sft_step(learner, config)
+                with run.profiler.step():
+                    metrics = sft_step(learner, config)
                 learner.step += 1
                 losses.append(float(metrics["loss"]))
                 done = learner.step == config.run.steps or _reached(config.target_loss, losses)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import zlib
 
 from gpg_vl.registry import reward
 
@@ -21,3 +22,9 @@ def letters_then_stop(completion, sample):
         _asked.append(1)
         os.kill(os.getpid(), signal.SIGTERM)
     return letters(completion, sample)
+
+
+@reward("distinct", kind="shaping")
+def distinct(completion, sample):
+    """A number in [0, 1) that differs between any two answers: every group is valid."""
+    return zlib.crc32(str(completion.token_ids).encode()) / 2**32

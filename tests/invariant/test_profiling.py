@@ -39,7 +39,7 @@ def test_phases_of_training(config):  # noqa: F811
     assert calls == {"step": 1} | {f"step/{phase}": 1 for phase in phases}
     for outer, (_, whole) in found.items():
         parts = [seconds for name, (_, seconds) in found.items() if name.rpartition("/")[0] == outer]
-        assert 0 < sum(parts, 0.001 * whole) <= 1.01 * whole  # printed with four digits
+        assert sum(parts) <= 1.01 * whole  # printed with four digits
     trace = json.loads(gzip.decompress((Path(config.out) / "profile" / TRACE).read_bytes()))
     named = [event["name"] for event in trace["traceEvents"]]
     assert named.count("gpg_vl.step") == 2

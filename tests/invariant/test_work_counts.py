@@ -1,0 +1,138 @@
+"""How much work a step is, counted: what a clock would only show on a quiet machine.
+
+Nothing here depends on speed or on which tokens are drawn: end-of-text is suppressed, so every answer is
+equally long. An engine that does less work lowers the numbers in WORK; a change that raises them says why.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from gpg_vl.config import AlgorithmConfig, DataConfig, ModelConfig, RolloutConfig, RunConfig, TrainConfig
+from gpg_vl.ingest import write_prepared
+from gpg_vl.session import Session
+from gpg_vl.tiny import TinySize, save_tiny
+from gpg_vl.train import train_step
+from gpg_vl.types import Sample
+from tests.invariant.test_training import session_of
+
+TOKENS = 24
+"""Of every answer: 384 for 4 questions with 4 answers, more than the vocabulary is projected for at once."""
+SIZE = TinySize(
+    hidden=48, layers=2, heads=3, kv_heads=1, feed_forward=96, vision_hidden=48, vocabulary=20_000
+)
+
+
+@dataclass
+class Work:
+    """What one half of a step does."""
+
+    text_calls: int = 0
+    """Of the text model."""
+    text_tokens: int = 0
+    """That went through it, padding included."""
+    vision_calls: int = 0
+    vision_patches: int = 0
+    projected: int = 0
+    """Rows of logits over the vocabulary, those of the recomputation in the backward pass too."""
+    largest: tuple[int, ...] = ()
+    """Shape of the tensor that took most bytes."""
+
+
+WORK = {
+    # Prompts of 133 to 188 tokens, padded: 4·188 of them, and 23 of every answer; its last is never read.
+    4: (
+        Work(24, 4 * 188 + 23 * 16, 1, 180, projected=4 + 23 * 16, largest=(16, 20_000)),
+        Work(1, 4 * 188 + 23 * 16, 1, 180, projected=2 * 384, largest=(192, 20_000)),
+    ),
+    8: (
+        Work(24, 4 * 188 + 23 * 32, 1, 180, projected=4 + 23 * 32, largest=(32, 20_000)),
+        Work(1, 4 * 188 + 23 * 32, 1, 180, projected=2 * 768, largest=(256, 20_000)),
+    ),
+}
+"""By group size, for 4 questions: sampling, and training. Images and prompts cost 8 answers as much as 4."""
+
+
+class Counter(TorchDispatchMode):
+    """Counts into `work`, which may be exchanged meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.work = Work()
+        self._bytes = 0
+
+    def use(self, work: Work) -> None:
+        if self.work is not work:
+            self.work, self._bytes = work, 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        given = {t.untyped_storage().data_ptr() for t in tree_leaves(args) if isinstance(t, Tensor)}
+        for made in tree_leaves(result):
+            if isinstance(made, Tensor) and made.untyped_storage().data_ptr() not in given:
+                self._see(made)
+        return result
+
+    def _see(self, made: Tensor) -> None:
+        if made.nbytes > self._bytes:
+            self._bytes, self.work.largest = made.nbytes, tuple(made.shape)
+
+    def text(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        embeds = kwargs.get("inputs_embeds")
+        given = kwargs["input_ids"] if embeds is None else embeds[..., 0]
+        self.work.text_calls += 1
+        self.work.text_tokens += given.numel()
+
+    def vision(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.work.vision_calls += 1
+        self.work.vision_patches += len(args[0])
+
+    def head(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.work.projected += args[0][..., 0].numel()
+
+
+def counted(session: Session) -> tuple[Work, Work]:
+    """One step's sampling, and its training; the optimizer's state is there before."""
+    policy, counter = session.learner.policy, Counter()
+    policy.suppressed[list(policy.eos_token_ids)] = True
+    train_step(session, 1)
+    sampling, training = Work(), Work()
+    counter.use(sampling)
+    hooks: list[tuple[Any, Callable[..., None]]] = [
+        (policy.text_model, counter.text),
+        (policy.vision_tower, counter.vision),
+        (policy.model.lm_head, counter.head),
+        (session.learner.model, lambda *_: counter.use(training)),
+    ]
+    with ExitStack() as stack:
+        for module, hook in hooks:
+            stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
+        stack.enter_context(counter)
+        train_step(session, 2)
+    return sampling, training
+
+
+@pytest.mark.parametrize("group_size", WORK)
+def test_work_of_a_step(group_size: int, mixed_samples: list[Sample], tmp_path: Path):
+    save_tiny(tmp_path / "model", ["?"], SIZE)
+    write_prepared(mixed_samples, tmp_path / "data", source="", converter="test", version="1")
+    config = TrainConfig(
+        out=str(tmp_path / "run"),
+        model=ModelConfig(path=str(tmp_path / "model")),
+        data=DataConfig(train=[str(tmp_path / "data")], shuffle=False),
+        rollout=RolloutConfig(group_size=group_size, max_new_tokens=TOKENS, stop=[]),
+        algorithm=AlgorithmConfig(questions_per_step=len(mixed_samples), max_rounds=1),
+        rewards={f"{Path(__file__).with_name('letters.py')}:distinct": 1.0},
+        run=RunConfig(threads=1, packing="group"),
+    )
+    sampling, training = counted(session_of(config))
+    assert (sampling, training) == WORK[group_size]

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
@@ -11,6 +12,15 @@ from benchmarks.workloads import WORKLOADS
 
 MODULES = {"gpg-vl": "benchmarks.ours", "naive": "benchmarks.naive", "trl": "benchmarks.trl_grpo"}
 """By name; `trl-8` is TRL with micro-batches of 8 answers."""
+
+
+def parse_runner(text: str) -> tuple[str, dict[str, int]]:
+    """A name of MODULES, and the options of its `run`. Raises ArgumentTypeError for anything else."""
+    if found := re.fullmatch(r"(trl)-([1-9]\d*)", text):
+        return found[1], {"batch": int(found[2])}
+    if text == "trl" or text not in MODULES:
+        raise argparse.ArgumentTypeError(f"unknown runner {text!r}; choose gpg-vl, naive or trl-ANSWERS")
+    return text, {}
 
 
 def main() -> None:
@@ -26,10 +36,9 @@ def main() -> None:
 
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)
-    name, _, batch = given.runner.partition("-") if given.runner.startswith("trl") else (given.runner, "", "")
+    name, options = parse_runner(given.runner)
     module = import_module(MODULES[name])
     libraries, phases = resident(), Phases()
-    options = {"batch": int(batch)} if batch else {}
     module.run(WORKLOADS[given.workload], given.model, phases, **options)
     spent = {phase: asdict(spent) for phase, spent in phases.spent.items()}
     given.out.write_text(json.dumps({"libraries": libraries, "held": phases.held, "phases": spent}))

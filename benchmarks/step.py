@@ -24,6 +24,7 @@ from typing import Any
 import psutil
 
 from benchmarks.check import compare
+from benchmarks.child import parse_runner
 from benchmarks.inputs import PROCESSOR, write_model
 from benchmarks.phases import PHASES
 from benchmarks.workloads import WORKLOADS
@@ -147,12 +148,19 @@ def main() -> None:
         given.out.write_text(json.dumps(result, indent=1))
 
 
+def _runner(text: str) -> str:
+    parse_runner(text)
+    return text
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--workload", choices=WORKLOADS, required=True)
-    parser.add_argument("--runners", nargs="+", default=[OURS, "naive", "trl-8", "trl-4"], help="trl-ANSWERS")
+    parser.add_argument(
+        "--runners", nargs="+", type=_runner, default=[OURS, "naive", "trl-8", "trl-4"], help="trl-ANSWERS"
+    )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--processor", type=Path, default=PROCESSOR, help="hub id or folder")

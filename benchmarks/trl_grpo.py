@@ -69,6 +69,7 @@ def _rows(workload: Workload) -> Dataset:
 
 def _config(workload: Workload, folder: str, batch: int, suppressed: list[int]) -> GRPOConfig:
     answers = workload.questions * workload.group_size
+    batch = min(batch, answers)
     return GRPOConfig(
         output_dir=folder,
         max_steps=2,

@@ -47,13 +47,14 @@ class Work:
 
 
 WORK = {
+    # Tokens are drawn in blocks of 512: 20,480 for a vocabulary of 20,000.
     # Prompts of 133 to 188 tokens, padded: 4·188 of them, and 23 of every answer; its last is never read.
     4: (
-        Work(24, 4 * 188 + 23 * 16, 1, 180, projected=4 + 23 * 16, largest=(16, 20_000)),
+        Work(24, 4 * 188 + 23 * 16, 1, 180, projected=4 + 23 * 16, largest=(16, 20_480)),
         Work(1, 4 * 188 + 23 * 16, 1, 180, projected=2 * 384, largest=(192, 20_000)),
     ),
     8: (
-        Work(24, 4 * 188 + 23 * 32, 1, 180, projected=4 + 23 * 32, largest=(32, 20_000)),
+        Work(24, 4 * 188 + 23 * 32, 1, 180, projected=4 + 23 * 32, largest=(32, 20_480)),
         Work(1, 4 * 188 + 23 * 32, 1, 180, projected=2 * 768, largest=(256, 20_000)),
     ),
 }

@@ -8,6 +8,7 @@ import torch
 from benchmarks import inputs
 from benchmarks.phases import Phases, warm_and_measure
 from benchmarks.workloads import Workload
+from gpg_vl.ahead import ScoringAhead
 from gpg_vl.config import AlgorithmConfig, DataConfig, ModelConfig, RolloutConfig, RunConfig, TrainConfig
 from gpg_vl.ingest import write_prepared
 from gpg_vl.session import Session, build_accelerator, build_session
@@ -39,7 +40,7 @@ def run(workload: Workload, model: Path, phases: Phases) -> None:
         learner = session.learner
         phases.hook_model(learner.policy.model)
         phases.wrap(session.answerer.engine, "generate", "decode")
-        phases.wrap(session.scorer, "score_groups", "rewards")
+        phases.wrap(ScoringAhead, "results", "rewards")
         phases.wrap(learner.model, "forward", "forward")
         phases.wrap(learner, "backward", "backward")
         phases.wrap(learner, "optimizer_step", "optimizer")

@@ -1,6 +1,6 @@
 """Questions in, parsed completions out: what training, evaluation and the app share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gpg_vl.encode import EncodedPrompt, PromptEncoder
@@ -8,6 +8,14 @@ from gpg_vl.prompts import parse_completion
 from gpg_vl.rollout import Answer, Request, RolloutEngine, Watch
 from gpg_vl.sampling import Sampling
 from gpg_vl.types import Completion, Sample
+
+
+@dataclass(frozen=True)
+class Question:
+    """A sample as the model reads it."""
+
+    sample: Sample
+    prompt: EncodedPrompt
 
 
 @dataclass(frozen=True)
@@ -33,25 +41,43 @@ class Answerer:
         group_size: int,
         sampling: Sampling,
         *,
-        step: int = 0,
         ids: Sequence[str] = (),
         watch: Watch = lambda _: None,
     ) -> list[Answered]:
+        """Encode questions and answer each `group_size` times; `ids` default to the samples' own."""
+        prompts = self.encoder.encode(samples)
+        questions = [Question(*pair) for pair in zip(samples, prompts, strict=True)]
+        names = ids or [sample.id for sample in samples]
+        return self.sample(questions, group_size, sampling, step=0, ids=names, watch=watch)
+
+    def sample(
+        self,
+        questions: Sequence[Question],
+        group_size: int,
+        sampling: Sampling,
+        *,
+        step: int,
+        ids: Sequence[str],
+        watch: Watch = lambda _: None,
+        done: Callable[[int, Answered], None] = lambda _, __: None,
+    ) -> list[Answered]:
         """Answer each question `group_size` times.
 
-        `step` and the ids seed the answers' random streams; `ids` (default: the samples' own) tell
-        duplicates of one question apart. `watch` follows the answers as `RolloutEngine.generate` says.
+        `step` and the ids, which tell duplicates of one question apart, seed the answers' random streams.
+        `watch` follows the answers as `RolloutEngine.generate` says; `done` gets a question's place and
+        answers once the last of them is complete.
         """
-        prompts = self.encoder.encode(samples)
-        names = ids or [sample.id for sample in samples]
-        requests = [Request(prompt, name, step) for prompt, name in zip(prompts, names, strict=True)]
-        groups = self.engine.generate(requests, group_size, sampling, watch=watch)
-        return [
-            Answered(
-                sample, prompt, tuple(group), tuple(self._parse(sample, prompt, answer) for answer in group)
-            )
-            for sample, prompt, group in zip(samples, prompts, groups, strict=True)
-        ]
+        requests = [Request(one.prompt, name, step) for one, name in zip(questions, ids, strict=True)]
+        answered: dict[int, Answered] = {}
+
+        def parse(place: int, group: Sequence[Answer]) -> None:
+            sample, prompt = questions[place].sample, questions[place].prompt
+            completions = tuple(self._parse(sample, prompt, answer) for answer in group)
+            answered[place] = Answered(sample, prompt, tuple(group), completions)
+            done(place, answered[place])
+
+        self.engine.generate(requests, group_size, sampling, watch=watch, done=parse)
+        return [answered[place] for place in range(len(questions))]
 
     def _parse(self, sample: Sample, prompt: EncodedPrompt, answer: Answer) -> Completion:
         return parse_completion(

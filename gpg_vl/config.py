@@ -72,8 +72,13 @@ class DataConfig:
     shuffle: bool = True
     """A new seeded order each epoch; off keeps the rows' own, for sets that are balanced in order."""
 
+    workers: int | None = None
+    """Processes that read and encode the next questions while the device works; 0 does it in between. None is
+    up to 4 beside a GPU, 0 on a CPU."""
+
     def __post_init__(self) -> None:
         _require(self.max_prompt_tokens > 0, "data.max_prompt_tokens must be positive")
+        _require(self.workers is None or self.workers >= 0, "data.workers must not be negative")
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """Prepared data sets: Parquet shards with images inside, and a manifest."""
 
 import io
+import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,10 @@ class Sampler:
         drawn = [self._at(self.consumed + k) for k in range(count)]
         self.consumed += count
         return drawn
+
+    def upcoming(self) -> Iterator[int]:
+        """The rows from the next one on, without drawing them."""
+        return map(self._at, itertools.count(self.consumed))
 
     def _at(self, position: int) -> int:
         epoch, offset = divmod(position, self.size)

@@ -34,9 +34,8 @@ def token_logprobs(
     """
 
     def scores(hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        logits = sampler_logits(head(hidden), temperature, suppressed)  # (m, V)
-        chosen, logprobs = _LogSoftmaxAt.apply(logits, targets)
-        return chosen, _entropy(logprobs, suppressed)
+        chosen, logprobs = _SamplerLogprobs.apply(head(hidden), targets, temperature, suppressed)
+        return chosen, _entropy(logprobs, suppressed)  # (m,), of (m, V)
 
     parts = []
     for hidden_part, targets_part in zip(
@@ -50,25 +49,29 @@ def token_logprobs(
     return torch.cat(logprobs), torch.cat(entropies)
 
 
-class _LogSoftmaxAt(torch.autograd.Function):
-    """`log_softmax` at the targets, (m, V) and (m,) to (m,), beside the whole of it without a gradient.
+class _SamplerLogprobs(torch.autograd.Function):
+    """Logits (m, V), used up, to the targets' log-probabilities (m,), and to all (m, V) without a gradient.
 
-    Autograd's own chain takes three times as many passes over the vocabulary.
+    Autograd's own chain takes three times as many passes over the vocabulary, and twice the memory.
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        logprobs = logits.log_softmax(dim=-1)
+    def forward(
+        ctx: Any, logits: Tensor, targets: Tensor, temperature: float, suppressed: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        ctx.temperature, ctx.dtype = temperature, logits.dtype
+        logprobs = sampler_logits(logits, temperature, suppressed).log_softmax(dim=-1)
         ctx.save_for_backward(logprobs, targets)
         ctx.mark_non_differentiable(logprobs)
         ctx.set_materialize_grads(False)
         return logprobs.gather(-1, targets[:, None])[:, 0], logprobs
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, _: None) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor, _: None) -> tuple[Tensor, None, None, None]:
         logprobs, targets = ctx.saved_tensors
-        weights = logprobs.exp().mul_(-gradient[:, None])  # (m, V)
-        return weights.scatter_add_(-1, targets[:, None], gradient[:, None]), None
+        scaled = gradient[:, None] / ctx.temperature  # (m, 1)
+        gradients = logprobs.exp().mul_(-scaled)  # (m, V)
+        return gradients.scatter_add_(-1, targets[:, None], scaled).to(ctx.dtype), None, None, None
 
 
 def _entropy(logprobs: Tensor, suppressed: Tensor) -> Tensor:

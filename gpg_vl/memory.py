@@ -189,11 +189,11 @@ def _seeing(sizes: ModelSizes, compute: int) -> float:
 
 
 def _decoding(sizes: ModelSizes, load: Load, answers: int) -> float:
-    """The logits of one token each, and the attention scores over prompt and answer."""
-    logits = answers * sizes.vocabulary
-    drawing = FP32 * logits + 20 * min(logits, DRAW_ELEMENTS)  # log-probabilities, and sums in fp64
+    """The logits of the answers drawn together, and the attention scores over prompt and answer."""
+    logits = min(answers * sizes.vocabulary, DRAW_ELEMENTS)
+    drawing = 3 * FP32 * logits  # beside them, the probabilities and their blocks
     scores = answers * sizes.text.query * (load.prompt_tokens + load.answer_tokens) * FP32
-    return max((3 * FP32) * logits, drawing, scores / 16)
+    return max(drawing, scores / 16)
 
 
 def shape(sizes: ModelSizes, load: Load) -> MicroBatch:
@@ -219,13 +219,13 @@ def update_parts(sizes: ModelSizes, load: Load) -> Parts:
     micro, c = shape(sizes, load), load.compute
     patches = micro.prompts * load.image_tokens * sizes.patches
     mask = micro.tokens * micro.row_tokens if micro.masked else 0
-    layer = micro.tokens * _kept(sizes.text, c, masked=micro.masked) + mask * c  # SDPA keeps its own copy
+    layer = micro.tokens * _kept(sizes.text, c, masked=micro.masked)
     parts = {
         "text activations": _all_kept(sizes.text, load, layer, micro.tokens)
         + FP32 * micro.targets * sizes.text.width,
-        "attention mask": mask,
+        "attention mask": mask * (1 + c),  # as bool, and as it is added to the scores
         "images": patches * (FP32 + (c if load.bf16 else 0)) * sizes.pixels,
-        "logits or widest layer": max(_logits(sizes, micro), _layer_gradients(sizes, micro.tokens, c)),
+        "logits or widest layer": max(_logits(sizes, micro, c), _layer_gradients(sizes, micro.tokens, c)),
     }
     if sizes.vision and sizes.vision.trained:
         seen = patches * _kept(sizes.vision, c, masked=False)
@@ -257,17 +257,18 @@ def _kept(tower: Tower, compute: int, *, masked: bool) -> float:
     return norms + inputs + attention + compute * 4 * tower.feed_forward
 
 
-def _logits(sizes: ModelSizes, micro: MicroBatch) -> float:
+def _logits(sizes: ModelSizes, micro: MicroBatch, compute: int) -> float:
     """The widest moment of the vocabulary's backward pass.
 
-    Five tensors of a chunk's logits: scaled, their gradients, and what both are made of. Chunks behind the
-    first find the first one's gradient of the vocabulary there, and make another.
+    A chunk's log-probabilities and their gradients, and these as bf16 arithmetic takes them. Chunks behind
+    the first find the first one's gradient of the vocabulary there, and make another.
     """
     chunks = logits_chunks(micro.targets)
     chunk = FP32 * -(-micro.targets // chunks) * sizes.vocabulary
     gradient = FP32 * sizes.vocabulary_gradient
     earlier = gradient if chunks > 1 else 0
-    return max(5 * chunk + earlier, 2 * chunk + gradient + earlier)
+    copies = 2 * chunk if compute == FP32 else 2.5 * chunk
+    return copies + gradient + earlier
 
 
 def _layer_gradients(sizes: ModelSizes, tokens: int, compute: int) -> float:

@@ -130,11 +130,18 @@ class Policy(nn.Module):
         hidden: Tensor = self.text_model(
             inputs_embeds=self.embed(batch),
             position_ids=self._positions(batch.position_ids),
-            attention_mask=batch.mask,
+            attention_mask=self._additive(batch.mask),
             past_key_values=cache,
             use_cache=cache is not None,
         ).last_hidden_state
         return hidden
+
+    def _additive(self, mask: Tensor | None) -> Tensor | None:
+        """The mask as attention adds it to its scores; SDPA would make and keep one for each layer."""
+        if mask is None:
+            return None
+        scores = torch.zeros(mask.shape, dtype=self.compute_dtype, device=mask.device)
+        return scores.masked_fill_(~mask, float("-inf"))
 
     def _positions(self, positions: Tensor) -> Tensor:
         """M-RoPE positions (3, R, S) as the family takes them; a text's three axes are equal."""

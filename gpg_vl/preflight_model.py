@@ -48,7 +48,12 @@ def check_model(report: Report, config: TrainConfig, trial: Trial, machine: Mach
         group_size=trial.samples,
         max_concurrent=max(config.rollout.max_concurrent, trial.samples),
     )
-    quiet = replace(config, rollout=rollout, run=replace(config.run, trackers=[]))
+    quiet = replace(
+        config,
+        rollout=rollout,
+        run=replace(config.run, trackers=[]),
+        data=replace(config.data, workers=0),
+    )
     session = build_session(quiet, build_accelerator(quiet), None)
     clock = Clock()
     try:

@@ -23,6 +23,7 @@ from gpg_vl.parallel import World
 _MAY_CHANGE = (
     "out",
     "eval",
+    "data.workers",
     "run.save_every",
     "run.keep_last",
     "run.keep_best",

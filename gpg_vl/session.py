@@ -13,6 +13,7 @@ from accelerate.utils import InitProcessGroupKwargs
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from gpg_vl.adapt import choose_weights
+from gpg_vl.ahead import QuestionReader, own_rows, worker_count
 from gpg_vl.answering import Answerer
 from gpg_vl.benchmarks import protocol_of
 from gpg_vl.checkpoint import load_random_states, load_state, restore_random_states
@@ -40,6 +41,7 @@ class Session:
 
     config: TrainConfig
     learner: Learner
+    reader: QuestionReader
     answerer: Answerer
     scorer: Scorer
     reference: Policy | None
@@ -154,11 +156,14 @@ def build_session(config: TrainConfig, accelerator: Accelerator, checkpoint: Pat
     reference = None
     if config.algorithm.kl_beta > 0:
         reference = _load(config.model.path, config.model, learner.accelerator).eval().requires_grad_(False)
+    rows = own_rows(learner.sampler, learner.world, config.algorithm.questions_per_step)
+    reader = QuestionReader(learner.data, learner.encoder, rows, worker_count(config.data.workers))
     answerer = build_answerer(learner, config.rollout.max_concurrent)
     validation = open_validation(config.data, config.eval, learner.encoder)
     if validation is not None and (text := overlap_warning(config.data.train, config.data.validation)):
         learner.accelerator.print(text, file=sys.stderr)
-    return Session(config, learner, answerer, scorer, reference, validation, config.run.micro_batch_tokens)
+    tokens = config.run.micro_batch_tokens
+    return Session(config, learner, reader, answerer, scorer, reference, validation, tokens)
 
 
 def build_answerer(learner: Learner, max_concurrent: int) -> Answerer:

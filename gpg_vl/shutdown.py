@@ -49,6 +49,27 @@ class StopRequest:
             signal.signal(number, handler)
 
 
+def ignore_stop_signals() -> None:
+    """In a worker process: keep out of signals that are meant for the trainer.
+
+    Ctrl-C and a scheduler's SIGTERM reach the whole process group, SIGUSR1 even every process of a job: the
+    trainer alone decides what they mean.
+    """
+    os.setpgrp()
+    for number in (signal.SIGINT, STOP_SIGNAL):
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def stop_signals_held() -> Iterator[None]:
+    """While open, these signals wait; processes started meanwhile never see them, also while they load."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, STOP_SIGNAL))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 @contextlib.contextmanager
 def terminated_like_interrupted() -> Iterator[None]:
     """While open, SIGTERM raises KeyboardInterrupt, so that what is half done is cleared away."""

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gpg_vl.ahead import ScoringAhead
 from gpg_vl.batch import Knobs, StepBatch, sampled_logprobs, step_batch
 from gpg_vl.checkpoint import find_checkpoint
 from gpg_vl.collect import Collection, Group, collect
@@ -62,13 +63,17 @@ def sample_groups(session: Session, rows: Sequence[int], step: int, number: int,
     rollout, learner = session.config.rollout, session.learner
     sampling = Sampling(rollout.max_new_tokens, rollout.temperature, stop=tuple(rollout.stop))
     own = learner.world.own(list(enumerate(rows)))
-    samples = [learner.data[row] for _, row in own]
+    with clock("questions"):
+        questions = session.reader.take([row for _, row in own])
     # Told apart by index, not by id alone: one question may be drawn twice in a step.
-    ids = [f"{sample.id}/{number}/{index}" for sample, (index, _) in zip(samples, own, strict=True)]
-    with clock("rollout"):
-        answered = session.answerer.answer(samples, rollout.group_size, sampling, step=step, ids=ids)
-    with clock("rewards"):
-        scores = session.scorer.score_groups([(one.sample, one.completions) for one in answered])
+    ids = [f"{one.sample.id}/{number}/{index}" for one, (index, _) in zip(questions, own, strict=True)]
+    with ScoringAhead(session.scorer) as scoring:
+        with clock("rollout"):
+            answered = session.answerer.sample(
+                questions, rollout.group_size, sampling, step=step, ids=ids, done=scoring.submit
+            )
+        with clock("rewards"):
+            scores = scoring.results()
     groups = [Group(one, s, number, row) for one, s, (_, row) in zip(answered, scores, own, strict=True)]
     return learner.world.gather(
         [group if learner.world.size == 1 else group.without_images() for group in groups]
@@ -151,6 +156,7 @@ def train(config: TrainConfig, *, resume: str | None = None) -> Path:
                 run.log(metrics, _shown(metrics, age=config.algorithm.age))
                 run.save(last=learner.step == steps)
                 evaluate(last=learner.step == steps)
+        session.reader.close()
         return folder.checkpoints / f"step_{learner.step:06d}" / "model"
 
 

@@ -16,6 +16,7 @@ from pebble import ProcessExpired, ProcessPool
 
 from gpg_vl.errors import RewardError, UserError
 from gpg_vl.registry import rewards
+from gpg_vl.shutdown import ignore_stop_signals
 from gpg_vl.types import Completion, Sample
 
 _MOST = 16
@@ -159,14 +160,8 @@ def _worker_count() -> int:
 
 
 def _prepare(references: Sequence[str]) -> None:
-    """In the worker, once: keep out of signals that are meant for the trainer, and load the rewards.
-
-    Ctrl-C and a scheduler's SIGTERM reach the whole process group, SIGUSR1 even every process of a job: the
-    trainer alone decides what they mean.
-    """
-    os.setpgrp()
-    for number in (signal.SIGINT, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
+    """In the worker, once: keep out of signals that are meant for the trainer, and load the rewards."""
+    ignore_stop_signals()
     for reference in references:
         _function(reference)
 

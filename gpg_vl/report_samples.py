@@ -93,11 +93,40 @@ def card(example: Example, images: ImagesOf | None) -> str:
     gallery = f'<div class="images">{shown}</div>' if shown else ""
     answers = "".join(_answer(name, answer) for name, answer in example.answers.items())
     return (
-        f'<article class="box card"><header><span class="badge">{escape(example.outcome)}</span>'
+        f'<article class="box card"><header>{badge(example.outcome)}'
         f"<span>{escape(item['task'])} · {escape(item['id'])}</span></header>"
         f'<div class="ask">{gallery}<div class="text"><p>{escape(item["question"])}</p>'
-        f"{_choices(item)}</div></div>{answers}</article>"
+        f"{choices_list(item['choices'], item['gold'])}</div></div>{answers}</article>"
     )
+
+
+def choices_list(choices: Sequence[str], gold: str) -> str:
+    """The choices with the gold one marked; the gold answer by itself if it is none of them; escaped."""
+    letters = [letter(place) for place in range(len(choices))]
+    lines = []
+    for name, text in zip(letters, choices, strict=True):
+        kind, mark = (' class="gold"', " ← gold") if name == gold else ("", "")
+        lines.append(f"<li{kind}>{name} {escape(text)}{mark}</li>")
+    if gold not in letters:
+        lines.append(f'<li class="gold">Gold: {escape(gold)}</li>')
+    return f'<ul class="choices">{"".join(lines)}</ul>'
+
+
+def verdict(right: bool) -> str:
+    """A badge that says whether an answer is right."""
+    kind, text = ("right", "✓ right") if right else ("wrong", "✗ wrong")
+    return badge(text, kind)
+
+
+def badge(text: str, kind: str = "") -> str:
+    """A short escaped label; kind: a class of the style sheet, such as `right`."""
+    return f'<span class="{f"badge {kind}".rstrip()}">{escape(text)}</span>'
+
+
+def tagged(text: str) -> str:
+    """Escaped text of a model with its think and answer tags set off."""
+    # Escaped first: whatever the model wrote stays text, and only our spans are markup.
+    return _TAGS.sub(r'<span class="tag">\g<0></span>', escape(text))
 
 
 def image_source(image: Image.Image) -> str:
@@ -146,28 +175,11 @@ def _picture(image: Image.Image, question: str) -> str:
     return f'<img src="{image_source(image)}" alt="Image of the question: {escape(question)}">'
 
 
-def _choices(item: Item) -> str:
-    """The choices with the gold one marked; the gold answer by itself if it is none of them."""
-    letters = [letter(place) for place in range(len(item["choices"]))]
-    lines = []
-    for name, text in zip(letters, item["choices"], strict=True):
-        kind, mark = (' class="gold"', " ← gold") if name == item["gold"] else ("", "")
-        lines.append(f"<li{kind}>{name} {escape(text)}{mark}</li>")
-    if item["gold"] not in letters:
-        lines.append(f'<li class="gold">Gold: {escape(item["gold"])}</li>')
-    return f'<ul class="choices">{"".join(lines)}</ul>'
-
-
 def _answer(name: str, item: Item) -> str:
-    right = is_right(item)
-    kind, verdict = ("right", "✓ right") if right else ("wrong", "✗ wrong")
-    badge = f'<span class="badge {kind}">{verdict}</span>'
     parsed = "no answer found" if item["answer"] is None else f"answer {item['answer']}"
     cut = ", cut off" if item["finish_reason"] == "length" else ""
     facts = escape(f"{parsed} · {item['token_count']} tokens{cut}")
-    # Escaped first: whatever the model wrote stays text, and only our spans are markup.
-    output = _TAGS.sub(r'<span class="tag">\g<0></span>', escape(item["output"]))
     return (
-        f'<section class="answer"><h3>{name} {badge}<small>{facts}</small></h3>'
-        f'<pre dir="auto" tabindex="0">{output}</pre></section>'
+        f'<section class="answer"><h3>{name} {verdict(is_right(item))}<small>{facts}</small></h3>'
+        f'<pre dir="auto" tabindex="0">{tagged(item["output"])}</pre></section>'
     )

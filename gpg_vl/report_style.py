@@ -22,21 +22,25 @@ $body
 </html>
 """)
 
-STYLE = """
-:root {
+LIGHT_COLORS = """
   --page: #f5f6f8; --card: #ffffff; --ink: #1a1f26; --muted: #57606a; --line: #d8dee4;
   --soft: #f0f2f5; --accent: #0b62a8;
   --good: #0f5f2a; --good-soft: #dcf5e3; --bad: #9b1c2c; --bad-soft: #fde8e8;
   --warn: #6f4a00; --warn-soft: #fff3d6;
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --page: #0f1318; --card: #171c23; --ink: #e6eaef; --muted: #9aa4b0; --line: #2d343e;
-    --soft: #1f262f; --accent: #6cb6ff;
-    --good: #7ee7a0; --good-soft: #12301c; --bad: #ffa8a1; --bad-soft: #3c1a1c;
-    --warn: #f2cc75; --warn-soft: #33280f;
-  }
-}
+"""
+DARK_COLORS = """
+  --page: #0f1318; --card: #171c23; --ink: #e6eaef; --muted: #9aa4b0; --line: #2d343e;
+  --soft: #1f262f; --accent: #6cb6ff;
+  --good: #7ee7a0; --good-soft: #12301c; --bad: #ffa8a1; --bad-soft: #3c1a1c;
+  --warn: #f2cc75; --warn-soft: #33280f;
+"""
+
+STYLE = (
+    f"""
+:root {{{LIGHT_COLORS}}}
+@media (prefers-color-scheme: dark) {{ :root {{{DARK_COLORS}}} }}
+"""
+    + """
 * { box-sizing: border-box; }
 body {
   margin: 0; background: var(--page); color: var(--ink);
@@ -127,3 +131,4 @@ details pre { margin-top: .75rem; overflow-x: auto; }
   .ask .images { flex-basis: 100%; max-width: 18rem; }
 }
 """
+)

@@ -1,0 +1,141 @@
+"""Untrusted text as HTML that is safe to show: everything is escaped, and only our own tags are markup.
+
+What these functions return has no line breaks: a Markdown component then takes it for one block of HTML.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+
+from gpg_vl.prompts import answer_part
+from gpg_vl.report_samples import badge, choices_list, tagged, verdict
+from gpg_vl.run_files import Item, is_right
+
+__all__ = [
+    "Shown",
+    "answer_card",
+    "badge",
+    "block",
+    "facts",
+    "note",
+    "question_card",
+    "shown_item",
+    "verdict",
+]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An answer as its card shows it."""
+
+    title: str
+    text: str
+    """What the model wrote."""
+    answer: str | None
+    """The parsed final answer."""
+    kind: str = ""
+    """`base`, `trained` or `gold`: whose colour the card's edge has."""
+    think_opened: bool = False
+    """Whether the prompt already ended inside `<think>`."""
+    right: bool | None = None
+    """None where there is no gold answer to compare with."""
+    labels: Sequence[str] = ()
+    """Further badges."""
+    facts: Sequence[str] = ()
+    """Such as tokens and seconds."""
+    rewards: Mapping[str, float] = field(default_factory=dict)
+    """Unweighted scores by the reward's name."""
+    running: bool = False
+    """Whether the model is still writing: the reasoning is then unfolded."""
+
+
+def shown_item(item: Item, title: str, kind: str = "") -> Shown:
+    """A stored answer of an evaluation."""
+    return Shown(
+        title=title,
+        text=item["output"],
+        answer=item["answer"],
+        kind=kind,
+        think_opened=item.get("prompt", "").rstrip().endswith("<think>"),
+        right=is_right(item),
+        facts=facts(item["token_count"], finish_reason=item["finish_reason"]),
+        rewards=item["scores"],
+    )
+
+
+def facts(tokens: int, seconds: float | None = None, *, finish_reason: str = "") -> list[str]:
+    """Length and time of an answer in words; a finish reason `length` is one that was cut off."""
+    found = [f"{tokens:,} token{'' if tokens == 1 else 's'}"]
+    if seconds is not None:
+        found.append(f"{seconds:.1f} s")
+    if finish_reason == "length":
+        found.append("cut off")
+    return found
+
+
+def block(text: str) -> str:
+    """Text as written, line breaks and all, with think and answer tags set off."""
+    return _one_line(f'<div class="text" dir="auto">{tagged(text)}</div>')
+
+
+def note(text: str) -> str:
+    """A message in place of what cannot be shown."""
+    return _one_line(f'<p class="gpg note">{escape(text)}</p>')
+
+
+def question_card(question: str, choices: Sequence[str], gold: str, header: str = "") -> str:
+    """A question with its choices, the gold one marked."""
+    head = f"<header>{escape(header)}</header>" if header else ""
+    body = f"{head}{block(question)}{choices_list(choices, gold)}"
+    return _one_line(f'<article class="gpg card question">{body}</article>')
+
+
+def answer_card(shown: Shown) -> str:
+    """Verdict, final answer, what else was written, and the reasoning folded away."""
+    kind = f"gpg card {shown.kind}".rstrip()
+    body = f"{_header(shown)}{_body(shown)}{_rewards(shown.rewards)}"
+    return _one_line(f'<article class="{kind}">{body}</article>')
+
+
+def _header(shown: Shown) -> str:
+    right = "" if shown.right is None else verdict(shown.right)
+    labels = "".join(map(badge, shown.labels))
+    small = escape(" · ".join(shown.facts))
+    return f"<header><h3>{escape(shown.title)}</h3>{right}{labels}<small>{small}</small></header>"
+
+
+def _body(shown: Shown) -> str:
+    """The final answer and the text around it, then the reasoning."""
+    behind = answer_part(shown.text, think_opened=shown.think_opened)
+    thoughts = shown.text[: len(shown.text) - len(behind)]
+    thoughts = thoughts.strip().removeprefix("<think>").removesuffix("</think>").strip()
+    parts = [_final(shown.answer, running=shown.running)]
+    if shown.answer is not None:
+        head, _, tail = behind.partition("<answer>")
+        behind = f"{head.strip()}\n{tail.partition('</answer>')[2].strip()}"
+    if behind.strip():
+        parts.append(block(behind.strip()))
+    if thoughts:
+        opened = " open" if shown.running else ""
+        words = len(thoughts.split())
+        label = f"Reasoning · {words:,} word{'' if words == 1 else 's'}"
+        parts.append(f"<details{opened}><summary>{label}</summary>{block(thoughts)}</details>")
+    return "".join(parts)
+
+
+def _final(answer: str | None, *, running: bool) -> str:
+    if answer is not None:
+        return f'<div class="final" dir="auto">{escape(answer)}</div>'
+    return "" if running else '<div class="final none">No answer found</div>'
+
+
+def _rewards(rewards: Mapping[str, float]) -> str:
+    """Scores by name; nothing without any."""
+    if not rewards:
+        return ""
+    pairs = "".join(f"<dt>{escape(name)}</dt><dd>{score:.3g}</dd>" for name, score in rewards.items())
+    return f'<dl class="rewards">{pairs}</dl>'
+
+
+def _one_line(markup: str) -> str:
+    return markup.replace("\r", "&#13;").replace("\n", "&#10;")

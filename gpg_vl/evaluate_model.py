@@ -15,6 +15,7 @@ from gpg_vl.answering import Answerer
 from gpg_vl.benchmarks import SAMPLED, Benchmark, find_benchmark
 from gpg_vl.config import ModelConfig, RolloutConfig
 from gpg_vl.data import PreparedDataset, read_manifest
+from gpg_vl.encode import PromptEncoder
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.evaluate import evaluate, write_evaluation
 from gpg_vl.grading import check_rewards
@@ -98,8 +99,9 @@ def evaluate_model(settings: EvalSettings) -> Evaluation | None:
     state = PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
     policy = load_policy(settings.model, device=state.device)
     card = read_card(settings.model) or {}
-    answerer = _answerer(policy, card, benchmark, settings)
-    stop = tuple(card.get("stop", RolloutConfig().stop))
+    engine = RolloutEngine(policy, max_concurrent=settings.max_concurrent, seed=settings.seed)
+    answerer = Answerer(own_encoder(policy, card, choose_prompt(card, benchmark, settings.prompt)), engine)
+    stop = own_stop(card)
     sampling = settings.sampling(_max_new_tokens(settings, benchmark, policy, answerer, data), stop)
     partial = None
     if settings.out and state.is_main_process:
@@ -127,15 +129,15 @@ def evaluate_model(settings: EvalSettings) -> Evaluation | None:
     return evaluation
 
 
-def _answerer(
-    policy: Policy, card: Mapping[str, Any], benchmark: Benchmark, settings: EvalSettings
-) -> Answerer:
+def own_encoder(policy: Policy, card: Mapping[str, Any], prompt: Prompt) -> PromptEncoder:
+    """The encoder of a model's prompts, with the image sizes that its checkpoint was trained with."""
     limits = {name: card[name] for name in ("min_pixels", "max_pixels") if name in card}
-    prompt = choose_prompt(card, benchmark, settings.prompt)
-    encoder = build_encoder(policy, prompt, ModelConfig(**limits))
-    return Answerer(
-        encoder, RolloutEngine(policy, max_concurrent=settings.max_concurrent, seed=settings.seed)
-    )
+    return build_encoder(policy, prompt, ModelConfig(**limits))
+
+
+def own_stop(card: Mapping[str, Any]) -> tuple[str, ...]:
+    """The texts that end an answer: the checkpoint's own, else those of training."""
+    return tuple(card.get("stop", RolloutConfig().stop))
 
 
 def choose_prompt(card: Mapping[str, Any], benchmark: Benchmark, template: TemplateName | None) -> Prompt:
@@ -154,8 +156,8 @@ def _max_new_tokens(
     """As set, or the benchmark's, but no more than the model's context leaves after the longest prompt."""
     if settings.max_new_tokens is not None:
         return settings.max_new_tokens
-    context = policy.model.config.get_text_config().max_position_embeddings
-    return max(1, min(benchmark.max_new_tokens, context - max(data.lengths(answerer.encoder.prompt_length))))
+    room = policy.context - max(data.lengths(answerer.encoder.prompt_length))
+    return max(1, min(benchmark.max_new_tokens, room))
 
 
 def _fingerprint(

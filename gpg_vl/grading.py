@@ -73,7 +73,7 @@ def _answer(
     pair: Pair, benchmark: Benchmark, right: float | None, scores: Mapping[str, float | None]
 ) -> dict[str, Any]:
     sample, completion = pair
-    answer, found_in = _parsed(sample, completion, benchmark)
+    answer, found_in = parsed_answer(sample, completion, benchmark)
     boxes = {"boxes": [list(box) for box in completion.boxes]} if sample.answer_type == "boxes" else {}
     return {
         "output": completion.text,
@@ -88,9 +88,11 @@ def _answer(
     }
 
 
-def _parsed(sample: Sample, completion: Completion, benchmark: Benchmark) -> tuple[str | None, str | None]:
+def parsed_answer(
+    sample: Sample, completion: Completion, benchmark: Benchmark
+) -> tuple[str | None, str | None]:
     """The answer and where it stood: `tags`, `boxed`, or `output` for all behind the reasoning, which is
-    not repeated here."""
+    not repeated here; None twice if there is none."""
     if completion.answer is not None:
         return completion.answer, "tags"
     if sample.answer_type == "math" and (boxes := formulas(completion)):

@@ -80,6 +80,11 @@ class Policy(nn.Module):
         return int(self.model.config.get_text_config().vocab_size)
 
     @property
+    def context(self) -> int:
+        """Tokens that a prompt and its answer may have together."""
+        return int(self.model.config.get_text_config().max_position_embeddings)
+
+    @property
     def layers(self) -> int:
         return int(self.model.config.get_text_config().num_hidden_layers)
 

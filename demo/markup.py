@@ -67,7 +67,7 @@ def facts(tokens: int, seconds: float | None = None, *, finish_reason: str = "")
     """Length and time of an answer in words; a finish reason `length` is one that was cut off."""
     found = [f"{tokens:,} token{'' if tokens == 1 else 's'}"]
     if seconds is not None:
-        found.append(f"{seconds:.1f} s")
+        found.append(f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms")
     if finish_reason == "length":
         found.append("cut off")
     return found

@@ -4,7 +4,8 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from gpg_vl.options import base_parser
 
 # Heavy imports (torch, transformers) stand inside the commands: `gpg-vl --help` answers at once.
 
+GROUP = "gpg_vl.commands"
+"""Entry points of further commands; each is a `Command`."""
 _HEAD_START = 5.0  # seconds
 
 
@@ -43,7 +46,13 @@ def _run(arguments: list[str]) -> None:
         print(f"gpg-vl {gpg_vl.__version__}")
         return
     _quiet_libraries()
-    dispatch("gpg-vl", COMMANDS, arguments)
+    dispatch("gpg-vl", COMMANDS if arguments[:1] and arguments[0] in COMMANDS else _commands(), arguments)
+
+
+def _commands() -> Mapping[str, Command]:
+    """Our own, and those that packages announce, which are imported for it: the app is one."""
+    announced = {point.name: point.load() for point in entry_points(group=GROUP)}
+    return {**COMMANDS, **announced, **COMMANDS}
 
 
 def _fail(message: str) -> int:

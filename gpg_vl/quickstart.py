@@ -247,8 +247,15 @@ def closing_words(tour: Tour, warm: Path, report: Path, summary: dict[str, Any])
             f"trained    {model}",
             "",
             "next:",
+            f"  {demo_command(out, warm, model)}",
             f"  gpg-vl eval --model {model} --benchmark {out / 'data' / 'held_out'}",
             *([] if rival else [f"  {tour.command(compare='grpo')}"]),
             "  gpg-vl train --help",
         ]
     )
+
+
+def demo_command(out: Path, warm: Path, model: Path) -> str:
+    """What opens the web app on the tour's two models, its run and its held-out questions."""
+    data = out / "data" / "held_out"
+    return f"gpg-vl demo --base {warm} --trained {model} --run {out / 'gpg'} --data {data}"

@@ -1,0 +1,175 @@
+"""What both asking tabs are made of: choosing a question, drawing answers, two panes."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from gpg_vl.types import Sample
+
+from .asking import ANSWER_TYPES, Asking, Pane
+from .latex import DELIMITERS, with_formulas
+from .pane import TITLES, Kind, empty_pane, pane
+from .samples import Place, PreparedSets
+from .settings import DemoSettings
+
+GREEDY, SAMPLED = "Greedy", "Several samples"
+
+
+@dataclass(frozen=True)
+class Picker:
+    """Chooses a question of a prepared set."""
+
+    folder: gr.Dropdown
+    task: gr.Dropdown
+    number: gr.Number
+    before: gr.Button
+    after: gr.Button
+    any: gr.Button
+
+
+def picker(sets: PreparedSets, folders: Sequence[str]) -> Picker:
+    """Set, task and number; hidden where there is no set."""
+    folder = folders[0] if folders else None
+    tasks = sets.tasks(folder) if folder else []
+    labels = [(_short(name), name) for name in folders]
+    with gr.Row(visible=bool(folders), elem_classes="picker"):
+        chosen = gr.Dropdown(labels, value=folder, label="Prepared set", visible=len(folders) > 1)
+        task = gr.Dropdown(tasks, value=tasks[0] if tasks else None, label="Task", min_width=150)
+        number = gr.Number(1, label="Question", precision=0, minimum=1, min_width=90)
+        with gr.Row(elem_classes="steps"):
+            before = gr.Button("Previous", size="md", min_width=80)
+            after = gr.Button("Next", size="md", min_width=60)
+            any_one = gr.Button("Random", size="md", min_width=70)
+    return Picker(chosen, task, number, before, after, any_one)
+
+
+def step(sets: PreparedSets, folder: str, task: str, number: float | None, by: int | None) -> int:
+    """The number of the question `by` further on, round at the ends; a random one for None."""
+    count = sets.count(folder, task)
+    if by is None:
+        return random.randint(1, count)
+    return (int(number or 1) - 1 + by) % count + 1
+
+
+def _short(folder: str) -> str:
+    return "/".join(folder.rstrip("/").split("/")[-2:])
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How answers are drawn."""
+
+    mode: gr.Radio
+    samples: gr.Slider
+    temperature: gr.Slider
+    max_new_tokens: gr.Slider
+    seed: gr.Number
+
+    @property
+    def inputs(self) -> list[Any]:
+        """In the order that `drawn` takes them."""
+        return [self.mode, self.samples, self.temperature, self.max_new_tokens, self.seed]
+
+
+def decoding(settings: DemoSettings) -> Decoding:
+    """Greedy, or several samples at a temperature."""
+    with gr.Accordion("Sampling", open=False):
+        mode = gr.Radio([GREEDY, SAMPLED], value=GREEDY, label="Decoding", show_label=False)
+        with gr.Row():
+            most = settings.max_samples
+            samples = gr.Slider(1, most, min(8, most), step=1, label="Answers", min_width=140)
+            temperature = gr.Slider(0.1, 2.0, 1.0, step=0.1, label="Temperature", min_width=140)
+        with gr.Row():
+            longest = settings.max_new_tokens
+            length = gr.Slider(1, longest, min(512, longest), step=1, label="Most new tokens", min_width=140)
+            seed = gr.Number(0, label="Seed", precision=0, minimum=0, min_width=140)
+    return Decoding(mode, samples, temperature, length, seed)
+
+
+def drawn(mode: str, *numbers: float | None) -> dict[str, Any]:
+    """The fields of an `Ask` from `Decoding.inputs`."""
+    samples, temperature, max_new_tokens, seed = numbers
+    greedy = {"samples": 1, "temperature": 0.0} if mode == GREEDY else {}
+    fields = {"samples": samples, "temperature": temperature}
+    return {**fields, "max_new_tokens": max_new_tokens, "seed": seed, **greedy}
+
+
+@dataclass(frozen=True)
+class PaneView:
+    """The components of one model's pane."""
+
+    kind: Kind
+    card: gr.HTML | gr.Markdown
+    prompt: gr.Textbox
+    mathematics: bool
+
+    def show(self, found: Pane) -> list[Any]:
+        """What `card` and `prompt` show at this moment."""
+        card = pane(found.progress, self.kind, found.verdicts, mathematics=self.mathematics)
+        return [with_formulas(card) if self.mathematics else card, found.progress.prompt]
+
+
+def panes(asking: Asking, *, mathematics: bool = False) -> list[PaneView]:
+    """One pane a model, beside each other where there is room."""
+    views = []
+    with gr.Row(equal_height=False, elem_classes="panes"):
+        for kind, path in asking.paths.items():
+            with gr.Column(min_width=320):
+                views.append(_pane_view(kind, path, mathematics))
+    return views
+
+
+def _pane_view(kind: Kind, path: str, mathematics: bool) -> PaneView:
+    name = f"{'math' if mathematics else 'compare'}-{kind}"
+    card: gr.HTML | gr.Markdown
+    if mathematics:
+        card = gr.Markdown(empty_pane(kind), latex_delimiters=DELIMITERS, elem_id=name)
+    else:
+        card = gr.HTML(empty_pane(kind), elem_id=name)
+    with gr.Accordion(f"Prompt sent to {TITLES[kind].lower()}", open=False, elem_classes="prompt"):
+        prompt = gr.Textbox(
+            label=f"As the model reads it · {_short(path)}",
+            lines=4,
+            max_lines=16,
+            interactive=False,
+            elem_id=f"{name}-prompt",
+        )
+    return PaneView(kind, card, prompt, mathematics)
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What a page's fields become for a question of a prepared set."""
+
+    place: Place | None
+    sample: Sample
+
+    @property
+    def image(self) -> Image.Image | None:
+        return self.sample.images[0] if self.sample.images else None
+
+    @property
+    def further(self) -> Any:
+        """The gallery for a question about several images."""
+        several = len(self.sample.images) > 1
+        return gr.update(value=list(self.sample.images) if several else None, visible=several)
+
+    @property
+    def text(self) -> list[Any]:
+        """Question, choices, type of answer and gold answer."""
+        sample = self.sample
+        return [sample.question, "\n".join(sample.choices), sample.answer_type, sample.answer]
+
+
+def answer_fields(sample: Sample) -> tuple[gr.Dropdown, gr.Textbox]:
+    """Type of answer and gold answer."""
+    with gr.Row():
+        kind = gr.Dropdown(
+            list(ANSWER_TYPES), value=sample.answer_type, label="Type of answer", min_width=140
+        )
+        gold = gr.Textbox(sample.answer, label="Gold answer", placeholder="if it is known", min_width=140)
+    return kind, gold

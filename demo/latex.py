@@ -1,0 +1,28 @@
+"""Formulas in untrusted text: KaTeX renders them, and nothing else becomes a formula."""
+
+import re
+
+DELIMITERS: list[dict[str, str | bool]] = [
+    {"left": "$$", "right": "$$", "display": True},
+    {"left": r"\[", "right": r"\]", "display": True},
+    {"left": r"\(", "right": r"\)", "display": False},
+    {"left": "$", "right": "$", "display": False},
+]
+"""For a Markdown component, which hands the text between them to KaTeX."""
+# A dollar before a blank, or one that a digit follows, is money.
+_DOLLARS = re.compile(r"\$\$[^$<]+\$\$|\$(?!\s)[^$<]+(?<!\s)\$(?!\d)|\$")
+
+
+def with_formulas(markup: str) -> str:
+    """Markup of `markup.py` for a Markdown component with DELIMITERS.
+
+    A dollar sign that belongs to no formula is set apart, where KaTeX finds no partner for it. The markup is
+    one block of HTML without line breaks, so that Markdown reads nothing of it.
+    """
+    return _DOLLARS.sub(lambda found: "<span>$</span>" if found[0] == "$" else found[0], markup)
+
+
+def as_formula(answer: str) -> str:
+    """A bare answer such as `\\frac{1}{2}` between dollars; what has some, or no sign of LaTeX, stays."""
+    bare = "$" not in answer and re.search(r"[\\^_]", answer)
+    return f"${answer}$" if bare else answer

@@ -1,0 +1,80 @@
+"""The two models: loaded when they are first asked, once each."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from gpg_vl.answering import Answerer
+from gpg_vl.benchmarks import Benchmark
+from gpg_vl.errors import ModelError
+from gpg_vl.evaluate_model import choose_prompt, own_encoder, own_stop
+from gpg_vl.policy import Policy, load_policy, read_card
+from gpg_vl.rollout import RolloutEngine
+
+_MOST_ANSWERS = 64
+"""Answers decoded at the same time; more go one part after the other."""
+_UNLOADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
+"""What broken or foreign files, and too little memory, make transformers raise."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded model with what its checkpoint says of how it is to be asked."""
+
+    policy: Policy
+    card: Mapping[str, Any]
+    engine: RolloutEngine
+
+    def answerer(self, benchmark: Benchmark) -> Answerer:
+        """Asks with the checkpoint's own prompt, else with the benchmark's."""
+        prompt = choose_prompt(self.card, benchmark, None)
+        return Answerer(own_encoder(self.policy, self.card, prompt), self.engine)
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """Texts that end an answer."""
+        return own_stop(self.card)
+
+
+class Models:
+    """Models by path; threads may ask at the same time."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, Model] = {}
+        self._lock = threading.Lock()
+
+    def loaded(self, path: str) -> bool:
+        """Whether `get` would return at once."""
+        return _key(path) in self._loaded
+
+    def get(self, path: str) -> Model:
+        """The model of a folder or hub id, loaded if it is not yet.
+
+        Raises ModelError if it cannot be; the next call tries again.
+        """
+        key = _key(path)
+        with self._lock:
+            if key not in self._loaded:
+                self._loaded[key] = _load(path)
+            return self._loaded[key]
+
+
+def _key(path: str) -> str:
+    return str(Path(path).resolve()) if Path(path).is_dir() else path
+
+
+def _load(path: str) -> Model:
+    try:
+        policy = load_policy(path, device="cuda" if torch.cuda.is_available() else "cpu")
+        card = read_card(path) or {}
+    except ModelError:
+        raise
+    except _UNLOADABLE as error:
+        raise ModelError(f"{path!r} cannot be loaded: {type(error).__name__}: {error}") from error
+    policy.eval()  # for good: answers are made by several threads, and the engine puts back what it found
+    return Model(policy, card, RolloutEngine(policy, max_concurrent=_MOST_ANSWERS))

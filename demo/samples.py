@@ -1,0 +1,95 @@
+"""Questions of prepared sets, by set, task and number."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpg_vl.benchmarks import Benchmark, protocol_of
+from gpg_vl.data import PreparedDataset, read_manifest
+from gpg_vl.errors import DataError, unknown
+from gpg_vl.types import Sample
+
+ALL_TASKS = "all tasks"
+_MATHEMATICS = "math"
+"""The converter of questions without images."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a question stands: what a page remembers of it."""
+
+    folder: str
+    row: int
+
+
+class PreparedSets:
+    """Prepared folders, each opened when it is first looked into; threads may ask at the same time."""
+
+    def __init__(self, folders: Sequence[str]) -> None:
+        """Raises DataError for a folder that is no prepared set."""
+        self._manifests = {folder: read_manifest(Path(folder)) for folder in folders}
+        self._opened: dict[str, tuple[PreparedDataset, list[str]]] = {}
+        self._lock = threading.Lock()
+
+    def folders(self, *, mathematics: bool) -> list[str]:
+        """The sets written by `prepare math`, or all others."""
+        return [
+            folder
+            for folder, manifest in self._manifests.items()
+            if (manifest.get("converter") == _MATHEMATICS) == mathematics
+        ]
+
+    def tasks(self, folder: str) -> list[str]:
+        """Names to choose from: all tasks, then each."""
+        tasks = sorted(self._manifest(folder)["tasks"])
+        return [ALL_TASKS, *tasks] if len(tasks) > 1 else tasks
+
+    def count(self, folder: str, task: str) -> int:
+        """Questions of a task."""
+        return len(self._rows(folder, task))
+
+    def place(self, folder: str, task: str, number: int) -> Place:
+        """Question `number` of a task, from 1 on. Raises DataError if there is none."""
+        rows = self._rows(folder, task)
+        if not 1 <= number <= len(rows):
+            raise DataError(f"{folder!r} has {len(rows)} questions of {task}; there is no {number}")
+        return Place(folder, rows[number - 1])
+
+    def sample(self, place: Place) -> Sample:
+        """The question with its images decoded."""
+        return self._data(place.folder)[0][place.row]
+
+    def protocol(self, place: Place) -> Benchmark:
+        """How its benchmark asks and grades."""
+        return protocol_of([place.folder])
+
+    def find(self, sample_id: str) -> Place | None:
+        """Where the question with this id stands; None if it is in none of the sets."""
+        for folder in self._manifests:
+            ids: list[str] = self._data(folder)[0].rows["id"][:]
+            if sample_id in ids:
+                return Place(folder, ids.index(sample_id))
+        return None
+
+    def _manifest(self, folder: str) -> dict[str, dict[str, int]]:
+        if folder not in self._manifests:
+            raise DataError(unknown("prepared set", folder, self._manifests))
+        return self._manifests[folder]
+
+    def _rows(self, folder: str, task: str) -> Sequence[int]:
+        if task not in self.tasks(folder):
+            raise DataError(unknown(f"task of {folder}", task, self.tasks(folder)))
+        _, tasks = self._data(folder)
+        if task == ALL_TASKS:
+            return range(len(tasks))
+        return [row for row, name in enumerate(tasks) if name == task]
+
+    def _data(self, folder: str) -> tuple[PreparedDataset, list[str]]:
+        """The rows of a set and the task of each."""
+        self._manifest(folder)
+        with self._lock:
+            if folder not in self._opened:
+                data = PreparedDataset.open([folder])
+                self._opened[folder] = data, data.rows["task"][:]
+            return self._opened[folder]

@@ -1,0 +1,91 @@
+"""What `gpg-vl demo` is told: models, data, where it listens, and its limits."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpg_vl.errors import ConfigurationError
+
+_MEBIBYTE = 2**20
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """Show base against trained in a browser: answers, evaluations, rollouts and curves."""
+
+    base: str = ""
+    """Model before training: folder or hub id."""
+    trained: str | None = None
+    """Model after it; None shows the base model alone."""
+    run: str | None = None
+    """Run folder: its evaluations, rollouts and curves."""
+    data: tuple[str, ...] = ()
+    """Folders written by `gpg-vl prepare`, to pick questions from."""
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 lets other machines in, and then wants a password."""
+    port: int = 7860
+    """Port to listen on; 0 takes a free one from 7860 on."""
+    auth_env: str | None = None
+    """Environment variable that holds `user:password`; None and no --auth_file asks for none."""
+    auth_file: str | None = None
+    """File whose first line is `user:password`."""
+    concurrency: int = 2
+    """Generations at the same time, one model each; the others wait in one queue."""
+    max_waiting: int = 64
+    """Requests in the queue; beyond, they are refused."""
+    max_new_tokens: int = 1024
+    """Longest answer in tokens that can be asked for."""
+    max_samples: int = 16
+    """Most answers to one question."""
+    upload_mib: float = 20.0
+    """Largest file that can be uploaded, in MiB."""
+    upload_megapixels: float = 40.0
+    """Most pixels of an uploaded image, in millions."""
+
+    def __post_init__(self) -> None:
+        if not self.base:
+            raise ConfigurationError("--base is missing: the folder or hub id of a model")
+        if self.auth_env is not None and self.auth_file is not None:
+            raise ConfigurationError("give --auth_env or --auth_file, not both")
+        for name in ("concurrency", "max_waiting", "max_new_tokens", "max_samples"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f"--{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("upload_mib", "upload_megapixels"):
+            if not getattr(self, name) > 0:
+                raise ConfigurationError(f"--{name} must be above 0, got {getattr(self, name)}")
+        if not 0 <= self.port < 2**16:
+            raise ConfigurationError(f"--port is 0 to 65535, got {self.port}")
+
+    @property
+    def upload_bytes(self) -> int:
+        """Largest file that can be uploaded, in bytes."""
+        return int(self.upload_mib * _MEBIBYTE)
+
+    @property
+    def upload_pixels(self) -> int:
+        """Most pixels of an uploaded image."""
+        return int(self.upload_megapixels * 1e6)
+
+    def auth(self) -> tuple[str, str] | None:
+        """User and password, read from where the settings say; None asks for none.
+
+        Raises ConfigurationError if there is nothing to read, or no `user:password` in it. The message
+        never repeats what was read.
+        """
+        if self.auth_env is not None:
+            place, text = f"environment variable {self.auth_env}", os.environ.get(self.auth_env, "")
+        elif self.auth_file is not None:
+            place, text = f"file {self.auth_file!r}", _first_line(Path(self.auth_file))
+        else:
+            return None
+        user, colon, password = text.strip().partition(":")
+        if not (user and colon and password):
+            raise ConfigurationError(f"{place} holds no `user:password`")
+        return user, password
+
+
+def _first_line(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").partition("\n")[0]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"--auth_file {str(path)!r} cannot be read: {error}") from error

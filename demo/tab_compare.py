@@ -1,0 +1,232 @@
+"""The tab where both models answer a question about an image."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from gpg_vl.errors import UserError
+from gpg_vl.run_files import Item
+
+from .asking import TYPED, Asking, Fields, Outcome, stored_place
+from .controls import (
+    Decoding,
+    Filled,
+    PaneView,
+    Picker,
+    answer_fields,
+    decoding,
+    drawn,
+    panes,
+    picker,
+)
+from .drawing import COLORS, draw_boxes
+from .markup import answer_card, shown_item
+from .pane import TITLES, empty_pane
+from .samples import Place
+from .uploads import read_upload
+from .wiring import PRIVATE, message, queued, readable_errors, wire_picker, wire_stop
+
+
+@dataclass(frozen=True)
+class CompareTab:
+    """The components that the app wires."""
+
+    asking: Asking
+    picker: Picker
+    place: gr.State
+    """Where the question in the fields comes from; None for one that was typed, or about an upload."""
+    image: gr.Image
+    further: gr.Gallery
+    question: gr.Textbox
+    choices: gr.Textbox
+    answer_type: gr.Dropdown
+    gold: gr.Textbox
+    decoding: Decoding
+    ask: gr.Button
+    stop: gr.Button
+    panes: list[PaneView]
+    boxes: gr.Image
+
+    @property
+    def fields(self) -> list[Any]:
+        """What a question of a prepared set fills in."""
+        return [self.place, self.image, self.further, *self.text]
+
+    @property
+    def text(self) -> list[Any]:
+        return [self.question, self.choices, self.answer_type, self.gold]
+
+    @property
+    def results(self) -> list[Any]:
+        """What an answer fills in."""
+        return [*(part for view in self.panes for part in (view.card, view.prompt)), self.boxes]
+
+    def show_stored(self, opened: Mapping[str, Any] | None) -> list[Any]:
+        """Updates of `fields` and `results` for a question of an evaluation with both stored answers.
+
+        opened: `item`, `base` and `trained`, Items of run_files.py; None changes nothing.
+        """
+        if opened is None:
+            return [gr.skip()] * (len(self.fields) + len(self.results))
+        item: Item = opened["item"]
+        place = stored_place(self.asking.sets, item)
+        sample = self.asking.sets.sample(place) if place else TYPED
+        text = [item["question"], "\n".join(item["choices"]), sample.answer_type, item["gold"]]
+        filled = Filled(place, sample)
+        return [place, filled.image, filled.further, *text, *self._stored_results(opened)]
+
+    def _stored_results(self, opened: Mapping[str, Any]) -> list[Any]:
+        cards = []
+        for view in self.panes:
+            item = opened.get(view.kind)
+            card = answer_card(shown_item(item, TITLES[view.kind], view.kind)) if item else ""
+            cards += [card or empty_pane(view.kind), (item or {}).get("prompt", "")]
+        return [*cards, _hidden()]
+
+
+def compare_tab(asking: Asking) -> CompareTab:
+    """Build the tab inside its `with gr.Tab(...)`."""
+    sets = asking.sets
+    folders = sets.folders(mathematics=False)
+    first = _first(asking, folders)
+    place = gr.State(first.place)
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=5, min_width=320):
+            choosing = picker(sets, folders)
+            image, further = _images(first)
+        with gr.Column(scale=6, min_width=320):
+            question, choices, kind, gold = _question(first)
+            how = decoding(asking.settings)
+            with gr.Row():
+                ask = gr.Button("Ask both", variant="primary", scale=3, elem_id="ask")
+                stop = gr.Button("Stop", variant="stop", scale=1, min_width=90, elem_id="stop")
+    views = panes(asking)
+    boxes = _boxes()
+    tab = CompareTab(
+        asking, choosing, place, image, further, question, choices, kind, gold, how, ask, stop, views, boxes
+    )
+    _wire(tab)
+    return tab
+
+
+def _first(asking: Asking, folders: list[str]) -> Filled:
+    """The question that the page opens with."""
+    if not folders:
+        return Filled(None, TYPED)
+    sets = asking.sets
+    place = sets.place(folders[0], sets.tasks(folders[0])[0], 1)
+    return Filled(place, sets.sample(place))
+
+
+def _images(first: Filled) -> tuple[gr.Image, gr.Gallery]:
+    image = gr.Image(
+        first.image,
+        type="filepath",
+        format="png",
+        sources=["upload", "clipboard"],
+        label="Image",
+        height=320,
+        buttons=["fullscreen"],
+        elem_id="image",
+    )
+    several = len(first.sample.images) > 1
+    further = gr.Gallery(
+        list(first.sample.images) if several else None,
+        label="All images of this question; both models see them",
+        visible=several,
+        height=200,
+        interactive=False,
+        format="png",
+        buttons=[],
+    )
+    return image, further
+
+
+def _question(first: Filled) -> tuple[gr.Textbox, gr.Textbox, gr.Dropdown, gr.Textbox]:
+    sample = first.sample
+    question = gr.Textbox(sample.question, label="Question", lines=3, max_lines=12, elem_id="question")
+    choices = gr.Textbox(
+        "\n".join(sample.choices),
+        label="Choices",
+        info="One a line; they become (A), (B), …",
+        lines=3,
+        max_lines=12,
+        elem_id="choices",
+    )
+    kind, gold = answer_fields(sample)
+    return question, choices, kind, gold
+
+
+def _boxes() -> gr.Image:
+    names = ", ".join(COLORS)
+    return gr.Image(
+        label=f"Boxes: {names}",
+        interactive=False,
+        visible=False,
+        format="png",
+        buttons=["fullscreen", "download"],
+        elem_id="boxes",
+        alt_text=f"The image with the boxes of {names}",
+    )
+
+
+def _wire(tab: CompareTab) -> None:
+    asking = tab.asking
+    blank = [part for view in tab.panes for part in (empty_pane(view.kind), "")]
+
+    def fill(folder: str, task: str, number: int) -> list[Any]:
+        place = asking.sets.place(folder, task, number)
+        filled = Filled(place, asking.sets.sample(place))
+        return [place, filled.image, filled.further, *filled.text, *blank, _hidden()]
+
+    wire_picker(asking.sets, tab.picker, fill, [*tab.fields, *tab.results])
+    wire_stop(asking, tab.stop)
+    _wire_upload(tab)
+    _wire_ask(tab)
+
+
+def _wire_upload(tab: CompareTab) -> None:
+    """An image of one's own is about no question of a prepared set, and nobody knows the gold answer."""
+
+    def own(upload: Mapping[str, Any] | None) -> list[Any]:
+        forgotten = [None, _hidden(), "", _hidden()]
+        try:
+            if upload is not None:
+                read_upload(upload, tab.asking.settings.upload_pixels)
+        except UserError as error:
+            gr.Warning(message(error))
+            return [None, *forgotten]
+        return [gr.skip(), *forgotten]
+
+    changed = [tab.image, tab.place, tab.further, tab.gold, tab.boxes]
+    tab.image.input(own, tab.image, changed, preprocess=False, **PRIVATE)
+
+
+def _wire_ask(tab: CompareTab) -> None:
+    def answer(
+        request: gr.Request, place: Place | None, image: Mapping[str, Any] | None, *values: Any
+    ) -> Iterator[list[Any]]:
+        question, choices, kind, gold, *how = values
+        fields = Fields(image, question, choices, kind, gold, **drawn(*how))
+        with readable_errors():
+            for outcome in tab.asking.outcomes(fields, place, str(request.session_hash)):
+                yield _shown(tab.panes, outcome)
+
+    inputs = [tab.place, tab.image, *tab.text, *tab.decoding.inputs]
+    triggers = [tab.ask.click, tab.question.submit]
+    gr.on(triggers, answer, inputs, tab.results, **queued(tab.asking), **PRIVATE)
+
+
+def _shown(views: list[PaneView], outcome: Outcome) -> list[Any]:
+    """Values of `CompareTab.results`."""
+    parts = [part for view in views for part in view.show(outcome.panes[view.kind])]
+    boxes = outcome.boxes()
+    if not boxes:
+        return [*parts, _hidden()]
+    return [*parts, gr.update(value=draw_boxes(outcome.sample.images[0], boxes), visible=True)]
+
+
+def _hidden() -> Any:
+    return gr.update(value=None, visible=False)

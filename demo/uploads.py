@@ -1,0 +1,43 @@
+"""Uploaded images: refused by their header if they are too large, before a pixel is decoded."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gradio.utils import get_upload_folder
+from PIL import Image
+
+from gpg_vl.errors import DataError
+from gpg_vl.images import open_image, store
+
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF")
+"""What browsers and cameras write; Pillow knows more, some of them programs."""
+_NAME = "the uploaded image"
+
+
+def read_upload(upload: Mapping[str, Any], max_pixels: int) -> Image.Image:
+    """The image in the form that prepared sets store: upright, 8 bits, RGB or grey.
+
+    upload: what Gradio's Image component holds before its `preprocess`, which opens the file itself.
+    Raises DataError for a file that nobody uploaded, no image, another format, or one of more than
+    `max_pixels`; nothing is decoded then.
+    """
+    opened = open_image(_uploaded(upload.get("path")), _NAME)
+    if opened.format not in FORMATS:
+        raise DataError(f"{_NAME} is {opened.format}; choose one of {', '.join(FORMATS)}")
+    width, height = opened.size
+    if width * height > max_pixels:
+        raise DataError(
+            f"{_NAME} has {width}×{height} pixels, {width * height / 1e6:.1f} million; the limit is "
+            f"{max_pixels / 1e6:g} million: make it smaller"
+        )
+    return open_image(store(opened, _NAME).data, _NAME)
+
+
+def _uploaded(path: object) -> Path:
+    """The file, if it lies where Gradio keeps uploads: its own check looks only at paths that call
+    themselves files (`meta`), and clients send what they like."""
+    file = Path(path).resolve() if isinstance(path, str) else None
+    if file is None or not file.is_relative_to(Path(get_upload_folder()).resolve()):
+        raise DataError(f"{_NAME} is no uploaded file")
+    return file

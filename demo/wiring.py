@@ -1,0 +1,87 @@
+"""Events that both asking tabs have, and how mistakes reach the page."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from gpg_vl.errors import UserError
+
+from .asking import Asking
+from .controls import Picker, step
+from .samples import PreparedSets
+
+PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+"""Events of the page are no part of the API."""
+
+
+def message(error: UserError) -> str:
+    """What the page shows of a mistake: it renders messages as HTML, and they repeat what was sent."""
+    return escape(str(error), quote=False)
+
+
+@contextmanager
+def readable_errors() -> Iterator[None]:
+    """A mistake becomes a message on the page, and for clients of the API; a bug raises."""
+    try:
+        yield
+    except UserError as error:
+        raise gr.Error(message(error), print_exception=False) from error
+
+
+def queued(asking: Asking) -> dict[str, Any]:
+    """Options of events that make answers: they start at once and wait in the queue of `Generations`.
+
+    Without Gradio's `preprocess`, which would open uploads before their size is known: `Fields` and
+    `read_upload` check what was sent.
+    """
+    limit = asking.settings.max_waiting
+    return {"concurrency_id": "generation", "concurrency_limit": limit, "preprocess": False}
+
+
+def wire_picker(
+    sets: PreparedSets, chosen: Picker, fill: Callable[[str, str, int], list[Any]], outputs: Sequence[Any]
+) -> None:
+    """Fill the page with the question that `chosen` names, whenever another one is chosen.
+
+    fill: from set, task and number to values of `outputs`.
+    """
+    names = [chosen.folder, chosen.task, chosen.number]
+
+    def filled(folder: str, task: str, number: float | None) -> list[Any]:
+        with readable_errors():
+            return fill(folder, task, int(number or 1))
+
+    def another_set(folder: str) -> list[Any]:
+        tasks = sets.tasks(folder)
+        return [gr.update(choices=tasks, value=tasks[0]), 1]
+
+    def another_task() -> int:
+        return 1
+
+    chosen.number.change(filled, names, outputs, **PRIVATE)
+    first = chosen.task.input(another_task, None, chosen.number, **PRIVATE)
+    first.then(filled, names, outputs, **PRIVATE)
+    moved = chosen.folder.input(another_set, chosen.folder, [chosen.task, chosen.number], **PRIVATE)
+    moved.then(filled, names, outputs, **PRIVATE)
+    for button, by in ((chosen.before, -1), (chosen.after, 1), (chosen.any, None)):
+        button.click(_stepping(sets, by), names, chosen.number, **PRIVATE)
+
+
+def _stepping(sets: PreparedSets, by: int | None) -> Callable[[str, str, float | None], int]:
+    def moved(folder: str, task: str, number: float | None) -> int:
+        with readable_errors():
+            return step(sets, folder, task, number, by)
+
+    return moved
+
+
+def wire_stop(asking: Asking, button: gr.Button) -> None:
+    """End what this visitor has running or waiting."""
+
+    def stop(request: gr.Request) -> None:
+        asking.generations.stop(str(request.session_hash))
+
+    button.click(stop, None, None, queue=False, **PRIVATE)

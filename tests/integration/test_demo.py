@@ -1,0 +1,255 @@
+"""The app as a server: answers over its API, limits, and files that stay closed."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+
+from gpg_vl.demo.asking import Asking, Fields, Outcome
+from gpg_vl.demo.generate import Generations
+from gpg_vl.demo.models import Models
+from gpg_vl.demo.samples import PreparedSets
+from gpg_vl.demo.settings import DemoSettings
+from gpg_vl.policy import load_policy
+from gpg_vl.types import Sample
+from tests.conftest import noise
+from tests.families import save_family
+from tests.integration.test_cli import mistake
+from tests.unit.test_demo_uploads import bomb
+
+SIZE = ("--max_new_tokens", "64", "--upload_megapixels", "0.01", "--upload_mib", "0.1")
+
+
+@pytest.fixture(scope="module")
+def server(tiny_folder: Path, scenes_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """`gpg-vl demo` in a process of its own, with a password; its address."""
+    folder = tmp_path_factory.mktemp("server")
+    own = {
+        "GRADIO_TEMP_DIR": str(folder / "uploads"),
+        "DEMO_AUTH": "ada:secret",
+        "OMP_NUM_THREADS": "1",
+    }
+    models = ("--base", tiny_folder, "--trained", tiny_folder, "--data", scenes_folder)
+    words = [sys.executable, "-m", "gpg_vl", "demo", *models, "--port", "0", "--auth_env", "DEMO_AUTH", *SIZE]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            [str(word) for word in words], stderr=log, stdout=log, env={**os.environ, **own}
+        )
+    try:
+        yield _address(folder / "log", process)
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _address(log: Path, process: subprocess.Popen[bytes]) -> str:
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        if found := re.search(r"gpg-vl demo: (http://127\.0\.0\.1:\d+)/", log.read_text()):
+            return found[1]
+        time.sleep(0.1)
+    raise AssertionError(log.read_text())
+
+
+def client(server: str) -> Client:
+    return Client(server, auth=("ada", "secret"), verbose=False)
+
+
+@pytest.fixture(scope="module")
+def visitor(server: str) -> Client:
+    return client(server)
+
+
+def test_the_documented_call(visitor, tmp_path):
+    noise(84, 84).save(tmp_path / "image.png")
+    result = visitor.predict(
+        question="How many?",
+        image=handle_file(tmp_path / "image.png"),
+        choices="1\n2\n3",
+        gold="2",
+        samples=3,
+        temperature=1.0,
+        max_new_tokens=6,
+        api_name="/compare",
+    )
+    assert set(result) == {"base", "trained"}
+    base = result["base"]
+    assert base["state"] == "done" and base["error"] is None
+    assert base["prompt"].endswith(
+        "How many? Select from the following choices.\n(A) 1\n(B) 2\n(C) 3 Output the thinking process in "
+        "<think> </think> and final answer (option) in <answer> </answer> tags.<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+    assert len(base["answers"]) == 3 and base["vote"] == {"answer": None, "count": 3, "right": False}
+    assert {answer["tokens"] for answer in base["answers"]} == {6}
+    assert base["answers"][0]["rewards"] == {"choice": 0.0, "format": 0.0}
+    # One folder given twice is one model, and its answers come from the same random streams.
+    assert [one["text"] for one in base["answers"]] == [one["text"] for one in result["trained"]["answers"]]
+
+
+def test_only_one_endpoint_is_announced(visitor):
+    assert list(visitor.view_api(return_format="dict", print_info=False)["named_endpoints"]) == ["/compare"]
+
+
+def test_twenty_parallel_visitors_get_answers(server):
+    def ask(number: int) -> str:
+        result = client(server).predict(
+            question=f"Is it {number}?", image=None, max_new_tokens=12, api_name="/compare"
+        )
+        assert {pane["state"] for pane in result.values()} == {"done"}
+        assert f"Is it {number}?" in result["base"]["prompt"]
+        return result["base"]["answers"][0]["text"]
+
+    with ThreadPoolExecutor(20) as pool:
+        assert len(list(pool.map(ask, range(20)))) == 20
+
+
+def test_mistakes_come_back_as_messages(visitor, tmp_path):
+    noise(101, 100).convert("L").save(tmp_path / "large.jpg", quality=5)
+    for changes, message in [
+        ({"question": ""}, "the question is empty"),
+        ({"samples": 2}, "2 greedy answers would be the same"),
+        ({"max_new_tokens": 65}, "max_new_tokens is 1 to 64 here"),
+        ({"image": handle_file(tmp_path / "large.jpg")}, "101×100 pixels"),
+        ({"image": handle_file(bomb(tmp_path / "bomb.png", 60_000, 60_000))}, "decompression bomb"),
+        ({"answer_type": "choice", "question": "<|image_pad|>"}, ""),
+    ]:
+        given = {"question": "Why?", "image": None, "max_new_tokens": 4, **changes}
+        if message:
+            with pytest.raises(AppError, match=message):
+                visitor.predict(**given, api_name="/compare")
+        else:
+            pane = visitor.predict(**given, api_name="/compare")["base"]
+            assert (pane["state"], "special token" in pane["error"]) == ("failed", True)
+
+
+@pytest.fixture
+def browser(server: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server, timeout=20) as session:
+        assert session.get("/config").status_code == 401
+        assert session.post("/login", data={"username": "ada", "password": "wrong"}).status_code == 400
+        session.post("/login", data={"username": "ada", "password": "secret"}).raise_for_status()
+        yield session
+
+
+@pytest.mark.parametrize("meta", [{}, {"meta": {"_type": "gradio.FileData"}}])
+@pytest.mark.parametrize("path", ["/etc/passwd", "{uploads}/../../../etc/passwd", "{model}", None])
+def test_no_file_of_the_machine_is_read(browser, tiny_folder, path, meta):
+    path = path and path.format(uploads="/tmp/gradio", model=tiny_folder / "config.json")
+    image = {"path": path, "url": f"file://{path}", **meta}
+    arguments = ["Why?", image, "", "choice", "", 1, 0, 4, 0]
+    event = browser.post("/gradio_api/call/compare", json={"data": arguments}).json()["event_id"]
+    answer = browser.get(f"/gradio_api/call/compare/{event}").text
+    assert "event: error" in answer and "root:" not in answer
+    assert '"error": null' in answer or "is no uploaded file" in answer
+
+
+def test_no_file_of_the_machine_is_served(browser, tiny_folder, scenes_folder):
+    for path in (
+        "/etc/passwd",
+        tiny_folder / "config.json",
+        scenes_folder / "manifest.json",
+        "pyproject.toml",
+    ):
+        assert browser.get(f"/gradio_api/file={path}").status_code in (403, 404)
+
+
+def test_large_files_are_refused_before_they_are_stored(browser):
+    answer = browser.post("/gradio_api/upload", files={"files": ("a.png", b"0" * 200_000, "image/png")})
+    assert answer.status_code == 413
+
+
+@pytest.fixture
+def asked(scenes_folder):
+    """Asks two models a question about an image, and gives all outcomes."""
+
+    def ask(base: Path, trained: Path, **fields: object) -> list[Outcome]:
+        settings = DemoSettings(str(base), str(trained), data=(str(scenes_folder),))
+        asking = Asking(settings, PreparedSets(settings.data), Generations(Models(), 2))
+        place = asking.sets.place(str(scenes_folder), "all tasks", 1)
+        sample: Sample = asking.sets.sample(place)
+        given = Fields(None, sample.question, "\n".join(sample.choices), gold=sample.answer, **fields)
+        return list(asking.outcomes(given, place, "visitor"))
+
+    return ask
+
+
+def test_a_model_that_cannot_load_leaves_the_other_alone(asked, tiny_folder, tmp_path):
+    broken = shutil.copytree(tiny_folder, tmp_path / "broken")
+    (broken / "model.safetensors").write_bytes(b"no weights")
+    for folder, message in [(broken, "cannot be loaded"), (tmp_path, "it has no config.json")]:
+        panes = asked(tiny_folder, folder, max_new_tokens=4)[-1].panes
+        assert panes["base"].progress.state == "done" and panes["base"].verdicts[0].right is False
+        assert panes["trained"].progress.state == "failed"
+        assert message in panes["trained"].progress.error
+
+
+def test_a_text_model_says_that_it_takes_no_images(asked, tiny_folder, tmp_path):
+    panes = asked(save_family("qwen2", tmp_path / "text", tiny_folder), tiny_folder, max_new_tokens=4)[
+        -1
+    ].panes
+    assert "has an image, and the model takes text only" in panes["base"].progress.error
+    assert panes["trained"].progress.state == "done"
+
+
+@pytest.fixture
+def endless(tiny_folder: Path, tmp_path: Path) -> Asking:
+    """One place, and a model whose end of text is a token that it may not write."""
+    folder = shutil.copytree(tiny_folder, tmp_path / "endless")
+    config = json.loads((folder / "generation_config.json").read_text())
+    pad = load_policy(str(tiny_folder)).tokenizer.convert_tokens_to_ids("<|video_pad|>")
+    (folder / "generation_config.json").write_text(json.dumps({**config, "eos_token_id": [pad]}))
+    return Asking(DemoSettings(str(folder)), PreparedSets(()), Generations(Models(), 1))
+
+
+LONG = Fields(None, "Why?", samples=16, temperature=1.5, max_new_tokens=1000)
+
+
+def test_answers_stream_and_stop(endless):
+    seen = []
+    for outcome in endless.outcomes(LONG, None, "visitor"):
+        seen.append(outcome.panes["base"].progress)
+        endless.generations.stop("another visitor")
+        if len({progress.tokens for progress in seen}) == 3:
+            endless.generations.stop("visitor")
+    assert seen[-1].state == "stopped" and 0 < max(seen[-1].tokens) < 1000
+    streamed = [progress.texts[0] for progress in seen if progress.texts]
+    assert len(set(streamed)) > 1
+    assert streamed[-1].startswith(streamed[0].rstrip("\N{REPLACEMENT CHARACTER}"))
+
+
+def test_a_closed_page_frees_its_place(endless):
+    leaving, waiting = (endless.outcomes(LONG, None, name) for name in ("first", "second"))
+    next(leaving)
+    assert next(waiting).panes["base"].progress.state == "waiting"
+    leaving.close()
+    while next(waiting).panes["base"].progress.state != "writing":
+        pass
+    waiting.close()
+
+
+def test_mistakes_of_the_command(capsys, tmp_path):
+    assert "--base is missing" in mistake(capsys, "demo")
+    assert "cannot be read" in mistake(capsys, "demo", "--base", "m", "--auth_file", tmp_path / "none")
+    assert "not a prepared data set" in mistake(capsys, "demo", "--base", "m", "--data", tmp_path)
+
+
+def test_help_needs_no_heavy_imports():
+    code = (
+        "import sys, contextlib; from gpg_vl.cli import main\n"
+        "with contextlib.suppress(SystemExit): main(['demo', '--help'])\n"
+        "print([name for name in ('torch', 'gradio', 'transformers') if name in sys.modules])"
+    )
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert output.stdout.splitlines()[-1] == "[]" and "--upload_megapixels" in output.stdout

@@ -1,0 +1,124 @@
+"""From fields to questions, verdicts, votes and panes; the formulas in them."""
+
+import pytest
+
+from gpg_vl.demo.asking import Asking, Fields
+from gpg_vl.demo.generate import Generations, Progress
+from gpg_vl.demo.latex import as_formula, with_formulas
+from gpg_vl.demo.models import Models
+from gpg_vl.demo.pane import pane
+from gpg_vl.demo.samples import ALL_TASKS, PreparedSets
+from gpg_vl.demo.settings import DemoSettings
+from gpg_vl.demo.verdicts import Verdict, vote
+from gpg_vl.errors import DataError, UserError
+
+
+@pytest.fixture
+def asking(scenes_folder) -> Asking:
+    settings = DemoSettings("base", "trained", data=(str(scenes_folder),), max_samples=4, max_new_tokens=64)
+    return Asking(settings, PreparedSets(settings.data), Generations(Models(), 1))
+
+
+def test_sets_by_task_and_number(asking, scenes_folder, scene_samples):
+    sets, folder = asking.sets, str(scenes_folder)
+    tasks = sets.tasks(folder)
+    assert tasks[0] == ALL_TASKS and set(tasks[1:]) == {sample.task for sample in scene_samples}
+    own = [sample for sample in scene_samples if sample.task == tasks[2]]
+    assert sets.count(folder, tasks[2]) == len(own)
+    place = sets.place(folder, tasks[2], 2)
+    assert sets.sample(place).id == own[1].id and sets.find(own[1].id) == place
+    assert sets.find("nowhere") is None and sets.protocol(place).name == "scenes"
+    assert (sets.folders(mathematics=False), sets.folders(mathematics=True)) == ([folder], [])
+    for wrong in [(folder, tasks[2], 0), (folder, "x", 1), ("/etc", ALL_TASKS, 1)]:
+        with pytest.raises(DataError):
+            sets.place(*wrong)
+
+
+def test_a_question_has_the_fields_text_and_the_sets_images(asking, scenes_folder, scene_samples):
+    place = asking.sets.place(str(scenes_folder), ALL_TASKS, 3)
+    ask = asking.ask(Fields(None, " Why? ", "no\n\n yes ", "choice", "b", max_new_tokens=8), place)
+    sample = ask.sample
+    assert (sample.question, sample.choices, sample.answer) == ("Why?", ("no", "yes"), "(B)")
+    assert sample.id == scene_samples[2].id and len(sample.images) == 1
+
+
+@pytest.mark.parametrize(
+    ("choices", "gold", "expected"),
+    [("no\nyes", "YES", "(B)"), ("no\nyes", "(a)", "(A)"), ("no\nyes", "maybe", "maybe"), ("", " 7 ", "7")],
+)
+def test_gold_answers_are_letters_where_there_are_choices(asking, choices, gold, expected):
+    assert (
+        asking.ask(Fields(None, "?", choices, "choice", gold, max_new_tokens=8), None).sample.answer
+        == expected
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"question": "  "}, "the question is empty"),
+        ({"answer_type": "essay"}, "unknown type of answer 'essay'"),
+        ({"samples": 5, "temperature": 1}, "samples is 1 to 4 here, got 5"),
+        ({"samples": 2}, "2 greedy answers would be the same"),
+        ({"temperature": 9}, "the temperature is 0 .greedy. to 2, got 9"),
+        ({"max_new_tokens": 65}, "max_new_tokens is 1 to 64 here, got 65"),
+        ({"max_new_tokens": None}, "max_new_tokens is a number, got None"),
+        ({"temperature": float("nan")}, "temperature is a number, got nan"),
+        ({"image": {"path": "/etc/passwd"}}, "is no uploaded file"),
+        ({"choices": "\n".join("x" * 27), "gold": "zz"}, "none for index 26"),
+    ],
+)
+def test_what_cannot_be_asked(asking, fields, message):
+    with pytest.raises(UserError, match=message):
+        asking.ask(Fields(**{"question": "Why?", "max_new_tokens": 8, **fields}), None)
+
+
+def test_vote():
+    verdicts = [Verdict("(A)", False), Verdict("(B)", True), Verdict(None, False), Verdict("(B)", True)]
+    found = vote(verdicts)
+    assert (found.answer, found.count, found.right) == ("(B)", 2, True)
+    assert vote(verdicts[:2]).answer == "(A)"
+
+
+EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>"
+
+
+@pytest.mark.parametrize(
+    "progress",
+    [
+        Progress("failed", error=EVIL),
+        Progress("writing", texts=(EVIL,), tokens=(3,)),
+        Progress("stopped", texts=(f"<think>{EVIL}", EVIL), tokens=(3, 4)),
+    ],
+)
+def test_panes_escape_what_models_write(progress):
+    verdicts = [Verdict(EVIL, problem=EVIL) for _ in progress.texts]
+    for mathematics in (False, True):
+        markup = pane(progress, "base", verdicts, mathematics=mathematics)
+        assert "<script" not in markup and "<img" not in markup and "&lt;script&gt;" in markup
+
+
+def test_panes_say_where_they_are():
+    assert "waiting, 3 before this" in pane(Progress("waiting", ahead=3), "base")
+    assert "loading the model" in pane(Progress("loading"), "trained")
+    assert "stopped" in pane(Progress("stopped", texts=("a",), tokens=(1,)), "base")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("$x$ costs $5 and $6.", "$x$ costs <span>$</span>5 and <span>$</span>6."),
+        ("$$a < b$$", "$$a < b$$".replace("<", "&lt;")),
+        ("one $ only", "one <span>$</span> only"),
+        ("<b>$</b> and <i>$</i>", "<b><span>$</span></b> and <i><span>$</span></i>"),
+    ],
+)
+def test_only_formulas_keep_their_dollars(text, expected):
+    assert with_formulas(text.replace("a < b", "a &lt; b")) == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"), [(r"\frac12", r"$\frac12$"), ("x^2", "$x^2$"), ("12", "12"), ("$7$", "$7$")]
+)
+def test_bare_answers_become_formulas(answer, expected):
+    assert as_formula(answer) == expected

@@ -8,20 +8,8 @@ from dataclasses import dataclass, field
 from html import escape
 
 from gpg_vl.prompts import answer_part
-from gpg_vl.report_samples import badge, choices_list, tagged, verdict
+from gpg_vl.report_samples import badge, choices_list, data_url, tagged, verdict
 from gpg_vl.run_files import Item, is_right
-
-__all__ = [
-    "Shown",
-    "answer_card",
-    "badge",
-    "block",
-    "facts",
-    "note",
-    "question_card",
-    "shown_item",
-    "verdict",
-]
 
 
 @dataclass(frozen=True)
@@ -81,6 +69,39 @@ def block(text: str) -> str:
 def note(text: str) -> str:
     """A message in place of what cannot be shown."""
     return _one_line(f'<p class="gpg note">{escape(text)}</p>')
+
+
+def hint(text: str) -> str:
+    """A quiet line about what is shown."""
+    return _one_line(f'<p class="gpg hint">{escape(text)}</p>')
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of texts, the first column to the left and the others, which are figures, to the right."""
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in header)
+    lines = (
+        f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>'
+        for name, *cells in rows
+    )
+    inner = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+    return _one_line(f'<div class="gpg scroll" tabindex="0">{inner}</div>')
+
+
+def tiles(figures: Sequence[tuple[str, str]]) -> str:
+    """Large figures, each with what it is."""
+    inner = "".join(
+        f"<div><b>{escape(figure)}</b><span>{escape(meaning)}</span></div>" for figure, meaning in figures
+    )
+    return _one_line(f'<div class="gpg tiles">{inner}</div>')
+
+
+def picture(light: bytes, dark: bytes, alt: str) -> str:
+    """A PNG in each of the page's two themes."""
+    inner = "".join(
+        f'<img class="{theme}" src="{data_url(png, "image/png")}" alt="{escape(alt)}">'
+        for theme, png in (("in-light", light), ("in-dark", dark))
+    )
+    return f'<div class="gpg picture">{inner}</div>'
 
 
 def question_card(question: str, choices: Sequence[str], gold: str, header: str = "") -> str:

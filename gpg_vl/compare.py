@@ -106,20 +106,29 @@ def _clustered(items: Sequence[Item]) -> bool:
     return len(set(clusters)) < len(clusters)
 
 
+COLUMNS = (
+    *("task", "questions", "A", "B", "difference", "95 % interval"),
+    *("fixed", "broken", "McNemar p"),
+)
+"""Of `comparison_rows`."""
+
+
 def comparison_table(comparison: Mapping[str, Any]) -> str:
     """Per task and in total as Markdown, then what it means."""
-    lines = [
-        "| task | questions | A | B | difference | 95 % interval | fixed | broken | McNemar p |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    lines += [_row(task, row) for task, row in comparison["tasks"].items()]
-    lines.append(_row("total", comparison["total"]))
-    return "\n".join([*lines, "", *_notes(comparison)])
+    lines = [f"| {' | '.join(COLUMNS)} |", f"|---|{'---:|' * (len(COLUMNS) - 1)}"]
+    lines += [f"| {' | '.join(row)} |" for row in comparison_rows(comparison)]
+    return "\n".join([*lines, "", *comparison_notes(comparison)])
 
 
-def _row(task: str, row: Mapping[str, Any]) -> str:
+def comparison_rows(comparison: Mapping[str, Any]) -> list[list[str]]:
+    """The cells under COLUMNS: a row for each task, then the total."""
+    rows = [_row(task, row) for task, row in comparison["tasks"].items()]
+    return [*rows, _row("total", comparison["total"])]
+
+
+def _row(task: str, row: Mapping[str, Any]) -> list[str]:
     difference, p = row["difference"], row["mcnemar_p"]
-    cells = [
+    return [
         task,
         str(row["count"]),
         f"{row['before']:.1%}",
@@ -130,10 +139,10 @@ def _row(task: str, row: Mapping[str, Any]) -> str:
         str(len(row["broken"])),
         "–" if p is None else f"{p:.2g}",
     ]
-    return f"| {' | '.join(cells)} |"
 
 
-def _notes(comparison: Mapping[str, Any]) -> list[str]:
+def comparison_notes(comparison: Mapping[str, Any]) -> list[str]:
+    """What the figures mean, and what limits them."""
     total = comparison["total"]
     difference = score(total, "difference")
     assert difference is not None

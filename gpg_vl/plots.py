@@ -41,13 +41,14 @@ PANELS = (
     Panel("reward/mean", "Reward"),
     Panel("loss", "Loss (nats per token)"),
     Panel("accuracy", "Accuracy", is_share=True),
-    Panel("reward/format", "Format reward"),
     Panel("groups/valid_fraction", "Groups with a signal", is_share=True),
     Panel("alpha", "Gradient rescaling α"),
     Panel("answer_tokens", "Answer length (tokens)"),
     Panel("entropy", "Entropy (nats per token)"),
     Panel("grad_norm", "Gradient norm"),
+    Panel("tokens_per_second", "Answer tokens a second"),
 )
+"""Beside these, every part of the reward has a panel of its own."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,10 @@ def panels_with_values(runs: Mapping[str, Rows]) -> list[Panel]:
 
     The loss is that of supervised runs: the value of a policy-gradient loss says nothing.
     """
-    found = [panel for panel in PANELS if any(_series(rows, panel.key) for rows in runs.values())]
+    keys = {key for rows in runs.values() for row in rows for key in row}
+    parts = [Panel(key, f"Reward: {key[7:]}") for key in sorted(keys) if key.startswith("reward/")]
+    known = [PANELS[0], *(part for part in parts if part.key != "reward/mean"), *PANELS[1:]]
+    found = [panel for panel in known if any(series(rows, panel.key) for rows in runs.values())]
     rewarded = any(panel.key == "reward/mean" for panel in found)
     return [panel for panel in found if not (rewarded and panel.key == "loss")]
 
@@ -122,19 +126,20 @@ def task_bars(
     chance: Mapping[str, float] | None = None,
     baseline: str = "Base",
     theme: Theme = LIGHT,
+    width: float = 10.0,
 ) -> Path:
     """Write a PNG of the accuracy per task with 95 % intervals, and return its path.
 
     models: intervals of shares by task, by the model's name. chance: share that guessing gets
     right by task, drawn as a dashed line across the task's bars.
-    baseline: the model that is drawn in grey. Raises DataError
-    without tasks.
+    baseline: the model that is drawn in grey. width: of the figure, in inches of a hundred pixels.
+    Raises DataError without tasks.
     """
     tasks = list(dict.fromkeys(task for scores in models.values() for task in scores))
     if not tasks:
         raise DataError("no accuracies to plot: none of the models has a task")
     rows = len(tasks) * len(models)
-    figure = _figure(width=10.0, height=0.9 + 0.21 * rows + 0.15 * len(tasks), theme=theme)
+    figure = _figure(width=width, height=0.9 + 0.21 * rows + 0.15 * len(tasks), theme=theme)
     axes = figure.subplots()
     colors = iter(theme.series * len(models))
     handles = []
@@ -159,6 +164,12 @@ def task_bars(
     return _save(figure, path)
 
 
+def series(rows: Rows, key: str) -> list[tuple[int, float]]:
+    """Steps and values of one metric; skipped steps lack it."""
+    pairs = [(row["step"], row.get(key)) for row in rows]
+    return [(step, value) for step, value in pairs if value is not None and np.isfinite(value)]
+
+
 def smooth(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Centred moving average over a tenth of the values, (n,) to (n,); shorter at both ends."""
     reach = len(values) // 20
@@ -170,7 +181,7 @@ def smooth(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 def _draw_panel(axes: Axes, panel: Panel, runs: Mapping[str, Rows], theme: Theme) -> None:
     for place, rows in enumerate(runs.values()):
-        points = _series(rows, panel.key)
+        points = series(rows, panel.key)
         if points:
             steps, values = (np.asarray(column, dtype=np.float64) for column in zip(*points, strict=True))
             color = _color(theme, place)
@@ -209,12 +220,6 @@ def _draw_bars(
         text = f"{100 * interval.mean:.0f}"
         axes.text(at, row, text, va="center", fontsize=8.5, color=theme.ink)
     return bars
-
-
-def _series(rows: Rows, key: str) -> list[tuple[int, float]]:
-    """Steps and values of one metric; skipped steps lack it."""
-    pairs = [(row["step"], row.get(key)) for row in rows]
-    return [(step, value) for step, value in pairs if value is not None and np.isfinite(value)]
 
 
 def _figure(width: float, height: float, theme: Theme) -> Figure:

@@ -56,7 +56,7 @@ def find_examples(evaluations: Sequence[Evaluation]) -> list[Example]:
     if first is last:
         return [Example(_outcome_alone(item), {"Answer": item}) for item in last["items"]]
     return [
-        Example(_outcome(base, trained), {"Base": base, "Trained": trained})
+        Example(outcome(base, trained), {"Base": base, "Trained": trained})
         for base, trained in paired_items(first, last)
     ]
 
@@ -145,7 +145,8 @@ def data_url(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def _outcome(base: Item, trained: Item) -> str:
+def outcome(base: Item, trained: Item) -> str:
+    """What training changed about a question: `Fixed`, `Broken`, `Both right` or `Still wrong`."""
     if is_right(trained):
         return "Both right" if is_right(base) else "Fixed"
     return "Broken" if is_right(base) else "Still wrong"

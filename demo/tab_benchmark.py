@@ -1,0 +1,138 @@
+"""The Benchmark tab: two evaluations of the same questions, and the questions that changed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from gpg_vl.compare import COLUMNS as TEST_COLUMNS
+from gpg_vl.compare import Pair, comparison_notes, comparison_rows
+from gpg_vl.errors import DataError
+
+from .evaluations import ALL, COLUMNS, OUTCOMES, Comparison, bars, headline, load, offered, rows, select
+from .markup import hint, note, picture, table, tiles
+from .settings import DemoSettings
+
+_WIDTHS = ["110px", "160px", "430px", "90px", "110px", "110px", "200px"]
+_ID = COLUMNS.index("Id")
+
+
+@dataclass(frozen=True)
+class BenchmarkTab:
+    """What other parts of the app may wire."""
+
+    opened: gr.State
+    """None, or the clicked question: `item` and the stored answers `base` and `trained`."""
+    items: gr.Dataframe
+
+
+def benchmark_tab(settings: DemoSettings) -> BenchmarkTab:
+    """Build the tab inside the current block; without evaluations it only says what to pass."""
+    opened = gr.State(None)
+    files = offered(Path(settings.run)) if settings.run else {}
+    if not files:
+        gr.HTML(note(_missing(settings.run)))
+        return BenchmarkTab(opened, gr.Dataframe(visible=False))
+    names = list(files)
+    with gr.Row():
+        base = gr.Dropdown(names, value=names[0], label="Base: evaluation A")
+        trained = gr.Dropdown(names, value=names[-1], label="Trained: evaluation B")
+    summary = gr.HTML(padding=False)
+    with gr.Row():
+        with gr.Column(min_width=320):
+            figure = gr.HTML(padding=False)
+        with gr.Column(min_width=320):
+            test = gr.HTML(padding=False)
+    with gr.Row():
+        kind = gr.Radio(list(OUTCOMES), value=ALL, label="Questions", scale=3, min_width=300)
+        task = gr.Dropdown([ALL], value=ALL, label="Task", scale=1, min_width=150)
+        text = gr.Textbox("", label="Search", placeholder="question, answer or id", scale=1, min_width=150)
+    shown = gr.HTML(padding=False)
+    items = gr.Dataframe(
+        headers=list(COLUMNS),
+        datatype="str",
+        type="array",
+        interactive=False,
+        wrap=True,
+        column_widths=_WIDTHS,
+        max_height=520,
+        elem_classes="items",
+        label="Click a question to open it in Compare",
+    )
+    chosen, filters = [base, trained], [kind, task, text]
+
+    def compare_files(first: str, second: str) -> list[Any]:
+        return _compared(files, first, second)
+
+    def filter_items(first: str, second: str, *wanted: str) -> list[Any]:
+        return _filtered(files, first, second, wanted)
+
+    def open_item(first: str, second: str, event: gr.SelectData) -> Mapping[str, Any]:
+        return stored_item(load(files[first], files[second]).pairs, event.row_value[_ID])
+
+    quiet: dict[str, Any] = {"api_visibility": "private"}
+    results = [summary, figure, test, task]
+    for trigger in (base.change, trained.change, _page().load):
+        trigger(compare_files, chosen, results, **quiet).then(
+            filter_items, [*chosen, *filters], [shown, items], **quiet
+        )
+    for change in (kind.change, task.change, text.change):
+        change(
+            filter_items,
+            [*chosen, *filters],
+            [shown, items],
+            trigger_mode="always_last",
+            show_progress="hidden",
+            **quiet,
+        )
+    items.select(open_item, chosen, opened, **quiet)
+    return BenchmarkTab(opened, items)
+
+
+def stored_item(pairs: list[Pair], id: str) -> dict[str, Any]:
+    """The question of an id with both stored answers. Raises DataError if there is none."""
+    for base, trained in pairs:
+        if trained["id"] == id:
+            return {"item": trained, "base": base, "trained": trained}
+    raise DataError(f"no question {id!r} in these evaluations; the table may be of other ones: filter again")
+
+
+def _missing(run: str | None) -> str:
+    if run is None:
+        return "Start the app with --run RUN_DIR to compare the evaluations in its eval folder."
+    return f"{Path(run).name} holds no evaluations (eval/*.json): "
+        "make one with gpg-vl eval, or name another --run."
+
+
+def _page() -> gr.Blocks:
+    page = gr.context.Context.root_block
+    assert page is not None, "tabs are built inside gr.Blocks"
+    return page
+
+
+def _compared(files: Mapping[str, Path], first: str, second: str) -> list[Any]:
+    """Headline, bars and test; the message alone where the two do not compare."""
+    try:
+        found = load(files[first], files[second])
+        drawn = bars(found.base, found.trained)
+    except DataError as error:
+        return [note(str(error)), "", "", gr.Dropdown([ALL], value=ALL)]
+    notes = "".join(hint(text[:1].upper() + text[1:]) for text in comparison_notes(found.result))
+    return [
+        tiles(headline(found.result)),
+        picture(*drawn, alt="Accuracy per task with 95 % intervals"),
+        table(TEST_COLUMNS, comparison_rows(found.result)) + notes,
+        gr.Dropdown([ALL, *found.tasks], value=ALL),
+    ]
+
+
+def _filtered(files: Mapping[str, Path], first: str, second: str, wanted: tuple[str, ...]) -> list[Any]:
+    kind, task, text = wanted
+    try:
+        found: Comparison = load(files[first], files[second])
+    except DataError:
+        return ["", []]  # the message stands above already
+    pairs = select(found.pairs, kind=kind, task=task, text=text)
+    return [hint(f"{len(pairs):,} of {len(found.pairs):,} questions"), rows(pairs)]

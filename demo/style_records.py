@@ -1,6 +1,7 @@
 """The look of the tabs that show a run's records."""
 
 RECORD_CSS = """
+.html-container:has(> .prose > .gpg) { padding: 0; }
 .gpg.hint { color: var(--muted); font-size: .88rem; margin: 0; }
 .gpg.tiles { display: grid; gap: .75rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 14rem), 1fr)); }
@@ -20,7 +21,8 @@ RECORD_CSS = """
 .gpg.scroll thead th { color: var(--muted); font-weight: 500; }
 .gpg.scroll th:first-child { text-align: left; }
 .gpg.scroll tbody th { font-weight: 500; }
-.gpg.scroll tbody tr { border-top: 1px solid var(--line); }
+.gpg.scroll table tbody tr { border: 0; border-top: 1px solid var(--line); }
+.gpg.scroll table thead tr { border: 0; }
 .gpg.scroll tbody tr:last-child { background: var(--soft); }
 .gpg.scroll tbody tr:last-child > * { font-weight: 600; }
 .gpg.scroll + .gpg.hint { margin-top: .7rem; }

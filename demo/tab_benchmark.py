@@ -102,8 +102,8 @@ def stored_item(pairs: list[Pair], id: str) -> dict[str, Any]:
 def _missing(run: str | None) -> str:
     if run is None:
         return "Start the app with --run RUN_DIR to compare the evaluations in its eval folder."
-    return f"{Path(run).name} holds no evaluations (eval/*.json): "
-        "make one with gpg-vl eval, or name another --run."
+    name = Path(run).name
+    return f"{name} holds no evaluations (eval/*.json): make one with gpg-vl eval, or name another --run."
 
 
 def _page() -> gr.Blocks:

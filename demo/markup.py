@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
+from PIL import Image
+
 from gpg_vl.prompts import answer_part
-from gpg_vl.report_samples import badge, choices_list, data_url, tagged, verdict
+from gpg_vl.report_samples import badge, choices_list, data_url, picture, tagged, verdict
 from gpg_vl.run_files import Item, is_right
 
 
@@ -29,6 +31,7 @@ class Shown:
     """None where there is no gold answer to compare with."""
     labels: Sequence[str] = ()
     """Further badges."""
+    advantage: float | None = None
     facts: Sequence[str] = ()
     """Such as tokens and seconds."""
     rewards: Mapping[str, float] = field(default_factory=dict)
@@ -68,12 +71,12 @@ def block(text: str) -> str:
 
 def note(text: str) -> str:
     """A message in place of what cannot be shown."""
-    return _one_line(f'<p class="gpg note">{escape(text)}</p>')
+    return _one_line(f'<p class="gpg note">{escape(text[:1].upper() + text[1:])}</p>')
 
 
 def hint(text: str) -> str:
     """A quiet line about what is shown."""
-    return _one_line(f'<p class="gpg hint">{escape(text)}</p>')
+    return _one_line(f'<p class="gpg hint">{escape(text[:1].upper() + text[1:])}</p>')
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -95,7 +98,7 @@ def tiles(figures: Sequence[tuple[str, str]]) -> str:
     return _one_line(f'<div class="gpg tiles">{inner}</div>')
 
 
-def picture(light: bytes, dark: bytes, alt: str) -> str:
+def themed_image(light: bytes, dark: bytes, alt: str) -> str:
     """A PNG in each of the page's two themes."""
     inner = "".join(
         f'<img class="{theme}" src="{data_url(png, "image/png")}" alt="{escape(alt)}">'
@@ -104,11 +107,21 @@ def picture(light: bytes, dark: bytes, alt: str) -> str:
     return f'<div class="gpg picture">{inner}</div>'
 
 
-def question_card(question: str, choices: Sequence[str], gold: str, header: str = "") -> str:
-    """A question with its choices, the gold one marked."""
+def question_card(
+    question: str, choices: Sequence[str], gold: str, header: str = "", images: Sequence[Image.Image] = ()
+) -> str:
+    """A question with its images and choices, the gold one marked."""
     head = f"<header>{escape(header)}</header>" if header else ""
-    body = f"{head}{block(question)}{choices_list(choices, gold)}"
-    return _one_line(f'<article class="gpg card question">{body}</article>')
+    shown = "".join(picture(image, question) for image in images)
+    gallery = f'<div class="images">{shown}</div>' if shown else ""
+    body = f"{block(question)}{choices_list(choices, gold)}"
+    inner = f'{head}<div class="ask">{gallery}<div class="asked">{body}</div></div>'
+    return _one_line(f'<article class="gpg card question">{inner}</article>')
+
+
+def grid(cards: Sequence[str]) -> str:
+    """Cards side by side where there is room."""
+    return f'<div class="gpg grid">{"".join(cards)}</div>'
 
 
 def answer_card(shown: Shown) -> str:
@@ -120,9 +133,16 @@ def answer_card(shown: Shown) -> str:
 
 def _header(shown: Shown) -> str:
     right = "" if shown.right is None else verdict(shown.right)
-    labels = "".join(map(badge, shown.labels))
+    labels = "".join(map(badge, shown.labels)) + _advantage(shown.advantage)
     small = escape(" · ".join(shown.facts))
     return f"<header><h3>{escape(shown.title)}</h3>{right}{labels}<small>{small}</small></header>"
+
+
+def _advantage(value: float | None) -> str:
+    if value is None:
+        return ""
+    kind = "" if not value else "right" if value > 0 else "wrong"
+    return badge(f"advantage {value:+.2f}" if value else "advantage 0", kind)
 
 
 def _body(shown: Shown) -> str:

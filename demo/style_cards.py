@@ -35,6 +35,13 @@ CARD_CSS = (
 .gpg summary { cursor: pointer; color: var(--muted); font-size: .88rem; font-weight: 500; }
 .gpg details .text { margin-top: .5rem; padding-left: .8rem; border-left: 2px solid var(--line);
   color: var(--muted); max-height: 24rem; overflow-y: auto; }
+.gpg .ask { display: flex; flex-wrap: wrap; gap: 1rem 1.5rem; align-items: flex-start; }
+.gpg .ask .images { flex: 0 1 14rem; display: grid; gap: .5rem; }
+.gpg .ask img { width: 100%; margin: 0; border-radius: 8px; border: 1px solid var(--line);
+  background: #fff; }
+.gpg .asked { flex: 1 1 14rem; min-width: 0; display: flex; flex-direction: column; gap: .7rem; }
+.gpg.grid { display: grid; gap: 1rem; align-items: start;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); }
 .gpg .choices { list-style: none; margin: 0; padding: 0; }
 .gpg .choices li { margin: 0; padding: .15rem .55rem; border-radius: 6px; overflow-wrap: anywhere; }
 .gpg .choices li.gold { border: 0; background: var(--good-soft); color: var(--good); font-weight: 600; }

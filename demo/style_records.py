@@ -12,12 +12,13 @@ RECORD_CSS = """
 .gpg.tiles span { color: var(--muted); font-size: .85rem; }
 .gpg.picture { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: .8rem; }
 .gpg.picture img { display: block; width: 100%; max-width: 38rem; height: auto; margin: 0 auto; }
-.gpg.picture img.in-dark, .dark .gpg.picture img.in-light { display: none; }
+.gpg.picture img.in-dark { display: none; }
+.dark .gpg.picture img.in-light { display: none; }
 .dark .gpg.picture img.in-dark { display: block; }
 .gpg.scroll { overflow-x: auto; background: var(--card); border: 1px solid var(--line); border-radius: 12px; }
-.gpg.scroll table { border-collapse: collapse; width: 100%; font-size: .88rem; margin: 0;
+.gpg.scroll table { border-collapse: collapse; width: 100%; font-size: .82rem; margin: 0; border: 0;
   font-variant-numeric: tabular-nums; }
-.gpg.scroll th, .gpg.scroll td { padding: .55rem .7rem; text-align: right; white-space: nowrap; border: 0; }
+.gpg.scroll th, .gpg.scroll td { padding: .55rem .5rem; text-align: right; white-space: nowrap; border: 0; }
 .gpg.scroll thead th { color: var(--muted); font-weight: 500; }
 .gpg.scroll th:first-child { text-align: left; }
 .gpg.scroll tbody th { font-weight: 500; }
@@ -26,7 +27,8 @@ RECORD_CSS = """
 .gpg.scroll tbody tr:last-child { background: var(--soft); }
 .gpg.scroll tbody tr:last-child > * { font-weight: 600; }
 .gpg.scroll + .gpg.hint { margin-top: .7rem; }
-.items td { cursor: pointer; font-family: inherit; }
-.items th { font-family: inherit; }
+.items { --font-mono: var(--font); }
+.items td { cursor: pointer; }
+.gpg.note + .gpg.card { margin-top: .75rem; }
 .panels { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); }
 """

@@ -1,6 +1,6 @@
 """The Benchmark tab: two evaluations of the same questions, and the questions that changed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,10 @@ from gpg_vl.compare import Pair, comparison_notes, comparison_rows
 from gpg_vl.errors import DataError
 
 from .evaluations import ALL, COLUMNS, OUTCOMES, Comparison, bars, headline, load, offered, rows, select
-from .markup import hint, note, picture, table, tiles
+from .markup import hint, note, table, themed_image, tiles
 from .settings import DemoSettings
 
-_WIDTHS = ["110px", "160px", "430px", "90px", "110px", "110px", "200px"]
+_WIDTHS: list[str | int] = ["110px", "160px", "430px", "90px", "110px", "110px", "200px"]
 _ID = COLUMNS.index("Id")
 
 
@@ -41,9 +41,9 @@ def benchmark_tab(settings: DemoSettings) -> BenchmarkTab:
         trained = gr.Dropdown(names, value=names[-1], label="Trained: evaluation B")
     summary = gr.HTML(padding=False)
     with gr.Row():
-        with gr.Column(min_width=320):
+        with gr.Column(scale=5, min_width=320):
             figure = gr.HTML(padding=False)
-        with gr.Column(min_width=320):
+        with gr.Column(scale=8, min_width=320):
             test = gr.HTML(padding=False)
     with gr.Row():
         kind = gr.Radio(list(OUTCOMES), value=ALL, label="Questions", scale=3, min_width=300)
@@ -91,7 +91,7 @@ def benchmark_tab(settings: DemoSettings) -> BenchmarkTab:
     return BenchmarkTab(opened, items)
 
 
-def stored_item(pairs: list[Pair], id: str) -> dict[str, Any]:
+def stored_item(pairs: Sequence[Pair], id: str) -> dict[str, Any]:
     """The question of an id with both stored answers. Raises DataError if there is none."""
     for base, trained in pairs:
         if trained["id"] == id:
@@ -119,10 +119,10 @@ def _compared(files: Mapping[str, Path], first: str, second: str) -> list[Any]:
         drawn = bars(found.base, found.trained)
     except DataError as error:
         return [note(str(error)), "", "", gr.Dropdown([ALL], value=ALL)]
-    notes = "".join(hint(text[:1].upper() + text[1:]) for text in comparison_notes(found.result))
+    notes = "".join(map(hint, comparison_notes(found.result)))
     return [
         tiles(headline(found.result)),
-        picture(*drawn, alt="Accuracy per task with 95 % intervals"),
+        themed_image(*drawn, alt="Accuracy per task with 95 % intervals"),
         table(TEST_COLUMNS, comparison_rows(found.result)) + notes,
         gr.Dropdown([ALL, *found.tasks], value=ALL),
     ]

@@ -98,14 +98,13 @@ def _shown(curve: Curve | None) -> gr.LinePlot:
     if curve is None:
         return gr.LinePlot(visible=False)
     runs = list(dict.fromkeys(curve.points["run"]))
-    share = curve.panel.is_share
+    share: dict[str, Any] = {"y_lim": [0, 1], "y_axis_format": ".0%"} if curve.panel.is_share else {}
     return gr.LinePlot(
         curve.points,
         title=curve.panel.title,
         color="run",
         color_map=dict(zip(runs, LIGHT.series, strict=False)),
         colors_in_legend=runs if len(runs) > 1 else [],
-        y_lim=[0, 1] if share else None,
-        y_axis_format=".0%" if share else None,
         visible=True,
+        **share,
     )

@@ -89,7 +89,7 @@ def card(example: Example, images: ImagesOf | None) -> str:
     """One question with its images and the models' answers; all text is escaped."""
     item = example.item
     pictures = [] if images is None else images(item["id"])
-    shown = "".join(_picture(image, item["question"]) for image in pictures)
+    shown = "".join(picture(image, item["question"]) for image in pictures)
     gallery = f'<div class="images">{shown}</div>' if shown else ""
     answers = "".join(_answer(name, answer) for name, answer in example.answers.items())
     return (
@@ -172,7 +172,8 @@ def _take_turns(examples: Iterable[Example]) -> list[Example]:
     return [example for turn in rounds for example in turn if example is not None]
 
 
-def _picture(image: Image.Image, question: str) -> str:
+def picture(image: Image.Image, question: str) -> str:
+    """The image as an escaped tag that needs no file."""
     return f'<img src="{image_source(image)}" alt="Image of the question: {escape(question)}">'
 
 

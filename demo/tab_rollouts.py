@@ -1,0 +1,154 @@
+"""The Rollouts tab: what a run sampled, group by group, and what another reward makes of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from gpg_vl.errors import RewardError, UserError
+from gpg_vl.registry import rewards
+
+from . import rollouts
+from .markup import Shown, answer_card, facts, grid, hint, note, question_card
+from .rescoring import RunQuestions, verdict_on
+from .rollouts import GroupEntry, Record
+from .settings import DemoSettings
+
+_NONE = "none"
+
+
+@dataclass(frozen=True)
+class RolloutsTab:
+    """What other parts of the app may wire."""
+
+    step: gr.Dropdown
+    search: gr.Textbox
+    group: gr.Dropdown
+    reward: gr.Dropdown
+    answers: gr.HTML
+
+
+def rollouts_tab(settings: DemoSettings) -> RolloutsTab | None:
+    """Build the tab inside the current block; without records it only says what to pass."""
+    files = rollouts.steps(Path(settings.run)) if settings.run else {}
+    if settings.run is None or not files:
+        gr.HTML(note(_missing(settings.run)))
+        return None
+    run = Path(settings.run)
+    questions = RunQuestions(run, settings.data)
+    with gr.Row():
+        step = gr.Dropdown(list(files), value=max(files), label="Step", scale=1, min_width=110)
+        search = gr.Textbox("", label="Search in the step's answers", scale=2, min_width=180)
+        group = gr.Dropdown(label="Question", scale=4, min_width=280)
+    question = gr.HTML(padding=False)
+    with gr.Row(equal_height=True):
+        known = [_NONE, *sorted(rewards.announced())]
+        reward = gr.Dropdown(known, value=_NONE, label="Score again with", scale=1, min_width=180)
+        rescored = gr.HTML(padding=False, min_width=280)
+    answers = gr.HTML(padding=False)
+
+    def list_steps() -> gr.Dropdown:
+        return gr.Dropdown(list(rollouts.steps(run)))
+
+    def list_groups(number: int, text: str) -> list[Any]:
+        return _groups(rollouts.steps(run), number, text)
+
+    def show(number: int, chosen: int | None, name: str) -> list[str]:
+        if chosen is None:
+            return ["", "", ""]
+        return _group(questions, rollouts.steps(run)[number], chosen, name)
+
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    listed, shown = [group, answers], [question, rescored, answers]
+    for change in (step.input, search.input):
+        change(list_groups, [step, search], listed, trigger_mode="always_last", **quiet).then(
+            show, [step, group, reward], shown, **quiet
+        )
+    for change in (group.input, reward.input):
+        change(show, [step, group, reward], shown, **quiet)
+    page = gr.context.Context.root_block
+    assert page is not None, "tabs are built inside gr.Blocks"
+    page.load(list_steps, None, step, **quiet).then(list_groups, [step, search], listed, **quiet).then(
+        show, [step, group, reward], shown, **quiet
+    )
+    return RolloutsTab(step, search, group, reward, answers)
+
+
+def _missing(run: str | None) -> str:
+    if run is None:
+        return "Start the app with --run RUN_DIR to browse the answers that a training run sampled."
+    return f"{Path(run).name} holds no rollout records (rollouts/*.parquet): is it a run of gpg-vl train?"
+
+
+def _groups(files: Mapping[int, Path], number: int, text: str) -> list[Any]:
+    """The list of groups with one chosen, and a message where there is none."""
+    try:
+        entries = rollouts.overview(files[number], text)
+    except UserError as error:
+        return [gr.Dropdown([], value=None), note(str(error))]
+    searched = bool(text.strip())
+    choices = [(rollouts.label(entry, searched=searched), entry.group) for entry in entries]
+    message = "" if entries else note(f"No answer of step {number} holds {text.strip()!r}.")
+    return [gr.Dropdown(choices, value=first_shown(entries)), message]
+
+
+def first_shown(entries: Sequence[GroupEntry]) -> int | None:
+    """The first group that trained the model, else the first; None where there is none."""
+    return next((entry.group for entry in [e for e in entries if e.valid] or entries), None)
+
+
+def _group(questions: RunQuestions, path: Path, chosen: int, reward: str) -> list[str]:
+    """The question, what the other reward makes of the group, and its answers."""
+    try:
+        records = rollouts.answers(path, chosen)
+    except UserError as error:
+        return ["", "", note(str(error))]
+    sentence, scores = _rescored(questions, reward, records)
+    titles = [f"{reward} (again)"] if scores else []
+    cards = [
+        answer_card(shown_answer(record, dict(zip(titles, again, strict=True)), questions.prompt.opens_think))
+        for record, again in zip(records, scores or [()] * len(records), strict=True)
+    ]
+    return [_question(questions, records), sentence, grid(cards)]
+
+
+def _rescored(
+    questions: RunQuestions, reward: str, records: list[Record]
+) -> tuple[str, list[tuple[float, ...]]]:
+    """A sentence, and the score of each answer, if there are any."""
+    if reward == _NONE:
+        return "", []
+    try:
+        scores = questions.rescore(reward, records)
+    except (UserError, RewardError) as error:
+        return note(str(error)), []
+    return hint(verdict_on(reward, scores)), [(score,) for score in scores.by_reward.get(reward, ())]
+
+
+def _question(questions: RunQuestions, records: list[Record]) -> str:
+    first = records[0]
+    state = "valid" if first["valid"] else "discarded: all rewards equal"
+    header = f"{first['task']} · {first['prompt_id']} · round {first['round'] + 1} · {state}"
+    try:
+        sample = questions.find(first["prompt_id"])
+    except UserError as error:
+        return note(str(error)) + question_card("", [], first["gold"], header)
+    return question_card(sample.question, sample.choices, sample.answer, header, sample.images)
+
+
+def shown_answer(record: Record, again: Mapping[str, float], think_opened: bool) -> Shown:
+    """A recorded answer for its card, with the scores it got `again`."""
+    return Shown(
+        title=f"Answer {record['answer_index'] + 1}",
+        text=record["text"],
+        answer=record["answer"],
+        think_opened=think_opened,
+        advantage=record["advantage"],
+        facts=[
+            f"reward {record['reward']:.3g}",
+            *facts(record["token_count"], finish_reason=record["finish_reason"]),
+        ],
+        rewards={**record["rewards"], **again},
+    )

@@ -76,7 +76,7 @@ def note(text: str) -> str:
 
 def hint(text: str) -> str:
     """A quiet line about what is shown."""
-    return _one_line(f'<p class="gpg hint">{escape(text[:1].upper() + text[1:])}</p>')
+    return _one_line(f'<p class="gpg hint">{escape(text)}</p>')
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,7 +1,7 @@
 """Scoring recorded answers again, without the model that wrote them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,6 @@ from typing import Any
 import yaml
 
 from gpg_vl.advantages import VALID_SPREAD
-from gpg_vl.data import PreparedDataset
 from gpg_vl.encode import PromptEncoder
 from gpg_vl.errors import DataError
 from gpg_vl.families import family_of
@@ -19,6 +18,7 @@ from gpg_vl.scoring import GroupScores, Scorer
 from gpg_vl.types import Box, Completion, Sample
 
 from .rollouts import Record
+from .samples import PreparedSets
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,6 @@ class RunQuestions:
     run: Path
     folders: Sequence[str] = ()
     """Further prepared folders."""
-    _index: dict[str, int] = field(default_factory=dict, init=False)
 
     @cached_property
     def settings(self) -> Mapping[str, Any]:
@@ -45,8 +44,8 @@ class RunQuestions:
         return run.parents[depth - 1] if own else Path()
 
     @cached_property
-    def data(self) -> PreparedDataset:
-        """The run's training set and the further folders. Raises DataError if none is there."""
+    def sets(self) -> PreparedSets:
+        """The run's training sets and the further folders. Raises DataError if none is there."""
         named = [str(self.root / folder) for folder in self.settings.get("data", {}).get("train", [])]
         found = [folder for folder in (*named, *self.folders) if Path(folder).is_dir()]
         if not found:
@@ -54,20 +53,17 @@ class RunQuestions:
                 "the run's training data is not here, and the records hold no questions: pass its prepared "
                 f"folder with --data (the run was trained on {', '.join(named) or 'unknown data'})"
             )
-        data = PreparedDataset.open(found)
-        for number, id in enumerate(data.rows["id"]):
-            self._index.setdefault(id, number)
-        return data
+        return PreparedSets(found)
 
     def find(self, id: str) -> Sample:
         """The question of an id. Raises DataError if it is not in the data, or the data not here."""
-        data = self.data
-        if id not in self._index:
+        place = self.sets.find(id)
+        if place is None:
             raise DataError(
-                f"question {id!r} is not in {', '.join(data.folders)}: pass the prepared folder that the run "
-                "was trained on with --data"
+                f"question {id!r} is in none of the sets here: pass the prepared folder that the run was "
+                "trained on with --data"
             )
-        return data[self._index[id]]
+        return self.sets.sample(place)
 
     def to_image(self, sample: Sample) -> Callable[[Box], Box] | None:
         """Takes boxes of the model's answers to pixels; None where none are asked for.

@@ -69,8 +69,9 @@ def benchmark_tab(settings: DemoSettings) -> BenchmarkTab:
     def filter_items(first: str, second: str, *wanted: str) -> list[Any]:
         return _filtered(files, first, second, wanted)
 
-    def open_item(first: str, second: str, event: gr.SelectData) -> Mapping[str, Any]:
-        return stored_item(load(files[first], files[second]).pairs, event.row_value[_ID])
+    def open_item(first: str, second: str, event: gr.SelectData) -> Any:
+        found = stored_item(load(files[first], files[second]).pairs, event.row_value[_ID])
+        return gr.skip() if found is None else found
 
     quiet: dict[str, Any] = {"api_visibility": "private"}
     results = [summary, figure, test, task]
@@ -91,19 +92,21 @@ def benchmark_tab(settings: DemoSettings) -> BenchmarkTab:
     return BenchmarkTab(opened, items)
 
 
-def stored_item(pairs: Sequence[Pair], id: str) -> dict[str, Any]:
-    """The question of an id with both stored answers. Raises DataError if there is none."""
+def stored_item(pairs: Sequence[Pair], id: str) -> dict[str, Any] | None:
+    """The question of an id with both stored answers; None if it is in neither evaluation."""
     for base, trained in pairs:
         if trained["id"] == id:
             return {"item": trained, "base": base, "trained": trained}
-    raise DataError(f"no question {id!r} in these evaluations; the table may be of other ones: filter again")
+    return None
 
 
 def _missing(run: str | None) -> str:
     if run is None:
         return "Start the app with --run RUN_DIR to compare the evaluations in its eval folder."
-    name = Path(run).name
-    return f"{name} holds no evaluations (eval/*.json): make one with gpg-vl eval, or name another --run."
+    return (
+        f"The run {Path(run).name} holds no evaluations (eval/*.json): make one with gpg-vl eval, "
+        "or name another --run."
+    )
 
 
 def _page() -> gr.Blocks:
@@ -119,7 +122,7 @@ def _compared(files: Mapping[str, Path], first: str, second: str) -> list[Any]:
         drawn = bars(found.base, found.trained)
     except DataError as error:
         return [note(str(error)), "", "", gr.Dropdown([ALL], value=ALL)]
-    notes = "".join(map(hint, comparison_notes(found.result)))
+    notes = "".join(hint(text[:1].upper() + text[1:]) for text in comparison_notes(found.result))
     return [
         tiles(headline(found.result)),
         themed_image(*drawn, alt="Accuracy per task with 95 % intervals"),

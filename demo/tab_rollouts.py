@@ -79,7 +79,8 @@ def rollouts_tab(settings: DemoSettings) -> RolloutsTab | None:
 def _missing(run: str | None) -> str:
     if run is None:
         return "Start the app with --run RUN_DIR to browse the answers that a training run sampled."
-    return f"{Path(run).name} holds no rollout records (rollouts/*.parquet): is it a run of gpg-vl train?"
+    name = Path(run).name
+    return f"The run {name} holds no rollout records (rollouts/*.parquet): is it a run of gpg-vl train?"
 
 
 def _groups(files: Mapping[int, Path], number: int, text: str) -> list[Any]:

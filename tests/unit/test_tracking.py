@@ -3,37 +3,19 @@ import json
 
 import pyarrow.parquet as pq
 import pytest
-import torch
 from rich.console import Console
 
-from gpg_vl.advantages import group_advantages
-from gpg_vl.answering import Answered
-from gpg_vl.collect import Collection, Group
-from gpg_vl.encode import EncodedPrompt
-from gpg_vl.prompts import parse_completion
-from gpg_vl.rollout import Answer
-from gpg_vl.scoring import Scorer
-from gpg_vl.tracking import MetricsFile, ProgressBar, write_rollouts
+from gpg_vl.tracking import MetricsFile, ProgressBar
 from gpg_vl.types import Sample
-
-SCORER = Scorer({"choice": 1.0, "format": 0.5})
+from tests.runs import sampled_group, write_step
 
 
 def group(number, texts, round=0):
-    sample = Sample(f"q-{number}", "t", "Which?", "(A)", "choice", ("x", "y"))
-    empty = torch.zeros(0, 3, dtype=torch.long)
-    prompt = EncodedPrompt(torch.tensor([1, 2]), torch.zeros(3, 2), torch.zeros(2) > 0, None, empty)
-    answers = tuple(Answer((5,) * (n + 1), (-0.5,) * (n + 1), text, "eos") for n, text in enumerate(texts))
-    completions = tuple(
-        parse_completion(a.text, think_opened=False, token_count=len(a.token_ids), finish_reason="eos")
-        for a in answers
-    )
-    return Group(Answered(sample, prompt, answers, completions), SCORER.score(sample, completions), round)
+    return sampled_group(Sample(f"q-{number}", "t", "Which?", "(A)", "choice", ("x", "y")), texts, round)
 
 
 def write(path, groups):
-    collection = Collection(tuple(groups), rounds=2)
-    write_rollouts(path, collection, group_advantages(collection.rewards).values)
+    write_step(path, groups)
     return pq.read_table(path).to_pylist()
 
 

@@ -14,13 +14,19 @@ from .models import Models
 from .samples import PreparedSets
 from .settings import DemoSettings
 from .style import CSS, theme
-from .tab_compare import compare_tab
+from .tab_benchmark import BenchmarkTab, benchmark_tab
+from .tab_compare import CompareTab, compare_tab
 from .tab_math import math_tab
+from .tab_rollouts import rollouts_tab
+from .tab_training import training_tab
+from .wiring import PRIVATE, readable_errors
 
 _KEEP = 3600
 """Seconds that uploads are kept."""
 _LOOKING = 8
 """Events of one kind at the same time that ask no model."""
+_COMPARE = "compare"
+_HEADLINE = "# gpg-vl\nWhat training changed: both models answer the same question, side by side."
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
@@ -29,24 +35,46 @@ def build_app(settings: DemoSettings) -> gr.Blocks:
     sets = PreparedSets(settings.data)
     asking = Asking(settings, sets, Generations(Models(), settings.concurrency))
     with gr.Blocks(analytics_enabled=False, title="gpg-vl", delete_cache=(_KEEP, _KEEP)) as app:
-        gr.Markdown(_headline(settings), elem_id="title")
-        with gr.Tabs():
-            with gr.Tab("Compare"):
-                compare_tab(asking)
+        gr.Markdown(_HEADLINE, elem_id="title")
+        with gr.Tabs() as tabs:
+            with gr.Tab("Compare", id=_COMPARE):
+                compare = compare_tab(asking)
             with gr.Tab("Text math"):
                 math_tab(asking)
+            with gr.Tab("Benchmark"):
+                benchmark = benchmark_tab(settings)
+            with gr.Tab("Rollouts"):
+                rollouts_tab(settings)
+            with gr.Tab("Training"):
+                training_tab(settings)
         add_endpoint(asking)
-
-        def left(request: gr.Request) -> None:
-            asking.generations.stop(str(request.session_hash))
-
-        app.unload(left)
+        _open_items(tabs, benchmark, compare)
+        _stop_for_those_who_left(app, asking)
     app.queue(max_size=settings.max_waiting, default_concurrency_limit=_LOOKING)
     return app
 
 
-def _headline(settings: DemoSettings) -> str:
-    return "# gpg-vl\nWhat training changed: both models answer the same question, side by side."
+def _open_items(tabs: gr.Tabs, benchmark: BenchmarkTab, compare: CompareTab) -> None:
+    """A question that is clicked in Benchmark opens in Compare."""
+
+    def show(opened: dict[str, Any] | None) -> list[Any]:
+        with readable_errors():
+            shown = compare.show_stored(opened)
+        return [gr.skip() if opened is None else gr.Tabs(selected=_COMPARE), *shown]
+
+    def forget() -> None:
+        """So that a second click on the same question is a change again."""
+
+    opened = benchmark.opened
+    shown = opened.change(show, opened, [tabs, *compare.fields, *compare.results], **PRIVATE)
+    shown.then(forget, None, opened, **PRIVATE)
+
+
+def _stop_for_those_who_left(app: gr.Blocks, asking: Asking) -> None:
+    def left(request: gr.Request) -> None:
+        asking.generations.stop(str(request.session_hash))
+
+    app.unload(left)
 
 
 def launch_options(settings: DemoSettings) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import gradio as gr
 from gpg_vl.plots import DARK, LIGHT
 
 from .style_cards import CARD_CSS
+from .style_records import RECORD_CSS
 
 FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif")
 FONT_MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
@@ -49,17 +50,17 @@ APP_CSS = """
 .panes { margin-top: .4rem; }
 .panes .html-container { padding: 0 !important; }
 .gpg .hint { color: var(--muted); font-size: .9rem; margin: 0; }
-.gpg table, .gpg tbody, .gpg tr { border: 0 !important; }
-.gpg table { width: 100%; border-collapse: collapse; font-size: .9rem; margin: 0; }
-.gpg th, .gpg td { padding: .3rem .5rem !important; border: 0 !important; vertical-align: top;
+.gpg.card table, .gpg.card tbody, .gpg.card tr { border: 0 !important; }
+.gpg.card table { width: 100%; border-collapse: collapse; font-size: .9rem; margin: 0; }
+.gpg.card th, .gpg.card td { padding: .3rem .5rem !important; border: 0 !important; vertical-align: top;
   border-top: 1px solid var(--line) !important; overflow-wrap: anywhere; }
-.gpg th { text-align: left; color: var(--muted); font-weight: 500; border-top: 0 !important; }
-.gpg td:first-child, .gpg td:last-child { font-variant-numeric: tabular-nums; white-space: nowrap; }
-.gpg td summary { color: var(--ink); }
+.gpg.card th { text-align: left; color: var(--muted); font-weight: 500; border-top: 0 !important; }
+.gpg.card td:first-child, .gpg.card td:last-child { font-variant-numeric: tabular-nums; white-space: nowrap; }
+.gpg.card td summary { color: var(--ink); }
 .prompt textarea { font-family: ui-monospace, monospace; font-size: .84rem; }
 :focus-visible { outline: 2px solid #0b62a8 !important; outline-offset: 2px; }
 .dark :focus-visible { outline-color: #6cb6ff !important; }
 @media (max-width: 40rem) { .gradio-container > main { padding: .8rem .7rem !important; } }
 """
 
-CSS = CARD_CSS + APP_CSS
+CSS = CARD_CSS + RECORD_CSS + APP_CSS

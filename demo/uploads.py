@@ -31,7 +31,9 @@ def read_upload(upload: Mapping[str, Any], max_pixels: int) -> Image.Image:
             f"{_NAME} has {width}×{height} pixels, {width * height / 1e6:.1f} million; the limit is "
             f"{max_pixels / 1e6:g} million: make it smaller"
         )
-    return open_image(store(opened, _NAME).data, _NAME)
+    image = open_image(store(opened, _NAME).data, _NAME)
+    image.load()  # here: two models read it at the same time, and Pillow decodes on the first look
+    return image
 
 
 def _uploaded(path: object) -> Path:

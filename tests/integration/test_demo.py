@@ -102,10 +102,13 @@ def test_only_one_endpoint_is_announced(visitor):
     assert list(visitor.view_api(return_format="dict", print_info=False)["named_endpoints"]) == ["/compare"]
 
 
-def test_twenty_parallel_visitors_get_answers(server):
+def test_twenty_parallel_visitors_get_answers(server, tmp_path):
+    noise(84, 84).save(tmp_path / "image.png")
+
     def ask(number: int) -> str:
+        image = handle_file(tmp_path / "image.png") if number % 2 else None
         result = client(server).predict(
-            question=f"Is it {number}?", image=None, max_new_tokens=12, api_name="/compare"
+            question=f"Is it {number}?", image=image, max_new_tokens=12, api_name="/compare"
         )
         assert {pane["state"] for pane in result.values()} == {"done"}
         assert f"Is it {number}?" in result["base"]["prompt"]

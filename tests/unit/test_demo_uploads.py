@@ -45,6 +45,7 @@ def test_an_upload_comes_in_the_stored_form(folder):
     exif[0x0112] = 6  # turned by a quarter
     image.save(folder / "a.png", exif=exif)
     shown = read(folder / "a.png")
+    assert shown.fp is None  # decoded: threads share it
     assert (shown.mode, shown.size, shown.getpixel((0, 0))) == ("RGB", (40, 60), (255, 255, 255))
 
 

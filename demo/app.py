@@ -7,6 +7,8 @@ import gradio as gr
 import torch
 from rich.console import Console
 
+from gpg_vl.errors import ConfigurationError
+
 from .api import add_endpoint
 from .asking import Asking
 from .generate import Generations
@@ -34,6 +36,7 @@ def build_app(settings: DemoSettings) -> gr.Blocks:
     """The page with its events. Raises a UserError for folders that are not what they should be."""
     sets = PreparedSets(settings.data)
     asking = Asking(settings, sets, Generations(Models(), settings.concurrency))
+    app: gr.Blocks
     with gr.Blocks(analytics_enabled=False, title="gpg-vl", delete_cache=(_KEEP, _KEEP)) as app:
         gr.Markdown(_HEADLINE, elem_id="title")
         with gr.Tabs() as tabs:
@@ -103,7 +106,12 @@ def serve(settings: DemoSettings) -> None:
     options = launch_options(settings)  # a wrong password file is told before models are
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // settings.concurrency))
     app = build_app(settings)
-    _, address, _ = app.launch(**options, prevent_thread_lock=True)
+    try:
+        _, address, _ = app.launch(**options, prevent_thread_lock=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot listen on {settings.host}, port {settings.port}: {error}"
+        ) from error
     console = Console(stderr=True)
     console.print(f"gpg-vl demo: {address} (Ctrl-C ends it)")
     if settings.host not in _LOCAL and options["auth"] is None:

@@ -1,7 +1,7 @@
 """From what stands in the fields to a question, and on to both models' panes. No Gradio here."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
@@ -89,7 +89,7 @@ class Asking:
 
     def outcomes(
         self, fields: Fields, place: Place | None, session: str, *, mathematics: bool = False
-    ) -> Iterator[Outcome]:
+    ) -> Generator[Outcome, None, None]:
         """What to show from moment to moment; the last one has the verdicts.
 
         Raises a UserError for fields that cannot be asked. Closing the iterator stops the models.

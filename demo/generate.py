@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -156,7 +156,7 @@ class Generations:
         self._lock = threading.Lock()
         self._open: list[tuple[str, Generation, Future[None]]] = []  # in the order they came
 
-    def follow(self, session: str, paths: Sequence[str], ask: Ask) -> Iterator[list[Progress]]:
+    def follow(self, session: str, paths: Sequence[str], ask: Ask) -> Generator[list[Progress], None, None]:
         """Ask several models at once, and yield how far each is, the last time when all are over.
 
         Closing the iterator stops them: a visitor who leaves frees the place.

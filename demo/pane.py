@@ -6,10 +6,11 @@ from html import escape
 from typing import Literal
 
 from gpg_vl.prompts import letter
+from gpg_vl.report_samples import badge, verdict
 
 from .generate import Progress
 from .latex import as_formula
-from .markup import Shown, answer_card, badge, block, facts, note, verdict
+from .markup import Shown, answer_card, block, facts, note
 from .verdicts import Verdict, vote
 
 Kind = Literal["base", "trained"]

@@ -70,20 +70,20 @@ class CompareTab:
         """
         if opened is None:
             return [gr.skip()] * (len(self.fields) + len(self.results))
-        item: Item = opened["item"]
-        place = stored_place(self.asking.sets, item)
-        sample = self.asking.sets.sample(place) if place else TYPED
-        text = [item["question"], "\n".join(item["choices"]), sample.answer_type, item["gold"]]
-        filled = Filled(place, sample)
-        return [place, filled.image, filled.further, *text, *self._stored_results(opened)]
+        return stored_values(self.asking, opened)
 
-    def _stored_results(self, opened: Mapping[str, Any]) -> list[Any]:
-        cards = []
-        for view in self.panes:
-            item = opened.get(view.kind)
-            card = answer_card(shown_item(item, TITLES[view.kind], view.kind)) if item else ""
-            cards += [card or empty_pane(view.kind), (item or {}).get("prompt", "")]
-        return [*cards, _hidden()]
+
+def stored_values(asking: Asking, opened: Mapping[str, Any]) -> list[Any]:
+    """Values of `CompareTab.fields` and `results` for a question of an evaluation; see `show_stored`."""
+    item: Item = opened["item"]
+    place = stored_place(asking.sets, item)
+    filled = Filled(place, asking.sets.sample(place) if place else TYPED)
+    text = [item["question"], "\n".join(item["choices"]), filled.sample.answer_type, item["gold"]]
+    cards = []
+    for kind in asking.paths:
+        answer: Item = opened[kind]
+        cards += [answer_card(shown_item(answer, TITLES[kind], kind)), answer.get("prompt", "")]
+    return [place, filled.image, filled.further, *text, *cards, _hidden()]
 
 
 def compare_tab(asking: Asking) -> CompareTab:

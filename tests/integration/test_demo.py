@@ -248,6 +248,14 @@ def test_mistakes_of_the_command(capsys, tmp_path):
     assert "not a prepared data set" in mistake(capsys, "demo", "--base", "m", "--data", tmp_path)
 
 
+def test_a_port_in_use_is_a_users_mistake(server):
+    port = server.rpartition(":")[2]
+    words = [sys.executable, "-m", "gpg_vl", "demo", "--base", "model", "--port", port]
+    output = subprocess.run(words, capture_output=True, text=True)
+    assert output.returncode == 2
+    assert f"gpg-vl: error: cannot listen on 127.0.0.1, port {port}" in output.stderr
+
+
 def test_help_needs_no_heavy_imports():
     code = (
         "import sys, contextlib; from gpg_vl.cli import main\n"

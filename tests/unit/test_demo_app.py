@@ -1,0 +1,57 @@
+"""The app as it is put together: what the command passes on, and a stored question in Compare."""
+
+from pathlib import Path
+
+import pytest
+
+from gpg_vl.demo import app, command
+from gpg_vl.demo.asking import Asking
+from gpg_vl.demo.generate import Generations
+from gpg_vl.demo.models import Models
+from gpg_vl.demo.samples import PreparedSets
+from gpg_vl.demo.settings import DemoSettings
+from gpg_vl.demo.tab_compare import stored_values
+from gpg_vl.quickstart import demo_command
+
+
+def test_the_quickstarts_command_fills_everything_in(monkeypatch):
+    """The printed words, through the command's own parser."""
+    served: list[DemoSettings] = []
+    monkeypatch.setattr(app, "serve", served.append)
+    words = demo_command(Path("runs/q"), Path("warm/model"), Path("gpg/model")).split()
+    assert words[:2] == ["gpg-vl", "demo"]
+    command.demo(words[2:])
+    [settings] = served
+    assert (settings.base, settings.trained) == ("warm/model", "gpg/model")
+    assert (settings.run, settings.data) == ("runs/q/gpg", ("runs/q/data/held_out",))
+    assert settings.host == "127.0.0.1"
+
+
+@pytest.fixture
+def asking(scenes_folder: Path) -> Asking:
+    settings = DemoSettings("base", "trained", data=(str(scenes_folder),))
+    return Asking(settings, PreparedSets(settings.data), Generations(Models(), 1))
+
+
+def stored(sample, output: str, answer: str) -> dict[str, object]:
+    """An item of an evaluation."""
+    question = {"id": sample.id, "question": sample.question, "choices": list(sample.choices)}
+    figures = {"scores": {"choice": 1.0}, "correct": 1.0, "token_count": 5, "finish_reason": "stop"}
+    return {**question, "gold": sample.answer, "output": output, "answer": answer, "prompt": "P", **figures}
+
+
+def test_a_stored_question_is_shown_with_both_answers(asking, scene_samples):
+    sample = scene_samples[7]
+    base, trained = stored(sample, "<b>no</b>", "(A)"), stored(sample, "yes", "(B)")
+    shown = stored_values(asking, {"item": trained, "base": base, "trained": trained})
+    place, image, _, question, choices, kind, gold, *results = shown
+    assert asking.sets.sample(place).id == sample.id and image.size == sample.images[0].size
+    assert (question, gold, kind) == (sample.question, sample.answer, "choice")
+    assert choices.splitlines() == list(sample.choices)
+    assert "&lt;b&gt;no&lt;/b&gt;" in results[0] and results[1] == "P" and "(B)" in results[2]
+
+
+def test_a_stored_question_of_another_set_has_no_image(asking, scene_samples):
+    foreign = {**stored(scene_samples[7], "", "(A)"), "question": "Another one?"}
+    place, image, *_ = stored_values(asking, {"item": foreign, "base": foreign, "trained": foreign})
+    assert place is None and image is None

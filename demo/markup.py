@@ -165,8 +165,10 @@ def _body(shown: Shown) -> str:
 
 
 def _final(answer: str | None, *, running: bool) -> str:
-    if answer is not None:
+    if answer:
         return f'<div class="final" dir="auto">{escape(answer)}</div>'
+    if answer is not None:
+        return '<div class="final none">Empty answer</div>'
     return "" if running else '<div class="final none">No answer found</div>'
 
 

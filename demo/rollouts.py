@@ -38,6 +38,11 @@ def steps(run: Path) -> dict[int, Path]:
     return {int(number): found[number] for number in sorted(found) if number.isdigit()}
 
 
+def nearest(files: Mapping[int, Path], step: float) -> int:
+    """The recorded step closest to `step`, the earlier one of two; a run may not have recorded every one."""
+    return min(files, key=lambda number: (abs(number - step), number))
+
+
 def overview(path: Path, text: str = "") -> list[GroupEntry]:
     """The groups of a step, only those with an answer that holds `text` in any case.
 

@@ -28,7 +28,7 @@ RECORD_CSS = """
 .gpg.scroll tbody tr:last-child > * { font-weight: 600; }
 .gpg.scroll + .gpg.hint { margin-top: .7rem; }
 .items { --font-mono: var(--font); }
-.items td { cursor: pointer; }
+.items [role="gridcell"] { cursor: pointer; }
 .gpg.note + .gpg.card { margin-top: .75rem; }
 .panels { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); }
 """

@@ -23,7 +23,7 @@ _NONE = "none"
 class RolloutsTab:
     """What other parts of the app may wire."""
 
-    step: gr.Dropdown
+    step: gr.Slider
     search: gr.Textbox
     group: gr.Dropdown
     reward: gr.Dropdown
@@ -39,8 +39,10 @@ def rollouts_tab(settings: DemoSettings) -> RolloutsTab | None:
     run = Path(settings.run)
     questions = RunQuestions(run, settings.data)
     with gr.Row():
-        step = gr.Dropdown(list(files), value=max(files), label="Step", scale=1, min_width=110)
-        search = gr.Textbox("", label="Search in the step's answers", scale=2, min_width=180)
+        step = gr.Slider(
+            *_range(files), value=max(files), step=1, label="Step", scale=2, min_width=200, buttons=[]
+        )
+        search = gr.Textbox("", label="Search in the step's answers", scale=2, min_width=200)
         group = gr.Dropdown(label="Question", scale=4, min_width=280)
     question = gr.HTML(padding=False)
     with gr.Row(equal_height=True):
@@ -49,25 +51,30 @@ def rollouts_tab(settings: DemoSettings) -> RolloutsTab | None:
         rescored = gr.HTML(padding=False, min_width=280)
     answers = gr.HTML(padding=False)
 
-    def list_steps() -> gr.Dropdown:
-        return gr.Dropdown(list(rollouts.steps(run)))
+    def list_steps() -> gr.Slider:
+        first, last = _range(rollouts.steps(run))
+        return gr.Slider(minimum=first, maximum=last)
 
-    def list_groups(number: int, text: str) -> list[Any]:
+    def list_groups(number: float, text: str) -> list[Any]:
         return _groups(rollouts.steps(run), number, text)
 
-    def show(number: int, chosen: int | None, name: str) -> list[str]:
+    def show(number: float, chosen: int | None, name: str) -> list[Any]:
         if chosen is None:
-            return ["", "", ""]
-        return _group(questions, rollouts.steps(run)[number], chosen, name)
+            return ["", "", gr.skip()]  # where the answers go stands why there are none
+        found = rollouts.steps(run)
+        return _group(questions, found[rollouts.nearest(found, number)], chosen, name)
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     listed, shown = [group, answers], [question, rescored, answers]
-    for change in (step.input, search.input):
+    for change in (step.input, search.change):
         change(list_groups, [step, search], listed, trigger_mode="always_last", **quiet).then(
             show, [step, group, reward], shown, **quiet
         )
-    for change in (group.input, reward.input):
-        change(show, [step, group, reward], shown, **quiet)
+    group.input(show, [step, group, reward], shown, **quiet)
+    # The first score of a reward with a deadline waits for worker processes to start.
+    reward.input(
+        show, [step, group, reward], shown, show_progress_on=rescored, **{**quiet, "show_progress": "minimal"}
+    )
     page = gr.context.Context.root_block
     assert page is not None, "tabs are built inside gr.Blocks"
     page.load(list_steps, None, step, **quiet).then(list_groups, [step, search], listed, **quiet).then(
@@ -83,15 +90,20 @@ def _missing(run: str | None) -> str:
     return f"The run {name} holds no rollout records (rollouts/*.parquet): is it a run of gpg-vl train?"
 
 
-def _groups(files: Mapping[int, Path], number: int, text: str) -> list[Any]:
+def _range(files: Mapping[int, Path]) -> tuple[int, int]:
+    return min(files), max(files)
+
+
+def _groups(files: Mapping[int, Path], number: float, text: str) -> list[Any]:
     """The list of groups with one chosen, and a message where there is none."""
+    step = rollouts.nearest(files, number)
     try:
-        entries = rollouts.overview(files[number], text)
+        entries = rollouts.overview(files[step], text)
     except UserError as error:
         return [gr.Dropdown([], value=None), note(str(error))]
     searched = bool(text.strip())
     choices = [(rollouts.label(entry, searched=searched), entry.group) for entry in entries]
-    message = "" if entries else note(f"No answer of step {number} holds {text.strip()!r}.")
+    message = "" if entries else note(f"No answer of step {step} holds {text.strip()!r}.")
     return [gr.Dropdown(choices, value=first_shown(entries)), message]
 
 

@@ -56,6 +56,10 @@ def test_reasoning_is_folded_and_the_rest_is_not(text, answer, think_opened, fol
     assert (f'<div class="final" dir="auto">{answer}</div>' if answer else "No answer found") in open_part
 
 
+def test_an_empty_answer_is_no_missing_one():
+    assert "Empty answer" in card("<answer></answer>", "")
+
+
 def test_while_the_model_writes_the_reasoning_is_open():
     found = card("<think>Two", None, running=True)
     assert "<details open>" in found

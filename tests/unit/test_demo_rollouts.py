@@ -52,6 +52,12 @@ def test_steps_by_number(step):
     assert list(rollouts.steps(step.parents[1])) == [2, 12]
 
 
+@pytest.mark.parametrize(("wanted", "found"), [(2, 2), (6, 2), (7, 2), (8, 12), (99, 12)])
+def test_the_nearest_recorded_step(step, wanted, found):
+    (step.parent / "step_000002.parquet").touch()
+    assert rollouts.nearest(rollouts.steps(step.parents[1]), wanted) == found
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

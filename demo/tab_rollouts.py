@@ -91,7 +91,8 @@ def _missing(run: str | None) -> str:
 
 
 def _range(files: Mapping[int, Path]) -> tuple[int, int]:
-    return min(files), max(files)
+    """The slider's ends, which Gradio wants apart; `nearest` takes what lies between the steps."""
+    return min(files), max(max(files), min(files) + 1)
 
 
 def _groups(files: Mapping[int, Path], number: float, text: str) -> list[Any]:

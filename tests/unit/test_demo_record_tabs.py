@@ -108,6 +108,12 @@ def test_rollouts(run):
     assert HOSTILE not in question + answers
 
 
+def test_rollouts_of_a_run_that_has_just_begun(run, tmp_path):
+    (tmp_path / "runs/own/rollouts/step_000002.parquet").unlink()
+    listed, _ = handlers(rollouts_tab, run)["list_groups"](2, "")
+    assert [label for label, _ in listed.choices] == ["1 · t/Which · q · valid · mean reward 0.50"]
+
+
 def test_rollouts_search(run):
     wired = handlers(rollouts_tab, run)
     listed, _ = wired["list_groups"](2, "ONERROR")

@@ -148,8 +148,10 @@ def test_training(run, tmp_path):
     assert "own: step 2" in wired["redraw"]("other", True, seen)[1]
 
 
-def test_training_offers_no_path(run):
-    _, message, *_ = handlers(training_tab, run)["draw"]("../../etc", True)
+def test_training_offers_no_path(run, tmp_path):
+    (tmp_path / "hidden").mkdir()
+    MetricsFile(tmp_path / "hidden" / "metrics.jsonl", 0).write(1, {"reward/mean": 0.5})
+    _, message, *_ = handlers(training_tab, run)["draw"]("../hidden", True)
     assert "own: step 1</p>" in message
 
 

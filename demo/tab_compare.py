@@ -21,7 +21,7 @@ from .controls import (
     panes,
     picker,
 )
-from .drawing import COLORS, draw_boxes
+from .drawing import COLORS_IN_WORDS, draw_boxes
 from .markup import answer_card, shown_item
 from .pane import TITLES, empty_pane
 from .samples import Place
@@ -160,15 +160,15 @@ def _question(first: Filled) -> tuple[gr.Textbox, gr.Textbox, gr.Dropdown, gr.Te
 
 
 def _boxes() -> gr.Image:
-    names = ", ".join(COLORS)
     return gr.Image(
-        label=f"Boxes: {names}",
+        label=f"Boxes: {COLORS_IN_WORDS}",
         interactive=False,
         visible=False,
         format="png",
+        height=380,
         buttons=["fullscreen", "download"],
         elem_id="boxes",
-        alt_text=f"The image with the boxes of {names}",
+        alt_text=f"The image with boxes: {COLORS_IN_WORDS}",
     )
 
 

@@ -12,14 +12,17 @@ DELIMITERS: list[dict[str, str | bool]] = [
 # A dollar before a blank, or one that a digit follows, is money.
 _DOLLARS = re.compile(r"\$\$[^$<]+\$\$|\$(?!\s)[^$<]+(?<!\s)\$(?!\d)|\$")
 
+_MONEY = "<span>&#36;</span>"
+
 
 def with_formulas(markup: str) -> str:
     """Markup of `markup.py` for a Markdown component with DELIMITERS.
 
-    A dollar sign that belongs to no formula is set apart, where KaTeX finds no partner for it. The markup is
-    one block of HTML without line breaks, so that Markdown reads nothing of it.
+    A dollar sign that belongs to no formula is written as a reference, for formulas are looked for in the
+    source, and set apart, for they are looked for in the page's texts as well. The markup is one block of
+    HTML without line breaks, so that Markdown reads nothing of it.
     """
-    return _DOLLARS.sub(lambda found: "<span>$</span>" if found[0] == "$" else found[0], markup)
+    return _DOLLARS.sub(lambda found: _MONEY if found[0] == "$" else found[0], markup)
 
 
 def as_formula(answer: str) -> str:

@@ -107,10 +107,10 @@ def test_panes_say_where_they_are():
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("$x$ costs $5 and $6.", "$x$ costs <span>$</span>5 and <span>$</span>6."),
+        ("$x$ costs $5 and $6.", "$x$ costs <span>&#36;</span>5 and <span>&#36;</span>6."),
         ("$$a < b$$", "$$a < b$$".replace("<", "&lt;")),
-        ("one $ only", "one <span>$</span> only"),
-        ("<b>$</b> and <i>$</i>", "<b><span>$</span></b> and <i><span>$</span></i>"),
+        ("one $ only", "one <span>&#36;</span> only"),
+        ("<b>$</b> and <i>$</i>", "<b><span>&#36;</span></b> and <i><span>&#36;</span></i>"),
     ],
 )
 def test_only_formulas_keep_their_dollars(text, expected):

@@ -57,6 +57,8 @@ APP_CSS = """
 .gpg.card th { text-align: left; color: var(--muted); font-weight: 500; border-top: 0 !important; }
 .gpg.card td:first-child, .gpg.card td:last-child { font-variant-numeric: tabular-nums; white-space: nowrap; }
 .gpg.card td summary { color: var(--ink); }
+.gpg .katex { white-space: nowrap; }
+.gpg .katex-display { overflow-x: auto; overflow-y: hidden; margin: .4rem 0; }
 .prompt textarea { font-family: ui-monospace, monospace; font-size: .84rem; }
 :focus-visible { outline: 2px solid #0b62a8 !important; outline-offset: 2px; }
 .dark :focus-visible { outline-color: #6cb6ff !important; }

@@ -98,6 +98,15 @@ def drawn(mode: str, *numbers: float | None) -> dict[str, Any]:
     return {**fields, "max_new_tokens": max_new_tokens, "seed": seed, **greedy}
 
 
+def ask_and_stop(asking: Asking, prefix: str = "") -> tuple[gr.Button, gr.Button]:
+    """The buttons that start and end answers."""
+    with gr.Row():
+        label = "Ask both" if len(asking.paths) > 1 else "Ask"
+        ask = gr.Button(label, variant="primary", scale=3, elem_id=f"{prefix}ask")
+        stop = gr.Button("Stop", variant="stop", scale=1, min_width=90, elem_id=f"{prefix}stop")
+    return ask, stop
+
+
 @dataclass(frozen=True)
 class PaneView:
     """The components of one model's pane."""

@@ -16,6 +16,7 @@ from .controls import (
     PaneView,
     Picker,
     answer_fields,
+    ask_and_stop,
     decoding,
     drawn,
     panes,
@@ -99,9 +100,7 @@ def compare_tab(asking: Asking) -> CompareTab:
         with gr.Column(scale=6, min_width=320):
             question, choices, kind, gold = _question(first)
             how = decoding(asking.settings)
-            with gr.Row():
-                ask = gr.Button("Ask both", variant="primary", scale=3, elem_id="ask")
-                stop = gr.Button("Stop", variant="stop", scale=1, min_width=90, elem_id="stop")
+            ask, stop = ask_and_stop(asking)
     views = panes(asking)
     boxes = _boxes()
     tab = CompareTab(

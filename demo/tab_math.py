@@ -9,7 +9,18 @@ import gradio as gr
 from gpg_vl.types import Sample
 
 from .asking import Asking, Fields
-from .controls import Decoding, Filled, PaneView, Picker, answer_fields, decoding, drawn, panes, picker
+from .controls import (
+    Decoding,
+    Filled,
+    PaneView,
+    Picker,
+    answer_fields,
+    ask_and_stop,
+    decoding,
+    drawn,
+    panes,
+    picker,
+)
 from .latex import DELIMITERS, with_formulas
 from .markup import block
 from .pane import empty_pane
@@ -66,9 +77,7 @@ def math_tab(asking: Asking) -> MathTab:
         with gr.Column(scale=5, min_width=320):
             kind, gold = answer_fields(first.sample)
             how = decoding(asking.settings)
-            with gr.Row():
-                ask = gr.Button("Ask both", variant="primary", scale=3, elem_id="math-ask")
-                stop = gr.Button("Stop", variant="stop", scale=1, min_width=90, elem_id="math-stop")
+            ask, stop = ask_and_stop(asking, "math-")
     views = panes(asking, mathematics=True)
     tab = MathTab(choosing, place, question, rendered, kind, gold, how, ask, stop, views)
     _wire(asking, tab)

@@ -41,14 +41,14 @@ class Answerer:
         group_size: int,
         sampling: Sampling,
         *,
-        ids: Sequence[str] = (),
+        step: int = 0,
         watch: Watch = lambda _: None,
     ) -> list[Answered]:
-        """Encode questions and answer each `group_size` times; `ids` default to the samples' own."""
+        """Encode questions and answer each `group_size` times, as `sample` does; ids are the samples' own."""
         prompts = self.encoder.encode(samples)
         questions = [Question(*pair) for pair in zip(samples, prompts, strict=True)]
-        names = ids or [sample.id for sample in samples]
-        return self.sample(questions, group_size, sampling, step=0, ids=names, watch=watch)
+        ids = [sample.id for sample in samples]
+        return self.sample(questions, group_size, sampling, step=step, ids=ids, watch=watch)
 
     def sample(
         self,

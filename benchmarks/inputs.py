@@ -1,6 +1,7 @@
 """A workload's model and questions, as files that this project and its peers read alike."""
 
 import hashlib
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def samples(workload: Workload) -> list[Sample]:
             "label",
             images=(Image.fromarray(generator.integers(0, 256, shape, dtype=np.uint8)),),
         )
-        for number, question in enumerate(QUESTIONS[: workload.questions])
+        for number, question in enumerate(islice(cycle(QUESTIONS), workload.questions))
     ]
 
 
@@ -54,7 +55,8 @@ def suppressed_tokens(processor: Any, model: Any) -> list[int]:
     """What nobody samples: ends of text, so that all answers are equally long, and vision tokens, which would
     crash the forward behind them."""
     known = processor.tokenizer.get_vocab()
-    return [*model.generation_config.eos_token_id, *(known[t] for t in VISION_TOKENS if t in known)]
+    ends = model.generation_config.eos_token_id
+    return [*(ends if isinstance(ends, list) else [ends]), *(known[t] for t in VISION_TOKENS if t in known)]
 
 
 def write_model(size: ModelSize, folder: Path, processor: Path) -> Path:

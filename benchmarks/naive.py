@@ -18,12 +18,10 @@ from gpg_vl.prompts import Prompt
 Inputs = dict[str, Tensor]
 
 
-def load(model: Path) -> tuple[Any, Any]:
+def load(model: Path, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
     """Model and processor."""
     processor = AutoProcessor.from_pretrained(model)
-    loaded = Qwen2VLForConditionalGeneration.from_pretrained(
-        model, dtype=torch.float32, attn_implementation="sdpa"
-    )
+    loaded = Qwen2VLForConditionalGeneration.from_pretrained(model, dtype=dtype, attn_implementation="sdpa")
     return loaded, processor
 
 

@@ -10,7 +10,6 @@ second step of a process of its own, and they alternate. Needs the extra `bench`
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -21,14 +20,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import psutil
-
 from benchmarks.check import compare
 from benchmarks.child import parse_runner
 from benchmarks.inputs import PROCESSOR, write_model
+from benchmarks.machine import write_result
 from benchmarks.phases import PHASES
 from benchmarks.workloads import WORKLOADS
-from gpg_vl.runfolder import environment
 from gpg_vl.tables import markdown_table, short_number
 
 Measured = dict[str, Any]
@@ -106,20 +103,6 @@ def ratios(runs: dict[str, list[Measured]]) -> list[str]:
     ]
 
 
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    processor = next(iter(models), platform.machine())
-    return {"cpu": processor, "cores": os.cpu_count(), "memory": psutil.virtual_memory().total}
-
-
-def commit() -> str:
-    """Of the checkout; `-dirty` behind it where files differ."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-
 def main() -> None:
     """Measure, print the tables, and write everything as JSON."""
     given = _arguments()
@@ -135,17 +118,9 @@ def main() -> None:
                 own.append(measure(runner, given.workload, model, given.threads))
                 print(f"{repeat + 1}/{given.repeats} {runner}: {seconds(own[-1]):.1f} s", file=sys.stderr)
     print(tables(runs))
-    result = {
-        "command": " ".join(["python -m benchmarks.step", *sys.argv[1:]]),
-        "commit": commit(),
-        "machine": machine() | {"load": os.getloadavg()},
-        "environment": environment() | {"torch_threads": given.threads, "trl": version("trl")},
-        "workload": asdict(workload),
-        "runs": runs,
-    }
     if given.out:
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(json.dumps(result, indent=1))
+        used = {"threads": given.threads, "trl": version("trl")}
+        write_result(given.out, "benchmarks.step", used | {"workload": asdict(workload), "runs": runs})
 
 
 def _runner(text: str) -> str:

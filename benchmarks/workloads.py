@@ -51,4 +51,4 @@ QUESTIONS = (
     "How many people in the picture wear a hat?",
     "Is the red car to the left or to the right of the tree, seen from where the photographer stands?",
 )
-"""Of different lengths; a workload takes the first few."""
+"""Of different lengths; a workload takes them in turn."""

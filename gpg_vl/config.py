@@ -30,6 +30,9 @@ class ModelConfig:
     """Arithmetic of forward and backward; weights stay fp32. auto: bf16 on a GPU, fp32 on a CPU."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
+    compile: bool = False
+    """torch.compile for the language model's layers in the gradient pass; rollouts are not compiled. Warm-up:
+    half a minute in the first step, and less once more when a new kind of batch comes."""
     vision_attention: Literal["sdpa", "flash_attention_2"] = "sdpa"
     """Attention of the vision tower; flash_attention_2 needs a GPU and the flash-attn package. The language
     model's packed rows have tree masks, which it does not take: they are always SDPA's."""

@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from gpg_vl.attention import ATTENTION_NAME, AnswerCache, Prefix
+from gpg_vl.compiling import compile_layers
 from gpg_vl.errors import ModelError
 from gpg_vl.families import FAMILIES, Family, family_of
 from gpg_vl.logprobs import token_logprobs
@@ -211,13 +212,15 @@ def load_policy(
     *,
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     gradient_checkpointing: bool = False,
+    compiled: bool = False,
     vision_attention: str = "sdpa",
     device: torch.device | str = "cpu",
 ) -> Policy:
     """Load a model and its processor from a folder or the hub, weights in fp32.
 
-    Raises ModelError if there is no model, one of a family that packing does not support exactly, or no
-    such attention on this machine.
+    `compiled`: the decoder layers of the gradient pass. Raises ModelError if there is no model, one of a
+    family that packing does not support exactly, or no such attention on this machine; ConfigurationError if
+    nothing is there to compile with.
     """
     family = family_of(path, read_config(path))
     processor = read_processor(path, family)
@@ -232,7 +235,10 @@ def load_policy(
         name = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
         getattr(model, f"{name}_checkpointing_enable")({"use_reentrant": False})
     bf16 = precision == "bf16" or (precision == "auto" and torch.device(device).type == "cuda")
-    return Policy(model.to(device), processor, bf16=bf16)
+    policy = Policy(model.to(device), processor, bf16=bf16)
+    if compiled:
+        compile_layers(policy.text_model.layers, policy.device)
+    return policy
 
 
 def read_config(path: str, *, download: bool = True) -> Any:

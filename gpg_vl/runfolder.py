@@ -37,6 +37,7 @@ _MAY_CHANGE = (
     "run.packing",
     "rollout.max_concurrent",
     "model.gradient_checkpointing",
+    "model.compile",
 )
 
 _WRITTEN_AT_START = (".lock", "config.yaml", "environment.json")

@@ -209,6 +209,7 @@ def _load(path: str, model: ModelConfig, accelerator: Accelerator) -> Policy:
         path,
         precision=model.precision,
         gradient_checkpointing=model.gradient_checkpointing,
+        compiled=model.compile,
         vision_attention=model.vision_attention,
         device=accelerator.device,
     )

@@ -48,10 +48,16 @@ def metrics(run: Path) -> list[dict[str, float]]:
     return [{name: value for name, value in line.items() if not is_timing(name)} for line in lines]
 
 
-@pytest.mark.parametrize("kind", LAUNCHES)
-def test_two_processes_update_like_one(config, kind, tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "compiled"),
+    [
+        *((kind, False) for kind in LAUNCHES),
+        *(pytest.param(kind, True, marks=pytest.mark.slow) for kind in ("ddp", "zero3")),
+    ],
+)
+def test_two_processes_update_like_one(config, kind, compiled, tmp_path):
     one = load_file(train(config) / "model.safetensors")
-    two = replace(config, out=str(tmp_path / kind))
+    two = replace(config, out=str(tmp_path / kind), model=replace(config.model, compile=compiled))
     finish(two, start(two, kind))
     checkpoint = tmp_path / kind / "checkpoints" / "step_000003"
     assert (checkpoint / "state" / "deepspeed").is_dir() == (kind != "ddp")

@@ -99,6 +99,7 @@ def test_changed_settings_of_a_resumed_run_are_named(config, options, named):
         ["--run.save_every", "7", "--run.keep_last", "5"],
         ["--run.threads", "1", "--run.trackers", "[tensorboard]"],
         ["--eval.max_new_tokens", "10", "--eval.limit", "3"],
+        ["--model.compile", "true", "--model.gradient_checkpointing", "true"],
         ["--run.micro_batch_tokens", "64", "--run.packing", "none", "--rollout.max_concurrent", "8"],
     ],
 )

@@ -1,0 +1,59 @@
+"""Compiled layers compute what the others do; the slow tests compile, which takes half a minute."""
+
+import pytest
+import torch
+
+from gpg_vl.adapt import choose_weights
+from gpg_vl.config import ModelConfig
+from gpg_vl.errors import ConfigurationError
+from gpg_vl.policy import Policy, load_policy
+from gpg_vl.rollout import Request, RolloutEngine
+from gpg_vl.sampling import Sampling
+from tests.conftest import encoder_of
+from tests.invariant.test_packing import by_answer, gradient, groups, rows_of  # noqa: F401
+
+
+def trained(model: ModelConfig) -> Policy:
+    """A policy in training, LoRA's adapters away from 0, so that all of them have gradients."""
+    policy = load_policy(
+        model.path, gradient_checkpointing=model.gradient_checkpointing, compiled=model.compile
+    )
+    choose_weights(policy, model)
+    generator = torch.Generator().manual_seed(0)
+    for name, weight in policy.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(weight, std=0.1, generator=generator)
+    return policy.train()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{}, {"gradient_checkpointing": True}, {"lora_rank": 4}], ids=str)
+def test_compiled_equals_eager(tiny_folder, groups, options):  # noqa: F811
+    results = []
+    for compiled in (False, True):
+        policy = trained(ModelConfig(path=str(tiny_folder), compile=compiled, **options))
+        for packing, tokens in (("group", 300), ("none", 10_000), ("group", 10_000)):
+            logprobs = by_answer(policy, rows_of(groups, packing), tokens)
+            results.append((logprobs.detach(), gradient(policy, logprobs)))
+    for (eager, gradients), (compiled, theirs) in zip(results[:3], results[3:], strict=True):
+        assert (compiled - eager).abs().max() < 1e-5
+        assert (theirs - gradients).norm() / gradients.norm() < 1e-5
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+
+
+def test_names_of_weights_and_rollouts_stay(tiny_folder, policy, mixed_samples):
+    compiled = load_policy(str(tiny_folder), compiled=True)
+    assert list(compiled.state_dict()) == list(policy.state_dict())
+    torch._dynamo.utils.counters.clear()
+    answers = []
+    for one in (policy, compiled):
+        requests = [Request(prompt, "a") for prompt in encoder_of(one).encode(mixed_samples[:2])]
+        answers.append(RolloutEngine(one, max_concurrent=4).generate(requests, 2, Sampling(4)))
+    assert answers[0] == answers[1]
+    assert not torch._dynamo.utils.counters["stats"]
+
+
+def test_without_a_compiler_the_cure_is_named(tiny_folder, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ConfigurationError, match=r"no 'no-such-compiler'.*CXX.*model\.compile to false"):
+        load_policy(str(tiny_folder), compiled=True)

@@ -66,8 +66,9 @@ def test_two_processes_update_like_one(config, kind, compiled, tmp_path):
     assert trained.keys() == one.keys()
     moved = max(float((one[name] - untrained[name]).abs().max()) for name in one)
     assert moved > 1e-2
+    tolerance = 1e-4 if compiled else 1e-5  # compiled layers round elsewhere
     for name, weight in one.items():
-        torch.testing.assert_close(trained[name], weight, rtol=1e-5, atol=1e-5 * moved, msg=name)
+        torch.testing.assert_close(trained[name], weight, rtol=1e-5, atol=tolerance * moved, msg=name)
     for ours, theirs in zip(metrics(tmp_path / kind), metrics(tmp_path / "one"), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
 

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, Auto
 
 from gpg_vl.config import ModelConfig
 from gpg_vl.errors import ConfigurationError, ModelError
-from gpg_vl.policy import CARD, Policy
+from gpg_vl.policy import CARD, Policy, model_hint
 
 _TARGETS = r"(?:.*\.)?layers\.\d+\.(?:self_attn|mlp)\.\w+_proj"
 """The linear layers of the language model: of a vision tower they are called blocks."""
@@ -61,7 +61,8 @@ def merge(checkpoint: str, out: Path) -> None:
     from peft import PeftConfig, PeftModel
 
     if not (Path(checkpoint) / "adapter_config.json").is_file():
-        raise ModelError(f"{checkpoint!r} is no LoRA checkpoint: it has no adapter_config.json")
+        hint = model_hint(Path(checkpoint))
+        raise ModelError(f"{checkpoint!r} is no LoRA checkpoint: it has no adapter_config.json{hint}")
     if out.exists():
         raise ConfigurationError(f"{str(out)!r} exists already; choose another --out")
     base = PeftConfig.from_pretrained(checkpoint).base_model_name_or_path

@@ -71,7 +71,8 @@ def _quiet_libraries() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    for name in ("DeepSpeed", "deepspeed", "accelerate"):
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler calls a machine without GPU an error
+    for name in ("DeepSpeed", "deepspeed", "accelerate", "torch.utils.cpp_extension"):
         # A filter, since DeepSpeed sets its logger's level when it is imported.
         logging.getLogger(name).addFilter(lambda record: record.levelno >= logging.ERROR)
 

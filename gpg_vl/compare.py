@@ -147,11 +147,12 @@ def comparison_notes(comparison: Mapping[str, Any]) -> list[str]:
     difference = score(total, "difference")
     assert difference is not None
     zero = difference.low <= 0 <= difference.high
-    notes = [
-        "the total's interval includes 0: the difference may be luck"
-        if zero
-        else "the total's interval leaves out 0"
-    ]
+    if difference.mean == difference.low == difference.high == 0:
+        notes = ["no score differs"]
+    elif zero:
+        notes = ["the total's interval includes 0: the difference may be luck"]
+    else:
+        notes = ["the total's interval leaves out 0"]
     for kind in ("fixed", "broken"):
         if total[kind]:
             notes.append(f"{kind}: {_some(total[kind])}")

@@ -299,13 +299,21 @@ def _check_local(path: str) -> None:
     """Raise ModelError for what is plainly a folder and no model, before the hub is asked for it."""
     folder = Path(path)
     if folder.is_dir():
-        inner = [*sorted(folder.glob("checkpoints/step_*/model"))[-1:], folder / "model"]
-        hints = [str(place) for place in inner if (place / "config.json").is_file()]
-        if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
-            hint = f"; did you mean {hints[0]!r}?" if hints else ""
-            raise ModelError(f"{path!r} is not a model: it has no config.json{hint}")
+        if not _holds_model(folder):
+            raise ModelError(f"{path!r} is not a model: it has no config.json{model_hint(folder)}")
     elif path.startswith((".", "/", "~")) or path.count("/") != 1 or folder.parent.is_dir():
         raise ModelError(f"{path!r} is not a model: there is no such folder, and hub ids are OWNER/NAME")
+
+
+def _holds_model(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("config.json", "adapter_config.json"))
+
+
+def model_hint(folder: Path) -> str:
+    """Where the model of a checkpoint's or a run's folder is, for the end of a message; empty elsewhere."""
+    inner = [folder / "model", *sorted(folder.glob("checkpoints/step_*/model"))[-1:]]
+    found = [str(place) for place in inner if _holds_model(place)]
+    return f"; did you mean {found[0]!r}?" if found else ""
 
 
 def read_card(path: str | Path) -> dict[str, Any] | None:

@@ -124,8 +124,11 @@ def check_memory(report: Report, plan: Plan) -> None:
     stage = f", ZeRO-{machine.zero}" if machine.zero else ""
     cards = f"{machine.processes} card{'s' if machine.processes > 1 else ''}{stage}, {kind}"
     for phase in found.phases:
-        level, cure = _verdict(plan, found) if phase == found.fullest else ("ok", "")
-        length = "" if phase == OPTIMIZER_STEP else f", answers of {tokens[phase]} tokens"
+        level, cure = _level(plan, found.total(phase)), ""
+        if phase == found.fullest:
+            cure = _cure(plan, found)
+        words = "1 token" if tokens[phase] == 1 else f"{tokens[phase]} tokens"
+        length = "" if phase == OPTIMIZER_STEP else f", answers of {words}"
         text = f"{gib(found.total(phase))} GiB a card ({cards}{length}): {_parts(found, phase)}"
         report.add([Finding(f"memory, {phase}", level, text, cure)])
     phases = {phase: {"total": found.total(phase), **found.phases[phase]} for phase in found.phases}
@@ -143,15 +146,23 @@ def _parts(found: Forecast, phase: str) -> str:
     return ", ".join(f"{name} {gib(size)}" for name, size in named.items())
 
 
-def _verdict(plan: Plan, found: Forecast) -> tuple[Level, str]:
+def _level(plan: Plan, size: float) -> Level:
+    """Whether so many bytes fit a card."""
+    capacity = plan.machine.capacity
+    if capacity is None or size <= _ROOM * capacity:
+        return "ok"
+    return "fail" if size > capacity else "warn"
+
+
+def _cure(plan: Plan, found: Forecast) -> str:
+    """What to change so that the fullest phase fits."""
     capacity = plan.machine.capacity
     if capacity is None:
-        return "ok", "--card_gib N compares this with a card"
+        return "--card_gib N compares this with a card"
     if found.peak <= _ROOM * capacity:
-        return "ok", ""
+        return ""
     peaks = ((words, changed.forecast()[0].peak) for words, changed in _changes(plan))
-    level: Level = "fail" if found.peak > capacity else "warn"
-    return level, f"a card has {gib(capacity)} GiB; {remedies(peaks, found.peak, capacity)}"
+    return f"a card has {gib(capacity)} GiB; {remedies(peaks, found.peak, capacity)}"
 
 
 def remedies(changes: Iterable[tuple[str, float]], peak: float, capacity: float) -> str:

@@ -200,10 +200,11 @@ def _time(
     parts["update"] = scale * trained * float(seconds["seconds/update"])
     step = sum(parts.values())
     hours = step * config.run.steps / _HOUR
-    words = ", ".join(f"{name} {part:.1f}" for name, part in parts.items())
+    words = ", ".join(f"{name} {part:.2g}" for name, part in parts.items())
+    whole = f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} minutes"
     device = "GPU" if torch.cuda.is_available() else "CPU"
     text = (
-        f"about {step:.1f} s a step ({words}), {hours:.1f} h for {config.run.steps} steps "
+        f"about {step:.2g} s a step ({words}), {whole} for {config.run.steps} steps "
         f"on {machine.processes} such {device}; without evaluations and saving"
     )
     level: Level = "ok"

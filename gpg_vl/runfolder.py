@@ -130,8 +130,8 @@ class RunFolder:
         ]
         if changed:
             raise ConfigurationError(
-                f"{config.out!r} was started with other settings: {'; '.join(changed)}. "
-                "Resume with the old ones, or choose another --out"
+                f"{config.out!r} was started with other settings: {'; '.join(changed)}. Resume with the old "
+                "ones, or start a new run from its weights: --model.path CHECKPOINT/model and another --out"
             )
 
     def __enter__(self) -> "RunFolder":

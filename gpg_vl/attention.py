@@ -5,6 +5,7 @@ own suffix are computed apart and share one softmax, so decoding equals attentio
 without ever joining it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,41 @@ ATTENTION_NAME = "gpg_vl_shared_prefix"
 """Registered with transformers for the text decoder. Outside decoding it is SDPA."""
 
 FIRST_CAPACITY = 64
+"""Columns of a new cache; it doubles up to the longest answer."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the slots of B questions stand in a B×W grid, W those of the liveliest; the order is the same."""
+
+    questions: int
+    width: int
+    fill: Tensor | None
+    """(B·W,) the slot at each place, any where it is empty; None where all places are taken."""
+    place: Tensor | None
+    """(N,) the place of each slot."""
+
+    @classmethod
+    def of(cls, counts: Sequence[int], device: torch.device) -> "Layout":
+        """For so many slots of each question, one behind the other."""
+        width = max(counts)
+        if min(counts) == width:
+            return cls(len(counts), width, None, None)
+        place = [row * width + k for row, count in enumerate(counts) for k in range(count)]
+        fill = torch.zeros(len(counts) * width, dtype=torch.long)
+        fill[place] = torch.arange(len(place))
+        return cls(len(counts), width, fill.to(device), torch.tensor(place, device=device))
+
+    def spread(self, slots: Tensor) -> Tensor:
+        """(N, KV, rep, X) to (B, KV, W·rep, X): a question's answers and grouped heads in one block."""
+        grid = slots if self.fill is None else slots.index_select(0, self.fill)
+        grid = grid.view(self.questions, self.width, *slots.shape[1:]).transpose(1, 2)
+        return grid.flatten(2, 3)
+
+    def gather(self, blocks: Tensor) -> Tensor:
+        """Back to (N, KV, rep, X)."""
+        grid = blocks.unflatten(2, (self.width, -1)).transpose(1, 2).flatten(0, 1)
+        return grid if self.place is None else grid.index_select(0, self.place)
 
 
 @dataclass
@@ -29,9 +65,10 @@ class Prefix:
     values: list[Tensor]
     padding: Tensor
     """(B, P) bool, True where there is no token."""
+    layout: Layout | None = None
+    """Which slots read which prompt; set before decoding."""
     suffix_padding: Tensor | None = None
-    """(B, T) bool, True for columns of the answers' cache that are before a question's first; None where all
-    questions start at the first column."""
+    """(N, T) bool, True for columns of the answers' cache before an answer's first; None without such."""
 
     def keep(self, questions: Tensor, longest: int) -> None:
         """Drop all but some questions' caches, and what is behind the `longest` prompt of these; layer by
@@ -57,13 +94,13 @@ def _wider(buffer: Tensor, size: int) -> Tensor:
 
 
 class AnswerCache:
-    """Keys and values of N = B·G answers, a column for each token; grows by doubling.
+    """Keys and values of N answers, a column for each token; grows by doubling, to at most `most` columns.
 
     Has the two methods that transformers' attention layers and text models call on a cache.
     """
 
-    def __init__(self, layers: int, dtype: torch.dtype) -> None:
-        self.dtype = dtype
+    def __init__(self, layers: int, dtype: torch.dtype, most: int) -> None:
+        self.dtype, self.most = dtype, most
         self.keys: list[Tensor | None] = [None] * layers
         self.values: list[Tensor | None] = [None] * layers
         self.lengths = [0] * layers
@@ -73,7 +110,25 @@ class AnswerCache:
         length = self.lengths[layer]
         self.lengths[layer] = length + 1
         keys, values = keys.to(self.dtype), values.to(self.dtype)
-        return _append(self.keys, layer, keys, length), _append(self.values, layer, values, length)
+        return self._append(self.keys, layer, keys, length), self._append(self.values, layer, values, length)
+
+    def _append(self, buffers: list[Tensor | None], layer: int, new: Tensor, length: int) -> Tensor:
+        """Write one token behind `length` stored ones; returns a view of all of them."""
+        buffers[layer] = buffer = self._room(buffers[layer], new, length)
+        buffer[:, :, length] = new[:, :, 0]
+        return buffer[:, :, : length + 1]
+
+    def _room(self, buffer: Tensor | None, new: Tensor, length: int) -> Tensor:
+        """`buffer` with a free place at `length`, twice as long where it was full."""
+        if buffer is not None and length < buffer.shape[2]:
+            return buffer
+        shape = list(new.shape)
+        doubled = FIRST_CAPACITY if buffer is None else 2 * buffer.shape[2]
+        shape[2] = max(length + 1, min(doubled, self.most))
+        grown = new.new_empty(shape)
+        if buffer is not None:
+            grown[:, :, :length] = buffer[:, :, :length]
+        return grown
 
     def get_seq_length(self, layer: int = 0) -> int:
         """Columns so far."""
@@ -95,25 +150,6 @@ class AnswerCache:
         self.lengths = [max(0, length - first) for length in self.lengths]
 
 
-def _append(buffers: list[Tensor | None], layer: int, new: Tensor, length: int) -> Tensor:
-    """Write one token behind `length` stored ones; returns a view of all of them."""
-    buffers[layer] = buffer = _room(buffers[layer], new, length)
-    buffer[:, :, length] = new[:, :, 0]
-    return buffer[:, :, : length + 1]
-
-
-def _room(buffer: Tensor | None, new: Tensor, length: int) -> Tensor:
-    """`buffer` with a free place at `length`, twice as long where it was full."""
-    if buffer is not None and length < buffer.shape[2]:
-        return buffer
-    shape = list(new.shape)
-    shape[2] = FIRST_CAPACITY if buffer is None else 2 * buffer.shape[2]
-    grown = new.new_empty(shape)
-    if buffer is not None:
-        grown[:, :, :length] = buffer
-    return grown
-
-
 def shared_prefix_attention(
     module: nn.Module,
     query: Tensor,
@@ -126,52 +162,36 @@ def shared_prefix_attention(
 ) -> tuple[Tensor, None]:
     """Attention function in transformers' interface; with `prefix`, one decoding step.
 
-    query: (N, heads, 1, D); key, value: (N, KV heads, T, D), the answers' own suffixes. N = B·G with the
-    G answers of a question next to each other. Returns (N, 1, heads, D).
+    query: (N, heads, 1, D); key, value: (N, KV heads, T, D), the answers' own suffixes, those of a question
+    next to each other. Returns (N, 1, heads, D).
     """
     if prefix is None:
         outputs: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
         )
         return outputs
-    layer: int = module.layer_idx  # type: ignore[assignment]
-    keys, values = prefix.keys[layer], prefix.values[layer]
-    return _decode(query, key, value, keys, values, prefix, scaling), None
+    return _decode(query, key, value, prefix, module.layer_idx, scaling), None  # type: ignore[arg-type]
 
 
 def _decode(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    prefix_key: Tensor,
-    prefix_value: Tensor,
-    prefix: Prefix,
-    scaling: float | None,
+    query: Tensor, key: Tensor, value: Tensor, prefix: Prefix, layer: int, scaling: float | None
 ) -> Tensor:
+    prompt_key, prompt_value, layout = prefix.keys[layer], prefix.values[layer], prefix.layout
+    assert layout is not None, "the prefix has no layout yet"
     answers, heads, _, size = query.shape
-    questions, kv_heads, prompt, _ = prefix_key.shape
-    repeat = heads // kv_heads
+    kv_heads, prompt = prompt_key.shape[1:3]
     scale = size**-0.5 if scaling is None else scaling
-    query = (query * scale).view(answers, kv_heads, repeat, size)
-    # One matrix product per question: its G answers and their grouped heads are rows of one query block.
-    block = query.view(questions, -1, kv_heads, repeat, size).transpose(1, 2)  # (B, KV, G, rep, D)
-    rows = block.reshape(questions, kv_heads, -1, size)  # (B, KV, G·rep, D)
-    to_prompt = rows @ prefix_key.transpose(2, 3)  # (B, KV, G·rep, P)
-    to_prompt = to_prompt.masked_fill(prefix.padding[:, None, None, :], float("-inf"))
-    to_prompt = (
-        to_prompt.view(*block.shape[:4], prompt).transpose(1, 2).reshape(answers, kv_heads, repeat, prompt)
-    )
+    query = (query * scale).view(answers, kv_heads, -1, size)  # (N, KV, rep, D)
+    # One matrix product per question: its answers and their grouped heads are rows of one query block.
+    to_prompt = layout.spread(query) @ prompt_key.transpose(2, 3)  # (B, KV, W·rep, P)
+    to_prompt = layout.gather(to_prompt.masked_fill(prefix.padding[:, None, None, :], float("-inf")))
     to_suffix = query @ key.transpose(2, 3)  # (N, KV, rep, T)
     if prefix.suffix_padding is not None:
-        hidden = prefix.suffix_padding.repeat_interleave(answers // questions, dim=0)  # (N, T)
-        to_suffix = to_suffix.masked_fill(hidden[:, None, None, :], float("-inf"))
+        to_suffix = to_suffix.masked_fill(prefix.suffix_padding[:, None, None, :], float("-inf"))
     weights = torch.cat([to_prompt, to_suffix], dim=-1).float().softmax(dim=-1).to(value.dtype)
     on_prompt, on_suffix = weights[..., :prompt], weights[..., prompt:]
-    on_prompt = on_prompt.reshape(questions, -1, kv_heads, repeat, prompt).transpose(1, 2)
-    from_prompt = on_prompt.reshape(questions, kv_heads, -1, prompt) @ prefix_value  # (B, KV, G·rep, D)
-    from_prompt = from_prompt.view(*block.shape).transpose(1, 2).reshape(answers, kv_heads, repeat, size)
-    mixed = from_prompt + on_suffix @ value  # (N, KV, rep, D)
-    return mixed.reshape(answers, 1, heads, size)
+    from_prompt = layout.gather(layout.spread(on_prompt) @ prompt_value)  # (N, KV, rep, D)
+    return (from_prompt + on_suffix @ value).reshape(answers, 1, heads, size)
 
 
 ALL_ATTENTION_FUNCTIONS.register(ATTENTION_NAME, shared_prefix_attention)

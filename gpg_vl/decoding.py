@@ -1,17 +1,17 @@
-"""Answers while they grow: a grid of questions by answers, refilled as questions are done.
+"""Answers while they grow, a slot each; complete ones give up their slots, which new questions take.
 
 All slots write their next key and value into the same column of the suffix cache. A question that came later
 starts at a later column and reads nothing before it, so questions of any age decode together, and columns
 that nobody reads any more are dropped.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from gpg_vl.attention import AnswerCache, Prefix
+from gpg_vl.attention import AnswerCache, Layout, Prefix
 from gpg_vl.encode import EncodedPrompt
 from gpg_vl.logprobs import sampler_logits
 from gpg_vl.packing import Row, Segment, collate
@@ -22,7 +22,7 @@ from gpg_vl.types import FinishReason
 StreamKey = tuple[int, int, str]
 """Seed, step and question id: with the answer's index, what its random stream comes from."""
 _SHRINK = 0.75
-"""Slots are given up or refilled once at most this share of the grid is needed."""
+"""Slots are given up once at most this share of them is needed: giving them up copies the caches."""
 
 
 @dataclass
@@ -37,23 +37,23 @@ class Growing:
 
 @dataclass
 class _Question:
-    """One row of the grid."""
+    """A question with answers that grow."""
 
     index: int
     prompt_length: int
     start: int
     """The column of the suffix cache in which its answers start."""
     answers: list[Growing]
-    """One per slot."""
-    reported: bool = False
+    """One per slot; those that were complete when slots were given up have none."""
 
     @property
-    def live(self) -> int:
-        return sum(answer.finish_reason is None for answer in self.answers)
+    def live(self) -> list[int]:
+        """The slots, counted within the question, whose answers still grow."""
+        return [slot for slot, answer in enumerate(self.answers) if answer.finish_reason is None]
 
 
 class Decoding:
-    """Questions whose answers are being sampled; slots are (question, answer) pairs in a B'×G' grid."""
+    """Questions whose answers are being sampled: N' slots, those of a question next to each other."""
 
     def __init__(
         self, policy: Policy, group_size: int, sampling: Sampling, stops: StopTexts, check_every: int
@@ -66,20 +66,27 @@ class Decoding:
 
     def _clear(self) -> None:
         policy, device = self._policy, self._policy.device
-        self._grid: list[_Question] = []
+        self._questions: list[_Question] = []
+        self._running: set[int] = set()  # questions of which not all answers are known to be complete
         self._pending: list[tuple[Tensor, Tensor]] = []  # tokens and log-probabilities nobody looked at
+        self._horizon = 1  # tokens until the next look
         self._prefix: Prefix | None = None
-        self._cache = AnswerCache(policy.layers, policy.compute_dtype)
+        self._cache = AnswerCache(policy.layers, policy.compute_dtype, self._most_columns)
         self._tokens = torch.zeros(0, dtype=torch.long, device=device)  # (N',) the last ones
         self._positions = torch.zeros(0, dtype=torch.long, device=device)  # (N',) of these
         self._ages = torch.zeros(0, dtype=torch.long, device=device)  # (N',) tokens drawn
+        self._starts = torch.zeros(0, dtype=torch.long, device=device)  # (N',) columns
         self._draws = torch.zeros(0, self._stream_length, dtype=torch.float64, device=device)  # (N', T)
-        self._horizon = 1  # tokens until the next look
 
     @property
-    def questions(self) -> int:
-        """Rows of the grid, those included that are done and not yet given up."""
-        return len(self._grid)
+    def _most_columns(self) -> int:
+        """The last token of an answer is never read, and those drawn between two looks may run on."""
+        return self._sampling.max_new_tokens - 1 + self._check_every
+
+    @property
+    def slots(self) -> int:
+        """Answers that are decoded together, those included that are complete and not yet given up."""
+        return len(self._tokens)
 
     def admit(
         self,
@@ -101,24 +108,33 @@ class Decoding:
         streams = [uniform_stream((*key, g), self._stream_length) for key in keys for g in range(size)]
         draws = torch.stack(streams).to(device)  # (b·G, T)
         tokens, logprobs = self._draw(hidden, draws[:, 0].view(-1, size))  # (b, G)
-        grid = [
+        questions = [
             _Question(index, prompt.length, length, answers)
             for index, prompt, answers in zip(indices, prompts, growing, strict=True)
         ]
-        self._record([a for q in grid for a in q.answers], tokens.reshape(-1, 1), logprobs.reshape(-1, 1))
+        answers = [answer for question in questions for answer in question.answers]
+        self._record(answers, tokens.reshape(-1, 1), logprobs.reshape(-1, 1))
         firsts = torch.tensor([prompt.next_position for prompt in prompts], device=device)
-        self._grid += grid
+        self._questions += questions
+        self._running |= set(indices)
         self._plan_look()
         self._prefix = prefix if self._prefix is None else self._prefix.join(prefix)
         self._cache.extend(len(streams))
         self._tokens = torch.cat([self._tokens, tokens.flatten()])
         self._positions = torch.cat([self._positions, firsts.repeat_interleave(size)])
         self._ages = torch.cat([self._ages, torch.ones_like(tokens.flatten())])
+        self._starts = torch.cat([self._starts, torch.full_like(tokens.flatten(), length)])
         self._draws = torch.cat([self._draws, draws])
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        if self._prefix is not None:
+            counts = [len(question.answers) for question in self._questions]
+            self._prefix.layout = Layout.of(counts, self._tokens.device)
 
     def advance(self) -> None:
         """Draw one more token for every slot."""
-        if self._prefix is None or not any(question.live for question in self._grid):
+        if self._prefix is None or not any(question.live for question in self._questions):
             return
         self._prefix.suffix_padding = self._before_start()
         hidden = self._policy.decode(self._tokens, self._positions, self._prefix, self._cache)  # (N', H)
@@ -134,12 +150,11 @@ class Decoding:
             self._plan_look()
 
     def _before_start(self) -> Tensor | None:
-        """(B', T) bool: columns before a question's first, the one about to be written included in T."""
-        starts = [question.start for question in self._grid]
-        if not any(starts):
+        """(N', T) bool: columns before an answer's first; T counts the one about to be written."""
+        if not any(question.start for question in self._questions):
             return None
         columns = torch.arange(self._cache.get_seq_length() + 1, device=self._tokens.device)
-        return columns < torch.tensor(starts, device=columns.device)[:, None]
+        return columns < self._starts[:, None]
 
     def _draw(self, hidden: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens and log-probabilities (n, g) behind hidden states (n, H), with uniforms (n, g).
@@ -159,13 +174,13 @@ class Decoding:
         """Bring the tokens drawn since the last look to their answers."""
         if self._pending:
             tokens, logprobs = zip(*self._pending, strict=True)
-            answers = [answer for question in self._grid for answer in question.answers]
+            answers = [answer for question in self._questions for answer in question.answers]
             self._record(answers, torch.cat(tokens, dim=1), torch.cat(logprobs, dim=1))
             self._pending = []
 
     def _plan_look(self) -> None:
         """Look every few tokens, and when the longest answers reach their limit."""
-        lengths = [len(a.token_ids) for q in self._grid for a in q.answers if a.finish_reason is None]
+        lengths = [len(q.answers[slot].token_ids) for q in self._questions for slot in q.live]
         left = self._sampling.max_new_tokens - max(lengths, default=0)
         self._horizon = max(1, min(self._check_every, left))
 
@@ -186,51 +201,45 @@ class Decoding:
             return "stop"
         return "length" if len(token_ids) == self._sampling.max_new_tokens else None
 
-    def retire(self, *, refill: bool) -> list[int]:
-        """Give up slots that are not needed; returns the questions whose last answer is complete now.
-
-        With `refill`, other questions wait for the room, and whole questions leave. Without it, the others
-        give up the slots of complete answers too: as many stay as the liveliest needs.
-        """
+    def retire(self) -> list[int]:
+        """Give up slots of complete answers; returns the questions whose last answer is complete now."""
         if self._pending:  # nothing new is known
             return []
-        complete = [question for question in self._grid if not question.live and not question.reported]
-        for question in complete:
-            question.reported = True
-        self._shrink(refill=refill)
-        return [question.index for question in complete]
-
-    def _shrink(self, *, refill: bool) -> None:
-        kept = [row for row, question in enumerate(self._grid) if question.live]
-        if not kept:
+        live = {question.index: question.live for question in self._questions}
+        complete = [index for index in live if index in self._running and not live[index]]
+        self._running -= set(complete)
+        kept = [question for question in self._questions if live[question.index]]
+        needed = sum(map(len, live.values()))
+        if not needed:
             self._clear()
-            return
-        now = len(self._grid[0].answers)
-        width = now if refill else max(self._grid[row].live for row in kept)
-        # Answers of full length leave at once: columns of the cache stay within the longest answer.
-        full = any(a.finish_reason == "length" for q in self._grid if not q.live for a in q.answers)
-        if len(kept) * width > _SHRINK * len(self._grid) * now and not full:
-            return
-        slots = []
-        for row in kept:
-            answers = self._grid[row].answers
-            order = sorted(range(now), key=lambda slot: answers[slot].finish_reason is not None)[:width]
-            slots += [row * now + slot for slot in order]
-            self._grid[row].answers = [answers[slot] for slot in order]
-        self._keep(kept, slots)
+        elif needed <= _SHRINK * self.slots or self._columns_to_drop(kept):
+            self._keep(kept, live)
+        return complete
 
-    def _keep(self, rows: Sequence[int], slots: Sequence[int]) -> None:
-        """Keep these rows and slots of the grid, and the columns that they read."""
-        device = self._tokens.device
+    def _columns_to_drop(self, kept: Sequence[_Question]) -> bool:
+        """Whether the cache has the longest answer's length, and columns that only complete ones read."""
+        length = self._cache.get_seq_length()
+        return length >= self._sampling.max_new_tokens - 1 and min(q.start for q in kept) > 0
+
+    def _keep(self, kept: list[_Question], live: Mapping[int, Sequence[int]]) -> None:
+        """Keep the live slots of these questions, and the columns that they read."""
+        device, slots, rows, first = self._tokens.device, [], [], 0
+        for row, question in enumerate(self._questions):
+            if live[question.index]:
+                rows.append(row)
+            slots += [first + slot for slot in live[question.index]]
+            first += len(question.answers)
         chosen = torch.tensor(slots, device=device)
         self._tokens, self._positions = self._tokens[chosen], self._positions[chosen]
         self._ages, self._draws = self._ages[chosen], self._draws[chosen]
-        kept = [self._grid[row] for row in rows]
-        first = min(question.start for question in kept)
-        self._cache.keep(chosen, first)
-        if self._prefix is not None and len(rows) < len(self._grid):
+        column = min(question.start for question in kept)
+        self._starts = self._starts[chosen] - column
+        self._cache.keep(chosen, column)
+        if self._prefix is not None and len(rows) < len(self._questions):
             longest = max(question.prompt_length for question in kept)
             self._prefix.keep(torch.tensor(rows, device=device), longest)
         for question in kept:
-            question.start -= first
-        self._grid = kept
+            question.answers = [question.answers[slot] for slot in live[question.index]]
+            question.start -= column
+        self._questions = kept
+        self._lay_out()

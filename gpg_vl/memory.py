@@ -8,7 +8,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gpg_vl.attention import FIRST_CAPACITY
 from gpg_vl.packing import logits_chunks, packing_pays
 from gpg_vl.rollout import PREFILL_TOKENS
 from gpg_vl.sampling import DRAW_ELEMENTS
@@ -156,12 +155,9 @@ def rollout_parts(sizes: ModelSizes, load: Load) -> Parts:
     questions = max(1, min(load.max_concurrent // load.group_size, load.questions))
     answers = questions * load.group_size
     per_token = 2 * sizes.text.layers * sizes.text.key * load.compute
-    capacity = FIRST_CAPACITY
-    while capacity < load.answer_tokens - 1:
-        capacity *= 2
     parts = {
         "prompt caches": questions * load.prompt_tokens * per_token,
-        "answer caches": answers * capacity * per_token,
+        "answer caches": answers * load.answer_tokens * per_token,
         "reading and decoding": max(_reading(sizes, load, questions), _decoding(sizes, load, answers)),
     }
     if load.bf16:

@@ -85,16 +85,16 @@ class RolloutEngine:
         try:
             with policy.autocast():  # around the loop: it keeps its bf16 copies of weights until it closes
                 decoding = Decoding(policy, group_size, sampling, stops, self.check_every)
-                while queue or decoding.questions:
-                    room = max(1, self.max_concurrent // group_size) - decoding.questions
-                    for part in _admissible(queue, requests, room):
+                while queue or decoding.slots:
+                    free = (self.max_concurrent - decoding.slots) // group_size
+                    for part in _admissible(queue, requests, free if decoding.slots else max(1, free)):
                         asked = [requests[i] for i in part]
                         keys = [(self.seed, request.step, request.id) for request in asked]
                         prompts = [request.prompt for request in asked]
                         decoding.admit(part, prompts, keys, [growing[i] for i in part])
                     watch(everything)
                     decoding.advance()
-                    for i in decoding.retire(refill=bool(queue)):
+                    for i in decoding.retire():
                         answers[i] = self._answers(growing[i], stops)
                         done(i, answers[i])
                 watch(everything)

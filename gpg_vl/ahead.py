@@ -4,18 +4,18 @@ import os
 import pickle
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from itertools import count
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from gpg_vl.answering import Answered, Question
+from gpg_vl.answering import Answered
 from gpg_vl.data import PreparedDataset, Sampler
-from gpg_vl.encode import PromptEncoder
+from gpg_vl.encode import PromptEncoder, Question
+from gpg_vl.errors import UserError
 from gpg_vl.parallel import World
-from gpg_vl.scoring import GroupScores, Scorer
+from gpg_vl.scoring import Begun, GroupScores, Scorer
 from gpg_vl.shutdown import ignore_stop_signals, stop_signals_held
 
 _BESIDE_A_GPU = 4
@@ -23,56 +23,75 @@ _BESIDE_A_GPU = 4
 
 
 class QuestionReader:
-    """One process's questions in the sampler's order, read and encoded ahead by worker processes."""
+    """One process's questions in the sampler's order, read and encoded ahead by worker processes.
+
+    The workers run from the first `take` until the reader is closed, as a context manager.
+    """
 
     def __init__(
         self, data: PreparedDataset, encoder: PromptEncoder, rows: Iterator[int], workers: int
     ) -> None:
         """`rows` are those that `take` will be asked for; without workers they are not looked at."""
-        self._data, self._encoder = data, encoder
-        self._ahead: Iterator[bytes] | None = None
-        if workers:
-            # Plain bytes: tensors would go through /dev/shm, which containers keep small.
-            loader = DataLoader(
-                _Encoded(data, encoder),
-                sampler=rows,
-                batch_size=None,
-                num_workers=workers,
-                collate_fn=pickle.dumps,
-                worker_init_fn=_keep_out_of_signals,
-                multiprocessing_context="spawn",  # the trainer has threads and perhaps a GPU
-            )
-            with stop_signals_held():
-                self._ahead = iter(loader)
+        self._data, self._encoder, self._rows, self._workers = data, encoder, rows, workers
+        self._ahead: Any = None
 
     def take(self, rows: Sequence[int]) -> list[Question]:
-        """The next questions, which are these rows."""
+        """The next questions, which are these rows. Raises DataError as `PromptEncoder.encode` does."""
+        if not self._workers:
+            return self._encoder.questions([self._data[row] for row in rows])
         if self._ahead is None:
-            samples = [self._data[row] for row in rows]
-            prompts = self._encoder.encode(samples)
-            return [Question(*one) for one in zip(samples, prompts, strict=True)]
-        read = [pickle.loads(next(self._ahead)) for _ in rows]
-        assert [row for row, _ in read] == list(rows), "read ahead in another order"
-        return [question for _, question in read]
+            self._ahead = self._start()
+        return [self._next(row) for row in rows]
 
-    def close(self) -> None:
-        """End the workers."""
-        self._ahead = None
+    def _next(self, row: int) -> Question:
+        read, question = pickle.loads(next(self._ahead))
+        if read != row:
+            raise RuntimeError(f"row {row} is asked for, and row {read} was read ahead")
+        if isinstance(question, UserError):
+            raise question
+        assert isinstance(question, Question)
+        return question
+
+    def _start(self) -> Iterator[bytes]:
+        # Plain bytes: tensors would go through /dev/shm, which containers keep small.
+        loader = DataLoader(
+            _Encoded(self._data, self._encoder),
+            sampler=self._rows,
+            batch_size=None,
+            num_workers=self._workers,
+            collate_fn=pickle.dumps,
+            worker_init_fn=_keep_out_of_signals,
+            multiprocessing_context="spawn",  # the trainer has threads and perhaps a GPU
+            generator=torch.Generator(),  # the global one's state belongs to the run
+        )
+        with stop_signals_held():
+            return iter(loader)
+
+    def __enter__(self) -> "QuestionReader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._ahead is not None:
+            self._ahead._shutdown_workers()  # else the traceback of what ended the run keeps them alive
+            self._ahead = None
 
 
-class _Encoded(Dataset[tuple[int, Question]]):
-    """Rows with their questions."""
+class _Encoded(Dataset[tuple[int, Question | UserError]]):
+    """Rows with their questions, or with the user's mistake: raised, it would arrive as a traceback."""
 
     def __init__(self, data: PreparedDataset, encoder: PromptEncoder) -> None:
         self._data, self._encoder = data, encoder
 
-    def __getitem__(self, row: int) -> tuple[int, Question]:
-        sample = self._data[row]
-        (prompt,) = self._encoder.encode([sample])
-        return row, Question(sample, prompt)
+    def __getitem__(self, row: int) -> tuple[int, Question | UserError]:
+        try:
+            (question,) = self._encoder.questions([self._data[row]])
+        except UserError as mistake:
+            return row, mistake
+        return row, question
 
 
 def _keep_out_of_signals(_: int) -> None:
+    """SIGTERM stays blocked, as it was when the worker started: DataLoader ends workers by a message."""
     ignore_stop_signals()
 
 
@@ -94,24 +113,28 @@ def own_rows(sampler: Sampler, world: World, questions_per_round: int) -> Iterat
 
 
 class ScoringAhead:
-    """Scores groups in a thread while others are still being sampled."""
+    """Scores groups while others are still being sampled: rewards run in a thread, or in their workers."""
 
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rewards")
-        self._running: dict[int, Future[list[GroupScores]]] = {}
+        self._begun: dict[int, Future[Begun]] = {}
 
     def submit(self, number: int, one: Answered) -> None:
         """Score a question's answers."""
-        score = partial(self._scorer.score_groups, [(one.sample, one.completions)])
-        self._running[number] = self._thread.submit(score)
+        self._begun[number] = self._thread.submit(self._scorer.begin, [(one.sample, one.completions)])
 
     def results(self) -> list[GroupScores]:
         """Scores by number; raises what the rewards raised."""
-        return [self._running[number].result()[0] for number in sorted(self._running)]
+        begun = [self._begun[number].result() for number in sorted(self._begun)]
+        return [scores for one in begun for scores in one.finish()]
 
     def __enter__(self) -> "ScoringAhead":
         return self
 
-    def __exit__(self, *_: Any) -> None:
-        self._thread.shutdown(cancel_futures=True)
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._thread.shutdown(wait=kind is None, cancel_futures=True)
+        if kind is not None:
+            for future in self._begun.values():
+                if future.done() and not future.cancelled() and future.exception() is None:
+                    future.result().cancel()

@@ -3,19 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gpg_vl.encode import EncodedPrompt, PromptEncoder
+from gpg_vl.encode import EncodedPrompt, PromptEncoder, Question
 from gpg_vl.prompts import parse_completion
 from gpg_vl.rollout import Answer, Request, RolloutEngine, Watch
 from gpg_vl.sampling import Sampling
 from gpg_vl.types import Completion, Sample
-
-
-@dataclass(frozen=True)
-class Question:
-    """A sample as the model reads it."""
-
-    sample: Sample
-    prompt: EncodedPrompt
 
 
 @dataclass(frozen=True)
@@ -45,8 +37,7 @@ class Answerer:
         watch: Watch = lambda _: None,
     ) -> list[Answered]:
         """Encode questions and answer each `group_size` times, as `sample` does; ids are the samples' own."""
-        prompts = self.encoder.encode(samples)
-        questions = [Question(*pair) for pair in zip(samples, prompts, strict=True)]
+        questions = self.encoder.questions(samples)
         ids = [sample.id for sample in samples]
         return self.sample(questions, group_size, sampling, step=step, ids=ids, watch=watch)
 

@@ -47,6 +47,14 @@ class EncodedPrompt:
         return int(self.position_ids.max()) + 1
 
 
+@dataclass(frozen=True)
+class Question:
+    """A sample as the model reads it."""
+
+    sample: Sample
+    prompt: EncodedPrompt
+
+
 class PromptEncoder:
     """Renders prompts and runs the processor; the same object serves training, evaluation and the app."""
 
@@ -82,6 +90,10 @@ class PromptEncoder:
             self.prompt.messages(sample), tokenize=False, add_generation_prompt=True
         )
         return rendered
+
+    def questions(self, samples: Sequence[Sample]) -> list[Question]:
+        """Samples with their encoded prompts."""
+        return [Question(*pair) for pair in zip(samples, self.encode(samples), strict=True)]
 
     def encode(self, samples: Sequence[Sample]) -> list[EncodedPrompt]:
         """Encode samples in one processor call. Raises DataError as `text` does."""

@@ -91,12 +91,27 @@ def memory_plan(launch: Launch) -> tuple[int, int, bool]:
     """
     config = _read(_config_file(launch.accelerate))
     named = config.num_processes if config.num_processes > 0 else _gpus() * config.num_machines
-    processes = launch.processes if launch.processes is not None else max(1, named)
-    plugin = getattr(config, "deepspeed_config", None) or {}
+    processes = launch.processes if launch.processes is not None else named
+    if processes < 1:
+        raise ConfigurationError("this machine has no GPU: say how many cards the run will have: --processes")
+    plugin = dict(getattr(config, "deepspeed_config", None) or {})
+    stage, device = plugin.get("zero_stage", 0), plugin.get("offload_optimizer_device")
     if file := plugin.get("deepspeed_config_file"):
-        zero = json.loads(Path(file).read_text()).get("zero_optimization", {})
-        return processes, int(zero.get("stage", 0)), zero.get("offload_optimizer", {}).get("device") == "cpu"
-    return processes, int(plugin.get("zero_stage", 0)), plugin.get("offload_optimizer_device") == "cpu"
+        zero = _deepspeed_file(Path(file)).get("zero_optimization") or {}
+        stage, device = zero.get("stage", 0), (zero.get("offload_optimizer") or {}).get("device")
+    if stage not in range(4):
+        raise ConfigurationError(f"{launch.accelerate!r}: the ZeRO stage is 0 to 3 here, got {stage!r}")
+    return processes, stage, device not in (None, "none")
+
+
+def _deepspeed_file(file: Path) -> dict[str, Any]:
+    try:
+        settings = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"deepspeed_config_file {str(file)!r} cannot be read: {error}") from error
+    if not isinstance(settings, dict):
+        raise ConfigurationError(f"deepspeed_config_file {str(file)!r} holds no JSON object")
+    return settings
 
 
 def _shipped() -> dict[str, Path]:

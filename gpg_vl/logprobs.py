@@ -52,7 +52,8 @@ def token_logprobs(
 class _SamplerLogprobs(torch.autograd.Function):
     """Logits (m, V), used up, to the targets' log-probabilities (m,), and to all (m, V) without a gradient.
 
-    Autograd's own chain takes three times as many passes over the vocabulary, and twice the memory.
+    Autograd's own chain takes three times as many passes over the vocabulary, and twice the memory. The
+    logits change in place unknown to autograd: they come from a linear layer, which does not keep its output.
     """
 
     @staticmethod
@@ -67,7 +68,9 @@ class _SamplerLogprobs(torch.autograd.Function):
         return logprobs.gather(-1, targets[:, None])[:, 0], logprobs
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, _: None) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor | None, _: None) -> tuple[Tensor | None, None, None, None]:
+        if gradient is None:
+            return None, None, None, None
         logprobs, targets = ctx.saved_tensors
         scaled = gradient[:, None] / ctx.temperature  # (m, 1)
         gradients = logprobs.exp().mul_(-scaled)  # (m, V)

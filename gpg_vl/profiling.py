@@ -19,9 +19,11 @@ _STEP = ("step",)
 """Tells our ranges from torch's own."""
 
 
-def phase(name: str) -> record_function:
+@contextlib.contextmanager
+def phase(name: str) -> Iterator[None]:
     """A range of the trace and a line of the table, where a run is profiled; as `with` or as decorator."""
-    return record_function(_PREFIX + name)
+    with record_function(_PREFIX + name):
+        yield
 
 
 class Profiler:

@@ -92,14 +92,16 @@ def _invert(weights: Tensor, uniforms: Tensor) -> Tensor:
     block = _place(through, targets)  # (n, g)
     rest = (targets - through.gather(-1, block) + sums.gather(-1, block)).clamp(min=0.0)
     chosen = blocks.gather(1, block[..., None].expand(-1, -1, _BLOCK)).double()  # (n, g, block)
-    return block * _BLOCK + _place(chosen.cumsum(dim=-1), rest[..., None])[..., 0]
+    tokens = block * _BLOCK + _place(chosen.cumsum(dim=-1), rest[..., None])[..., 0]
+    return tokens.clamp(max=vocabulary - 1)
 
 
 def _place(cumulative: Tensor, targets: Tensor) -> Tensor:
     """The first place whose cumulative weight exceeds the target; never behind the last weight, whatever
-    rounding says."""
+    rounding says. NaN, of a model that has diverged, leads to some place: its log-probability tells."""
     last = torch.searchsorted(cumulative, cumulative[..., -1:].contiguous())
-    return torch.minimum(torch.searchsorted(cumulative, targets, right=True), last)
+    place = torch.minimum(torch.searchsorted(cumulative, targets, right=True), last)
+    return place.clamp(max=cumulative.shape[-1] - 1)
 
 
 def _filtered(probabilities: Tensor, sampling: Sampling) -> Tensor:

@@ -92,6 +92,10 @@ class Scorer:
         whole group, and named in `dropped`: a hole would bias the group's mean. An answer that exceeds a
         deadline by itself gets the reward's `timeout_score`. Raises RewardError if a reward raises.
         """
+        return self.begin(groups).finish()
+
+    def begin(self, groups: Sequence[Answers]) -> "Begun":
+        """Hand the workers their part, and run the other rewards here."""
         jobs = [
             (number, weighted)
             for number, (sample, _) in enumerate(groups)
@@ -106,16 +110,37 @@ class Scorer:
         except BaseException:
             workers.cancel(running)
             raise
-        outcomes = iter(workers.finish(tasks, running))
-        scored: list[list[tuple[Weighted, list[Score], int]]] = [[] for _ in groups]
-        for (number, weighted), scores in zip(jobs, here, strict=True):
-            sample, completions = groups[number]
+        return Begun(groups, jobs, here, tasks, running)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """Groups of which the workers' part is still to come."""
+
+    groups: Sequence[Answers]
+    jobs: Sequence[tuple[int, Weighted]]
+    """Every reward with its group's number."""
+    here: Sequence[list[Score] | None]
+    """Scores by job; None where workers score."""
+    tasks: Sequence[workers.Task]
+    running: Sequence[workers.Running]
+
+    def cancel(self) -> None:
+        """Give up what nobody waits for any more."""
+        workers.cancel(self.running)
+
+    def finish(self) -> list[GroupScores]:
+        """Wait for the workers, and weigh the scores; see `Scorer.score_groups`."""
+        outcomes = iter(workers.finish(self.tasks, self.running))
+        scored: list[list[tuple[Weighted, list[Score], int]]] = [[] for _ in self.groups]
+        for (number, weighted), scores in zip(self.jobs, self.here, strict=True):
+            sample, completions = self.groups[number]
             late = 0
             if scores is None:
                 own = [next(outcomes) for _ in completions]
                 scores, late = _worked(weighted, sample, own), sum(outcome.timed_out for outcome in own)
             scored[number].append((weighted, scores, late))
-        return [_sum(parts, len(groups[number][1])) for number, parts in enumerate(scored)]
+        return [_sum(parts, len(self.groups[number][1])) for number, parts in enumerate(scored)]
 
 
 def _sum(parts: Sequence[tuple[Weighted, list[Score], int]], count: int) -> GroupScores:

@@ -50,10 +50,10 @@ class StopRequest:
 
 
 def ignore_stop_signals() -> None:
-    """In a worker process: keep out of signals that are meant for the trainer.
+    """In a worker process: keep out of Ctrl-C and SIGUSR1, which are meant for the trainer.
 
-    Ctrl-C and a scheduler's SIGTERM reach the whole process group, SIGUSR1 even every process of a job: the
-    trainer alone decides what they mean.
+    They reach the whole process group, some of a scheduler's signals even every process of a job: the trainer
+    alone decides what they mean.
     """
     os.setpgrp()
     for number in (signal.SIGINT, STOP_SIGNAL):
@@ -63,7 +63,7 @@ def ignore_stop_signals() -> None:
 @contextlib.contextmanager
 def stop_signals_held() -> Iterator[None]:
     """While open, these signals wait; processes started meanwhile never see them, also while they load."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, STOP_SIGNAL))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
     finally:

@@ -143,7 +143,7 @@ def train(config: TrainConfig, *, resume: str | None = None) -> Path:
     with RunFolder.open(config, resume=resume is not None, world=world) as folder, StopRequest() as stop:
         session = build_session(config, accelerator, find_checkpoint(folder.checkpoints, resume))
         learner, steps = session.learner, config.run.steps
-        with open_run("train", learner, config, folder, stop) as run:
+        with session.reader, open_run("train", learner, config, folder, stop) as run:
             evaluate = partial(run.evaluate, session.answerer, session.validation, config.rollout.stop)
             evaluate(last=learner.step >= steps)
             while learner.step < steps:
@@ -156,7 +156,6 @@ def train(config: TrainConfig, *, resume: str | None = None) -> Path:
                 run.log(metrics, _shown(metrics, age=config.algorithm.age))
                 run.save(last=learner.step == steps)
                 evaluate(last=learner.step == steps)
-        session.reader.close()
         return folder.checkpoints / f"step_{learner.step:06d}" / "model"
 
 

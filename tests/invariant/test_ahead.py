@@ -1,9 +1,10 @@
 """What runs beside the device changes nothing but the time."""
 
 import itertools
-import os
 import signal
+import subprocess
 import threading
+import time
 from dataclasses import replace
 
 import psutil
@@ -14,7 +15,7 @@ from gpg_vl.ahead import QuestionReader, ScoringAhead, own_rows, worker_count
 from gpg_vl.answering import Answered
 from gpg_vl.config import OptimConfig
 from gpg_vl.data import PreparedDataset, Sampler
-from gpg_vl.errors import RewardError
+from gpg_vl.errors import DataError, RewardError
 from gpg_vl.parallel import World
 from gpg_vl.prompts import parse_completion
 from gpg_vl.scoring import Scorer
@@ -30,26 +31,67 @@ def reader_workers() -> list[psutil.Process]:
     return [c for c in psutil.Process().children() if "spawn_main" in " ".join(c.cmdline())]
 
 
-def test_worker_processes_give_the_same_questions(policy, scenes_folder):
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM, signal.SIGINT])
+def test_worker_processes_give_the_same_questions(policy, scenes_folder, number):
+    """Whatever a scheduler sends to all processes of a job while they start: the trainer decides."""
     data, encoder = PreparedDataset.open([str(scenes_folder)]), encoder_of(policy)
     sampler = Sampler(len(data), seed=3)
-    before = {process.pid for process in reader_workers()}
-    ahead = QuestionReader(data, encoder, sampler.upcoming(), workers=2)
-    for process in reader_workers():
-        if process.pid not in before:
-            os.kill(process.pid, signal.SIGUSR1)  # as a scheduler stops a job: the trainer decides
     apart = QuestionReader(data, encoder, sampler.upcoming(), workers=0)
-    for size in (3, 5):
-        rows = sampler.draw(size)
-        for one, other in zip(ahead.take(rows), apart.take(rows), strict=True):
-            assert one.sample.id == other.sample.id
-            assert one.sample.images[0].tobytes() == other.sample.images[0].tobytes()
-            for name, value in vars(other.prompt).items():
-                own = getattr(one.prompt, name)
-                assert torch.equal(own, value) if isinstance(value, torch.Tensor) else own == value
-    with pytest.raises(AssertionError, match="another order"):
-        ahead.take([len(data) - 1, len(data) - 1])
-    ahead.close()
+    before, state = {process.pid for process in reader_workers()}, torch.get_rng_state()
+    with QuestionReader(data, encoder, sampler.upcoming(), workers=1) as ahead:
+        for size in (3, 5):
+            rows = sampler.draw(size)
+            reading = threading.Thread(target=send_to_new_workers, args=(before, number))
+            reading.start()
+            for one, other in zip(ahead.take(rows), apart.take(rows), strict=True):
+                assert one.sample.id == other.sample.id
+                assert one.sample.images[0].tobytes() == other.sample.images[0].tobytes()
+                for name, value in vars(other.prompt).items():
+                    own = getattr(one.prompt, name)
+                    assert torch.equal(own, value) if isinstance(value, torch.Tensor) else own == value
+            reading.join()
+        with pytest.raises(RuntimeError, match="was read ahead"):
+            ahead.take([len(data) - 1, len(data) - 1])
+    assert {process.pid for process in reader_workers()} <= before
+    assert torch.equal(torch.get_rng_state(), state)  # else a resumed run would go on with other draws
+
+
+def send_to_new_workers(before: set[int], number: int) -> None:
+    """From another process: a signal of one's own is no test of what a scheduler does."""
+    give_up = time.monotonic() + 10
+    while not (new := {process.pid for process in reader_workers()} - before) and time.monotonic() < give_up:
+        time.sleep(0.05)
+    for worker in new:
+        subprocess.run(["kill", f"-{int(number)}", str(worker)], check=True)
+
+
+def test_a_mistake_in_the_data_reads_like_one_without_workers(policy, scenes_folder, monkeypatch):
+    data, encoder = PreparedDataset.open([str(scenes_folder)]), encoder_of(policy)
+    data = replace(
+        data, rows=data.rows.select(range(2)).map(lambda row: row | {"question": "<|image_pad|>?"})
+    )
+    messages = []
+    for workers in (0, 1):
+        with (
+            QuestionReader(data, encoder, iter([0, 1]), workers) as reader,
+            pytest.raises(DataError) as raised,
+        ):
+            reader.take([0, 1])
+        messages.append(str(raised.value))
+    assert messages[0] == messages[1] and "special token" in messages[0]
+
+
+def test_workers_end_with_a_run_that_fails(config, tmp_path):  # noqa: F811
+    (tmp_path / "own.py").write_text(
+        "from gpg_vl.registry import reward\n"
+        "@reward('fails')\n"
+        "def fails(completion, sample):\n    raise KeyError('a bug')\n"
+    )
+    data = replace(config.data, workers=1)
+    before = {process.pid for process in reader_workers()}
+    with pytest.raises(RewardError, match="a bug") as raised:
+        train(replace(config, data=data, rewards={f"{tmp_path / 'own.py'}:fails": 1.0}))
+    assert {process.pid for process in reader_workers()} <= before, raised.traceback
 
 
 def test_a_run_that_reads_ahead_ends_with_the_same_weights(config, tmp_path):  # noqa: F811

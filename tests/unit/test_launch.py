@@ -190,11 +190,53 @@ def test_what_the_memory_forecast_takes_from_a_launch(name, stage, offload):
     assert memory_plan(Launch(name, 8)) == (8, stage, offload)
 
 
-def test_the_stage_of_a_deepspeed_file(tmp_path):
-    (tmp_path / "ds.json").write_text(
-        json.dumps({"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "cpu"}}})
-    )
-    lines = ["distributed_type: DEEPSPEED", "compute_environment: LOCAL_MACHINE", "num_processes: 4"]
-    deepspeed = f"deepspeed_config: {{deepspeed_config_file: {tmp_path / 'ds.json'}}}"
-    (tmp_path / "own.yaml").write_text("\n".join([*lines, deepspeed]))
-    assert memory_plan(Launch(str(tmp_path / "own.yaml"), None)) == (4, 2, True)
+DEEPSPEED = """
+distributed_type: DEEPSPEED
+compute_environment: LOCAL_MACHINE
+num_processes: {processes}
+deepspeed_config: {{deepspeed_config_file: {file}}}
+"""
+
+
+def deepspeed_file(tmp_path: Path, text: str, processes: int = 4) -> Launch:
+    (tmp_path / "ds.json").write_text(text)
+    own = DEEPSPEED.format(processes=processes, file=tmp_path / "ds.json")
+    return Launch(config_file(tmp_path, own), None)
+
+
+@pytest.mark.parametrize(
+    ("zero", "plan"),
+    [
+        ({"stage": 2, "offload_optimizer": {"device": "cpu"}}, (4, 2, True)),
+        ({"stage": 3, "offload_optimizer": {"device": "nvme"}}, (4, 3, True)),
+        ({"stage": 1, "offload_optimizer": None}, (4, 1, False)),
+        ({"stage": 1, "offload_optimizer": {"device": "none"}}, (4, 1, False)),
+        (None, (4, 0, False)),
+    ],
+)
+def test_the_stage_of_a_deepspeed_file(tmp_path, zero, plan):
+    assert memory_plan(deepspeed_file(tmp_path, json.dumps({"zero_optimization": zero}))) == plan
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "cannot be read"),
+        ("[]", "holds no JSON object"),
+        ('{"zero_optimization": {"stage": "auto"}}', "ZeRO stage is 0 to 3 here, got 'auto'"),
+    ],
+)
+def test_deepspeed_files_that_say_nothing(tmp_path, text, message):
+    with pytest.raises(ConfigurationError, match=message):
+        memory_plan(deepspeed_file(tmp_path, text))
+    (tmp_path / "ds.json").unlink()
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        memory_plan(Launch(str(tmp_path / "accelerate.yaml"), None))
+
+
+def test_a_forecast_needs_a_number_of_cards(monkeypatch):
+    monkeypatch.setattr("gpg_vl.launch._gpus", lambda: 0)
+    with pytest.raises(ConfigurationError, match="say how many cards"):
+        memory_plan(Launch("zero2", None))
+    monkeypatch.setattr("gpg_vl.launch._gpus", lambda: 8)
+    assert memory_plan(Launch("zero2", None)) == (8, 2, False)

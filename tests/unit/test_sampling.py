@@ -144,6 +144,12 @@ def test_several_draws_from_one_distribution():
     assert tokens.max() > 1024
 
 
+def test_logits_that_are_not_numbers_show_in_the_log_probabilities():
+    broken = torch.full((2, 3000), float("nan"))
+    tokens, logprobs = draw(broken, torch.full((2, 3), 0.7, dtype=torch.float64), Sampling(5))
+    assert tokens.max() < 3000 and logprobs.isnan().all()
+
+
 def test_a_nucleus_wider_than_the_first_look():
     """Two thousand equally likely tokens and one likelier: a half needs a thousand of them."""
     wide = torch.zeros(1, 3000)

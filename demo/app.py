@@ -21,6 +21,7 @@ from .tab_compare import CompareTab, compare_tab
 from .tab_math import math_tab
 from .tab_rollouts import rollouts_tab
 from .tab_training import training_tab
+from .uploads import ClosedBlocks
 from .wiring import PRIVATE, readable_errors
 
 _KEEP = 3600
@@ -37,12 +38,12 @@ def build_app(settings: DemoSettings) -> gr.Blocks:
     sets = PreparedSets(settings.data)
     asking = Asking(settings, sets, Generations(Models(), settings.concurrency))
     app: gr.Blocks
-    with gr.Blocks(analytics_enabled=False, title="gpg-vl", delete_cache=(_KEEP, _KEEP)) as app:
+    with ClosedBlocks(analytics_enabled=False, title="gpg-vl", delete_cache=(_KEEP, _KEEP)) as app:
         gr.Markdown(_HEADLINE, elem_id="title")
         with gr.Tabs() as tabs:
             with gr.Tab("Compare", id=_COMPARE):
                 compare = compare_tab(asking)
-            with gr.Tab("Text math"):
+            with gr.Tab("Math"):
                 math_tab(asking)
             with gr.Tab("Benchmark"):
                 benchmark = benchmark_tab(settings)
@@ -69,7 +70,7 @@ def _open_items(tabs: gr.Tabs, benchmark: BenchmarkTab, compare: CompareTab) -> 
         """So that a second click on the same question is a change again."""
 
     opened = benchmark.opened
-    shown = opened.change(show, opened, [tabs, *compare.fields, *compare.results], **PRIVATE)
+    shown = opened.change(show, opened, [tabs, *compare.stored], **PRIVATE)
     shown.then(forget, None, opened, **PRIVATE)
 
 

@@ -30,6 +30,11 @@ class Picker:
     after: gr.Button
     any: gr.Button
 
+    @property
+    def names(self) -> list[Any]:
+        """What names a question: set, task and number in it."""
+        return [self.folder, self.task, self.number]
+
 
 def picker(sets: PreparedSets, folders: Sequence[str]) -> Picker:
     """Set, task and number; hidden where there is no set."""

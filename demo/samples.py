@@ -72,6 +72,10 @@ class PreparedSets:
                 return Place(folder, ids.index(sample_id))
         return None
 
+    def named(self, place: Place) -> tuple[str, str, int]:
+        """Set, task and number that lead to a place."""
+        return place.folder, self.tasks(place.folder)[0], place.row + 1
+
     def _manifest(self, folder: str) -> dict[str, dict[str, int]]:
         if folder not in self._manifests:
             raise DataError(unknown("prepared set", folder, self._manifests))

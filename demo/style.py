@@ -11,6 +11,9 @@ FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "s
 FONT_MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 """Fonts that are on the machine already: the page fetches nothing from elsewhere."""
 
+_RAISED = "#222933"
+"""What one types into, on dark cards."""
+
 
 def theme() -> gr.themes.Base:
     """Neutral surfaces; the accent is the colour of the trained model in every figure."""
@@ -31,6 +34,11 @@ def theme() -> gr.themes.Base:
         block_border_color_dark=DARK.grid,
         block_label_text_color=LIGHT.muted,
         block_label_text_color_dark=DARK.muted,
+        input_background_fill_dark=_RAISED,
+        checkbox_label_background_fill_dark=_RAISED,
+        table_even_background_fill_dark=DARK.background,
+        table_odd_background_fill_dark="#1c222a",
+        table_border_color_dark=DARK.grid,
         button_primary_background_fill=LIGHT.series[0],
         button_primary_background_fill_hover="#005f96",
         button_primary_background_fill_dark="#1f6fb0",
@@ -40,13 +48,14 @@ def theme() -> gr.themes.Base:
 
 
 APP_CSS = """
-.gradio-container > main { width: 100%; max-width: 76rem !important; margin: 0 auto; }
+.gradio-container > .main { width: 100%; max-width: 80rem !important; margin: 0 auto; }
 #title h1 { font-size: 1.35rem; font-weight: 650; margin: .4rem 0 0; }
 #title p { margin: .15rem 0 .3rem; opacity: .75; overflow-wrap: anywhere; }
 .picker { align-items: end; }
 .picker .steps { flex-wrap: nowrap; gap: .4rem; align-self: end; }
 .picker .steps button { min-width: 0; padding-left: .5rem; padding-right: .5rem; font-weight: 500; }
 #image img { width: 100%; height: 100%; object-fit: contain; }
+footer > .divider { display: none; }
 .panes { margin-top: .4rem; }
 .panes .html-container { padding: 0 !important; }
 .gpg .hint { color: var(--muted); font-size: .9rem; margin: 0; }
@@ -62,7 +71,10 @@ APP_CSS = """
 .prompt textarea { font-family: ui-monospace, monospace; font-size: .84rem; }
 :focus-visible { outline: 2px solid #0b62a8 !important; outline-offset: 2px; }
 .dark :focus-visible { outline-color: #6cb6ff !important; }
-@media (max-width: 40rem) { .gradio-container > main { padding: .8rem .7rem !important; } }
+@media (max-width: 40rem) {
+  .gradio-container > .main { padding: .8rem .7rem !important; }
+  .tab-container button { padding: 0 .3rem; font-size: .85rem; }
+}
 """
 
 CSS = CARD_CSS + RECORD_CSS + APP_CSS

@@ -25,7 +25,7 @@ from .controls import (
 from .drawing import COLORS_IN_WORDS, draw_boxes
 from .markup import answer_card, shown_item
 from .pane import TITLES, empty_pane
-from .samples import Place
+from .samples import Place, PreparedSets
 from .uploads import read_upload
 from .wiring import PRIVATE, message, queued, readable_errors, wire_picker, wire_stop
 
@@ -64,18 +64,23 @@ class CompareTab:
         """What an answer fills in."""
         return [*(part for view in self.panes for part in (view.card, view.prompt)), self.boxes]
 
+    @property
+    def stored(self) -> list[Any]:
+        """What a question of an evaluation fills in."""
+        return [*self.picker.names, *self.fields, *self.results]
+
     def show_stored(self, opened: Mapping[str, Any] | None) -> list[Any]:
-        """Updates of `fields` and `results` for a question of an evaluation with both stored answers.
+        """Updates of `stored` for a question of an evaluation with both stored answers.
 
         opened: `item`, `base` and `trained`, Items of run_files.py; None changes nothing.
         """
         if opened is None:
-            return [gr.skip()] * (len(self.fields) + len(self.results))
+            return [gr.skip()] * len(self.stored)
         return stored_values(self.asking, opened)
 
 
 def stored_values(asking: Asking, opened: Mapping[str, Any]) -> list[Any]:
-    """Values of `CompareTab.fields` and `results` for a question of an evaluation; see `show_stored`."""
+    """Values of `CompareTab.stored` for a question of an evaluation; see `show_stored`."""
     item: Item = opened["item"]
     place = stored_place(asking.sets, item)
     filled = Filled(place, asking.sets.sample(place) if place else TYPED)
@@ -84,7 +89,15 @@ def stored_values(asking: Asking, opened: Mapping[str, Any]) -> list[Any]:
     for kind in asking.paths:
         answer: Item = opened[kind]
         cards += [answer_card(shown_item(answer, TITLES[kind], kind)), answer.get("prompt", "")]
-    return [place, filled.image, filled.further, *text, *cards, _hidden()]
+    return [*_named(asking.sets, place), place, filled.image, filled.further, *text, *cards, _hidden()]
+
+
+def _named(sets: PreparedSets, place: Place | None) -> list[Any]:
+    """Values of `Picker.names`; no number for a question that it does not offer."""
+    if place is None or place.folder not in sets.folders(mathematics=False):
+        return [gr.skip(), gr.skip(), None]
+    folder, task, number = sets.named(place)
+    return [folder, gr.update(choices=sets.tasks(folder), value=task), number]
 
 
 def compare_tab(asking: Asking) -> CompareTab:

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from gpg_vl.errors import DataError
-from gpg_vl.plots import LIGHT
+from gpg_vl.plots import DARK, LIGHT
 
 from .curves import Curve, Stamp, other_runs, read_curves, stamp
 from .markup import hint, note
@@ -16,6 +16,8 @@ from .settings import DemoSettings
 _NONE = "none"
 _SLOTS = 20
 """Panels at most: a page cannot grow components later, so there are some to spare for parts of the reward."""
+_COLORS = (DARK.series[5], LIGHT.series[4])
+"""Blue and vermilion that stand out on white and on dark alike: a plot has one set of colours for both."""
 _SECONDS = 5.0
 """Between two looks at the file."""
 
@@ -103,7 +105,7 @@ def _shown(curve: Curve | None) -> gr.LinePlot:
         curve.points,
         title=curve.panel.title,
         color="run",
-        color_map=dict(zip(runs, LIGHT.series, strict=False)),
+        color_map=dict(zip(runs, _COLORS, strict=False)),
         colors_in_legend=runs if len(runs) > 1 else [],
         visible=True,
         **share,

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 from gradio.utils import get_upload_folder
+from gradio_client.utils import is_file_obj_with_meta, is_http_url_like, traverse
 from PIL import Image
 
 from gpg_vl.errors import DataError
@@ -13,6 +15,20 @@ from gpg_vl.images import open_image, store
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF")
 """What browsers and cameras write; Pillow knows more, some of them programs."""
 _NAME = "the uploaded image"
+
+
+class ClosedBlocks(gr.Blocks):
+    """A page that fetches nothing: Gradio itself downloads an upload that is a web address, of any size."""
+
+    def validate_inputs(self, block_fn: Any, inputs: list[Any]) -> None:
+        """Called with what a client sent, before Gradio looks at the files in it."""
+        traverse(inputs, _refuse_address, is_file_obj_with_meta)
+        super().validate_inputs(block_fn, inputs)
+
+
+def _refuse_address(file: Mapping[str, Any]) -> None:
+    if is_http_url_like(file["path"]):
+        raise gr.Error("the image is a web address; download it and upload the file", print_exception=False)
 
 
 def read_upload(upload: Mapping[str, Any], max_pixels: int) -> Image.Image:

@@ -48,7 +48,6 @@ def wire_picker(
 
     fill: from set, task and number to values of `outputs`.
     """
-    names = [chosen.folder, chosen.task, chosen.number]
 
     def filled(folder: str, task: str, number: float | None) -> list[Any]:
         with readable_errors():
@@ -61,13 +60,16 @@ def wire_picker(
     def another_task() -> int:
         return 1
 
-    chosen.number.change(filled, names, outputs, **PRIVATE)
-    first = chosen.task.input(another_task, None, chosen.number, **PRIVATE)
-    first.then(filled, names, outputs, **PRIVATE)
-    moved = chosen.folder.input(another_set, chosen.folder, [chosen.task, chosen.number], **PRIVATE)
-    moved.then(filled, names, outputs, **PRIVATE)
+    names = chosen.names
+    chosen.number.input(filled, names, outputs, **PRIVATE)
+    moves = [
+        chosen.task.input(another_task, None, chosen.number, **PRIVATE),
+        chosen.folder.input(another_set, chosen.folder, [chosen.task, chosen.number], **PRIVATE),
+    ]
     for button, by in ((chosen.before, -1), (chosen.after, 1), (chosen.any, None)):
-        button.click(_stepping(sets, by), names, chosen.number, **PRIVATE)
+        moves.append(button.click(_stepping(sets, by), names, chosen.number, **PRIVATE))
+    for moved in moves:  # and not whenever the number changes: a stored question comes with its answers
+        moved.then(filled, names, outputs, **PRIVATE)
 
 
 def _stepping(sets: PreparedSets, by: int | None) -> Callable[[str, str, float | None], int]:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import gradio as gr
 import pytest
 
 from gpg_vl.demo import app, command
@@ -44,7 +45,8 @@ def test_a_stored_question_is_shown_with_both_answers(asking, scene_samples):
     sample = scene_samples[7]
     base, trained = stored(sample, "<b>no</b>", "(A)"), stored(sample, "yes", "(B)")
     shown = stored_values(asking, {"item": trained, "base": base, "trained": trained})
-    place, image, _, question, choices, kind, gold, *results = shown
+    folder, task, number, place, image, _, question, choices, kind, gold, *results = shown
+    assert asking.sets.place(folder, task["value"], number) == place
     assert asking.sets.sample(place).id == sample.id and image.size == sample.images[0].size
     assert (question, gold, kind) == (sample.question, sample.answer, "choice")
     assert choices.splitlines() == list(sample.choices)
@@ -53,5 +55,5 @@ def test_a_stored_question_is_shown_with_both_answers(asking, scene_samples):
 
 def test_a_stored_question_of_another_set_has_no_image(asking, scene_samples):
     foreign = {**stored(scene_samples[7], "", "(A)"), "question": "Another one?"}
-    place, image, *_ = stored_values(asking, {"item": foreign, "base": foreign, "trained": foreign})
-    assert place is None and image is None
+    shown = stored_values(asking, {"item": foreign, "base": foreign, "trained": foreign})
+    assert shown[:5] == [gr.skip(), gr.skip(), None, None, None]  # no number, no place, no image

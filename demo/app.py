@@ -15,7 +15,7 @@ from .generate import Generations
 from .models import Models
 from .samples import PreparedSets
 from .settings import DemoSettings
-from .style import CSS, theme
+from .style import CSS, HEAD, theme
 from .tab_benchmark import BenchmarkTab, benchmark_tab
 from .tab_compare import CompareTab, compare_tab
 from .tab_math import math_tab
@@ -98,6 +98,7 @@ def launch_options(settings: DemoSettings) -> dict[str, Any]:
         "pwa": False,
         "theme": theme(),
         "css": CSS,
+        "head": HEAD,
         "quiet": True,
     }
 

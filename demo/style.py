@@ -36,6 +36,10 @@ def theme() -> gr.themes.Base:
         block_label_text_color_dark=DARK.muted,
         input_background_fill_dark=_RAISED,
         checkbox_label_background_fill_dark=_RAISED,
+        checkbox_background_color_dark=DARK.background,
+        block_label_background_fill_dark=DARK.background,
+        button_secondary_background_fill_dark=DARK.grid,
+        button_secondary_background_fill_hover_dark="#3a434f",
         table_even_background_fill_dark=DARK.background,
         table_odd_background_fill_dark="#1c222a",
         table_border_color_dark=DARK.grid,
@@ -48,12 +52,12 @@ def theme() -> gr.themes.Base:
 
 
 APP_CSS = """
-.gradio-container > .main { width: 100%; max-width: 80rem !important; margin: 0 auto; }
 #title h1 { font-size: 1.35rem; font-weight: 650; margin: .4rem 0 0; }
 #title p { margin: .15rem 0 .3rem; opacity: .75; overflow-wrap: anywhere; }
 .picker { align-items: end; }
 .picker .steps { flex-wrap: nowrap; gap: .4rem; align-self: end; }
 .picker .steps button { min-width: 0; padding-left: .5rem; padding-right: .5rem; font-weight: 500; }
+input[role="combobox"] { text-overflow: ellipsis; padding-right: 1.6rem; }
 #image img { width: 100%; height: 100%; object-fit: contain; }
 footer > .divider { display: none; }
 .panes { margin-top: .4rem; }
@@ -72,9 +76,14 @@ footer > .divider { display: none; }
 :focus-visible { outline: 2px solid #0b62a8 !important; outline-offset: 2px; }
 .dark :focus-visible { outline-color: #6cb6ff !important; }
 @media (max-width: 40rem) {
-  .gradio-container > .main { padding: .8rem .7rem !important; }
   .tab-container button { padding: 0 .3rem; font-size: .85rem; }
 }
 """
+
+HEAD = """<style>
+.gradio-container > .main { max-width: 80rem !important; margin: 0 auto; }
+@media (max-width: 40rem) { .gradio-container > .main { padding: .8rem .75rem !important; } }
+</style>"""
+"""The page's frame, which Gradio's `css` does not reach: it holds for what is inside."""
 
 CSS = CARD_CSS + RECORD_CSS + APP_CSS

@@ -27,6 +27,7 @@ RECORD_CSS = """
 .gpg.scroll tbody tr:last-child { background: var(--soft); }
 .gpg.scroll tbody tr:last-child > * { font-weight: 600; }
 .gpg.scroll + .gpg.hint { margin-top: .7rem; }
+.beside { align-self: center; }
 .items { --font-mono: var(--font); }
 .items [role="gridcell"] { cursor: pointer; }
 .gpg.note + .gpg.card { margin-top: .75rem; }

@@ -213,7 +213,7 @@ def _wire_upload(tab: CompareTab) -> None:
         return [gr.skip(), *forgotten]
 
     changed = [tab.image, tab.place, tab.further, tab.gold, tab.boxes]
-    tab.image.input(own, tab.image, changed, preprocess=False, **PRIVATE)
+    tab.image.input(own, tab.image, changed, preprocess=False, trigger_mode="always_last", **PRIVATE)
 
 
 def _wire_ask(tab: CompareTab) -> None:

@@ -48,7 +48,7 @@ def rollouts_tab(settings: DemoSettings) -> RolloutsTab | None:
     with gr.Row(equal_height=True):
         known = [_NONE, *sorted(rewards.announced())]
         reward = gr.Dropdown(known, value=_NONE, label="Score again with", scale=1, min_width=180)
-        rescored = gr.HTML(padding=False, min_width=280)
+        rescored = gr.HTML(padding=False, min_width=280, elem_classes="beside")
     answers = gr.HTML(padding=False)
 
     def list_steps() -> gr.Slider:

@@ -61,7 +61,7 @@ def wire_picker(
         return 1
 
     names = chosen.names
-    chosen.number.input(filled, names, outputs, **PRIVATE)
+    chosen.number.input(filled, names, outputs, trigger_mode="always_last", **PRIVATE)
     moves = [
         chosen.task.input(another_task, None, chosen.number, **PRIVATE),
         chosen.folder.input(another_set, chosen.folder, [chosen.task, chosen.number], **PRIVATE),

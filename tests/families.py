@@ -1,5 +1,7 @@
 """Tiny models of every supported family, on the tokenizer of the tiny Qwen2-VL."""
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -99,4 +101,13 @@ def save_family(family: str, out: Path, tiny: Path) -> Path:
     else:
         tokenizer.chat_template = processor.chat_template
         tokenizer.save_pretrained(out)
+    return out
+
+
+def save_endless(out: Path, tiny: Path) -> Path:
+    """A copy of the model in `tiny` whose end of text is a token that it may not write."""
+    shutil.copytree(tiny, out)
+    file = out / "generation_config.json"
+    pad = AutoProcessor.from_pretrained(tiny).tokenizer.convert_tokens_to_ids("<|video_pad|>")
+    file.write_text(json.dumps({**json.loads(file.read_text()), "eos_token_id": [pad]}))
     return out

@@ -1,12 +1,9 @@
 """The app as a server: answers over its API, limits, and files that stay closed."""
 
 import json
-import os
-import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,11 +18,12 @@ from gpg_vl.demo.generate import Generations
 from gpg_vl.demo.models import Models
 from gpg_vl.demo.samples import PreparedSets
 from gpg_vl.demo.settings import DemoSettings
-from gpg_vl.policy import load_policy
+from gpg_vl.ingest import write_prepared
 from gpg_vl.types import Sample
 from tests.conftest import noise
-from tests.families import save_family
+from tests.families import save_endless, save_family
 from tests.integration.test_cli import mistake
+from tests.serving import served
 from tests.unit.test_demo_uploads import bomb
 
 SIZE = ("--max_new_tokens", "64", "--upload_megapixels", "0.01", "--upload_mib", "0.1")
@@ -33,33 +31,11 @@ SIZE = ("--max_new_tokens", "64", "--upload_megapixels", "0.01", "--upload_mib",
 
 @pytest.fixture(scope="module")
 def server(tiny_folder: Path, scenes_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """`gpg-vl demo` in a process of its own, with a password; its address."""
-    folder = tmp_path_factory.mktemp("server")
-    own = {
-        "GRADIO_TEMP_DIR": str(folder / "uploads"),
-        "DEMO_AUTH": "ada:secret",
-        "OMP_NUM_THREADS": "1",
-    }
+    """The address of an app with a password."""
     models = ("--base", tiny_folder, "--trained", tiny_folder, "--data", scenes_folder)
-    words = [sys.executable, "-m", "gpg_vl", "demo", *models, "--port", "0", "--auth_env", "DEMO_AUTH", *SIZE]
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            [str(word) for word in words], stderr=log, stdout=log, env={**os.environ, **own}
-        )
-    try:
-        yield _address(folder / "log", process)
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def _address(log: Path, process: subprocess.Popen[bytes]) -> str:
-    deadline = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < deadline:
-        if found := re.search(r"gpg-vl demo: (http://127\.0\.0\.1:\d+)/", log.read_text()):
-            return found[1]
-        time.sleep(0.1)
-    raise AssertionError(log.read_text())
+    folder = tmp_path_factory.mktemp("server")
+    with served(folder, *models, "--auth_env", "DEMO_AUTH", *SIZE, DEMO_AUTH="ada:secret") as address:
+        yield address
 
 
 def client(server: str) -> Client:
@@ -218,12 +194,42 @@ def test_a_text_model_says_that_it_takes_no_images(asked, tiny_folder, tmp_path)
 
 
 @pytest.fixture
+def mixed(mixed_samples, tiny_folder, tmp_path):
+    """Asks a model with these rewards the question with two images, and gives the last outcome."""
+    write_prepared(mixed_samples, tmp_path / "mixed", source="", converter="scenes", version="1")
+
+    def ask(rewards: dict[str, object]) -> Outcome:
+        model = shutil.copytree(tiny_folder, tmp_path / "model")
+        (model / "gpg_vl.json").write_text(json.dumps({"prompt": {}, "rewards": rewards}))
+        settings = DemoSettings(str(model), data=(str(tmp_path / "mixed"),))
+        asking = Asking(settings, PreparedSets(settings.data), Generations(Models(), 1))
+        given = Fields(None, "Left?", "1\n2", gold="(A)", max_new_tokens=4)
+        return list(asking.outcomes(given, asking.sets.find("two"), "visitor"))[-1]
+
+    return ask
+
+
+def test_several_images_reach_the_model(mixed):
+    outcome = mixed({"format": 1.0})
+    assert len(outcome.sample.images) == 2
+    assert outcome.panes["base"].progress.prompt.count("<|image_pad|>") == 2
+    assert outcome.panes["base"].progress.state == "done"
+
+
+@pytest.mark.parametrize(
+    ("task", "names", "problem"),
+    [("t", {"format"}, ""), ("other", {"choice", "format"}, "no entry for task 't'")],
+)
+def test_rewards_by_task(mixed, task, names, problem):
+    [verdict] = mixed({"by_task": {task: {"format": 1.0}}}).panes["base"].verdicts
+    assert set(verdict.rewards) == names
+    assert problem in verdict.problem and bool(problem) == bool(verdict.problem)
+
+
+@pytest.fixture
 def endless(tiny_folder: Path, tmp_path: Path) -> Asking:
-    """One place, and a model whose end of text is a token that it may not write."""
-    folder = shutil.copytree(tiny_folder, tmp_path / "endless")
-    config = json.loads((folder / "generation_config.json").read_text())
-    pad = load_policy(str(tiny_folder)).tokenizer.convert_tokens_to_ids("<|video_pad|>")
-    (folder / "generation_config.json").write_text(json.dumps({**config, "eos_token_id": [pad]}))
+    """One place, and a model that writes on and on."""
+    folder = save_endless(tmp_path / "endless", tiny_folder)
     return Asking(DemoSettings(str(folder)), PreparedSets(()), Generations(Models(), 1))
 
 

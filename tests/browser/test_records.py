@@ -1,0 +1,92 @@
+"""Benchmark, Rollouts, Training and Math in a browser; and every tab on a phone."""
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.made import HOSTILE, OUTCOMES
+
+TABS = ("Compare", "Math", "Benchmark", "Rollouts", "Training")
+
+CUT = """() => [...document.querySelectorAll(".main *")].filter(node => {
+  const scrolls = part => getComputedStyle(part).overflowX !== "visible"
+  for (let part = node.parentElement; !part.matches(".main"); part = part.parentElement)
+    if (scrolls(part)) return false
+  return node.getBoundingClientRect().right > innerWidth
+}).map(node => node.outerHTML.slice(0, 200))"""
+"""What stands out to the right; not what scrolls within its frame, such as a wide table."""
+
+
+def open_tab(page: Page, name: str) -> None:
+    page.get_by_role("tab", name=name).click()
+
+
+def test_a_filtered_question_opens_in_compare(page, scene_samples):
+    """Filter by outcome, click: both stored answers, the image, and the question's number."""
+    open_tab(page, "Benchmark")
+    rows = page.locator(".items [role=gridcell]:first-child")
+    expect(rows).to_have_text(list(OUTCOMES))
+    for outcome in ("Broken", "Fixed"):
+        page.get_by_role("radio", name=outcome).check()
+        expect(rows).to_have_text([outcome])
+    sample = scene_samples[1]  # the first one of the evaluations
+    page.locator(".items [role=gridcell]").filter(has_text=sample.question).click()
+    base, trained = (page.locator(f"#compare-{kind}") for kind in ("base", "trained"))
+    expect(base.locator(".final")).to_have_text(HOSTILE)
+    expect(base.locator(".badge")).to_have_text("✗ wrong")
+    expect(trained.locator(".final")).to_have_text(sample.answer)
+    expect(trained.locator(".badge")).to_have_text("✓ right")
+    expect(page.locator("#question textarea")).to_have_value(sample.question)
+    expect(page.get_by_role("spinbutton", name="Question")).to_have_value("2")
+    expect(page.locator("#image .image-frame img")).to_be_visible()
+    page.wait_for_timeout(300)  # the new number brings no blank panes
+    expect(base.locator(".final")).to_have_text(HOSTILE)
+
+
+def test_rollouts_are_browsed_and_scored_again(page):
+    open_tab(page, "Rollouts")
+    cards = page.locator(".gpg.grid .card")
+    expect(cards.locator("h3")).to_have_text(["Answer 3", "Answer 1", "Answer 2"])  # the valid group
+    expect(cards.filter(has_text=HOSTILE)).to_have_count(1)
+    page.get_by_role("combobox", name="Question").locator("visible=true").click()
+    page.get_by_role("option", name="discarded").click()
+    expect(page.get_by_text("discarded: all rewards equal")).to_be_visible()
+    page.get_by_role("spinbutton", name="Step").fill("1")
+    page.keyboard.press("Enter")
+    expect(cards.locator("h3")).to_have_text(["Answer 1", "Answer 2"])
+    page.get_by_role("combobox", name="Score again with").click()
+    page.get_by_role("option", name="format", exact=True).click()
+    expect(cards.locator("dt").last).to_have_text("format (again)")
+    expect(page.get_by_text("format: mean 0.5 over 2 answers; the group would be valid.")).to_be_visible()
+
+
+def test_curves_of_two_runs(page):
+    open_tab(page, "Training")
+    plots = page.locator(".panels .vega-embed")
+    expect(plots).to_have_count(3)
+    expect(page.get_by_text("own: step 5", exact=True)).to_be_visible()
+    page.get_by_role("combobox", name="Compare with the run").click()
+    page.get_by_role("option", name="other").click()
+    expect(page.get_by_text("own: step 5; other: step 5")).to_be_visible()
+
+
+def test_formulas_are_rendered_and_markup_is_not(page):
+    open_tab(page, "Math")
+    page.locator("#math-question textarea").fill(
+        rf"What is $\frac{{1}}{{2}}$? {HOSTILE} $\href{{javascript:alert(3)}}{{x}}$"
+    )
+    rendered = page.locator("#math-rendered")
+    expect(rendered.locator(".mfrac").first).to_be_visible()
+    expect(rendered).to_contain_text(HOSTILE)
+    expect(rendered.locator("a")).to_have_count(0)
+    page.locator("#math-ask").click()
+    expect(page.locator("#math-trained small")).to_contain_text("token")
+    expect(page.locator("#math-trained details").first).to_be_attached(timeout=15_000)
+
+
+@pytest.mark.parametrize("name", TABS)
+def test_no_tab_scrolls_sideways_on_a_phone(page, name):
+    page.set_viewport_size({"width": 390, "height": 800})
+    open_tab(page, name)  # none is folded away
+    expect(page.get_by_role("tabpanel")).to_be_visible()
+    page.wait_for_timeout(500)  # figures find their width
+    assert page.evaluate(CUT) == []

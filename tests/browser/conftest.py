@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from gpg_vl.ingest import write_prepared
 from gpg_vl.types import Sample
@@ -58,6 +58,8 @@ def page(chromium: Browser, address: str) -> Iterator[Page]:
     window.on("dialog", lambda dialog: problems.append(dialog.message) or dialog.dismiss())
     window.on("pageerror", lambda error: problems.append(str(error)))
     window.goto(address)
+    expect(window.locator("#ask")).to_be_visible()
+    window.wait_for_timeout(500)  # what the other tabs load may still redraw the fields
     yield window
     assert not problems
     assert window.locator("img[src='x']").count() == 0

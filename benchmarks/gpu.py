@@ -42,7 +42,6 @@ def measure(model: Path, scale: Scale, device: torch.device, repeats: int) -> Fi
     policy, prompts = session.learner.policy, session.learner.encoder.encode(inputs.samples(scale.workload))
     sizes, limit = model_sizes(session.config.model, download=False), session.micro_batch_tokens
     dtype = policy.compute_dtype
-
     del session  # AdamW's moments would leave less room for caches
     decode_rate.release()
     bandwidth, peak = copy_bandwidth(device, scale.copy), matmul_rate(device, dtype, scale.side)

@@ -21,7 +21,7 @@ def build(workload: Workload, model: Path, data: Path) -> Session:
     config = TrainConfig(
         out=str(data.parent),
         model=ModelConfig(path=str(model)),
-        data=DataConfig(train=[str(data)], max_prompt_tokens=4096),
+        data=DataConfig(train=[str(data)], max_prompt_tokens=4096, workers=0),
         rollout=RolloutConfig(group_size=workload.group_size, max_new_tokens=workload.new_tokens, stop=[]),
         algorithm=AlgorithmConfig(questions_per_step=workload.questions, max_rounds=1),
         rewards={f"{inputs.__file__}:text_hash": 1.0},

@@ -69,14 +69,18 @@ class Outcome:
     panes: Mapping[Kind, Pane] = field(default_factory=dict)
 
     def boxes(self) -> dict[str, Sequence[Box]]:
-        """Boxes to draw by whose they are, the gold ones lowest; only those of each model's first answer."""
-        if self.sample.answer_type != "boxes" or not self.sample.images:
-            return {}
-        found: dict[str, Sequence[Box]] = {"gold": read_boxes(self.sample.answer)}
-        for kind, pane in self.panes.items():
-            answered = pane.progress.answered
-            found[kind] = answered.completions[0].boxes if answered else ()
-        return {name: boxes for name, boxes in found.items() if boxes}
+        """Boxes to draw by whose they are; only those of each model's first answer."""
+        answers = {kind: pane.progress.answered for kind, pane in self.panes.items()}
+        return boxes_to_draw(self.sample, {k: one.completions[0].boxes for k, one in answers.items() if one})
+
+
+def boxes_to_draw(sample: Sample, answered: Mapping[Kind, Sequence[Box]]) -> dict[str, Sequence[Box]]:
+    """Gold and answered boxes by whose they are, the gold ones lowest; none where none are asked for."""
+    if sample.answer_type != "boxes" or not sample.images:
+        return {}
+    found: dict[str, Sequence[Box]] = {"gold": read_boxes(sample.answer)}
+    found.update(answered.items())
+    return {name: boxes for name, boxes in found.items() if boxes}
 
 
 class Asking:

@@ -1,6 +1,6 @@
 """The tab where both models answer a question about an image."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,8 +8,9 @@ import gradio as gr
 
 from gpg_vl.errors import UserError
 from gpg_vl.run_files import Item
+from gpg_vl.types import Box, Sample
 
-from .asking import TYPED, Asking, Fields, Outcome, stored_place
+from .asking import TYPED, Asking, Fields, Outcome, boxes_to_draw, stored_place
 from .controls import (
     Decoding,
     Filled,
@@ -24,7 +25,7 @@ from .controls import (
 )
 from .drawing import COLORS_IN_WORDS, draw_boxes
 from .markup import answer_card, shown_item
-from .pane import TITLES, empty_pane
+from .pane import TITLES, Kind, empty_pane
 from .samples import Place, PreparedSets
 from .uploads import read_upload
 from .wiring import PRIVATE, message, queued, readable_errors, wire_picker, wire_stop
@@ -85,11 +86,15 @@ def stored_values(asking: Asking, opened: Mapping[str, Any]) -> list[Any]:
     place = stored_place(asking.sets, item)
     filled = Filled(place, asking.sets.sample(place) if place else TYPED)
     text = [item["question"], "\n".join(item["choices"]), filled.sample.answer_type, item["gold"]]
-    cards = []
+    cards: list[str] = []
+    boxes: dict[Kind, list[Box]] = {}
     for kind in asking.paths:
         answer: Item = opened[kind]
         cards += [answer_card(shown_item(answer, TITLES[kind], kind)), answer.get("prompt", "")]
-    return [*_named(asking.sets, place), place, filled.image, filled.further, *text, *cards, _hidden()]
+        first = answer.get("samples", [answer])[0]
+        boxes[kind] = [tuple(box) for box in first.get("boxes", ())]
+    drawing = _drawn(filled.sample, boxes_to_draw(filled.sample, boxes))
+    return [*_named(asking.sets, place), place, filled.image, filled.further, *text, *cards, drawing]
 
 
 def _named(sets: PreparedSets, place: Place | None) -> list[Any]:
@@ -234,10 +239,14 @@ def _wire_ask(tab: CompareTab) -> None:
 def _shown(views: list[PaneView], outcome: Outcome) -> list[Any]:
     """Values of `CompareTab.results`."""
     parts = [part for view in views for part in view.show(outcome.panes[view.kind])]
-    boxes = outcome.boxes()
+    return [*parts, _drawn(outcome.sample, outcome.boxes())]
+
+
+def _drawn(sample: Sample, boxes: Mapping[str, Sequence[Box]]) -> Any:
+    """What the drawing shows; it hides where there are no boxes."""
     if not boxes:
-        return [*parts, _hidden()]
-    return [*parts, gr.update(value=draw_boxes(outcome.sample.images[0], boxes), visible=True)]
+        return _hidden()
+    return gr.update(value=draw_boxes(sample.images[0], boxes), visible=True)
 
 
 def _hidden() -> Any:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import gradio as gr
 import pytest
+from PIL import Image
 
 from gpg_vl.demo import app, command
 from gpg_vl.demo.asking import Asking
@@ -12,7 +13,9 @@ from gpg_vl.demo.models import Models
 from gpg_vl.demo.samples import PreparedSets
 from gpg_vl.demo.settings import DemoSettings
 from gpg_vl.demo.tab_compare import stored_values
+from gpg_vl.ingest import write_prepared
 from gpg_vl.quickstart import demo_command
+from gpg_vl.types import Sample
 
 
 def test_the_quickstarts_command_fills_everything_in(monkeypatch):
@@ -51,6 +54,27 @@ def test_a_stored_question_is_shown_with_both_answers(asking, scene_samples):
     assert (question, gold, kind) == (sample.question, sample.answer, "choice")
     assert choices.splitlines() == list(sample.choices)
     assert "&lt;b&gt;no&lt;/b&gt;" in results[0] and results[1] == "P" and "(B)" in results[2]
+
+
+def test_stored_boxes_are_drawn(tmp_path):
+    image = Image.new("RGB", (100, 50), "white")
+    sample = Sample("b", "grounding", "Where?", "[[0, 0, 20, 20]]", "boxes", images=(image,))
+    write_prepared([sample], tmp_path / "boxes", source="", converter="test", version="1")
+    settings = DemoSettings("base", "trained", data=(str(tmp_path / "boxes"),))
+    asking = Asking(settings, PreparedSets(settings.data), Generations(Models(), 1))
+    item = stored(sample, "there", "(60,10),(90,40)")
+    opened = {"item": item, "base": item, "trained": {**item, "boxes": [[60, 10, 90, 40]]}}
+    drawing = stored_values(asking, opened)[-1]
+    assert drawing["visible"]
+    assert darkest(drawing["value"]) < 255  # no longer white where the answer's box is
+    [alone] = stored_values(asking, {**opened, "trained": item})[-1:]
+    assert darkest(alone["value"]) == 255
+
+
+def darkest(drawing: Image.Image) -> int:
+    """In the right half."""
+    width, height = drawing.size
+    return drawing.crop((width // 2, 0, width, height)).convert("L").getextrema()[0]
 
 
 def test_a_stored_question_of_another_set_has_no_image(asking, scene_samples):

@@ -97,7 +97,8 @@ class RolloutConfig:
     stop: list[str] = field(default_factory=lambda: ["</answer>"])
     """Texts that end an answer; kept in the text, matched on text, not on tokens."""
     max_concurrent: int = 256
-    """Answers decoded at the same time; bounds the memory of their caches."""
+    """Answers decoded at the same time; bounds the memory of their caches. Complete ones make room for
+    questions that wait."""
 
     def __post_init__(self) -> None:
         _require(

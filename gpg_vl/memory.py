@@ -184,12 +184,16 @@ def _seeing(sizes: ModelSizes, compute: int) -> float:
     return FP32 * sizes.pixels + 2 * compute * tower.width + widest
 
 
+_LEAST_HEAD = 16
+"""Head size, at least: a tower knows its width only, and scores are as many as there are heads."""
+
+
 def _decoding(sizes: ModelSizes, load: Load, answers: int) -> float:
     """The logits of the answers drawn together, and the attention scores over prompt and answer."""
     logits = min(answers * sizes.vocabulary, DRAW_ELEMENTS)
     drawing = 3 * FP32 * logits  # beside them, the probabilities and their blocks
     scores = answers * sizes.text.query * (load.prompt_tokens + load.answer_tokens) * FP32
-    return max(drawing, scores / 16)
+    return max(drawing, scores / _LEAST_HEAD)
 
 
 def shape(sizes: ModelSizes, load: Load) -> MicroBatch:

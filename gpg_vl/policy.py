@@ -133,20 +133,21 @@ class Policy(nn.Module):
 
     def _read(self, batch: PackedBatch, cache: DynamicCache | None = None) -> Tensor:
         """Last hidden states (R, S, H) of packed rows; keys and values go to `cache`."""
+        embeds = self.embed(batch)
         hidden: Tensor = self.text_model(
-            inputs_embeds=self.embed(batch),
+            inputs_embeds=embeds,
             position_ids=self._positions(batch.position_ids),
-            attention_mask=self._additive(batch.mask),
+            attention_mask=self._additive(batch.mask, torch.bfloat16 if self.bf16 else embeds.dtype),
             past_key_values=cache,
             use_cache=cache is not None,
         ).last_hidden_state
         return hidden
 
-    def _additive(self, mask: Tensor | None) -> Tensor | None:
+    def _additive(self, mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
         """The mask as attention adds it to its scores; SDPA would make and keep one for each layer."""
         if mask is None:
             return None
-        scores = torch.zeros(mask.shape, dtype=self.compute_dtype, device=mask.device)
+        scores = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
         return scores.masked_fill_(~mask, float("-inf"))
 
     def _positions(self, positions: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ def test_phases_of_training(config):  # noqa: F811
     calls = {name: calls for name, (calls, _) in found.items()}
     assert calls.pop("step/rollout/decode") == config.rollout.max_new_tokens - 1
     inner = ("rollout/prefill", "rollout/prefill/vision", "update/forward", "update/forward/vision")
-    phases = ("rollout", "rewards", "update", "update/backward", "update/optimizer", *inner)
+    phases = ("questions", "rollout", "rewards", "update", "update/backward", "update/optimizer", *inner)
     assert calls == {"step": 1} | {f"step/{phase}": 1 for phase in phases}
     for outer, (_, whole) in found.items():
         parts = [seconds for name, (_, seconds) in found.items() if name.rpartition("/")[0] == outer]

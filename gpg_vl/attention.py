@@ -166,8 +166,6 @@ def shared_prefix_attention(
     next to each other. Returns (N, 1, heads, D).
     """
     if prefix is None:
-        # SDPA's CPU kernel would read a mask of another type as if it were the queries' own.
-        assert attention_mask is None or attention_mask.dtype in (query.dtype, torch.bool)
         outputs: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
         )

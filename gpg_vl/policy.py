@@ -144,7 +144,10 @@ class Policy(nn.Module):
         return hidden
 
     def _additive(self, mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-        """The mask as attention adds it to its scores; SDPA would make and keep one for each layer."""
+        """The mask as attention adds it to its scores; SDPA would make and keep one for each layer.
+
+        `dtype` is that of the arithmetic: a mask of another type, SDPA's CPU kernel reads as if it were.
+        """
         if mask is None:
             return None
         scores = torch.zeros(mask.shape, dtype=dtype, device=mask.device)

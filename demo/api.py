@@ -88,4 +88,5 @@ def _answer(completion: Completion, verdict: Verdict) -> dict[str, Any]:
         "boxes": [list(box) for box in completion.boxes],
         "right": verdict.right,
         "rewards": dict(verdict.rewards),
+        "problem": verdict.problem or None,
     }

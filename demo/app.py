@@ -1,6 +1,7 @@
 """The app: its tabs, how they work together, and how it is served."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -33,10 +34,12 @@ _HEADLINE = "# gpg-vl\nWhat training changed: both models answer the same questi
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
-def build_app(settings: DemoSettings) -> gr.Blocks:
+def build_app(settings: DemoSettings, generations: Generations | None = None) -> gr.Blocks:
     """The page with its events. Raises a UserError for folders that are not what they should be."""
+    if settings.run is not None and not Path(settings.run).is_dir():
+        raise ConfigurationError(f"--run {settings.run!r}: there is no such folder")
     sets = PreparedSets(settings.data)
-    asking = Asking(settings, sets, Generations(Models(), settings.concurrency))
+    asking = Asking(settings, sets, generations or Generations(Models(), settings.concurrency))
     app: gr.Blocks
     with ClosedBlocks(analytics_enabled=False, title="gpg-vl", delete_cache=(_KEEP, _KEEP)) as app:
         gr.Markdown(_HEADLINE, elem_id="title")
@@ -61,7 +64,9 @@ def build_app(settings: DemoSettings) -> gr.Blocks:
 def _open_items(tabs: gr.Tabs, benchmark: BenchmarkTab, compare: CompareTab) -> None:
     """A question that is clicked in Benchmark opens in Compare."""
 
-    def show(opened: dict[str, Any] | None) -> list[Any]:
+    def show(opened: dict[str, Any] | None, request: gr.Request) -> list[Any]:
+        if opened is not None:
+            compare.asking.generations.stop(str(request.session_hash))
         with readable_errors():
             shown = compare.show_stored(opened)
         return [gr.skip() if opened is None else gr.Tabs(selected=_COMPARE), *shown]
@@ -70,7 +75,7 @@ def _open_items(tabs: gr.Tabs, benchmark: BenchmarkTab, compare: CompareTab) -> 
         """So that a second click on the same question is a change again."""
 
     opened = benchmark.opened
-    shown = opened.change(show, opened, [tabs, *compare.stored], **PRIVATE)
+    shown = opened.change(show, opened, [tabs, *compare.stored], cancels=[compare.asked], **PRIVATE)
     shown.then(forget, None, opened, **PRIVATE)
 
 
@@ -88,6 +93,7 @@ def launch_options(settings: DemoSettings) -> dict[str, Any]:
         "server_port": settings.port or None,
         "auth": settings.auth(),
         "max_file_size": settings.upload_bytes,
+        "max_threads": settings.max_waiting + 2 * _LOOKING,  # one waits with each question
         "share": False,
         "allowed_paths": [],
         "footer_links": ["api"],
@@ -107,7 +113,8 @@ def serve(settings: DemoSettings) -> None:
     """Serve the app until it is interrupted."""
     options = launch_options(settings)  # a wrong password file is told before models are
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // settings.concurrency))
-    app = build_app(settings)
+    generations = Generations(Models(), settings.concurrency)
+    app = build_app(settings, generations)
     try:
         _, address, _ = app.launch(**options, prevent_thread_lock=True)
     except OSError as error:
@@ -118,4 +125,7 @@ def serve(settings: DemoSettings) -> None:
     console.print(f"gpg-vl demo: {address} (Ctrl-C ends it)")
     if settings.host not in _LOCAL and options["auth"] is None:
         console.print("others can reach it, and no password is asked for: see --auth_env and --auth_file")
-    app.block_thread()
+    try:
+        app.block_thread()
+    finally:
+        generations.close()

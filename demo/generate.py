@@ -90,9 +90,11 @@ class Generation:
         self._stop = threading.Event()
         self._start = self._shown = 0.0
 
-    def stop(self) -> None:
-        """End it at the next token; what was written stays."""
+    def stop(self, *, waiting: bool = False) -> None:
+        """End it at the next token, and what was written stays; at once if it was `waiting` for its turn."""
         self._stop.set()
+        if waiting:
+            self._update(state="stopped")
 
     def run(self) -> None:
         """Load the model if need be, and answer. Mistakes end up in `progress.error`; a bug raises."""
@@ -166,22 +168,30 @@ class Generations:
         try:
             waiting = set(futures)
             while waiting:
-                waiting = wait(waiting, timeout=_FRAME).not_done
+                waiting = {one for one in wait(waiting, timeout=_FRAME).not_done if not one.cancelled()}
                 yield [self._seen(generation) for generation, _ in own]
             for future in futures:
-                future.result()  # a bug raises here
+                if not future.cancelled():
+                    future.result()  # a bug raises here
         finally:
-            for generation, _ in own:
-                generation.stop()
+            for generation, future in own:
+                generation.stop(waiting=future.cancel())
             with self._lock:
                 self._open = [entry for entry in self._open if entry[2] not in futures]
 
     def stop(self, session: str) -> None:
         """End whatever a visitor has running or waiting."""
         with self._lock:
-            for owner, generation, _ in self._open:
+            for owner, generation, future in self._open:
                 if owner == session:
-                    generation.stop()
+                    generation.stop(waiting=future.cancel())
+
+    def close(self) -> None:
+        """End everything, so that the program can."""
+        with self._lock:
+            for _, generation, future in self._open:
+                generation.stop(waiting=future.cancel())
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _submit(self, session: str, path: str, ask: Ask) -> tuple[Generation, Future[None]]:
         generation = Generation(self._models, path, ask)

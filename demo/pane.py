@@ -81,8 +81,9 @@ def _several(progress: Progress, kind: Kind, verdicts: Sequence[Verdict]) -> str
     head = f"{labels}<small>{escape(' · '.join(tokens))}</small>"
     body = _vote(verdicts) if verdicts else ""
     rows = "".join(_row(progress, place, verdicts) for place in range(len(progress.texts)))
+    names = "".join(f"<th>{escape(name)}</th>" for name in (verdicts[0].rewards if verdicts else ()))
     table = (
-        "<table><thead><tr><th>#</th><th>Answer</th><th></th><th>Tokens</th></tr></thead>"
+        f"<table><thead><tr><th>#</th><th>Answer</th><th></th>{names}<th>Tokens</th></tr></thead>"
         f"<tbody>{rows}</tbody></table>"
     )
     return _card(kind, head, f"{body}{table}") + _problem(verdicts)
@@ -109,7 +110,8 @@ def _row(progress: Progress, place: int, verdicts: Sequence[Verdict]) -> str:
     right = "" if one.right is None else verdict(one.right)
     whole = f"<details><summary>{escape(final)}</summary>{block(text)}</details>"
     tokens = f"{progress.tokens[place]:,}"
-    return f"<tr><td>{place + 1}</td><td>{whole}</td><td>{right}</td><td>{tokens}</td></tr>"
+    scores = "".join(f"<td>{score:.3g}</td>" for score in one.rewards.values())
+    return f"<tr><td>{place + 1}</td><td>{whole}</td><td>{right}</td>{scores}<td>{tokens}</td></tr>"
 
 
 def _card(kind: Kind, labels: str, body: str) -> str:

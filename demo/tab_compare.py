@@ -1,7 +1,7 @@
 """The tab where both models answer a question about an image."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
@@ -50,6 +50,8 @@ class CompareTab:
     stop: gr.Button
     panes: list[PaneView]
     boxes: gr.Image
+    asked: Any = None
+    """The event that answers."""
 
     @property
     def fields(self) -> list[Any]:
@@ -124,6 +126,7 @@ def compare_tab(asking: Asking) -> CompareTab:
     tab = CompareTab(
         asking, choosing, place, image, further, question, choices, kind, gold, how, ask, stop, views, boxes
     )
+    tab = replace(tab, asked=_wire_ask(tab))
     _wire(tab)
     return tab
 
@@ -198,10 +201,9 @@ def _wire(tab: CompareTab) -> None:
         filled = Filled(place, asking.sets.sample(place))
         return [place, filled.image, filled.further, *filled.text, *blank, _hidden()]
 
-    wire_picker(asking.sets, tab.picker, fill, [*tab.fields, *tab.results])
+    wire_picker(asking, tab.picker, fill, [*tab.fields, *tab.results], tab.asked)
     wire_stop(asking, tab.stop)
     _wire_upload(tab)
-    _wire_ask(tab)
 
 
 def _wire_upload(tab: CompareTab) -> None:
@@ -218,10 +220,13 @@ def _wire_upload(tab: CompareTab) -> None:
         return [gr.skip(), *forgotten]
 
     changed = [tab.image, tab.place, tab.further, tab.gold, tab.boxes]
-    tab.image.input(own, tab.image, changed, preprocess=False, trigger_mode="always_last", **PRIVATE)
+    options = {**PRIVATE, "cancels": [tab.asked], "trigger_mode": "always_last"}
+    tab.image.input(own, tab.image, changed, preprocess=False, **options)
 
 
-def _wire_ask(tab: CompareTab) -> None:
+def _wire_ask(tab: CompareTab) -> Any:
+    """The event that answers."""
+
     def answer(
         request: gr.Request, place: Place | None, image: Mapping[str, Any] | None, *values: Any
     ) -> Iterator[list[Any]]:
@@ -233,7 +238,7 @@ def _wire_ask(tab: CompareTab) -> None:
 
     inputs = [tab.place, tab.image, *tab.text, *tab.decoding.inputs]
     triggers = [tab.ask.click, tab.question.submit]
-    gr.on(triggers, answer, inputs, tab.results, **queued(tab.asking), **PRIVATE)
+    return gr.on(triggers, answer, inputs, tab.results, **queued(tab.asking), **PRIVATE)
 
 
 def _shown(views: list[PaneView], outcome: Outcome) -> list[Any]:

@@ -98,7 +98,6 @@ def _wire(asking: Asking, tab: MathTab) -> None:
         return [place, sample.question, sample.answer_type, sample.answer, *blank]
 
     fields = [tab.place, tab.question, tab.answer_type, tab.gold]
-    wire_picker(asking.sets, tab.picker, fill, [*fields, *tab.cards])
     tab.question.change(render, tab.question, tab.rendered, trigger_mode="always_last", **PRIVATE)
     wire_stop(asking, tab.stop)
 
@@ -110,4 +109,6 @@ def _wire(asking: Asking, tab: MathTab) -> None:
                 yield [part for view in tab.panes for part in view.show(outcome.panes[view.kind])]
 
     inputs = [*fields, *tab.decoding.inputs]
-    gr.on([tab.ask.click, tab.question.submit], answer, inputs, tab.cards, **queued(asking), **PRIVATE)
+    triggers = [tab.ask.click, tab.question.submit]
+    asked = gr.on(triggers, answer, inputs, tab.cards, **queued(asking), **PRIVATE)
+    wire_picker(asking, tab.picker, fill, [*fields, *tab.cards], asked)

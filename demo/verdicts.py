@@ -4,11 +4,13 @@ import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from gpg_vl.answering import Answered
 from gpg_vl.benchmarks import Benchmark
 from gpg_vl.errors import GpgError
 from gpg_vl.grading import grade, parsed_answer
+from gpg_vl.registry import rewards as registered
 from gpg_vl.run_files import Item, is_right
 from gpg_vl.scoring import Scorer
 from gpg_vl.types import Completion
@@ -80,15 +82,28 @@ def _final(answered: Answered, completion: Completion, benchmark: Benchmark) -> 
 
 
 def _trained_scores(answered: Answered, rewards: object) -> tuple[list[dict[str, float]], str]:
-    """The scores of the rewards that the model was trained with, or why there are none."""
+    """The scores of the rewards that the model was trained with, or why there are none.
+
+    Only installed ones: a checkpoint could bring code of its own under the name of a reward.
+    """
     if not isinstance(rewards, Mapping):
         return [], ""
+    if foreign := _foreign(rewards):
+        return [], f"not scored, since these rewards are not installed: {', '.join(foreign)}"
     try:
         by_reward = Scorer(rewards).score(answered.sample, answered.completions).by_reward
     except GpgError as error:  # a plug-in that is not here, or a task that was not trained
         return [], f"the rewards of the training run cannot be had: {error}"
     places = range(len(answered.completions))
     return [{name: scores[place] for name, scores in by_reward.items()} for place in places], ""
+
+
+def _foreign(table: Mapping[str, Any]) -> list[str]:
+    """Rewards that are named by a file or a module."""
+    routes = table.get("by_task")
+    parts = routes.values() if isinstance(routes, Mapping) else [table]
+    installed = registered.announced()
+    return sorted({str(name) for part in parts for name in part if name not in installed})
 
 
 def _known(scores: Mapping[str, float | None]) -> dict[str, float]:

@@ -42,14 +42,21 @@ def queued(asking: Asking) -> dict[str, Any]:
 
 
 def wire_picker(
-    sets: PreparedSets, chosen: Picker, fill: Callable[[str, str, int], list[Any]], outputs: Sequence[Any]
+    asking: Asking,
+    chosen: Picker,
+    fill: Callable[[str, str, int], list[Any]],
+    outputs: Sequence[Any],
+    asked: Any,
 ) -> None:
     """Fill the page with the question that `chosen` names, whenever another one is chosen.
 
-    fill: from set, task and number to values of `outputs`.
+    fill: from set, task and number to values of `outputs`. asked: the event that answers, which ends: an
+    answer below another question would mislead.
     """
+    sets = asking.sets
 
-    def filled(folder: str, task: str, number: float | None) -> list[Any]:
+    def filled(folder: str, task: str, number: float | None, request: gr.Request) -> list[Any]:
+        asking.generations.stop(str(request.session_hash))
         with readable_errors():
             return fill(folder, task, int(number or 1))
 
@@ -61,13 +68,14 @@ def wire_picker(
         return 1
 
     names = chosen.names
-    chosen.number.input(filled, names, outputs, trigger_mode="always_last", **PRIVATE)
+    options = {**PRIVATE, "cancels": [asked]}
+    chosen.number.input(filled, names, outputs, trigger_mode="always_last", **options)
     moves = [
-        chosen.task.input(another_task, None, chosen.number, **PRIVATE),
-        chosen.folder.input(another_set, chosen.folder, [chosen.task, chosen.number], **PRIVATE),
+        chosen.task.input(another_task, None, chosen.number, **options),
+        chosen.folder.input(another_set, chosen.folder, [chosen.task, chosen.number], **options),
     ]
     for button, by in ((chosen.before, -1), (chosen.after, 1), (chosen.any, None)):
-        moves.append(button.click(_stepping(sets, by), names, chosen.number, **PRIVATE))
+        moves.append(button.click(_stepping(sets, by), names, chosen.number, **options))
     for moved in moves:  # and not whenever the number changes: a stored question comes with its answers
         moved.then(filled, names, outputs, **PRIVATE)
 

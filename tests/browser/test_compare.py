@@ -90,12 +90,24 @@ def test_a_large_upload_is_refused(page):
     expect(page.locator("#image .image-frame img")).to_have_count(0)
 
 
-def test_stop_ends_a_long_answer(page):
+def ask_for_long_answers(page):
     page.get_by_role("button", name="Sampling").locator("visible=true").click()
     page.get_by_label("Several samples").locator("visible=true").check()
     page.get_by_role("spinbutton", name="Most new tokens").locator("visible=true").fill("4000")
     page.locator("#ask").click()
     expect(pane(page, "base").locator("tbody tr")).to_have_count(8)
+
+
+def test_another_question_ends_the_answer_of_the_one_before(page):
+    ask_for_long_answers(page)
+    page.get_by_role("button", name="Next").locator("visible=true").click()
+    expect(pane(page, "base").locator("tbody tr")).to_have_count(0)
+    page.wait_for_timeout(1000)  # late frames would come now
+    expect(pane(page, "base").locator("tbody tr")).to_have_count(0)
+
+
+def test_stop_ends_a_long_answer(page):
+    ask_for_long_answers(page)
     page.locator("#stop").click()
     expect(pane(page, "base").locator(".badge")).to_have_text("stopped")
     expect(pane(page, "base").locator("td:last-child").first).not_to_have_text("4,000")

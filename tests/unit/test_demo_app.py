@@ -13,6 +13,7 @@ from gpg_vl.demo.models import Models
 from gpg_vl.demo.samples import PreparedSets
 from gpg_vl.demo.settings import DemoSettings
 from gpg_vl.demo.tab_compare import stored_values
+from gpg_vl.errors import ConfigurationError
 from gpg_vl.ingest import write_prepared
 from gpg_vl.quickstart import demo_command
 from gpg_vl.types import Sample
@@ -81,3 +82,8 @@ def test_a_stored_question_of_another_set_has_no_image(asking, scene_samples):
     foreign = {**stored(scene_samples[7], "", "(A)"), "question": "Another one?"}
     shown = stored_values(asking, {"item": foreign, "base": foreign, "trained": foreign})
     assert shown[:5] == [gr.skip(), gr.skip(), None, None, None]  # no number, no place, no image
+
+
+def test_a_run_that_is_not_there_is_refused():
+    with pytest.raises(ConfigurationError, match="there is no such folder"):
+        app.build_app(DemoSettings("base", "trained", run="runs/nope"))

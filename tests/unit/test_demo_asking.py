@@ -1,16 +1,23 @@
 """From fields to questions, verdicts, votes and panes; the formulas in them."""
 
+import threading
+import time
+
 import pytest
 
+from gpg_vl.answering import Answered
+from gpg_vl.benchmarks import PREPARED
 from gpg_vl.demo.asking import Asking, Fields
-from gpg_vl.demo.generate import Generations, Progress
+from gpg_vl.demo.generate import Ask, Generations, Progress
 from gpg_vl.demo.latex import as_formula, with_formulas
 from gpg_vl.demo.models import Models
 from gpg_vl.demo.pane import pane
 from gpg_vl.demo.samples import ALL_TASKS, PreparedSets
 from gpg_vl.demo.settings import DemoSettings
-from gpg_vl.demo.verdicts import Verdict, vote
-from gpg_vl.errors import DataError, UserError
+from gpg_vl.demo.verdicts import Verdict, _trained_scores, vote
+from gpg_vl.errors import DataError, ModelError, UserError
+from gpg_vl.prompts import parse_completion
+from gpg_vl.types import Sample
 
 
 @pytest.fixture
@@ -122,3 +129,53 @@ def test_only_formulas_keep_their_dollars(text, expected):
 )
 def test_bare_answers_become_formulas(answer, expected):
     assert as_formula(answer) == expected
+
+
+def test_rewards_of_a_checkpoint_run_only_where_they_are_installed(tmp_path, monkeypatch):
+    """A name with a path would be code that came with the weights."""
+    (tmp_path / "own.py").write_text("raise SystemExit('this ran')")
+    monkeypatch.chdir(tmp_path)
+    sample = Sample("q", "task", "?", "(A)", "choice", choices=("x", "y"))
+    completion = parse_completion(
+        "<think></think><answer>(A)</answer>", think_opened=False, token_count=3, finish_reason="eos"
+    )
+    answered = Answered(sample, None, (), (completion,))  # type: ignore[arg-type]
+    for table in ({"own.py:f": 1.0}, {"by_task": {"task": {"own.py:f": 1.0}}}):
+        scores, problem = _trained_scores(answered, table)
+        assert scores == [] and "own.py:f" in problem
+    assert _trained_scores(answered, {"choice": 1.0}) == ([{"choice": 1.0}], "")
+
+
+class Endless:
+    """Models whose answer never ends by itself."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+
+    def loaded(self, path: str) -> bool:
+        return True
+
+    def get(self, path: str) -> None:
+        self.begun.set()
+        time.sleep(0.3)
+        raise ModelError("no model")
+
+
+def test_who_waits_is_stopped_at_once_and_closing_ends_all():
+    models = Endless()
+    generations = Generations(models, 1)  # type: ignore[arg-type]
+    ask = Ask(Sample("q", "task", "?", "", "label"), PREPARED)
+    first, second = generations.follow("one", ["a"], ask), generations.follow("two", ["b"], ask)
+    next(first)
+    assert models.begun.wait(5)
+    [waiting] = next(second)
+    assert waiting.state == "waiting"
+    generations.stop("two")
+    assert [progress.state for [progress] in second] == ["stopped"]
+    assert [progress.state for [progress] in first][-1] == "failed"
+    third = generations.follow("three", ["c"], ask)
+    next(third)
+    generations.close()
+    assert [progress.state for [progress] in third][-1] in ("stopped", "failed")
+    with pytest.raises(RuntimeError):
+        next(generations.follow("four", ["d"], ask))

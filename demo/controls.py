@@ -179,6 +179,14 @@ class Filled:
         return [sample.question, "\n".join(sample.choices), sample.answer_type, sample.answer]
 
 
+def first_question(sets: PreparedSets, folders: Sequence[str], typed: Sample) -> Filled:
+    """The question that a page opens with: the first of the first set, else an empty one."""
+    if not folders:
+        return Filled(None, typed)
+    place = sets.place(folders[0], sets.tasks(folders[0])[0], 1)
+    return Filled(place, sets.sample(place))
+
+
 def answer_fields(sample: Sample) -> tuple[gr.Dropdown, gr.Textbox]:
     """Type of answer and gold answer."""
     with gr.Row():

@@ -14,6 +14,7 @@ from gpg_vl.errors import DataError
 from .evaluations import ALL, COLUMNS, OUTCOMES, Comparison, bars, headline, load, offered, rows, select
 from .markup import hint, note, table, themed_image, tiles
 from .settings import DemoSettings
+from .wiring import page
 
 _WIDTHS: list[str | int] = ["110px", "160px", "430px", "90px", "110px", "110px", "200px"]
 _ID = COLUMNS.index("Id")
@@ -75,7 +76,7 @@ def benchmark_tab(settings: DemoSettings) -> BenchmarkTab:
 
     quiet: dict[str, Any] = {"api_visibility": "private"}
     results = [summary, figure, test, task]
-    for trigger in (base.change, trained.change, _page().load):
+    for trigger in (base.change, trained.change, page().load):
         trigger(compare_files, chosen, results, **quiet).then(
             filter_items, [*chosen, *filters], [shown, items], **quiet
         )
@@ -107,12 +108,6 @@ def _missing(run: str | None) -> str:
         f"The run {Path(run).name} holds no evaluations (eval/*.json): make one with gpg-vl eval, "
         "or name another --run."
     )
-
-
-def _page() -> gr.Blocks:
-    page = gr.context.Context.root_block
-    assert page is not None, "tabs are built inside gr.Blocks"
-    return page
 
 
 def _compared(files: Mapping[str, Path], first: str, second: str) -> list[Any]:

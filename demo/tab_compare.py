@@ -20,6 +20,7 @@ from .controls import (
     ask_and_stop,
     decoding,
     drawn,
+    first_question,
     panes,
     picker,
 )
@@ -111,7 +112,7 @@ def compare_tab(asking: Asking) -> CompareTab:
     """Build the tab inside its `with gr.Tab(...)`."""
     sets = asking.sets
     folders = sets.folders(mathematics=False)
-    first = _first(asking, folders)
+    first = first_question(sets, folders, TYPED)
     place = gr.State(first.place)
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=320):
@@ -129,15 +130,6 @@ def compare_tab(asking: Asking) -> CompareTab:
     tab = replace(tab, asked=_wire_ask(tab))
     _wire(tab)
     return tab
-
-
-def _first(asking: Asking, folders: list[str]) -> Filled:
-    """The question that the page opens with."""
-    if not folders:
-        return Filled(None, TYPED)
-    sets = asking.sets
-    place = sets.place(folders[0], sets.tasks(folders[0])[0], 1)
-    return Filled(place, sets.sample(place))
 
 
 def _images(first: Filled) -> tuple[gr.Image, gr.Gallery]:

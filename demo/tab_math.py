@@ -11,13 +11,13 @@ from gpg_vl.types import Sample
 from .asking import Asking, Fields
 from .controls import (
     Decoding,
-    Filled,
     PaneView,
     Picker,
     answer_fields,
     ask_and_stop,
     decoding,
     drawn,
+    first_question,
     panes,
     picker,
 )
@@ -55,10 +55,7 @@ def math_tab(asking: Asking) -> MathTab:
     """Build the tab inside its `with gr.Tab(...)`."""
     sets = asking.sets
     folders = sets.folders(mathematics=True)
-    first = Filled(None, _TYPED)
-    if folders:
-        start = sets.place(folders[0], sets.tasks(folders[0])[0], 1)
-        first = Filled(start, sets.sample(start))
+    first = first_question(sets, folders, _TYPED)
     place = gr.State(first.place)
     choosing = picker(sets, folders)
     with gr.Row(equal_height=False):

@@ -15,6 +15,7 @@ from .markup import Shown, answer_card, facts, grid, hint, note, question_card
 from .rescoring import RunQuestions, verdict_on
 from .rollouts import GroupEntry, Record
 from .settings import DemoSettings
+from .wiring import PRIVATE, page
 
 _NONE = "none"
 
@@ -64,21 +65,22 @@ def rollouts_tab(settings: DemoSettings) -> RolloutsTab | None:
         found = rollouts.steps(run)
         return _group(questions, found[rollouts.nearest(found, number)], chosen, name)
 
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     listed, shown = [group, answers], [question, rescored, answers]
     for change in (step.input, search.change):
-        change(list_groups, [step, search], listed, trigger_mode="always_last", **quiet).then(
-            show, [step, group, reward], shown, **quiet
+        change(list_groups, [step, search], listed, trigger_mode="always_last", **PRIVATE).then(
+            show, [step, group, reward], shown, **PRIVATE
         )
-    group.input(show, [step, group, reward], shown, **quiet)
+    group.input(show, [step, group, reward], shown, **PRIVATE)
     # The first score of a reward with a deadline waits for worker processes to start.
     reward.input(
-        show, [step, group, reward], shown, show_progress_on=rescored, **{**quiet, "show_progress": "minimal"}
+        show,
+        [step, group, reward],
+        shown,
+        show_progress_on=rescored,
+        **{**PRIVATE, "show_progress": "minimal"},
     )
-    page = gr.context.Context.root_block
-    assert page is not None, "tabs are built inside gr.Blocks"
-    page.load(list_steps, None, step, **quiet).then(list_groups, [step, search], listed, **quiet).then(
-        show, [step, group, reward], shown, **quiet
+    page().load(list_steps, None, step, **PRIVATE).then(list_groups, [step, search], listed, **PRIVATE).then(
+        show, [step, group, reward], shown, **PRIVATE
     )
     return RolloutsTab(step, search, group, reward, answers)
 

@@ -12,6 +12,7 @@ from gpg_vl.plots import DARK, LIGHT
 from .curves import Curve, Stamp, other_runs, read_curves, stamp
 from .markup import hint, note
 from .settings import DemoSettings
+from .wiring import PRIVATE
 
 _NONE = "none"
 _SLOTS = 20
@@ -63,11 +64,10 @@ def training_tab(settings: DemoSettings) -> TrainingTab | None:
         return gr.skip() if stamp(folders(name)) == last else draw(name, smooth)
 
     outputs = [seen, message, *plots]
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     for change in (other.change, smoothed.change):
-        change(draw, [other, smoothed], outputs, **quiet)
-    gr.Timer(_SECONDS).tick(redraw, [other, smoothed, seen], outputs, **quiet)
-    gr.on(None, draw, [other, smoothed], outputs, **quiet)
+        change(draw, [other, smoothed], outputs, **PRIVATE)
+    gr.Timer(_SECONDS).tick(redraw, [other, smoothed, seen], outputs, **PRIVATE)
+    gr.on(None, draw, [other, smoothed], outputs, **PRIVATE)
     return TrainingTab(other, smoothed, message, plots)
 
 

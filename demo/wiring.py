@@ -17,6 +17,13 @@ PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden
 """Events of the page are no part of the API."""
 
 
+def page() -> gr.Blocks:
+    """The page that is being built, for events of its loading."""
+    built = gr.context.Context.root_block
+    assert built is not None, "tabs are built inside gr.Blocks"
+    return built
+
+
 def message(error: UserError) -> str:
     """What the page shows of a mistake: it renders messages as HTML, and they repeat what was sent."""
     return escape(str(error), quote=False)

@@ -29,7 +29,7 @@ def build(workload: Workload, model: Path, data: Path) -> Session:
     )
     session = build_session(config, build_accelerator(config), None)
     policy = session.learner.policy
-    policy.suppressed[inputs.suppressed_tokens(policy.processor, policy.model)] = True
+    policy.suppress(inputs.suppressed_tokens(policy.processor, policy.model))
     return session
 
 

@@ -165,7 +165,7 @@ class Decoding:
         rows = max(1, DRAW_ELEMENTS // policy.vocabulary)
         parts = []
         for part, u in zip(hidden.split(rows), uniforms.split(rows), strict=True):
-            logits = sampler_logits(policy.head(part), sampling.logit_temperature, policy.suppressed)
+            logits = sampler_logits(policy.head(part), sampling.logit_temperature, policy.suppressed_ids)
             parts.append(draw(logits, u, sampling))
         tokens, logprobs = zip(*parts, strict=True)
         return torch.cat(tokens), torch.cat(logprobs)

@@ -17,7 +17,7 @@ from gpg_vl.checkpoint import TrainState, random_states, save_checkpoint
 from gpg_vl.data import PreparedDataset, Sampler
 from gpg_vl.encode import EncodedPrompt, PromptEncoder
 from gpg_vl.optim import set_learning_rate
-from gpg_vl.packing import PackedBatch, Row, Segment, collate, cut, logits_chunks
+from gpg_vl.packing import PackedBatch, Row, Segment, collate, cut
 from gpg_vl.parallel import World
 from gpg_vl.policy import Policy
 from gpg_vl.profiling import phase
@@ -65,16 +65,14 @@ class Learner:
     def micro_batches(self, rows: Sequence[Row], max_tokens: int) -> Iterator[MicroBatch]:
         """This process's rows cut by tokens; gradients synchronise on the last part only.
 
-        All processes get equally many, and project the vocabulary in equally many parts: collectives inside
-        the model (DDP's, ZeRO-3's) stay matched. Where a process has fewer, dummies of weight 0 fill up.
+        All processes get equally many, so collectives inside the model (DDP's, ZeRO-3's) stay matched: where
+        a process has fewer, dummies of weight 0 fill up.
         """
         parts = cut(rows, max_tokens)
-        targets = self.world.gather([[sum(row.targets for row in part) for part in parts]])
-        count = max(len(own) for own in targets)
+        count = max(self.world.gather([len(parts)]))
         for number in range(count):
             part = parts[number] if number < len(parts) else []
-            chunks = max(logits_chunks(own[number]) for own in targets if number < len(own))
-            packed = collate(self._in_step(part), chunks=chunks).to(self.accelerator.device)
+            packed = collate(self._in_step(part)).to(self.accelerator.device)
             last = number == count - 1
             with self._gradients(synchronise=last):
                 yield MicroBatch(tuple(part), packed, last)

@@ -8,7 +8,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gpg_vl.packing import logits_chunks, packing_pays
+from gpg_vl.logprobs import LOGITS_ROWS
+from gpg_vl.packing import packing_pays
 from gpg_vl.rollout import PREFILL_TOKENS
 from gpg_vl.sampling import DRAW_ELEMENTS
 from gpg_vl.sizes import ModelSizes, Tower
@@ -258,17 +259,10 @@ def _kept(tower: Tower, compute: int, *, masked: bool) -> float:
 
 
 def _logits(sizes: ModelSizes, micro: MicroBatch, compute: int) -> float:
-    """The widest moment of the vocabulary's backward pass.
-
-    A chunk's log-probabilities and their gradients, and these as bf16 arithmetic takes them. Chunks behind
-    the first find the first one's gradient of the vocabulary there, and make another.
-    """
-    chunks = logits_chunks(micro.targets)
-    chunk = FP32 * -(-micro.targets // chunks) * sizes.vocabulary
+    """Two buffers of logits and the vocabulary's gradient; bf16 copies a buffer and adds a part."""
+    buffer = FP32 * min(micro.targets, LOGITS_ROWS) * sizes.vocabulary
     gradient = FP32 * sizes.vocabulary_gradient
-    earlier = gradient if chunks > 1 else 0
-    copies = 2 * chunk if compute == FP32 else 2.5 * chunk
-    return copies + gradient + earlier
+    return 2 * buffer + gradient if compute == FP32 else 2.5 * buffer + 1.5 * gradient
 
 
 def _layer_gradients(sizes: ModelSizes, tokens: int, compute: int) -> float:

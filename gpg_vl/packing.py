@@ -15,9 +15,6 @@ from torch import Tensor
 from gpg_vl.encode import EncodedPrompt
 from gpg_vl.types import Packing
 
-_LOGITS_CHUNK = 256
-"""Rows of logits at a time: 156 MB in fp32 with Qwen2-VL's vocabulary, and a few copies."""
-
 
 @dataclass(frozen=True)
 class Segment:
@@ -78,8 +75,6 @@ class PackedBatch:
     """(M,) int64: the sampled answer tokens."""
     answer_index: Tensor
     """(M,) int64: which answer of the step each target belongs to; -1 for dummies."""
-    chunks: int = 1
-    """In how many parts the vocabulary is projected; the same on all processes."""
 
     def to(self, device: torch.device) -> "PackedBatch":
         moved: dict[str, Any] = {
@@ -170,16 +165,8 @@ def cut(rows: Iterable[Row], max_tokens: int) -> list[list[Row]]:
     return batches
 
 
-def logits_chunks(targets: int) -> int:
-    """In how many parts the vocabulary is projected for so many answer tokens."""
-    return max(1, -(-targets // _LOGITS_CHUNK))
-
-
-def collate(rows: Sequence[Row], *, chunks: int | None = None) -> PackedBatch:
-    """Stack rows into one batch; images of a prompt that several segments repeat are kept once.
-
-    `chunks` (default: by the number of targets) is in how many parts the vocabulary is projected.
-    """
+def collate(rows: Sequence[Row]) -> PackedBatch:
+    """Stack rows into one batch; images of a prompt that several segments repeat are kept once."""
     size = max(row.length for row in rows)
     token_ids = torch.zeros(len(rows), size, dtype=torch.long)
     positions = torch.zeros(3, len(rows), size, dtype=torch.long)
@@ -217,7 +204,6 @@ def collate(rows: Sequence[Row], *, chunks: int | None = None) -> PackedBatch:
         predictors=torch.tensor(predictors, dtype=torch.long),
         targets=torch.tensor(targets, dtype=torch.long),
         answer_index=torch.tensor(answer_index, dtype=torch.long),
-        chunks=chunks or logits_chunks(len(targets)),
     )
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from gpg_vl.attention import ATTENTION_NAME, AnswerCache, Prefix
 from gpg_vl.compiling import compile_layers
 from gpg_vl.errors import ModelError
 from gpg_vl.families import FAMILIES, Family, family_of
-from gpg_vl.logprobs import token_logprobs
+from gpg_vl.logprobs import Targets, VocabularyHead
 from gpg_vl.packing import PackedBatch
 from gpg_vl.profiling import phase
 from gpg_vl.prompts import VISION_TOKENS
@@ -40,13 +40,25 @@ class Policy(nn.Module):
         self.model = model
         self.processor: Any = processor
         self.bf16 = bf16
-        suppressed = torch.zeros(self.vocabulary, dtype=torch.bool)
+        model.lm_head = VocabularyHead(model.lm_head)
+        nothing = torch.zeros(0, dtype=torch.long, device=model.device)
+        self.register_buffer("suppressed_ids", nothing, persistent=False)
+        self.suppressed_ids: Tensor  # (s,) tokens that are never sampled
         if processor is not None:
-            suppressed[len(self.tokenizer) :] = True  # rows of the embedding that no token uses
+            unused = range(len(self.tokenizer), self.vocabulary)  # rows of the embedding
             known = self.tokenizer.get_vocab()
-            suppressed[[known[token] for token in VISION_TOKENS if token in known]] = True
-        self.register_buffer("suppressed", suppressed, persistent=False)
-        self.suppressed: Tensor
+            self.suppress([*unused, *(known[token] for token in VISION_TOKENS if token in known)])
+
+    def suppress(self, token_ids: Iterable[int]) -> None:
+        """Never sample these tokens either."""
+        ids = torch.tensor(sorted({*self.suppressed_ids.tolist(), *token_ids}), dtype=torch.long)
+        self.suppressed_ids = ids.to(self.device)
+
+    @property
+    def suppressed(self) -> Tensor:
+        """(V,) bool: tokens that are never sampled."""
+        mask = torch.zeros(self.vocabulary, dtype=torch.bool, device=self.device)
+        return mask.index_fill_(0, self.suppressed_ids, True)
 
     @property
     def family(self) -> str:
@@ -91,7 +103,7 @@ class Policy(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.suppressed.device
+        return self.suppressed_ids.device
 
     @property
     def token_cost(self) -> float:
@@ -118,18 +130,18 @@ class Policy(nn.Module):
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
     @phase("forward")
-    def forward(self, batch: PackedBatch, temperature: float) -> tuple[Tensor, Tensor]:
-        """Log-probability of each target and entropy of its distribution: (M,), (M,), in nats."""
+    def forward(
+        self, batch: PackedBatch, temperature: float, slopes: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probability of each target and entropy of its distribution: (M,), (M,), in nats.
+
+        `slopes` (M,) are the loss's derivatives by the former, where they are known ahead: see `Targets`.
+        """
         with self.autocast():
-            hidden = self._read(batch)
-            return token_logprobs(
-                hidden.flatten(0, 1)[batch.predictors],
-                batch.targets,
-                self.head,
-                temperature=temperature,
-                suppressed=self.suppressed,
-                chunks=batch.chunks,
-            )
+            hidden = self._read(batch).flatten(0, 1)[batch.predictors]  # (M, H)
+            targets = Targets(batch.targets, temperature, self.suppressed_ids, slopes)
+            logprobs, entropies = self.model.lm_head(hidden, targets)
+        return logprobs, entropies
 
     def _read(self, batch: PackedBatch, cache: DynamicCache | None = None) -> Tensor:
         """Last hidden states (R, S, H) of packed rows; keys and values go to `cache`."""

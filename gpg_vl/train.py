@@ -100,15 +100,17 @@ def update(session: Session, batch: StepBatch, step: int) -> Metrics:
     rows = learner.with_images(deal(batch.rows, learner.world), batch.sources)
     for _ in range(config.algorithm.updates_per_rollout):
         for number, micro in enumerate(learner.micro_batches(rows, session.micro_batch_tokens)):
-            packed = micro.packed
-            logprobs, entropies = learner.model(packed, config.rollout.temperature)  # (M,), (M,)
+            packed, first = micro.packed, number not in old
             advantages = batch.per_token(batch.advantages, packed.answer_index)  # (M,)
             weights = batch.per_token(batch.weights, packed.answer_index)  # (M,)
+            # The ratio is 1 in the first update, so every loss without a KL term has GPG's gradient.
+            slopes = -advantages * weights if first and session.reference is None else None
+            logprobs, entropies = learner.model(packed, config.rollout.temperature, slopes)  # (M,), (M,)
             ratio = ratio_inputs(session, batch, packed, old.get(number))
             loss, sums = loss_fn(logprobs, advantages, weights, **ratio)
             learner.backward(loss, micro)
             figures.add(loss, sums, tokens=int(micro.real.sum()))
-            if number not in old:
+            if first:
                 old[number] = logprobs.detach()
                 sampled = sampled_logprobs(micro.rows, batch)
                 figures.add_first(logprobs[micro.real], entropies[micro.real], sampled)

@@ -66,7 +66,7 @@ def sft_step(learner: Learner, config: SftConfig) -> Metrics:
     learner.model.train()
     total = 0.0
     for micro in learner.micro_batches(rows, config.run.micro_batch_tokens):
-        logprobs, _ = learner.model(micro.packed, 1.0)  # (M,)
+        logprobs, _ = learner.model(micro.packed, 1.0, -micro.real.float())  # (M,)
         loss = -(logprobs * micro.real).sum() / tokens
         learner.backward(loss, micro)
         total += float(loss.detach())

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -41,7 +42,7 @@ class Work:
     vision_calls: int = 0
     vision_patches: int = 0
     projected: int = 0
-    """Rows of logits over the vocabulary, those of the recomputation in the backward pass too."""
+    """Rows that were multiplied with the vocabulary's matrix or gave its gradient, each time anew."""
     largest: tuple[int, ...] = ()
     """Shape of the tensor that took most bytes."""
 
@@ -51,11 +52,11 @@ WORK = {
     # Prompts of 133 to 188 tokens, padded: 4·188 of them, and 23 of every answer; its last is never read.
     4: (
         Work(24, 4 * 188 + 23 * 16, 1, 180, projected=4 + 23 * 16, largest=(16, 20_480)),
-        Work(1, 4 * 188 + 23 * 16, 1, 180, projected=2 * 384, largest=(192, 20_000)),
+        Work(1, 4 * 188 + 23 * 16, 1, 180, projected=3 * 384, largest=(256, 20_000)),
     ),
     8: (
         Work(24, 4 * 188 + 23 * 32, 1, 180, projected=4 + 23 * 32, largest=(32, 20_480)),
-        Work(1, 4 * 188 + 23 * 32, 1, 180, projected=2 * 768, largest=(256, 20_000)),
+        Work(1, 4 * 188 + 23 * 32, 1, 180, projected=3 * 768, largest=(256, 20_000)),
     ),
 }
 """By group size, for 4 questions: sampling, and training. Images and prompts cost 8 answers as much as 4."""
@@ -77,11 +78,19 @@ class Counter(TorchDispatchMode):
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
+        self._count_projected(func, args)
         given = {t.untyped_storage().data_ptr() for t in tree_leaves(args) if isinstance(t, Tensor)}
         for made in tree_leaves(result):
             if isinstance(made, Tensor) and made.untyped_storage().data_ptr() not in given:
                 self._see(made)
         return result
+
+    def _count_projected(self, func: Any, args: Sequence[Any]) -> None:
+        if func.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.addmm_):
+            left, right = args[-2:]
+            if SIZE.vocabulary in (*left.shape, *right.shape):
+                products = left.shape[0] * left.shape[1] * right.shape[1]
+                self.work.projected += products // (SIZE.vocabulary * SIZE.hidden)
 
     def _see(self, made: Tensor) -> None:
         if made.nbytes > self._bytes:
@@ -97,21 +106,17 @@ class Counter(TorchDispatchMode):
         self.work.vision_calls += 1
         self.work.vision_patches += len(args[0])
 
-    def head(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.work.projected += args[0][..., 0].numel()
-
 
 def counted(session: Session) -> tuple[Work, Work]:
     """One step's sampling, and its training; the optimizer's state is there before."""
     policy, counter = session.learner.policy, Counter()
-    policy.suppressed[list(policy.eos_token_ids)] = True
+    policy.suppress(policy.eos_token_ids)
     train_step(session, 1)
     sampling, training = Work(), Work()
     counter.use(sampling)
     hooks: list[tuple[Any, Callable[..., None]]] = [
         (policy.text_model, counter.text),
         (policy.vision_tower, counter.vision),
-        (policy.model.lm_head, counter.head),
         (session.learner.model, lambda *_: counter.use(training)),
     ]
     with ExitStack() as stack:

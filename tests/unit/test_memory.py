@@ -138,12 +138,14 @@ def test_a_cpu_holds_all_images_of_a_step_and_steps_weight_by_weight():
     assert forecast(sizes, LOAD, Cards()).phases["optimizer step"]["temporaries"] == 4 * 800
 
 
-def test_later_chunks_find_the_first_ones_gradient():
-    # 300 targets make 2 chunks of 150; a gradient of 60,000 numbers is wider than their logits
+def test_logits_exist_for_256_answer_tokens_at_a_time():
+    # two buffers of 256 of 300 targets; a gradient of 60,000 numbers is wider
     load = replace(LOAD, micro_batch_tokens=5000, groups=1, group_size=10, answer_tokens=30)
     sizes = replace(SIZES, vocabulary_gradient=60_000)
     assert shape(sizes, load).targets == 300
-    assert update_parts(sizes, load)["logits or widest layer"] == 2 * 4 * 150 * 100 + 2 * 4 * 60_000
+    assert update_parts(sizes, load)["logits or widest layer"] == 2 * 4 * 256 * 100 + 4 * 60_000
+    halved = update_parts(sizes, replace(load, bf16=True))
+    assert halved["logits or widest layer"] == 2.5 * 4 * 256 * 100 + 1.5 * 4 * 60_000
 
 
 def test_caches():

@@ -109,8 +109,8 @@ def training_flops(sizes: ModelSizes, work: Work) -> float:
       vocabulary  2 · vocabulary · width · targets
       vision      the same as text with patches, and 2 · pixels · width · patches of the patches' embedding
       merger      2 · (m² + m · text width) · image tokens, m = vision width · patches an image token
-    The backward pass has two products for each of these. What is computed again there (vocabulary chunks,
-    checkpointing) does not count, nor do norms, activations, softmax and padding: it is no useful work.
+    The backward pass has two products for each of these. What checkpointing computes again
+    does not count, nor do norms, activations, softmax and padding: it is no useful work.
     """
     forward = _tower_flops(sizes.text, work.tokens, work.pairs)
     forward += 2 * sizes.vocabulary * sizes.text.width * work.targets

@@ -107,7 +107,8 @@ class Learner:
         images = (Image.new("RGB", (28, 28)),) if self.policy.takes_images else ()
         sample = Sample("dummy", "dummy", "?", "?", "label", images=images)
         (prompt,) = self.encoder.encode([sample])
-        return Row((Segment(prompt, ((self.policy.eos_token_ids[0],),), (-1,)),))
+        token = int((~self.policy.suppressed).nonzero()[0])  # its log-probability must be finite
+        return Row((Segment(prompt, ((token,),), (-1,)),))
 
     def _gradients(self, *, synchronise: bool) -> contextlib.AbstractContextManager[Any]:
         if synchronise or self.engine is not None:  # DeepSpeed is told in `backward`

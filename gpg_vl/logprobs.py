@@ -1,5 +1,6 @@
 """Log-probabilities of sampled tokens: the vocabulary is projected in parts, and no logits are kept."""
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +10,12 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
+from gpg_vl.errors import ModelError
+
 LOGITS_ROWS = 256
 """Rows of logits at a time: 156 MB in fp32 with Qwen2-VL's vocabulary, twice."""
+_SLICE = 16_384
+"""Tokens of the vocabulary whose gradients are added at a time, where they are not added in place."""
 
 
 def sampler_logits(logits: Tensor, temperature: float, suppressed: Tensor) -> Tensor:
@@ -34,9 +39,9 @@ class Targets:
     temperature: float
     suppressed: Tensor
     """(s,) ids of tokens that are never sampled."""
-    slopes: Tensor | None = None
-    """(M,) the loss's derivatives by the log-probabilities up to a common factor, where they are known ahead.
-    They only save work: the gradient is right with any."""
+    known_slopes: Tensor | None = None
+    """(M,) the loss's derivatives by the log-probabilities, but for a common factor, where they are known
+    before the forward. They save work; wrong ones cost it, with a warning."""
 
 
 class VocabularyHead(nn.Linear):
@@ -47,12 +52,17 @@ class VocabularyHead(nn.Linear):
     forward and in the backward pass.
 
     Per target the forward multiplies with the vocabulary's matrix twice, for the logits and for their
-    gradient by the hidden state, which is known but for a factor; a trained matrix's own gradient takes one
-    more product where `slopes` are given, and two in the backward pass, logits again, where they are not.
+    gradient by the hidden state, which is known but for a factor. A trained matrix's own gradient takes one
+    more product where slopes are known, and two in the backward pass, logits again, where they are not.
     """
 
     def __init__(self, projection: nn.Linear) -> None:
-        assert projection.bias is None, "no supported family has a bias here"
+        """Raises ModelError for anything but a plain matrix, such as one with an adapter beside it."""
+        if type(projection) not in (nn.Linear, VocabularyHead) or projection.bias is not None:
+            raise ModelError(
+                f"the model's lm_head ({type(projection).__name__}) is more than a matrix; a LoRA adapter "
+                "there can be merged into full weights first: `gpg-vl merge`"
+            )
         super().__init__(projection.in_features, projection.out_features, bias=False, device="meta")
         self.weight = projection.weight
 
@@ -61,7 +71,8 @@ class VocabularyHead(nn.Linear):
     ) -> Tensor | tuple[Tensor, Tensor]:
         if targets is None:
             return linear(hidden, self.weight)
-        logprobs, entropies = _TokenLogprobs.apply(hidden, self.weight, targets, torch.is_grad_enabled())
+        learning = torch.is_grad_enabled() and (hidden.requires_grad or self.weight.requires_grad)
+        logprobs, entropies = _TokenLogprobs.apply(hidden, self.weight, targets, learning)
         return logprobs, entropies
 
 
@@ -77,24 +88,21 @@ class _TokenLogprobs(torch.autograd.Function):
         ctx: Any, hidden: Tensor, weight: Tensor, targets: Targets, learning: bool
     ) -> tuple[Tensor, Tensor]:
         parts = _Parts(hidden, weight, targets, _arithmetic(weight))
-        logprobs, entropies = parts.new_empty(2, len(hidden))
+        logprobs, entropies = parts.new_empty(len(hidden)), parts.new_empty(len(hidden))
         directions = parts.new_empty(*hidden.shape) if learning else None
-        slopes = targets.slopes if learning and ctx.needs_input_grad[1] else None
-        by_weight = None if slopes is None else parts.new_zeros(*weight.shape)
+        trained = learning and ctx.needs_input_grad[1]
+        by_weight = parts.new_zeros(*weight.shape) if trained and targets.known_slopes is not None else None
         with torch.autocast(hidden.device.type, enabled=False):
             for rows in parts:
-                tokens = targets.tokens[rows, None]
                 logs, probabilities = parts.distributions(rows)
-                logprobs[rows] = logs.gather(-1, tokens)[:, 0]
+                logprobs[rows] = logs.gather(-1, targets.tokens[rows, None])[:, 0]
                 logs.index_fill_(-1, targets.suppressed, 0.0)  # 0·-inf is NaN
                 entropies[rows] = -torch.einsum("mv,mv->m", probabilities, logs)
                 if directions is not None:
-                    excess = parts.excess(probabilities, tokens)
-                    directions[rows] = (excess @ parts.weight).div_(-targets.temperature).to(logs.dtype)
-                    if by_weight is not None and slopes is not None:
-                        parts.add_by_weight(by_weight, excess, rows, slopes)
-        ctx.save_for_backward(hidden, weight, directions)
-        ctx.targets, ctx.arithmetic, ctx.by_weight = targets, parts.arithmetic, by_weight
+                    directions[rows] = parts.directions(rows, probabilities, by_weight)
+        ctx.save_for_backward(*((hidden, weight) if trained else (None, None)), directions)
+        ctx.dtype, ctx.targets, ctx.arithmetic = hidden.dtype, targets, parts.arithmetic
+        ctx.by_weight = by_weight
         ctx.mark_non_differentiable(entropies)
         return logprobs, entropies
 
@@ -102,20 +110,18 @@ class _TokenLogprobs(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, slopes: Tensor, _: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         hidden, weight, directions = ctx.saved_tensors
-        by_hidden = (slopes[:, None] * directions).to(hidden.dtype)
-        if not ctx.needs_input_grad[1]:
+        by_hidden = (slopes[:, None] * directions).to(ctx.dtype)
+        if weight is None:
             return by_hidden, None, None, None
         by_weight, ctx.by_weight = ctx.by_weight, None  # used up
-        factor = None if by_weight is None else _factor(slopes, ctx.targets.slopes)
-        if factor is not None:
-            by_weight.mul_(factor)
-        else:
+        if by_weight is not None:
+            by_weight = _scaled(by_weight, slopes, ctx.targets.known_slopes)
+        if by_weight is None:
             parts = _Parts(hidden, weight, ctx.targets, ctx.arithmetic)
             by_weight = parts.new_zeros(*weight.shape)
             for rows in parts:
                 _, probabilities = parts.distributions(rows)
-                excess = parts.excess(probabilities, ctx.targets.tokens[rows, None])
-                parts.add_by_weight(by_weight, excess, rows, slopes)
+                parts.add_by_weight(by_weight, rows, parts.excess(rows, probabilities), slopes)
         return by_hidden, by_weight.to(weight.dtype), None, None
 
 
@@ -154,19 +160,31 @@ class _Parts:
         torch.log_softmax(logits, dim=-1, out=logs)
         return logs, torch.exp(logs, out=logits)
 
-    def excess(self, probabilities: Tensor, tokens: Tensor) -> Tensor:
-        """p - 1[y] (m, V) for tokens (m, 1), for a matrix product; uses the probabilities up."""
+    def excess(self, rows: slice, probabilities: Tensor) -> Tensor:
+        """p - 1[y] (m, V) for a matrix product; uses the probabilities up."""
+        tokens = self.targets.tokens[rows, None]
         probabilities.scatter_add_(-1, tokens, probabilities.new_full(tokens.shape, -1.0))
         return probabilities.to(self.arithmetic)
 
-    def add_by_weight(self, total: Tensor, excess: Tensor, rows: slice, slopes: Tensor) -> None:
-        """Add a part's share of the gradient by the matrix (V, H)."""
+    def directions(self, rows: slice, probabilities: Tensor, by_weight: Tensor | None) -> Tensor:
+        """d log p(y) / d hidden (m, H); uses the probabilities up.
+
+        The share of the gradient by the matrix, with the known slopes, is added to `by_weight`.
+        """
+        excess = self.excess(rows, probabilities)
+        if by_weight is not None and self.targets.known_slopes is not None:
+            self.add_by_weight(by_weight, rows, excess, self.targets.known_slopes)
+        return (excess @ self.weight).to(self._exact).div_(-self.targets.temperature)
+
+    def add_by_weight(self, total: Tensor, rows: slice, excess: Tensor, slopes: Tensor) -> None:
+        """Add a part's share to the gradient by the matrix (V, H)."""
         scaled = self.hidden[rows] * (slopes[rows, None] / -self.targets.temperature)
         scaled = scaled.to(self.arithmetic)
-        if total.dtype == self.arithmetic:
+        if self.arithmetic == self._exact:
             total.addmm_(excess.t(), scaled)
-        else:
-            total.add_(excess.t() @ scaled)
+            return
+        for own, part in zip(total.split(_SLICE), excess.split(_SLICE, dim=1), strict=True):
+            own.add_(part.t() @ scaled)
 
 
 def _arithmetic(weight: Tensor) -> torch.dtype:
@@ -175,7 +193,17 @@ def _arithmetic(weight: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
 
 
-def _factor(slopes: Tensor, known: Tensor) -> Tensor | None:
-    """The f with slopes = f · known, (M,) both; None if there is none."""
-    factor = slopes.dot(known.to(slopes.dtype)) / known.square().sum().clamp(min=1e-38)
-    return factor if torch.allclose(slopes, factor * known.to(slopes.dtype), rtol=1e-4, atol=0.0) else None
+def _scaled(by_weight: Tensor, slopes: Tensor, known: Tensor) -> Tensor | None:
+    """A gradient that was made with `known` slopes, for the right ones, (M,) both; uses it up.
+
+    None if they differ by more than a factor, with a warning unless the loss is broken. Waits for the device.
+    """
+    known = known.to(slopes.dtype)
+    largest = known.abs().argmax()
+    factor = (slopes[largest] / known[largest]).nan_to_num(0.0, 0.0, 0.0)  # no slopes, no gradient
+    if torch.allclose(slopes, factor * known, rtol=1e-5, atol=0.0):
+        return by_weight.mul_(factor)
+    if slopes.isfinite().all():
+        message = "the slopes known ahead are not the loss's: the vocabulary is projected again"
+        warnings.warn(message, stacklevel=2)
+    return None

@@ -223,7 +223,7 @@ def update_parts(sizes: ModelSizes, load: Load) -> Parts:
     layer = micro.tokens * _kept(sizes.text, c, masked=micro.masked)
     parts = {
         "text activations": _all_kept(sizes.text, load, layer, micro.tokens)
-        + FP32 * micro.targets * sizes.text.width,
+        + 2 * FP32 * micro.targets * sizes.text.width,  # read by the vocabulary, and their gradients
         "attention mask": mask * (1 + c),  # as bool, and as it is added to the scores
         "images": patches * (FP32 + (c if load.bf16 else 0)) * sizes.pixels,
         "logits or widest layer": max(_logits(sizes, micro, c), _layer_gradients(sizes, micro.tokens, c)),
@@ -259,10 +259,10 @@ def _kept(tower: Tower, compute: int, *, masked: bool) -> float:
 
 
 def _logits(sizes: ModelSizes, micro: MicroBatch, compute: int) -> float:
-    """Two buffers of logits and the vocabulary's gradient; bf16 copies a buffer and adds a part."""
+    """Two buffers of logits and the vocabulary's gradient; in bf16, copies of a buffer and of the matrix."""
     buffer = FP32 * min(micro.targets, LOGITS_ROWS) * sizes.vocabulary
-    gradient = FP32 * sizes.vocabulary_gradient
-    return 2 * buffer + gradient if compute == FP32 else 2.5 * buffer + 1.5 * gradient
+    copies = 0 if compute == FP32 else compute * sizes.vocabulary * sizes.text.width + buffer / 2
+    return 2 * buffer + FP32 * sizes.vocabulary_gradient + copies
 
 
 def _layer_gradients(sizes: ModelSizes, tokens: int, compute: int) -> float:

@@ -131,15 +131,15 @@ class Policy(nn.Module):
 
     @phase("forward")
     def forward(
-        self, batch: PackedBatch, temperature: float, slopes: Tensor | None = None
+        self, batch: PackedBatch, temperature: float, known_slopes: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Log-probability of each target and entropy of its distribution: (M,), (M,), in nats.
 
-        `slopes` (M,) are the loss's derivatives by the former, where they are known ahead: see `Targets`.
+        `known_slopes` (M,) are the loss's derivatives by the former, where they are known ahead: `Targets`.
         """
         with self.autocast():
             hidden = self._read(batch).flatten(0, 1)[batch.predictors]  # (M, H)
-            targets = Targets(batch.targets, temperature, self.suppressed_ids, slopes)
+            targets = Targets(batch.targets, temperature, self.suppressed_ids, known_slopes)
             logprobs, entropies = self.model.lm_head(hidden, targets)
         return logprobs, entropies
 

@@ -103,7 +103,7 @@ def update(session: Session, batch: StepBatch, step: int) -> Metrics:
             packed, first = micro.packed, number not in old
             advantages = batch.per_token(batch.advantages, packed.answer_index)  # (M,)
             weights = batch.per_token(batch.weights, packed.answer_index)  # (M,)
-            # The ratio is 1 in the first update, so every loss without a KL term has GPG's gradient.
+            # The ratio is 1 in the first update: without a KL term, every loss has GPG's slopes.
             slopes = -advantages * weights if first and session.reference is None else None
             logprobs, entropies = learner.model(packed, config.rollout.temperature, slopes)  # (M,), (M,)
             ratio = ratio_inputs(session, batch, packed, old.get(number))

@@ -26,9 +26,9 @@ def spoiled(monkeypatch, factor):
     """The policy's log-probabilities times `factor(call)` in training."""
     plain, calls = Policy.forward, []
 
-    def forward(self, batch, temperature):
+    def forward(self, batch, temperature, known_slopes):
         calls.append(1)
-        logprobs, entropies = plain(self, batch, temperature)
+        logprobs, entropies = plain(self, batch, temperature, known_slopes)
         return logprobs * factor(len(calls)), entropies
 
     monkeypatch.setattr(Policy, "forward", forward)
@@ -53,11 +53,11 @@ def test_out_of_memory_halves_the_micro_batches_once(config, monkeypatch, capsys
     whole = train(config)
     plain, sizes = Policy.forward, []
 
-    def forward(self, batch, temperature):
+    def forward(self, batch, temperature, known_slopes):
         sizes.append(batch.token_ids.numel())
         if len(sizes) == 2:  # in the middle of a step
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return plain(self, batch, temperature)
+        return plain(self, batch, temperature, known_slopes)
 
     monkeypatch.setattr(Policy, "forward", forward)
     run = replace(config.run, micro_batch_tokens=300)
@@ -69,7 +69,7 @@ def test_out_of_memory_halves_the_micro_batches_once(config, monkeypatch, capsys
 
 
 def test_out_of_memory_a_second_time_ends_the_run(config, monkeypatch):  # noqa: F811
-    def forward(self, batch, temperature):
+    def forward(self, batch, temperature, known_slopes):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(Policy, "forward", forward)

@@ -6,7 +6,7 @@ equally long. An engine that does less work lowers the numbers in WORK; a change
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,21 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from gpg_vl.config import AlgorithmConfig, DataConfig, ModelConfig, RolloutConfig, RunConfig, TrainConfig
+from gpg_vl.config import (
+    AlgorithmConfig,
+    DataConfig,
+    ModelConfig,
+    RolloutConfig,
+    RunConfig,
+    SftConfig,
+    TrainConfig,
+)
 from gpg_vl.ingest import write_prepared
-from gpg_vl.session import Session
+from gpg_vl.session import Session, build_accelerator, build_learner
 from gpg_vl.tiny import TinySize, save_tiny
 from gpg_vl.train import train_step
 from gpg_vl.types import Sample
+from gpg_vl.warmstart import sft_step, supervised_rows
 from tests.invariant.test_training import session_of
 
 TOKENS = 24
@@ -127,18 +136,49 @@ def counted(session: Session) -> tuple[Work, Work]:
     return sampling, training
 
 
-@pytest.mark.parametrize("group_size", WORK)
-def test_work_of_a_step(group_size: int, mixed_samples: list[Sample], tmp_path: Path):
+@pytest.fixture
+def config(mixed_samples: list[Sample], tmp_path: Path) -> TrainConfig:
+    """Four questions a step, all of which are valid."""
     save_tiny(tmp_path / "model", ["?"], SIZE)
     write_prepared(mixed_samples, tmp_path / "data", source="", converter="test", version="1")
-    config = TrainConfig(
+    return TrainConfig(
         out=str(tmp_path / "run"),
         model=ModelConfig(path=str(tmp_path / "model")),
         data=DataConfig(train=[str(tmp_path / "data")], shuffle=False),
-        rollout=RolloutConfig(group_size=group_size, max_new_tokens=TOKENS, stop=[]),
+        rollout=RolloutConfig(group_size=4, max_new_tokens=TOKENS, stop=[]),
         algorithm=AlgorithmConfig(questions_per_step=len(mixed_samples), max_rounds=1),
         rewards={f"{Path(__file__).with_name('letters.py')}:distinct": 1.0},
         run=RunConfig(threads=1, packing="group"),
     )
-    sampling, training = counted(session_of(config))
+
+
+@pytest.mark.parametrize("group_size", WORK)
+def test_work_of_a_step(group_size: int, config: TrainConfig):
+    rollout = replace(config.rollout, group_size=group_size)
+    sampling, training = counted(session_of(replace(config, rollout=rollout)))
     assert (sampling, training) == WORK[group_size]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "products"),
+    [
+        ({"preset": "grpo"}, 3),
+        ({"preset": "dr_grpo"}, 3),
+        ({"preset": "grpo", "updates_per_rollout": 2}, 3 + 4),
+        ({"preset": "grpo", "kl_beta": 0.1}, 1 + 4),
+    ],
+    ids=str,
+)
+def test_products_with_the_vocabulary(algorithm: dict[str, Any], products: int, config: TrainConfig):
+    """One less where the loss's slopes are known ahead; a reference model takes one of its own."""
+    _, training = counted(session_of(replace(config, algorithm=replace(config.algorithm, **algorithm))))
+    assert training.projected == products * 4 * 4 * TOKENS
+
+
+def test_products_with_the_vocabulary_in_supervised_training(config: TrainConfig):
+    supervised = SftConfig(out=config.out, model=config.model, data=config.data, batch_size=4, run=config.run)
+    learner, counter = build_learner(supervised, build_accelerator(supervised), None), Counter()
+    rows = supervised_rows([learner.data[i] for i in range(4)], learner.encoder, 0)
+    with counter:
+        sft_step(learner, supervised)
+    assert counter.work.projected == 3 * sum(row.targets for row in rows)

@@ -98,9 +98,9 @@ def test_the_fullest_micro_batch(changes, expected):
 
 def test_activations_of_a_packed_pass_in_fp32():
     # per token and layer: norms 4·4·10 + inputs 4·2·10 + attention 4·(2·8 + 8 + 8) + 4·4·30 = 848
-    # 60 targets' hidden states of 40 bytes; the mask of 100·40 pairs as bool and in 4 bytes
+    # 60 targets' hidden states of 40 bytes, and their gradients; the mask of 100·40 pairs, bool and 4 bytes
     parts = update_parts(SIZES, LOAD)
-    assert parts["text activations"] == 2 * (100 * 848) + 60 * 40
+    assert parts["text activations"] == 2 * (100 * 848) + 2 * 60 * 40
     assert parts["attention mask"] == 5 * 4000
     assert "vision activations" not in parts and "bf16 weights" not in parts
     # log-probabilities of 60·100 and their gradients; wider than a layer's gradients
@@ -110,13 +110,13 @@ def test_activations_of_a_packed_pass_in_fp32():
 def test_bf16_halves_what_is_not_a_norm_and_copies_weights():
     # norms 160 + inputs of five products 2·5·10 + attention 2·(2·8 + 8 + 8) + 2·4·30 = 564
     parts = update_parts(SIZES, replace(LOAD, bf16=True))
-    assert parts["text activations"] == 2 * (100 * 564) + 60 * 40
+    assert parts["text activations"] == 2 * (100 * 564) + 2 * 60 * 40
     assert parts["bf16 weights"] == 1400
 
 
 def test_checkpointing_keeps_one_input_a_layer_and_one_whole_layer():
     parts = update_parts(SIZES, replace(LOAD, checkpointing=True))
-    assert parts["text activations"] == 2 * 100 * 40 + 100 * 848 + 60 * 40
+    assert parts["text activations"] == 2 * 100 * 40 + 100 * 848 + 2 * 60 * 40
 
 
 def test_images_go_through_a_trained_tower_once_a_prompt():
@@ -145,7 +145,7 @@ def test_logits_exist_for_256_answer_tokens_at_a_time():
     assert shape(sizes, load).targets == 300
     assert update_parts(sizes, load)["logits or widest layer"] == 2 * 4 * 256 * 100 + 4 * 60_000
     halved = update_parts(sizes, replace(load, bf16=True))
-    assert halved["logits or widest layer"] == 2.5 * 4 * 256 * 100 + 1.5 * 4 * 60_000
+    assert halved["logits or widest layer"] == 2.5 * 4 * 256 * 100 + 4 * 60_000 + 2 * 100 * SIZES.text.width
 
 
 def test_caches():

@@ -30,7 +30,7 @@ def compare(workload: Workload, model: Path) -> str:
     distance = float((logprobs - theirs).abs().max())
     apart = float((gradient - their_gradient).norm() / their_gradient.norm())
     assert distance < 1e-4 and apart < 1e-4, (distance, apart)
-    return f"log-probabilities at most {distance:.1e} nats apart, gradients {apart:.1e} of their norm"
+    return f"equal: log-probabilities within {distance:.1e} nats, gradients within {apart:.1e} of their norm"
 
 
 def _advantages(answers: list[list[Answer]]) -> Tensor:

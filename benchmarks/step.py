@@ -40,6 +40,7 @@ def measure(runner: str, workload: str, model: Path, threads: int) -> Measured:
         out = Path(folder) / "measured.json"
         options = ["--model", str(model), "--threads", str(threads), "--out", str(out)]
         quiet = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
+        quiet |= {"TQDM_DISABLE": "1"}
         subprocess.run(
             [sys.executable, "-m", "benchmarks.child", runner, workload, *options],
             check=True,
@@ -113,14 +114,14 @@ def main() -> None:
             print(compare(workload, model))
             return
         runs: dict[str, list[Measured]] = {runner: [] for runner in given.runners}
+        used = {"threads": given.threads, "trl": version("trl"), "workload": asdict(workload), "runs": runs}
         for repeat in range(given.repeats):
             for runner, own in runs.items():
                 own.append(measure(runner, given.workload, model, given.threads))
                 print(f"{repeat + 1}/{given.repeats} {runner}: {seconds(own[-1]):.1f} s", file=sys.stderr)
+                if given.out:
+                    write_result(given.out, "benchmarks.step", used)
     print(tables(runs))
-    if given.out:
-        used = {"threads": given.threads, "trl": version("trl")}
-        write_result(given.out, "benchmarks.step", used | {"workload": asdict(workload), "runs": runs})
 
 
 def _runner(text: str) -> str:
@@ -132,16 +133,23 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--workload", choices=WORKLOADS, required=True)
+    runners = [OURS, "naive", "trl-8", "trl-4"]
     parser.add_argument(
-        "--runners", nargs="+", type=_runner, default=[OURS, "naive", "trl-8", "trl-4"], help="trl-ANSWERS"
+        "--workload", choices=WORKLOADS, required=True, help="side-G-tokens; smoke: no figures"
     )
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--processor", type=Path, default=PROCESSOR, help="hub id or folder")
-    parser.add_argument("--out", type=Path, help="JSON file to write")
     parser.add_argument(
-        "--check", action="store_true", help="compare log-probabilities and gradients instead"
+        "--runners",
+        nargs="+",
+        type=_runner,
+        default=runners,
+        help="programs; trl-8: micro-batches of 8 answers",
+    )
+    parser.add_argument("--repeats", type=int, default=5, help="rounds, whose medians count; default 5")
+    parser.add_argument("--threads", type=int, default=1, help="of every program; default 1")
+    parser.add_argument("--processor", type=Path, default=PROCESSOR, help="hub id or folder")
+    parser.add_argument("--out", type=Path, help="JSON file, written anew after every measurement")
+    parser.add_argument(
+        "--check", action="store_true", help="compare log-probabilities and gradients instead, once"
     )
     return parser.parse_args()
 

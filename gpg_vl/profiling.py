@@ -66,8 +66,9 @@ class Profiler:
         if not any(event.name == _PREFIX + _STEP[0] for event in events):
             return  # the run ended before a step that is watched
         self._folder.mkdir(exist_ok=True)
-        write_whole(self._folder / TABLE, phase_table(events) + "\n")
+        write_whole(self._folder / TABLE, f"{phase_table(events)}\n\n{_legend(events)}\n")
         watched.export_chrome_trace(str(self._folder / TRACE))
+        print(f"profile: {self._folder / TABLE}, {self._folder / TRACE}")
 
 
 @dataclass
@@ -77,28 +78,41 @@ class _Spent:
 
 
 def phase_table(events: Iterable[Any]) -> str:
-    """Markdown: calls and seconds a step and share of the step, a line for each phase within its outer ones.
+    """Markdown: calls and seconds a step and share of the step, a line for each phase within its outer ones,
+    in the order of their first calls.
 
     `events` are those of torch's profiler; at least one step is among them.
     """
     spent: dict[tuple[str, ...], _Spent] = {}
-    for event in events:
+    for event in sorted(events, key=lambda event: event.time_range.start):
         path = _path(event) if event.name.startswith(_PREFIX) else ()
         if path[:1] == _STEP:  # saving and evaluating stand outside
             own = spent.setdefault(path, _Spent())
             own.calls += 1
             own.seconds += event.time_range.elapsed_us() / 1e6
     whole = spent[_STEP]
+    order = {path: place for place, path in enumerate(spent)}
+    in_order = sorted(spent, key=lambda path: [order[path[: end + 1]] for end in range(len(path))])
     rows = [
         [
             "· " * (len(path) - 1) + path[-1],
-            f"{own.calls / whole.calls:g}",
-            f"{own.seconds / whole.calls:.4g}",
-            f"{own.seconds / whole.seconds:.1%}",
+            f"{spent[path].calls / whole.calls:g}",
+            f"{spent[path].seconds / whole.calls:.4f}",
+            f"{spent[path].seconds / whole.seconds:.1%}",
         ]
-        for path, own in sorted(spent.items())
+        for path in in_order
     ]
     return markdown_table(["phase", "calls a step", "seconds a step", "share"], rows)
+
+
+def _legend(events: Iterable[Any]) -> str:
+    names = [event.name.removeprefix(_PREFIX) for event in events if event.name.startswith(_PREFIX)]
+    steps, optimized = names.count("step"), names.count("optimizer")
+    return (
+        f"Means of {steps} steps behind the first, with {optimized} optimizer steps; seconds of the main "
+        "thread, watching included. `questions` and `rewards` are what was waited for; what no line names is "
+        "bookkeeping."
+    )
 
 
 def _path(event: Any) -> tuple[str, ...]:

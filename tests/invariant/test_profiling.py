@@ -20,7 +20,9 @@ def lines(run: Path) -> dict[str, tuple[float, float]]:
     """Calls and seconds a step by phase; inner phases behind their outer ones' names."""
     found: dict[str, tuple[float, float]] = {}
     names: list[str] = []
-    for line in (run / "profile" / TABLE).read_text().splitlines()[2:]:
+    table, legend = (run / "profile" / TABLE).read_text().strip().split("\n\n")
+    assert "2 steps behind the first, with 2 optimizer steps" in legend
+    for line in table.splitlines()[2:]:
         name, calls, seconds, _ = (cell.strip() for cell in line.strip("|").split("|"))
         names = [*names[: name.count("· ")], name.replace("· ", "")]
         found["/".join(names)] = float(calls), float(seconds)
@@ -46,11 +48,11 @@ def test_phases_of_training(config):  # noqa: F811
 
 
 def test_phases_of_supervised_steps(config):  # noqa: F811
-    run = RunConfig(steps=2, threads=1, profile=5)
+    run = RunConfig(steps=3, threads=1, profile=5)
     data = replace(config.data, validation=[])
     sft(SftConfig(out=config.out, batch_size=4, model=config.model, data=data, run=run))
     found = lines(Path(config.out))
-    assert list(found) == ["step", "step/backward", "step/forward", "step/forward/vision", "step/optimizer"]
+    assert list(found) == ["step", "step/forward", "step/forward/vision", "step/backward", "step/optimizer"]
 
 
 def test_profile_is_a_switch():

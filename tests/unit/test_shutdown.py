@@ -1,5 +1,7 @@
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -25,3 +27,32 @@ def test_the_launchers_signal_is_a_request_however_often_it_comes():
         assert stop.asked
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+TORN_DOWN = """
+import atexit, os
+from gpg_vl.__main__ import leave
+
+class Native:
+    def __del__(self):
+        os.abort()  # as a thread that still holds a tensor does
+
+kept = Native()
+atexit.register(print, "flushed at exit")
+print("done", end=" ")
+leave(3)
+"""
+
+
+def test_a_launched_process_leaves_without_taking_the_interpreter_apart():
+    ended = subprocess.run([sys.executable, "-c", TORN_DOWN], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (3, "done flushed at exit\n"), ended.stderr
+
+
+@pytest.mark.parametrize(("word", "code"), [("--version", 0), ("nothing", 2)])
+@pytest.mark.parametrize("launched", [{}, {"LOCAL_RANK": "0"}])
+def test_a_launched_process_keeps_its_exit_code(launched: dict[str, str], word: str, code: int):
+    command = [sys.executable, "-m", "gpg_vl", word]
+    ended = subprocess.run(command, env=os.environ | launched, capture_output=True, text=True)
+    assert ended.returncode == code
+    assert (ended.stdout + ended.stderr).startswith("gpg-vl")

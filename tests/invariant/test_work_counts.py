@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from gpg_vl import decoding
 from gpg_vl.config import (
     AlgorithmConfig,
     DataConfig,
@@ -157,6 +158,16 @@ def test_work_of_a_step(group_size: int, config: TrainConfig):
     rollout = replace(config.rollout, group_size=group_size)
     sampling, training = counted(session_of(replace(config, rollout=rollout)))
     assert (sampling, training) == WORK[group_size]
+
+
+def test_logits_of_sampling_do_not_grow_with_the_answers(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(decoding, "DRAW_ELEMENTS", 12 * SIZE.vocabulary)
+    for group_size in (4, 8):
+        rollout = replace(config.rollout, group_size=group_size)
+        sampling, _ = counted(session_of(replace(config, rollout=rollout)))
+        assert sampling.largest == (12, 20_480)
 
 
 @pytest.mark.parametrize(

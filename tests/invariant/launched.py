@@ -35,6 +35,7 @@ def start(
         | {
             "DS_ACCELERATOR": "cpu",
             "OMP_NUM_THREADS": "1",
+            "PYTHONWARNINGS": "error:the slopes known ahead",
             "PYTHONPATH": str(root),
             "MASTER_ADDR": "localhost",
             "MASTER_PORT": str(port),

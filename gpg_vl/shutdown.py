@@ -22,10 +22,14 @@ class Stopped(GpgError, RuntimeError):
 
 
 class StopRequest:
-    """While open, `asked` says whether a first signal came; the second raises KeyboardInterrupt."""
+    """While open, `asked` says whether a first signal came; the second raises KeyboardInterrupt.
+
+    A launcher's STOP_SIGNAL is none of the two: it may overtake the one that a cluster's manager sends.
+    """
 
     def __init__(self) -> None:
         self.asked = False
+        self._signalled = False
         self._before: dict[signal.Signals, Any] = {}
 
     def check(self, step: int) -> None:
@@ -34,11 +38,13 @@ class StopRequest:
             raise Stopped(f"stopped after step {step}")
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.asked and number != STOP_SIGNAL:
-            raise KeyboardInterrupt
         self.asked = True
-        if number != STOP_SIGNAL:
-            os.write(2, _NOTICE)  # print is not safe in a signal handler
+        if number == STOP_SIGNAL:
+            return
+        if self._signalled:
+            raise KeyboardInterrupt
+        self._signalled = True
+        os.write(2, _NOTICE)  # print is not safe in a signal handler
 
     def __enter__(self) -> "StopRequest":
         self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}

@@ -39,12 +39,17 @@ def measure(runner: str, workload: str, model: Path, threads: int) -> Measured:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "measured.json"
         options = ["--model", str(model), "--threads", str(threads), "--out", str(out)]
-        quiet = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
-        quiet |= {"TQDM_DISABLE": "1"}
+        settings = {
+            "HF_HUB_OFFLINE": "1",
+            "OMP_NUM_THREADS": str(threads),
+            "PYTHONWARNINGS": "ignore",
+            "TOKENIZERS_PARALLELISM": "false",
+            "TQDM_DISABLE": "1",
+        }
         subprocess.run(
             [sys.executable, "-m", "benchmarks.child", runner, workload, *options],
             check=True,
-            env=os.environ | quiet | {"OMP_NUM_THREADS": str(threads)},
+            env=os.environ | settings,
             stdout=subprocess.DEVNULL,
         )
         measured: Measured = json.loads(out.read_text())

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -33,6 +32,7 @@ from gpg_vl.train import train_step
 from gpg_vl.types import Sample
 from gpg_vl.warmstart import sft_step, supervised_rows
 from tests.invariant.test_training import session_of
+from tests.products import multiplied_rows
 
 TOKENS = 24
 """Of every answer: 384 for 4 questions with 4 answers, more than the vocabulary is projected for at once."""
@@ -88,19 +88,12 @@ class Counter(TorchDispatchMode):
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        self._count_projected(func, args)
+        self.work.projected += multiplied_rows(func, args, SIZE.vocabulary, SIZE.hidden)
         given = {t.untyped_storage().data_ptr() for t in tree_leaves(args) if isinstance(t, Tensor)}
         for made in tree_leaves(result):
             if isinstance(made, Tensor) and made.untyped_storage().data_ptr() not in given:
                 self._see(made)
         return result
-
-    def _count_projected(self, func: Any, args: Sequence[Any]) -> None:
-        if func.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.addmm_):
-            left, right = args[-2:]
-            if SIZE.vocabulary in (*left.shape, *right.shape):
-                products = left.shape[0] * left.shape[1] * right.shape[1]
-                self.work.projected += products // (SIZE.vocabulary * SIZE.hidden)
 
     def _see(self, made: Tensor) -> None:
         if made.nbytes > self._bytes:

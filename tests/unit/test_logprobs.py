@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gpg_vl.errors import ModelError
 from gpg_vl.logprobs import LOGITS_ROWS, Targets, VocabularyHead
+from tests.products import multiplied_rows
 
 HIDDEN, VOCABULARY = 16, 1000
 SUPPRESSED = torch.tensor([3, *range(950, VOCABULARY)])
@@ -141,8 +142,7 @@ class Work(TorchDispatchMode):
     matrices = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
-        if func.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.addmm_):
-            self.products += VOCABULARY in (*args[-1].shape, *args[-2].shape)
+        self.products += multiplied_rows(func, args, VOCABULARY, HIDDEN) // LOGITS_ROWS
         made = func(*args, **(kwargs or {}))
         if func.overloadpacket in (torch.ops.aten.new_zeros, torch.ops.aten.mm):
             self.matrices += made.shape == (VOCABULARY, HIDDEN)

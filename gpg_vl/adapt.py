@@ -1,14 +1,12 @@
 """Which weights are trained: all of them, LoRA adapters, or all but a frozen part."""
 
-import warnings
 from pathlib import Path
 
-import torch
-from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
-
+from gpg_vl.adapters import CONFIG, add_adapter, merge_adapter
 from gpg_vl.config import ModelConfig
 from gpg_vl.errors import ConfigurationError, ModelError
-from gpg_vl.policy import CARD, Policy, model_hint
+from gpg_vl.families import family_of
+from gpg_vl.policy import CARD, Policy, load_weights, model_hint, read_config, read_processor
 
 _TARGETS = r"(?:.*\.)?layers\.\d+\.(?:self_attn|mlp)\.\w+_proj"
 """The linear layers of the language model: of a vision tower they are called blocks."""
@@ -38,17 +36,14 @@ def choose_weights(policy: Policy, config: ModelConfig) -> None:
 
 
 def _add_lora(policy: Policy, config: ModelConfig) -> None:
-    from peft import LoraConfig  # an extra of the package
-
     if not policy.has_adapter:
-        adapter = LoraConfig(
-            r=config.lora_rank,
-            lora_alpha=config.lora_alpha or 2 * config.lora_rank,
-            lora_dropout=0.0,  # the sampler has none, and training must speak of the same distribution
-            target_modules=_TARGETS,
-            base_model_name_or_path=config.path,
+        add_adapter(
+            policy.model,
+            rank=config.lora_rank,
+            alpha=config.lora_alpha or 2 * config.lora_rank,
+            targets=_TARGETS,
+            base=config.path,
         )
-        policy.model.add_adapter(adapter)
     for name, weight in policy.model.named_parameters():
         weight.requires_grad_("lora_" in name)
 
@@ -58,24 +53,16 @@ def merge(checkpoint: str, out: Path) -> None:
 
     Raises ModelError if `checkpoint` holds no adapter.
     """
-    from peft import PeftConfig, PeftModel
-
-    if not (Path(checkpoint) / "adapter_config.json").is_file():
+    if not (Path(checkpoint) / CONFIG).is_file():
         hint = model_hint(Path(checkpoint))
-        raise ModelError(f"{checkpoint!r} is no LoRA checkpoint: it has no adapter_config.json{hint}")
+        raise ModelError(f"{checkpoint!r} is no LoRA checkpoint: it has no {CONFIG}{hint}")
     if out.exists():
         raise ConfigurationError(f"{str(out)!r} exists already; choose another --out")
-    base = PeftConfig.from_pretrained(checkpoint).base_model_name_or_path
-    images = (Path(checkpoint) / "processor_config.json").is_file()
-    kind, reader = (
-        (AutoModelForImageTextToText, AutoProcessor) if images else (AutoModelForCausalLM, AutoTokenizer)
-    )
-    model = kind.from_pretrained(base, dtype=torch.float32)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # peft asks for an attribute that transformers renamed
-        merged = PeftModel.from_pretrained(model, checkpoint).merge_and_unload()
-    merged.save_pretrained(out)
-    reader.from_pretrained(checkpoint).save_pretrained(out)
+    family = family_of(checkpoint, read_config(checkpoint))
+    model = load_weights(checkpoint, family)
+    merge_adapter(model)
+    model.save_pretrained(out)
+    read_processor(checkpoint, family).save_pretrained(out)
     card = Path(checkpoint) / CARD
     if card.is_file():
         (out / CARD).write_text(card.read_text())

@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -72,15 +73,28 @@ def _quiet_libraries() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler calls a machine without GPU an error
+    _quiet_deprecations()
     for name in ("DeepSpeed", "deepspeed", "accelerate", "torch.utils.cpp_extension"):
         # A filter, since DeepSpeed sets its logger's level when it is imported.
         logging.getLogger(name).addFilter(lambda record: record.levelno >= logging.ERROR)
+
+
+def _quiet_deprecations() -> None:
+    """What a library is going to change concerns us and not our users; our test suite lists it.
+
+    Filters that stand already win: `-W` and PYTHONWARNINGS bring the notes back.
+    """
+    warnings.simplefilter("ignore", FutureWarning, append=True)
+    warnings.filterwarnings("ignore", r"(?is).*\bdeprecat", append=True)  # torch's are of any kind
+    os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")  # for worker processes
 
 
 def _quiet_transformers() -> None:
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
+    for handler in logging.getLogger("transformers").handlers:
+        handler.addFilter(lambda record: "deprecat" not in record.getMessage())
 
 
 def _parser(command: str, description: str) -> ArgumentParser:
@@ -179,6 +193,14 @@ def report(arguments: list[str]) -> None:
     print(f"report: {write_run_report(Path(given.run), others)}")
 
 
+def env(arguments: list[str]) -> None:
+    """Print versions and hardware in one block, for bug reports."""
+    _parser("env", env.__doc__ or "").parse_args(arguments)
+    from gpg_vl.environment import as_block, environment
+
+    print(as_block(environment()))
+
+
 COMMANDS: dict[str, Command] = {
     "quickstart": quickstart,
     "prepare": prepare,
@@ -191,4 +213,5 @@ COMMANDS: dict[str, Command] = {
     "merge": merge,
     "report": report,
     "rewards": rewards,
+    "env": env,
 }

@@ -13,12 +13,12 @@ from accelerate.utils import broadcast_object_list, gather_object
 from gpg_vl.answering import Answerer
 from gpg_vl.benchmarks import PREPARED, Benchmark
 from gpg_vl.data import PreparedDataset
+from gpg_vl.environment import environment
 from gpg_vl.figures import summarize
 from gpg_vl.files import write_whole
 from gpg_vl.grading import grade
 from gpg_vl.partial import PartialFile
 from gpg_vl.run_files import Item
-from gpg_vl.runfolder import environment
 from gpg_vl.sampling import Sampling
 
 _CHUNK = 128  # questions whose images are in memory at a time

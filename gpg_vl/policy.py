@@ -17,7 +17,10 @@ from transformers import (
     DynamicCache,
 )
 
+from gpg_vl.adapters import CONFIG as ADAPTER_CONFIG
+from gpg_vl.adapters import has_adapter, load_adapter, save_adapter
 from gpg_vl.attention import ATTENTION_NAME, AnswerCache, Prefix
+from gpg_vl.compat import cache_argument, enable_checkpointing
 from gpg_vl.compiling import compile_layers
 from gpg_vl.errors import ModelError
 from gpg_vl.families import FAMILIES, Family, family_of
@@ -40,6 +43,7 @@ class Policy(nn.Module):
         self.model = model
         self.processor: Any = processor
         self.bf16 = bf16
+        self._cache_argument = cache_argument(self.text_model)
         model.lm_head = VocabularyHead(model.lm_head)
         nothing = torch.zeros(0, dtype=torch.long, device=model.device)
         self.register_buffer("suppressed_ids", nothing, persistent=False)
@@ -86,7 +90,7 @@ class Policy(nn.Module):
     @property
     def has_adapter(self) -> bool:
         """Whether LoRA adapters stand beside the weights."""
-        return bool(getattr(self.model, "_hf_peft_config_loaded", False))
+        return has_adapter(self.model)
 
     @property
     def vocabulary(self) -> int:
@@ -150,8 +154,8 @@ class Policy(nn.Module):
             inputs_embeds=embeds,
             position_ids=self._positions(batch.position_ids),
             attention_mask=self._additive(batch.mask, torch.bfloat16 if self.bf16 else embeds.dtype),
-            past_key_values=cache,
             use_cache=cache is not None,
+            **{self._cache_argument: cache},
         ).last_hidden_state
         return hidden
 
@@ -205,9 +209,9 @@ class Policy(nn.Module):
                 input_ids=tokens[:, None],
                 position_ids=self._positions(positions[None, :, None].expand(3, -1, 1)),
                 attention_mask=None,
-                past_key_values=cache,
                 use_cache=True,
                 prefix=prefix,
+                **{self._cache_argument: cache},
             ).last_hidden_state  # (N, 1, H)
         return hidden[:, 0]
 
@@ -218,7 +222,10 @@ class Policy(nn.Module):
 
     def save(self, folder: Path, card: Mapping[str, Any]) -> None:
         """Write weights, processor and `gpg_vl.json`; `from_pretrained` of transformers reads it."""
-        self.model.save_pretrained(folder)
+        if self.has_adapter:
+            save_adapter(self.model, folder)
+        else:
+            self.model.save_pretrained(folder)
         self.processor.save_pretrained(folder)
         (folder / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False))
 
@@ -240,16 +247,9 @@ def load_policy(
     """
     family = family_of(path, read_config(path))
     processor = read_processor(path, family)
-    try:
-        model = _pretrained(path, family, vision_attention)
-    except ImportError as error:
-        raise ModelError(f"model.vision_attention {vision_attention!r}: {error}") from error
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path!r} has no loadable weights: {error}") from error
+    model = load_weights(path, family, vision_attention)
     if gradient_checkpointing:
-        # transformers 5.23 renamed it, and warns of the old name
-        name = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
-        getattr(model, f"{name}_checkpointing_enable")({"use_reentrant": False})
+        enable_checkpointing(model)
     bf16 = precision == "bf16" or (precision == "auto" and torch.device(device).type == "cuda")
     policy = Policy(model.to(device), processor, bf16=bf16)
     if compiled:
@@ -294,16 +294,28 @@ def model_class(family: Family) -> Any:
     return AutoModelForImageTextToText if family.vision else AutoModelForCausalLM
 
 
-def _pretrained(path: str, family: Family, vision_attention: str) -> Any:
-    """The model; weights in fp32, since steps of lr 1e-6 would vanish in the default bf16."""
+def load_weights(path: str, family: Family, vision_attention: str = "sdpa") -> Any:
+    """A model, a LoRA checkpoint's with its adapters; in fp32: steps of lr 1e-6 would vanish in bf16.
+
+    Raises ModelError if weights are missing, or if there is no such attention on this machine.
+    """
     towers = {"text_config": ATTENTION_NAME, "vision_config": vision_attention}
     attention = towers if family.vision else ATTENTION_NAME
-    return model_class(family).from_pretrained(path, dtype=torch.float32, attn_implementation=attention)
+    base = _base_of(path)
+    try:
+        model = model_class(family).from_pretrained(base, dtype=torch.float32, attn_implementation=attention)
+    except ImportError as error:
+        raise ModelError(f"model.vision_attention {vision_attention!r}: {error}") from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path!r} has no loadable weights: {error}") from error
+    if base != path:
+        load_adapter(model, Path(path))
+    return model
 
 
 def _base_of(path: str) -> str:
     """The model that a LoRA checkpoint's adapters belong to; any other model itself."""
-    adapter = Path(path) / "adapter_config.json"
+    adapter = Path(path) / ADAPTER_CONFIG
     if not adapter.is_file():
         return path
     base: str = json.loads(adapter.read_text())["base_model_name_or_path"]
@@ -322,7 +334,7 @@ def _check_local(path: str) -> None:
 
 
 def _holds_model(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("config.json", "adapter_config.json"))
+    return any((folder / name).is_file() for name in ("config.json", ADAPTER_CONFIG))
 
 
 def model_hint(folder: Path) -> str:

@@ -4,17 +4,14 @@ import contextlib
 import fcntl
 import json
 import os
-import platform
-import sys
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from gpg_vl.config import SftConfig, TrainConfig
+from gpg_vl.environment import environment
 from gpg_vl.errors import ConfigurationError, RunFolderError, UserError
 from gpg_vl.options import to_yaml
 from gpg_vl.parallel import World
@@ -172,17 +169,3 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
-
-
-def environment() -> dict[str, Any]:
-    """Versions and hardware, for `environment.json` and evaluation files."""
-    packages = ("gpg-vl", "torch", "transformers", "accelerate", "datasets", "qwen-vl-utils")
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {
-        "python": sys.version.split()[0],
-        "platform": f"{platform.system()} {platform.machine()}",
-        "packages": {name: version(name) for name in packages},
-        "cpu_count": os.cpu_count(),
-        "torch_threads": torch.get_num_threads(),
-        "gpus": gpus,
-    }

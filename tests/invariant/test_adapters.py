@@ -1,12 +1,17 @@
 """LoRA, frozen parts, and the masters' precision: what is trained moves, what is frozen does not by a bit."""
 
 import json
+import shutil
+import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForImageTextToText
 
 from gpg_vl.adapt import choose_weights, merge
 from gpg_vl.config import ModelConfig, OptimConfig, TrainConfig
@@ -89,6 +94,86 @@ def test_lora_trains_adapters_alone_resumes_and_merges(config, tmp_path, groups)
     resumed = load_file(train(again, resume="auto") / "adapter_model.safetensors")
     for name, weight in load_file(model / "adapter_model.safetensors").items():
         assert torch.equal(weight, resumed[name]), name
+
+
+@pytest.fixture(scope="module")
+def adapter(tiny_folder, tmp_path_factory) -> Path:
+    """A LoRA checkpoint of the tiny model whose adapters change something."""
+    policy = load_policy(str(tiny_folder))
+    choose_weights(policy, ModelConfig(path=str(tiny_folder), lora_rank=2))
+    with torch.no_grad():
+        for number, (name, weight) in enumerate(policy.named_parameters()):
+            if "lora_" in name:
+                weight.normal_(generator=torch.Generator().manual_seed(number))
+    folder = tmp_path_factory.mktemp("adapter") / "model"
+    policy.save(folder, {})
+    return folder
+
+
+def test_peft_itself_loads_an_adapter(adapter, tiny_folder):
+    plain = AutoModelForImageTextToText.from_pretrained(tiny_folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what peft and transformers say of each other
+        theirs = PeftModel.from_pretrained(plain, adapter)
+    ids = torch.arange(5, 12)[None]
+    with torch.no_grad():
+        hidden = load_policy(str(adapter)).text_model(input_ids=ids).last_hidden_state
+        expected = theirs.base_model.model.model.language_model(input_ids=ids).last_hidden_state
+        base = load_policy(str(tiny_folder)).text_model(input_ids=ids).last_hidden_state
+    assert torch.allclose(hidden, expected, atol=1e-5)
+    assert (hidden - base).abs().max() > 1e-3
+
+
+def rewrite(adapter: Path, folder: Path, change) -> Path:
+    """A copy of an adapter whose weights went through `change`."""
+    shutil.copytree(adapter, folder)
+    weights = load_file(adapter / "adapter_model.safetensors")
+    save_file(change(weights), folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def test_names_of_earlier_transformers_are_understood(adapter, tmp_path):
+    """Qwen2-VL's language model used to be `model` itself."""
+
+    def earlier(weights):
+        return {name.replace("model.language_model.", "model."): weight for name, weight in weights.items()}
+
+    old = rewrite(adapter, tmp_path / "old", earlier)
+    merge(str(old), tmp_path / "merged")
+    expected = load_policy(str(adapter)).state_dict()
+    loaded = load_policy(str(old)).state_dict()
+    assert all(torch.equal(loaded[name], weight) for name, weight in expected.items())
+    merged = load_policy(str(tmp_path / "merged")).text_model.layers[0].mlp.up_proj.weight
+    layer = load_policy(str(adapter)).text_model.layers[0].mlp.up_proj
+    change = layer.lora_B.default.weight @ layer.lora_A.default.weight * 2  # alpha is twice the rank
+    assert torch.allclose(merged, layer.base_layer.weight + change, atol=1e-6)
+
+
+def test_adapters_that_are_not_all_there_are_refused(adapter, tmp_path):
+    half = rewrite(adapter, tmp_path / "half", lambda weights: dict(sorted(weights.items())[::2]))
+    with pytest.raises(
+        ModelError, match=r"no adapter of its base model: it lacks 14 weights, such as .*lora_B"
+    ):
+        load_policy(str(half))
+    with pytest.raises(ModelError, match="it lacks 14 weights"):
+        merge(str(half), tmp_path / "merged")
+    strange = rewrite(adapter, tmp_path / "strange", lambda weights: weights | {"other": torch.zeros(1)})
+    with pytest.raises(ModelError, match="it also has 1 weights, such as other"):
+        load_policy(str(strange))
+    (tmp_path / "half" / "adapter_model.safetensors").write_bytes(b"cut")
+    with pytest.raises(ModelError, match="is no adapter of its base model"):
+        load_policy(str(half))
+
+
+def test_without_peft_lora_names_its_extra(adapter, tiny_folder, monkeypatch):
+    policy = load_policy(str(tiny_folder))
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(
+        ConfigurationError, match=r"LoRA needs the package peft: pip install 'gpg-vl\[lora\]'"
+    ):
+        choose_weights(policy, ModelConfig(path=str(tiny_folder), lora_rank=2))
+    with pytest.raises(ConfigurationError, match="LoRA needs the package peft"):
+        load_policy(str(adapter))
 
 
 def test_lora_on_a_text_model(tmp_path, tiny_folder):

@@ -42,7 +42,10 @@ class Profiler:
             if torch.cuda.is_available():
                 activities.append(ProfilerActivity.CUDA)
             plan = schedule(wait=0, warmup=1, active=steps, repeat=1)
-            self._torch = profile(activities=activities, schedule=plan, on_trace_ready=self._write)
+            # acc_events: torch 2.11 warns without it, though one cycle is all there is
+            self._torch = profile(
+                activities=activities, schedule=plan, on_trace_ready=self._write, acc_events=True
+            )
 
     def __enter__(self) -> "Profiler":
         if self._torch is not None:

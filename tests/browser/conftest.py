@@ -16,6 +16,9 @@ from tests.families import save_endless
 from tests.serving import served
 
 LIMITS = ("--upload_megapixels", "0.02", "--max_new_tokens", "4000")
+PATIENCE = 60_000
+"""Milliseconds: beside other work, a page takes long."""
+expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="package")
@@ -53,7 +56,7 @@ def address(
 def page(chromium: Browser, address: str) -> Iterator[Page]:
     """The app in a fresh window, in which no text may have become a script or an element."""
     window = chromium.new_page(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
-    window.set_default_timeout(15_000)
+    window.set_default_timeout(PATIENCE)
     problems: list[str] = []
     window.on("dialog", lambda dialog: problems.append(dialog.message) or dialog.dismiss())
     window.on("pageerror", lambda error: problems.append(str(error)))

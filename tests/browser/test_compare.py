@@ -44,8 +44,8 @@ def test_a_sample_is_compared(page):
     expect(pane(page, "base").locator(".text")).not_to_be_empty()
     expect(pane(page, "base").locator(".badge.wrong")).to_have_count(0)  # still growing
     for kind, reason in (("base", "cut off"), ("trained", "")):
-        expect(pane(page, kind).locator("small")).to_contain_text(reason, timeout=15_000)
-        expect(pane(page, kind).locator(".badge.wrong")).to_have_text("✗ wrong", timeout=15_000)
+        expect(pane(page, kind).locator("small")).to_contain_text(reason)
+        expect(pane(page, kind).locator(".badge.wrong")).to_have_text("✗ wrong")
         expect(pane(page, kind).locator(".rewards dt")).to_have_text(["choice", "format"])
     expect(pane(page, "base").locator(".rewards dd")).to_have_text(["0", "0"])
     expect(pane(page, "trained").locator(".rewards dd")).to_have_text(["0", "1"])
@@ -65,7 +65,7 @@ def test_boxes_are_drawn(page):
     page.locator("#ask").click()
     expect(pane(page, "trained").locator(".final")).to_have_text(ANSWER)
     drawing = page.locator("#boxes img")
-    expect(drawing).to_be_visible(timeout=15_000)
+    expect(drawing).to_be_visible()
     expect(page.locator("#boxes")).to_contain_text("trained blue, gold green")
     found = colors(page.request.get(drawing.get_attribute("src")).body())
     for name, drawn in (("gold", True), ("trained", True), ("base", False)):
@@ -78,7 +78,7 @@ def test_an_upload_is_asked_about(page):
     gold = page.get_by_label("Gold answer").locator("visible=true")
     expect(gold).to_have_value("")
     page.locator("#ask").click()
-    expect(pane(page, "base").locator("small")).to_contain_text("cut off", timeout=15_000)
+    expect(pane(page, "base").locator("small")).to_contain_text("cut off")
     expect(pane(page, "base").locator(".badge")).to_have_count(0)
 
 

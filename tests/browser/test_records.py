@@ -80,7 +80,7 @@ def test_formulas_are_rendered_and_markup_is_not(page):
     expect(rendered.locator("a")).to_have_count(0)
     page.locator("#math-ask").click()
     expect(page.locator("#math-trained small")).to_contain_text("token")
-    expect(page.locator("#math-trained details").first).to_be_attached(timeout=15_000)
+    expect(page.locator("#math-trained details").first).to_be_attached()
 
 
 @pytest.mark.parametrize("name", TABS)

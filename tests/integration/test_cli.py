@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -232,6 +233,14 @@ def test_interrupted_quickstart_goes_on(tmp_path):
     done = metrics.read_text().splitlines()
     finished = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert finished.returncode == 0, finished.stderr
+    # What a newcomer sees is ours: no library's warning, note or bar.
+    assert {line.split()[0] for line in finished.stderr.splitlines()} <= {
+        "sft",
+        "sft:",
+        "train",
+        "evaluate",
+        "step",
+    }
     assert metrics.read_text().splitlines()[: len(done)] == done  # nothing was trained again
     summary = json.loads((out / "summary.json").read_text())
     assert (
@@ -241,3 +250,31 @@ def test_interrupted_quickstart_goes_on(tmp_path):
     for line in finished.stdout.splitlines():
         if line.startswith(("report", "summary", "base", "trained")):
             assert Path(line.split(maxsplit=1)[1]).exists()
+
+
+LIBRARY = """
+import warnings
+from gpg_vl.cli import main
+
+main(["env"])
+warnings.warn("`old` is to become `new`", FutureWarning)
+warnings.warn("old is deprecated", UserWarning)
+warnings.warn("this matters", UserWarning)
+"""
+
+
+def test_what_libraries_are_going_to_change_is_not_for_users():
+    command = [sys.executable, "-c", LIBRARY]
+    shown = subprocess.run(command, capture_output=True, text=True).stderr
+    assert "this matters" in shown and "old" not in shown
+    asked = os.environ | {"PYTHONWARNINGS": "default"}
+    shown = subprocess.run(command, capture_output=True, text=True, env=asked).stderr
+    assert "`old` is to become" in shown and "old is deprecated" in shown
+
+
+def test_env_is_one_block_for_bug_reports(capsys):
+    run("env")
+    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert lines["torch"] == version("torch") and lines["transformers"] == version("transformers")
+    assert {"python", "platform", "gpus", "gpg-vl", "peft", "deepspeed"} <= lines.keys()
+    assert "mypy" not in lines  # of our own tools

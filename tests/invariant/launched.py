@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from gpg_vl.__main__ import leave
 from gpg_vl.config import TrainConfig
 from gpg_vl.options import load_config, to_yaml
 from gpg_vl.train import train
@@ -66,3 +67,4 @@ if __name__ == "__main__":
     train(
         load_config(TrainConfig, ["--config", sys.argv[1]]), resume="auto" if "resume" in sys.argv else None
     )
+    leave(0)

@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCK := requirements.lock
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+UV := $(VENV)-uv/bin/uv
 # Whatever is built is built with what the lock names too.
 INSTALL := $(PIP) install --constraint $(LOCK) --no-build-isolation
 
@@ -25,10 +26,7 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-$(VENV)/.installed: pyproject.toml $(LOCK)
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit( \
-	  0 if (3, 11) <= v <= (3, 14) else "$(PYTHON) is %d.%d, and 3.11 to 3.14 is needed: make PYTHON=python3.12" % v)'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+$(VENV)/.installed: pyproject.toml $(LOCK) | $(BIN)/python
 	@echo "installing torch, transformers and the rest into $(VENV): 3 to 10 minutes, 6 GB on Linux"
 	@$(INSTALL) setuptools
 	@$(INSTALL) --editable .
@@ -38,9 +36,14 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	@$(INSTALL) --editable ".[dev]"
 	@touch $@
 
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit( \
+	  0 if (3, 11) <= v <= (3, 14) else "$(PYTHON) is %d.%d, and 3.11 to 3.14 is needed: make PYTHON=python3.12" % v)'
+	@$(PYTHON) -m venv $(VENV)
+
 # The newest versions that pyproject.toml admits, for every supported Python and platform.
-lock: $(VENV)/.installed-dev
-	$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --all-extras --python-version 3.11 \
+lock: $(UV)
+	$(UV) pip compile pyproject.toml --quiet --upgrade --universal --all-extras --python-version 3.11 \
 	  --no-annotate --custom-compile-command "make lock" --output-file $(LOCK)
 
 # Both ends of the range of versions, each in an environment of its own: docs/compatibility.md.
@@ -48,11 +51,15 @@ test-oldest: RESOLUTION := lowest-direct
 test-oldest: SUITES := tests/unit tests/invariant
 test-newest: RESOLUTION := highest
 test-newest: SUITES := tests
-test-oldest test-newest: test-%: $(VENV)/.installed-dev
-	$(BIN)/uv venv --quiet --clear --seed --python $(BIN)/python $(VENV)-$*
-	$(BIN)/uv pip install --quiet --python $(VENV)-$* --resolution $(RESOLUTION) --editable ".[dev]"
+test-oldest test-newest: test-%: $(UV)
+	$(UV) venv --quiet --clear --seed --python $(PYTHON) $(VENV)-$*
+	$(UV) pip install --quiet --python $(VENV)-$* --resolution $(RESOLUTION) --editable ".[dev,track,bench]"
 	$(VENV)-$*/bin/gpg-vl env
 	$(VENV)-$*/bin/python -m pytest $(SUITES)
+
+$(UV):
+	$(PYTHON) -m venv $(VENV)-uv
+	$(VENV)-uv/bin/python -m pip --disable-pip-version-check --quiet install --constraint $(LOCK) uv
 
 clean:
 	rm -rf $(VENV) $(VENV)-* build dist *.egg-info

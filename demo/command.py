@@ -3,6 +3,7 @@
 from dataclasses import fields
 
 from gpg_vl.options import base_parser
+from gpg_vl.quiet import quiet_transformers
 
 from .settings import DemoSettings
 
@@ -25,4 +26,5 @@ def demo(arguments: list[str]) -> None:
     settings = DemoSettings(**{**values, "data": tuple(given.data)})
     from .app import serve
 
+    quiet_transformers()
     serve(settings)

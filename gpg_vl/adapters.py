@@ -4,6 +4,7 @@ transformers has methods for this too, but each of its releases asks for a peft 
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -22,12 +23,15 @@ _WEIGHTS = "adapter_model.safetensors"
 _NAME = "default"
 _ROOT = "base_model.model."
 """peft's own name for the adapted model, before each weight's name in its files."""
+_ONE_MATRIX = "these adapters cannot be merged: embedding and head are one matrix"
 
 
 def _peft() -> ModuleType:
     try:
         import peft  # an extra of the package
     except ModuleNotFoundError as error:
+        if error.name != "peft":
+            raise
         raise ConfigurationError("LoRA needs the package peft: pip install 'gpg-vl[lora]'") from error
     return peft
 
@@ -56,9 +60,11 @@ def add_adapter(model: Module, *, rank: int, alpha: int, targets: str, base: str
 def load_adapter(model: Module, folder: Path) -> None:
     """Put the adapters of a LoRA checkpoint beside the weights of its base model.
 
-    Raises ModelError if they are not this model's, all of them.
+    Raises ModelError unless they are this model's adapters, all of them and nothing else.
     """
     peft = _peft()
+    if not any((folder / name).is_file() for name in (_WEIGHTS, "adapter_model.bin")):
+        raise ModelError(f"{str(folder)!r} is no LoRA checkpoint: it has {CONFIG}, but no {_WEIGHTS}")
     try:
         peft.inject_adapter_in_model(peft.PeftConfig.from_pretrained(folder), model, _NAME)
         weights = _under_own_names(peft.load_peft_weights(str(folder), device="cpu"), _weights(model))
@@ -68,7 +74,7 @@ def load_adapter(model: Module, folder: Path) -> None:
 
 
 def _weights(model: Module) -> dict[str, Tensor]:
-    """The adapters' own, by names without the adapter's."""
+    """The adapters' tensors, without the adapter's name in theirs."""
     weights = _peft().get_peft_model_state_dict(model, adapter_name=_NAME, save_embedding_layers=False)
     return dict(weights)
 
@@ -78,12 +84,17 @@ def _under_own_names(stored: Mapping[str, Tensor], own: Mapping[str, Tensor]) ->
 
     Raises ValueError unless they are the same weights.
     """
-    known = {_from_layer(name): name for name in own}
+    tails = Counter(map(_from_layer, own))
+    known = {_from_layer(name): name for name in own if tails[_from_layer(name)] == 1}
     bare = {name.removeprefix(_ROOT): weight for name, weight in stored.items()}
-    weights = {known.get(_from_layer(name), name): weight for name, weight in bare.items()}
-    for what, names in (("lacks", own.keys() - weights.keys()), ("also has", weights.keys() - own.keys())):
+    weights = {
+        name if name in own else known.get(_from_layer(name), name): weight for name, weight in bare.items()
+    }
+    # peft writes the whole embedding beside its adapter
+    foreign = {name for name in weights.keys() - own.keys() if ".base_layer." not in name}
+    for what, names in (("lacks", own.keys() - weights.keys()), ("also has", foreign)):
         if names:
-            raise ValueError(f"it {what} {len(names)} weights, such as {min(names)}")
+            raise ValueError(f"it {what} {min(names)}, and {len(names) - 1} more")
     return weights
 
 
@@ -102,11 +113,28 @@ def save_adapter(model: Any, folder: Path) -> None:
 
 
 def merge_adapter(model: Any) -> None:
-    """Add the adapters to the weights they stand beside, and take them away."""
+    """Add the adapters to the weights they stand beside, and take them away.
+
+    Raises ModelError if they change only one of embedding and head where these are one matrix.
+    """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    for name, layer in list(model.named_modules()):
-        if isinstance(layer, BaseTunerLayer):
+    tied = model.get_input_embeddings().weight if model.config.get_text_config().tie_word_embeddings else None
+    whole: dict[str, Module] = {}
+    for name, layer in model.named_modules():
+        if any(name.startswith(f"{outer}.") for outer in whole):
+            continue
+        if hasattr(layer, "unload_and_optionally_merge_module"):  # trained beside the adapters
+            whole[name] = layer.unload_and_optionally_merge_module(
+                merge=True, safe_merge=False, adapter_names=None
+            )
+        elif isinstance(layer, BaseTunerLayer):
+            if layer.get_base_layer().weight is tied:
+                raise ModelError(f"{_ONE_MATRIX}, and the adapter on {name} would change both")
             layer.merge()
-            model.set_submodule(name, layer.get_base_layer())
+            whole[name] = layer.get_base_layer()
+    for name, layer in whole.items():
+        model.set_submodule(name, layer)
     del model.peft_config
+    if tied is not None and model.get_output_embeddings().weight is not model.get_input_embeddings().weight:
+        raise ModelError(f"{_ONE_MATRIX}, and the checkpoint has a head of its own")

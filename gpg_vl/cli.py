@@ -1,10 +1,8 @@
 """The command line: parse, call, print."""
 
-import logging
 import os
 import sys
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -21,6 +19,7 @@ from gpg_vl.dispatch import Command, dispatch
 from gpg_vl.errors import UserError
 from gpg_vl.launch import take_launch_options
 from gpg_vl.options import base_parser
+from gpg_vl.quiet import quiet_libraries, quiet_transformers
 
 # Heavy imports (torch, transformers) stand inside the commands: `gpg-vl --help` answers at once.
 
@@ -46,7 +45,7 @@ def _run(arguments: list[str]) -> None:
     if arguments[:1] == ["--version"]:
         print(f"gpg-vl {gpg_vl.__version__}")
         return
-    _quiet_libraries()
+    quiet_libraries()
     dispatch("gpg-vl", COMMANDS if arguments[:1] and arguments[0] in COMMANDS else _commands(), arguments)
 
 
@@ -67,36 +66,6 @@ def _fail(message: str) -> int:
     return 2
 
 
-def _quiet_libraries() -> None:
-    """Keep other packages' bars and notes from drowning ours."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler calls a machine without GPU an error
-    _quiet_deprecations()
-    for name in ("DeepSpeed", "deepspeed", "accelerate", "torch.utils.cpp_extension"):
-        # A filter, since DeepSpeed sets its logger's level when it is imported.
-        logging.getLogger(name).addFilter(lambda record: record.levelno >= logging.ERROR)
-
-
-def _quiet_deprecations() -> None:
-    """What a library is going to change concerns us and not our users; our test suite lists it.
-
-    Filters that stand already win: `-W` and PYTHONWARNINGS bring the notes back.
-    """
-    warnings.simplefilter("ignore", FutureWarning, append=True)
-    warnings.filterwarnings("ignore", r"(?is).*\bdeprecat", append=True)  # torch's are of any kind
-    os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")  # for worker processes
-
-
-def _quiet_transformers() -> None:
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()
-    for handler in logging.getLogger("transformers").handlers:
-        handler.addFilter(lambda record: "deprecat" not in record.getMessage())
-
-
 def _parser(command: str, description: str) -> ArgumentParser:
     return base_parser(f"gpg-vl {command}", description)
 
@@ -108,7 +77,7 @@ def quickstart(arguments: list[str]) -> None:
 
     parser.add_class_arguments(Tour, None)
     given = parser.parse_args(arguments)
-    _quiet_transformers()
+    quiet_transformers()
     cure = "the same command goes on there"
     _stoppable(given.out, cure, lambda: run_quickstart(Tour(**vars(given))))
 
@@ -152,7 +121,7 @@ def _train(arguments: list[str], command: str, kind: Any, module: str) -> None:
     config, resume = parse_command(kind, arguments, prog=f"gpg-vl {command}")
     if launch is not None:
         sys.exit(launch.run(command, arguments, config.run.shutdown_grace))
-    _quiet_transformers()
+    quiet_transformers()
     run = getattr(import_module(module), command)
 
     def work() -> None:
@@ -173,7 +142,7 @@ def merge(arguments: list[str]) -> None:
     given: Namespace = parser.parse_args(arguments)
     from gpg_vl import adapt
 
-    _quiet_transformers()
+    quiet_transformers()
     adapt.merge(given.checkpoint, Path(given.out))
     print(f"{given.out}: full weights of {given.checkpoint}")
 

@@ -9,6 +9,7 @@ from gpg_vl.config import RunConfig
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.launch import add_launch_options, take_launch_options
 from gpg_vl.options import base_parser
+from gpg_vl.quiet import quiet_transformers
 
 # Heavy imports (torch, transformers) stand inside the commands: `gpg-vl --help` answers at once.
 
@@ -16,8 +17,6 @@ from gpg_vl.options import base_parser
 def evaluate(arguments: list[str]) -> None:
     """Evaluate a model on a benchmark, or on any prepared data; every item kept."""
     parser = base_parser("gpg-vl eval", evaluate.__doc__ or "")
-    from transformers.utils import logging
-
     from gpg_vl.evaluate_model import EvalSettings, evaluate_model
     from gpg_vl.figures import evaluation_table
 
@@ -28,7 +27,7 @@ def evaluate(arguments: list[str]) -> None:
     settings = EvalSettings(**{field.name: given[field.name] for field in fields(EvalSettings)})
     if launch is not None:
         sys.exit(launch.run("eval", arguments, RunConfig().shutdown_grace))
-    logging.disable_progress_bar()
+    quiet_transformers()
     evaluation = evaluate_model(settings)
     if evaluation is None:  # another process of the launch has it
         return

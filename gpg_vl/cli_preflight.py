@@ -12,6 +12,7 @@ from gpg_vl.errors import ConfigurationError
 from gpg_vl.files import write_whole
 from gpg_vl.launch import add_launch_options, memory_plan, take_launch_options
 from gpg_vl.options import config_parser, parse_options
+from gpg_vl.quiet import quiet_transformers
 
 if TYPE_CHECKING:
     from gpg_vl.findings import Report
@@ -36,6 +37,7 @@ def preflight(arguments: list[str]) -> None:
     from gpg_vl.preflight_memory import Machine
     from gpg_vl.preflight_model import Trial
 
+    quiet_transformers()
     trial = None if given.no_model else Trial(given.questions, given.samples or config.rollout.group_size)
     processes, zero, offload = memory_plan(launch) if launch else (1, 0, False)
     machine = Machine(processes, zero, offload, given.card_gib)

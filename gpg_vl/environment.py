@@ -39,7 +39,8 @@ def _packages() -> dict[str, str]:
 
 def as_block(values: Mapping[str, Any]) -> str:
     """An environment as lines of a name and a value, to paste into a report."""
-    flat = {**{name: value for name, value in values.items() if name != "packages"}, **values["packages"]}
+    flat = dict(values)
+    flat |= flat.pop("packages")
     width = max(map(len, flat))
     return "\n".join(f"{name:<{width}}  {_words(value)}" for name, value in flat.items())
 

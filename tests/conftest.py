@@ -6,6 +6,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import logging
+import warnings
 from itertools import islice
 from pathlib import Path
 
@@ -26,6 +28,26 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 """Real data and processors beside the checkout; tests that need them skip where they are absent."""
 
 SMALL = TinySize(hidden=48, layers=2, heads=3, kv_heads=1, feed_forward=96, vision_hidden=48)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """On a GPU, what a CUDA library warns of is listed and no failure; a line of ours still is."""
+    if torch.cuda.is_available():
+        ours = config.getini("filterwarnings")[-1]
+        for line in ("default", ours):
+            config.addinivalue_line("filterwarnings", line)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def logged_notes() -> None:
+    """What transformers logs of its plans is a warning here, so that a run lists it too."""
+
+    class Warn(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "deprecat" in record.getMessage().lower():
+                warnings.warn(record.getMessage(), FutureWarning, stacklevel=2)
+
+    logging.getLogger("transformers").addHandler(Warn(logging.WARNING))
 
 
 @pytest.fixture(scope="session", autouse=True)

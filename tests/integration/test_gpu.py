@@ -18,10 +18,7 @@ from tests.integration.test_memory import TOLERANCE, forecast_and_peak
 from tests.invariant.test_training import REWARD
 from tests.tensor_memory import peak_on_gpu
 
-pytestmark = [
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
-    pytest.mark.filterwarnings("default", r"error:::gpg_vl\b"),  # what a CUDA library warns of is listed
-]
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
 def test_greedy_on_the_gpu_equals_the_cpu(tiny_folder, mixed_samples):

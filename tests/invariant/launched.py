@@ -56,9 +56,9 @@ def start(
 
 
 def finish(config: TrainConfig, started: list[subprocess.Popen]) -> None:
-    """Wait for the end; an error in one process is shown and fails the test."""
-    for rank, process in enumerate(started):
-        code = process.wait(timeout=300)
+    """Wait for the end of all; an error in one process is shown and fails the test."""
+    codes = [process.wait(timeout=300) for process in started]
+    for rank, code in enumerate(codes):
         assert code == 0, Path(config.out).with_suffix(f".{rank}.log").read_text()[-3000:]
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from gpg_vl.adapt import choose_weights, merge
 from gpg_vl.config import ModelConfig, OptimConfig, TrainConfig
@@ -152,17 +152,74 @@ def test_names_of_earlier_transformers_are_understood(adapter, tmp_path):
 def test_adapters_that_are_not_all_there_are_refused(adapter, tmp_path):
     half = rewrite(adapter, tmp_path / "half", lambda weights: dict(sorted(weights.items())[::2]))
     with pytest.raises(
-        ModelError, match=r"no adapter of its base model: it lacks 14 weights, such as .*lora_B"
+        ModelError, match=r"no adapter of its base model: it lacks .*lora_B\.weight, and 13 more"
     ):
         load_policy(str(half))
-    with pytest.raises(ModelError, match="it lacks 14 weights"):
+    with pytest.raises(ModelError, match="it lacks "):
         merge(str(half), tmp_path / "merged")
     strange = rewrite(adapter, tmp_path / "strange", lambda weights: weights | {"other": torch.zeros(1)})
-    with pytest.raises(ModelError, match="it also has 1 weights, such as other"):
+    with pytest.raises(ModelError, match="it also has other, and 0 more"):
         load_policy(str(strange))
-    (tmp_path / "half" / "adapter_model.safetensors").write_bytes(b"cut")
+    (half / "adapter_model.safetensors").write_bytes(b"cut")
     with pytest.raises(ModelError, match="is no adapter of its base model"):
         load_policy(str(half))
+    (half / "adapter_model.safetensors").unlink()
+    with pytest.raises(
+        ModelError, match=r"is no LoRA checkpoint: it has .*, but no adapter_model\.safetensors"
+    ):
+        load_policy(str(half))
+
+
+def foreign(folder: Path, tiny_folder: Path, **settings) -> tuple[Path, PeftModel]:
+    """An adapter that peft trained and wrote, beside our processor; and peft's own model."""
+    plain = AutoModelForImageTextToText.from_pretrained(tiny_folder)
+    theirs = get_peft_model(
+        plain, LoraConfig(**{"r": 2, "target_modules": ["q_proj", "up_proj"], **settings})
+    )
+    with torch.no_grad():
+        for number, weight in enumerate(theirs.parameters()):
+            if weight.requires_grad:
+                weight.add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(number)) / 8)
+    theirs.peft_config["default"].base_model_name_or_path = str(tiny_folder)
+    theirs.save_pretrained(folder)
+    AutoProcessor.from_pretrained(tiny_folder).save_pretrained(folder)
+    return folder, theirs
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"bias": "all"},
+        {"use_dora": True},
+        {"use_rslora": True},
+        {"modules_to_save": ["norm"]},
+        {"trainable_token_indices": [7, 8]},
+    ],
+    ids=str,
+)
+def test_merge_writes_what_peft_computes(settings, tmp_path, tiny_folder):
+    adapter, theirs = foreign(tmp_path / "adapter", tiny_folder, **settings)
+    merge(str(adapter), tmp_path / "merged")
+    merged = AutoModelForImageTextToText.from_pretrained(tmp_path / "merged")
+    ids = torch.arange(5, 12)[None]
+    with torch.no_grad():
+        ours, expected = merged(input_ids=ids).logits, theirs.eval()(input_ids=ids).logits
+    assert torch.allclose(ours, expected, atol=1e-4)
+    assert (
+        ours - AutoModelForImageTextToText.from_pretrained(tiny_folder)(input_ids=ids).logits
+    ).abs().max() > 0.1
+
+
+@pytest.mark.filterwarnings("ignore:Model has `tie_word", "ignore:Setting `save_embed")  # peft says why
+@pytest.mark.parametrize(
+    "settings", [{"modules_to_save": ["lm_head"]}, {"target_modules": ["lm_head"]}], ids=str
+)
+def test_what_cannot_be_merged_is_refused(settings, tmp_path, tiny_folder):
+    adapter, _ = foreign(tmp_path / "adapter", tiny_folder, **settings)
+    with pytest.raises(ModelError, match="one matrix"):
+        merge(str(adapter), tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
 
 
 def test_without_peft_lora_names_its_extra(adapter, tiny_folder, monkeypatch):

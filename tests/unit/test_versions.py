@@ -57,6 +57,7 @@ def test_the_lock_satisfies_every_bound(place):
     versions = pinned(place)
     for need in needs():
         if need.marker is None or need.marker.evaluate(place):
+            assert plain(need.name) in versions, f"{need} is not in the lock; run `make lock`"
             assert need.specifier.contains(versions[plain(need.name)], prereleases=True), (
                 f"{need}; run `make lock`"
             )

@@ -1,0 +1,41 @@
+"""Keeping a terminal ours: other packages' bars, and their notes on what they are going to change.
+
+Our test suite lists those notes at its end; `-W` and PYTHONWARNINGS bring them back for users.
+"""
+
+import logging
+import os
+import sys
+import warnings
+
+
+def quiet_libraries() -> None:
+    """Keep other packages' bars and notes from drowning ours."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler calls a machine without GPU an error
+    _quiet_deprecations()
+    for name in ("DeepSpeed", "deepspeed", "accelerate", "torch.utils.cpp_extension"):
+        # A filter, since DeepSpeed sets its logger's level when it is imported.
+        logging.getLogger(name).addFilter(lambda record: record.levelno >= logging.ERROR)
+
+
+def _quiet_deprecations() -> None:
+    # Behind the filters that stand already, which are the user's
+    warnings.simplefilter("ignore", FutureWarning, append=True)
+    warnings.filterwarnings("ignore", r"(?is).*\bdeprecat", append=True)  # torch's are of any kind
+    if not sys.warnoptions:
+        os.environ["PYTHONWARNINGS"] = "ignore::FutureWarning"  # for worker processes
+
+
+def quiet_transformers() -> None:
+    """Drop the notes that transformers logs instead of warning; called once it is imported."""
+    if sys.warnoptions:
+        return
+    for handler in logging.getLogger("transformers").handlers:
+        handler.addFilter(_is_no_note)
+
+
+def _is_no_note(record: logging.LogRecord) -> bool:
+    return "deprecat" not in record.getMessage().lower()

@@ -17,11 +17,11 @@ from benchmarks import inputs
 from benchmarks.gradient_rate import fullest_micro_batch, gradient_of
 from benchmarks.limits import timed
 from benchmarks.workloads import WORKLOADS, Workload
+from gpg_vl.answering import build_encoder
 from gpg_vl.config import ModelConfig
 from gpg_vl.policy import load_policy
 from gpg_vl.prompts import Prompt, question_text
 from gpg_vl.registry import converters
-from gpg_vl.session import build_encoder
 from gpg_vl.tiny import TinySize, save_tiny
 from gpg_vl.types import Sample
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from PIL import Image, ImageDraw
 
-from gpg_vl.plots import LIGHT
+from gpg_vl.theme import LIGHT
 from gpg_vl.types import Box
 
 COLORS = {"base": "#8a94a0", "trained": LIGHT.series[0], "gold": LIGHT.series[2]}

@@ -9,10 +9,11 @@ from typing import Any
 
 from gpg_vl.compare import Pair, compare
 from gpg_vl.errors import DataError
-from gpg_vl.plots import DARK, LIGHT, task_bars
+from gpg_vl.plots import task_bars
 from gpg_vl.report_samples import outcome
 from gpg_vl.run_files import Evaluation, paired_items, read_evaluation, score
 from gpg_vl.stats import Interval
+from gpg_vl.theme import DARK, LIGHT
 
 ALL = "All"
 OUTCOMES = (ALL, "Fixed", "Broken", "Both right", "Still wrong")

@@ -2,7 +2,7 @@
 
 import gradio as gr
 
-from gpg_vl.plots import DARK, LIGHT
+from gpg_vl.theme import DARK, LIGHT
 
 from .style_cards import CARD_CSS
 from .style_records import RECORD_CSS

@@ -1,7 +1,7 @@
 """The look of cards, badges and messages: what `markup.py` returns."""
 
-from gpg_vl.plots import DARK, LIGHT, Theme
 from gpg_vl.report_style import DARK_COLORS, LIGHT_COLORS
+from gpg_vl.theme import DARK, LIGHT, Theme
 
 
 def _series(theme: Theme) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from gpg_vl.errors import DataError
-from gpg_vl.plots import DARK, LIGHT
+from gpg_vl.theme import DARK, LIGHT
 
 from .curves import Curve, Stamp, other_runs, read_curves, stamp
 from .markup import hint, note

@@ -3,8 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from gpg_vl.config import ModelConfig
 from gpg_vl.encode import EncodedPrompt, PromptEncoder, Question
-from gpg_vl.prompts import parse_completion
+from gpg_vl.policy import Policy
+from gpg_vl.prompts import Prompt, parse_completion
 from gpg_vl.rollout import Answer, Request, RolloutEngine, Watch
 from gpg_vl.sampling import Sampling
 from gpg_vl.types import Completion, Sample
@@ -79,3 +81,14 @@ class Answerer:
             token_ids=answer.token_ids,
             to_image=self.encoder.to_image(sample),
         )
+
+
+def build_encoder(policy: Policy, prompt: Prompt, model: ModelConfig) -> PromptEncoder:
+    """The encoder of a policy's prompts."""
+    return PromptEncoder(
+        policy.processor,
+        prompt,
+        family=policy.family,
+        min_pixels=model.min_pixels,
+        max_pixels=model.max_pixels,
+    )

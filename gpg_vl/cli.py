@@ -17,7 +17,7 @@ from gpg_vl.cli_preflight import preflight
 from gpg_vl.cli_rewards import rewards
 from gpg_vl.dispatch import Command, dispatch
 from gpg_vl.errors import UserError
-from gpg_vl.launch import take_launch_options
+from gpg_vl.launch import launch_options, take_launch_options
 from gpg_vl.options import base_parser
 from gpg_vl.quiet import quiet_libraries, quiet_transformers
 
@@ -118,7 +118,7 @@ def _train(arguments: list[str], command: str, kind: Any, module: str) -> None:
     from gpg_vl.options import parse_command
 
     launch, arguments = take_launch_options(arguments)
-    config, resume = parse_command(kind, arguments, prog=f"gpg-vl {command}")
+    config, resume = parse_command(kind, arguments, prog=f"gpg-vl {command}", taken=launch_options())
     if launch is not None:
         sys.exit(launch.run(command, arguments, config.run.shutdown_grace))
     quiet_transformers()

@@ -99,9 +99,9 @@ def score(arguments: list[str]) -> None:
     given = parser.parse_args(arguments)
     if given.out and Path(given.out).exists():
         raise ConfigurationError(f"{given.out!r} exists already; remove it or choose another --out")
+    from gpg_vl.progress import ProgressBar
     from gpg_vl.score_rows import count_lines, score_file
     from gpg_vl.scoring import Scorer
-    from gpg_vl.tracking import ProgressBar
 
     path, scorer = Path(given.file), Scorer(_reward_table(given.reward))
     with ProgressBar("score", count_lines(path)) as bar:

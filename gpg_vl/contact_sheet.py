@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from gpg_vl.boxes import read_boxes
 from gpg_vl.data import PreparedDataset
 from gpg_vl.files import replacing
-from gpg_vl.plots import LIGHT
 from gpg_vl.prompts import letter
+from gpg_vl.theme import LIGHT
 from gpg_vl.types import Box, Sample
 
 # Pixels; screens with two dots a point show them at half the size.

@@ -11,7 +11,7 @@ from accelerate import PartialState
 from rich.console import Console
 
 import gpg_vl
-from gpg_vl.answering import Answerer
+from gpg_vl.answering import Answerer, build_encoder
 from gpg_vl.benchmarks import SAMPLED, Benchmark, find_benchmark
 from gpg_vl.config import ModelConfig, RolloutConfig
 from gpg_vl.data import PreparedDataset, read_manifest
@@ -21,12 +21,11 @@ from gpg_vl.evaluate import evaluate, write_evaluation
 from gpg_vl.grading import check_rewards
 from gpg_vl.partial import PartialFile
 from gpg_vl.policy import Policy, load_policy, read_card
+from gpg_vl.progress import ProgressBar
 from gpg_vl.prompts import Prompt, TemplateName
 from gpg_vl.rollout import RolloutEngine
 from gpg_vl.run_files import Evaluation
 from gpg_vl.sampling import Sampling
-from gpg_vl.session import build_encoder
-from gpg_vl.tracking import ProgressBar
 
 _PATIENCE = timedelta(days=1)
 """How long processes wait for each other: answers of 32,768 tokens take longer than the usual ten minutes."""

@@ -63,11 +63,20 @@ class Launch:
             agent.wait()
 
 
+def launch_options() -> dict[str, str]:
+    """The options that start several processes, with their help."""
+    names = ", ".join(sorted(_shipped()))
+    return {
+        "accelerate": f"several processes: {names}, or an accelerate config file",
+        "processes": "with --accelerate: how many; default: one per GPU",
+    }
+
+
 def add_launch_options(parser: Any) -> None:
     """`--accelerate` and `--processes`, for a command's parser."""
-    names = ", ".join(sorted(_shipped()))
-    parser.add_argument("--accelerate", help=f"several processes: {names}, or an accelerate config file")
-    parser.add_argument("--processes", type=int, help="with --accelerate: how many; default: one per GPU")
+    kinds = {"processes": int}
+    for name, text in launch_options().items():
+        parser.add_argument(f"--{name}", type=kinds.get(name, str), help=text)
 
 
 def take_launch_options(arguments: list[str]) -> tuple[Launch | None, list[str]]:

@@ -3,7 +3,8 @@
 import dataclasses
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import yaml
@@ -11,9 +12,9 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_s
 
 from gpg_vl.config import PRESETS, SftConfig, TrainConfig
 from gpg_vl.errors import ConfigurationError, nearest
-from gpg_vl.launch import add_launch_options
 
 Config = TypeVar("Config", TrainConfig, SftConfig)
+_NONE: Mapping[str, str] = MappingProxyType({})
 PROFILED_STEPS = 2
 """What `--profile` stands for: a trace of more is slow to open."""
 
@@ -35,19 +36,22 @@ def config_parser(kind: type[Config], prog: str) -> ArgumentParser:
 
 
 def parse_command(
-    kind: type[Config], arguments: Sequence[str], prog: str = "gpg-vl"
+    kind: type[Config], arguments: Sequence[str], prog: str = "gpg-vl", *, taken: Mapping[str, str] = _NONE
 ) -> tuple[Config, str | None]:
     """Parse options and the YAML file they name into a checked configuration and `--resume`.
+
+    `taken`: options, with their help, that the caller takes off the command line before; no file has them.
 
     Raises ConfigurationError for unknown keys (naming the nearest known one), wrong types, values out
     of range and settings at odds with each other.
     """
     parser = config_parser(kind, prog)
     parser.add_argument("--profile", action="store_true", help=f"short for --run.profile {PROFILED_STEPS}")
-    add_launch_options(parser)  # for --help: the command takes them out before
+    for name, text in taken.items():
+        parser.add_argument(f"--{name}", help=text)
     config, values = parse_options(kind, parser, arguments)
-    if values.accelerate is not None or values.processes is not None:
-        raise ConfigurationError("accelerate and processes belong on the command line, not in a file")
+    if any(values[name] is not None for name in taken):
+        raise ConfigurationError(f"{' and '.join(taken)} belong on the command line, not in a file")
     if values.profile:
         config = dataclasses.replace(
             config, run=dataclasses.replace(config.run, profile=config.run.profile or PROFILED_STEPS)

@@ -11,8 +11,6 @@ from typing import TypeVar
 
 from accelerate.utils import gather_object, wait_for_everyone
 
-from gpg_vl.packing import Row
-
 T = TypeVar("T")
 
 
@@ -48,17 +46,3 @@ class World:
         """Return once all ranks are here."""
         if self.size > 1:
             wait_for_everyone()
-
-
-def deal(rows: Sequence[Row], world: World) -> list[Row]:
-    """This rank's rows, such that all ranks have about the same number of tokens.
-
-    Longest first, always to the rank with the least: the same result on every rank.
-    """
-    shares: list[list[Row]] = [[] for _ in range(world.size)]
-    loads = [0] * world.size
-    for row in sorted(rows, key=lambda row: -row.length):
-        rank = loads.index(min(loads))
-        shares[rank].append(row)
-        loads[rank] += row.length
-    return shares[world.rank]

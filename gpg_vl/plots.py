@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from gpg_vl.errors import DataError
 from gpg_vl.stats import Interval
+from gpg_vl.theme import LIGHT, Theme
 
 _DPI = 200
 """Twice the 100 dots per inch at which a page shows the figure."""
@@ -49,36 +50,6 @@ PANELS = (
     Panel("tokens_per_second", "Answer tokens a second"),
 )
 """Beside these, every part of the reward has a panel of its own."""
-
-
-@dataclass(frozen=True)
-class Theme:
-    """Colours; the series are Okabe and Ito's, which colour-blind readers can tell apart."""
-
-    background: str
-    ink: str
-    muted: str
-    grid: str
-    base: str
-    series: tuple[str, ...]
-
-
-LIGHT = Theme(
-    background="#ffffff",
-    ink="#1a1f26",
-    muted="#57606a",
-    grid="#e3e7ec",
-    base="#a3abb5",
-    series=("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9"),
-)
-DARK = Theme(
-    background="#171c23",
-    ink="#e6eaef",
-    muted="#9aa4b0",
-    grid="#2d343e",
-    base="#6d7682",
-    series=("#56b4e9", "#e69f00", "#2bc295", "#cc79a7", "#f0803c", "#4c8fd6"),
-)
 
 
 def panels_with_values(runs: Mapping[str, Rows]) -> list[Panel]:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import torch
 
+from gpg_vl.answering import build_encoder
 from gpg_vl.config import ModelConfig, SftConfig, TrainConfig
 from gpg_vl.data import PreparedDataset
 from gpg_vl.errors import ConfigurationError
@@ -26,7 +27,6 @@ from gpg_vl.prompts import Prompt, question_text
 from gpg_vl.registry import converters
 from gpg_vl.report import write_run_report
 from gpg_vl.run_files import read_evaluations, read_metrics
-from gpg_vl.session import build_encoder
 from gpg_vl.tiny import save_tiny
 from gpg_vl.train import train
 from gpg_vl.warmstart import sft, supervised_rows

@@ -12,7 +12,7 @@ from gpg_vl import __version__
 from gpg_vl.compare import TOTAL
 from gpg_vl.data import PreparedDataset
 from gpg_vl.errors import ConfigurationError
-from gpg_vl.plots import DARK, LIGHT, Theme, panels_with_values, task_bars, training_curves
+from gpg_vl.plots import panels_with_values, task_bars, training_curves
 from gpg_vl.report_results import changes, evaluation_trail, results_table, summary
 from gpg_vl.report_samples import card, choose, data_url, find_examples, tally
 from gpg_vl.report_style import PAGE, STYLE
@@ -24,6 +24,7 @@ from gpg_vl.run_files import (
     score,
 )
 from gpg_vl.stats import Interval
+from gpg_vl.theme import DARK, LIGHT, Theme
 
 __all__ = ["write_report", "write_run_report"]
 

@@ -14,11 +14,12 @@ from gpg_vl.evaluate import evaluate, write_evaluation
 from gpg_vl.figures import in_words
 from gpg_vl.learner import Learner
 from gpg_vl.profiling import Profiler
+from gpg_vl.progress import ProgressBar
 from gpg_vl.runfolder import RunFolder
 from gpg_vl.sampling import Sampling
 from gpg_vl.session import model_card
 from gpg_vl.shutdown import StopRequest
-from gpg_vl.tracking import MetricsFile, ProgressBar, Trackers
+from gpg_vl.tracking import MetricsFile, Trackers
 from gpg_vl.types import Metrics
 
 

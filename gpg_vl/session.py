@@ -14,7 +14,7 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from gpg_vl.adapt import choose_weights
 from gpg_vl.ahead import QuestionReader, own_rows, worker_count
-from gpg_vl.answering import Answerer
+from gpg_vl.answering import Answerer, build_encoder
 from gpg_vl.benchmarks import protocol_of
 from gpg_vl.checkpoint import load_random_states, load_state, restore_random_states
 from gpg_vl.config import DataConfig, EvalConfig, ModelConfig, SftConfig, TrainConfig
@@ -27,7 +27,6 @@ from gpg_vl.optim import build_optimizer
 from gpg_vl.overlap import overlap_warning
 from gpg_vl.parallel import World
 from gpg_vl.policy import Policy, load_policy
-from gpg_vl.prompts import Prompt
 from gpg_vl.rollout import RolloutEngine
 from gpg_vl.scoring import Scorer
 
@@ -179,17 +178,6 @@ def open_validation(data: DataConfig, limits: EvalConfig, encoder: PromptEncoder
     rows = _within(PreparedDataset.open(data.validation).head(limits.limit), data, encoder)
     check_rewards(protocol_of(data.validation), rows.rows["answer_type"])
     return rows
-
-
-def build_encoder(policy: Policy, prompt: Prompt, model: ModelConfig) -> PromptEncoder:
-    """The encoder of a policy's prompts."""
-    return PromptEncoder(
-        policy.processor,
-        prompt,
-        family=policy.family,
-        min_pixels=model.min_pixels,
-        max_pixels=model.max_pixels,
-    )
 
 
 def model_card(config: TrainConfig | SftConfig) -> dict[str, Any]:

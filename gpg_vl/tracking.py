@@ -1,16 +1,13 @@
-"""What a run leaves behind: metrics, rollout records, the progress bar."""
+"""What a run leaves behind: metrics and rollout records."""
 
-import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from accelerate import Accelerator
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from gpg_vl.collect import Collection
@@ -103,50 +100,3 @@ class Trackers:
 
     def __exit__(self, *_: object) -> None:
         self._accelerator.end_training()  # flushes, also when the run ends early
-
-
-class ProgressBar:
-    """Steps done, chosen figures and time left; plain lines where there is no terminal."""
-
-    def __init__(
-        self, title: str, total: int, done: int = 0, console: Console | None = None, *, quiet: bool = False
-    ) -> None:
-        self._console = console or Console(stderr=True, quiet=quiet)
-        self._title, self._total = title, total
-        self._tenths = done // max(1, total // 10)
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=not self._console.is_terminal,
-        )
-        self._task = self._bar.add_task(title, total=total, completed=done, figures="")
-
-    def advance(self, done: int, figures: Sequence[str] = ()) -> None:
-        """Show that `done` of the total are done."""
-        self._bar.update(self._task, completed=done, figures=" ".join(figures))
-        tenths = done // max(1, self._total // 10)
-        if not self._console.is_terminal and (done == self._total or tenths > self._tenths):
-            self.say(" ".join([self._title, f"{done}/{self._total}", *figures]))
-        self._tenths = tenths
-
-    def say(self, text: str) -> None:
-        """Print a line above the bar."""
-        self._console.print(text, highlight=False, soft_wrap=True)
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """Give the terminal's line to another bar."""
-        self._bar.stop()
-        yield
-        self._bar.start()
-
-    def __enter__(self) -> "ProgressBar":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()

@@ -16,8 +16,7 @@ from gpg_vl.config import TrainConfig
 from gpg_vl.losses import LOSSES
 from gpg_vl.metrics import Clock, UpdateFigures, collection_metrics, collection_tokens
 from gpg_vl.optim import learning_rate
-from gpg_vl.packing import PackedBatch
-from gpg_vl.parallel import deal
+from gpg_vl.packing import PackedBatch, deal
 from gpg_vl.run import open_run
 from gpg_vl.runfolder import RunFolder
 from gpg_vl.sampling import Sampling

@@ -13,6 +13,7 @@ from gpg_vl.config import (
     TrainConfig,
 )
 from gpg_vl.errors import ConfigurationError
+from gpg_vl.launch import launch_options
 from gpg_vl.options import load_config, parse_command, to_yaml
 from gpg_vl.prompts import Prompt
 from gpg_vl.scoring import Scorer
@@ -141,7 +142,6 @@ def test_values_out_of_range_or_at_odds_are_refused(load, options, message):
     ("text", "message"),
     [
         ("rollout: 3", "rollout is a section of options, got 3"),
-        ("accelerate: zero2", "accelerate and processes belong on the command line"),
         ("rollout: [", "Problems parsing config"),
         ("model: {path: 3}", "model.path"),
     ],
@@ -149,6 +149,13 @@ def test_values_out_of_range_or_at_odds_are_refused(load, options, message):
 def test_a_file_of_another_shape_is_refused(load, text, message):
     with pytest.raises(ConfigurationError, match=message):
         load(text)
+
+
+def test_a_file_starts_no_processes(tmp_path):
+    (tmp_path / "config.yaml").write_text("accelerate: zero2")
+    words = [*INPUTS, "--config", str(tmp_path / "config.yaml")]
+    with pytest.raises(ConfigurationError, match="accelerate and processes belong on the command line"):
+        parse_command(TrainConfig, words, taken=launch_options())
 
 
 def test_group_size_is_checked_without_a_parser_too():

@@ -10,12 +10,12 @@ from torch import Tensor
 from benchmarks import naive, ours
 from benchmarks.inputs import text_score
 from benchmarks.workloads import Workload
-from gpg_vl.advantages import answer_weights, group_advantages
-from gpg_vl.losses import policy_gradient
-from gpg_vl.packing import collate, cut, pack
-from gpg_vl.rollout import Answer
-from gpg_vl.sampling import Sampling
-from gpg_vl.session import Session
+from gpg_vl.algorithm.advantages import answer_weights, group_advantages
+from gpg_vl.algorithm.losses import policy_gradient
+from gpg_vl.model.packing import collate, cut, pack
+from gpg_vl.rollout.engine import Answer
+from gpg_vl.rollout.sampling import Sampling
+from gpg_vl.training.session import Session
 
 
 def compare(workload: Workload, model: Path) -> str:

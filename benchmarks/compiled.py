@@ -17,12 +17,12 @@ from benchmarks import inputs
 from benchmarks.gradient_rate import fullest_micro_batch, gradient_of
 from benchmarks.limits import timed
 from benchmarks.workloads import WORKLOADS, Workload
-from gpg_vl.answering import build_encoder
 from gpg_vl.config import ModelConfig
-from gpg_vl.policy import load_policy
-from gpg_vl.prompts import Prompt, question_text
+from gpg_vl.model.policy import load_policy
+from gpg_vl.model.tiny import TinySize, save_tiny
+from gpg_vl.prompting.prompts import Prompt, question_text
 from gpg_vl.registry import converters
-from gpg_vl.tiny import TinySize, save_tiny
+from gpg_vl.rollout.answering import build_encoder
 from gpg_vl.types import Sample
 
 QUICKSTART = Workload(side=112, group_size=8, new_tokens=12, questions=16)

@@ -12,11 +12,11 @@ import torch
 from benchmarks import inputs, naive
 from benchmarks.limits import decode_bytes, timed
 from benchmarks.scales import Scale
-from gpg_vl.encode import EncodedPrompt
-from gpg_vl.policy import Policy
-from gpg_vl.rollout import Request, RolloutEngine
-from gpg_vl.sampling import Sampling
-from gpg_vl.sizes import ModelSizes
+from gpg_vl.model.policy import Policy
+from gpg_vl.model.sizes import ModelSizes
+from gpg_vl.prompting.encode import EncodedPrompt
+from gpg_vl.rollout.engine import Request, RolloutEngine
+from gpg_vl.rollout.sampling import Sampling
 
 
 def ours(policy: Policy, prompts: Sequence[EncodedPrompt], scale: Scale, rows: int, repeats: int) -> float:

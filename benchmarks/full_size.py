@@ -72,7 +72,7 @@ def write_model(folder: Path, processor: Any) -> None:
 
 def write_data(folder: Path) -> None:
     """Two questions about an image of noise."""
-    from gpg_vl.ingest import write_prepared
+    from gpg_vl.data.ingest import write_prepared
 
     pixels = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
     images = (Image.fromarray(pixels),)

@@ -22,12 +22,12 @@ from benchmarks import decode_rate, full_size, gradient_rate, inputs, naive, our
 from benchmarks.limits import copy_bandwidth, matmul_rate
 from benchmarks.machine import write_result
 from benchmarks.scales import FULL, SMALL, Scale
-from gpg_vl.memory import GIB, forecast
-from gpg_vl.preflight_data import Lengths
-from gpg_vl.preflight_memory import Machine, Plan, model_sizes
-from gpg_vl.session import Session
+from gpg_vl.preflight.data import Lengths
+from gpg_vl.preflight.fits import Machine, Plan, model_sizes
+from gpg_vl.preflight.memory import GIB, forecast
 from gpg_vl.tables import markdown_table, short_number
-from gpg_vl.train import train_step
+from gpg_vl.training.session import Session
+from gpg_vl.training.train import train_step
 from tests.tensor_memory import peak_on_cpu, peak_on_gpu
 
 Figures = dict[str, Any]

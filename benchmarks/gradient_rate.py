@@ -10,11 +10,11 @@ from torch import Tensor
 
 from benchmarks.limits import timed, training_flops, work_of
 from benchmarks.workloads import Workload
-from gpg_vl.encode import EncodedPrompt
-from gpg_vl.losses import policy_gradient
-from gpg_vl.packing import Row, collate, cut, pack
-from gpg_vl.policy import Policy
-from gpg_vl.sizes import ModelSizes
+from gpg_vl.algorithm.losses import policy_gradient
+from gpg_vl.model.packing import Row, collate, cut, pack
+from gpg_vl.model.policy import Policy
+from gpg_vl.model.sizes import ModelSizes
+from gpg_vl.prompting.encode import EncodedPrompt
 
 
 def measure(

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.workloads import QUESTIONS, ModelSize, Workload
-from gpg_vl.prompts import VISION_TOKENS
+from gpg_vl.prompting.prompts import VISION_TOKENS
 from gpg_vl.registry import reward
 from gpg_vl.types import Completion, Sample
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from gpg_vl.packing import Row, Segment
-from gpg_vl.sizes import ModelSizes, Tower
+from gpg_vl.model.packing import Row, Segment
+from gpg_vl.model.sizes import ModelSizes, Tower
 
 
 def timed(work: Callable[[], object], device: torch.device) -> float:

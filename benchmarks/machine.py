@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import torch
 
-from gpg_vl.runfolder import environment
+from gpg_vl.runs.folder import environment
 
 
 def machine() -> dict[str, Any]:

@@ -10,10 +10,10 @@ from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
 from benchmarks.inputs import samples, suppressed_tokens, text_score
 from benchmarks.phases import Phases, warm_and_measure
 from benchmarks.workloads import Workload
-from gpg_vl.advantages import group_advantages
+from gpg_vl.algorithm.advantages import group_advantages
 from gpg_vl.config import OptimConfig
-from gpg_vl.optim import build_optimizer
-from gpg_vl.prompts import Prompt
+from gpg_vl.prompting.prompts import Prompt
+from gpg_vl.training.optim import build_optimizer
 
 Inputs = dict[str, Tensor]
 

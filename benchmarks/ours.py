@@ -8,11 +8,11 @@ import torch
 from benchmarks import inputs
 from benchmarks.phases import Phases, warm_and_measure
 from benchmarks.workloads import Workload
-from gpg_vl.ahead import ScoringAhead
 from gpg_vl.config import AlgorithmConfig, DataConfig, ModelConfig, RolloutConfig, RunConfig, TrainConfig
-from gpg_vl.ingest import write_prepared
-from gpg_vl.session import Session, build_accelerator, build_session
-from gpg_vl.train import train_step
+from gpg_vl.data.ingest import write_prepared
+from gpg_vl.training.ahead import ScoringAhead
+from gpg_vl.training.session import Session, build_accelerator, build_session
+from gpg_vl.training.train import train_step
 
 
 def build(workload: Workload, model: Path, data: Path) -> Session:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from benchmarks.workloads import ModelSize, Workload
-from gpg_vl.memory import GIB
+from gpg_vl.preflight.memory import GIB
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from benchmarks.inputs import samples, suppressed_tokens, text_score
 from benchmarks.naive import load
 from benchmarks.phases import Phases
 from benchmarks.workloads import Workload
-from gpg_vl.prompts import Prompt
+from gpg_vl.prompting.prompts import Prompt
 
 
 class _Boundaries(TrainerCallback):

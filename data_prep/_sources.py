@@ -13,8 +13,8 @@ from datasets.packaged_modules.parquet.parquet import Parquet
 from httpx import HTTPError
 from pyarrow.parquet import ParquetFile
 
+from gpg_vl.data.images import open_image
 from gpg_vl.errors import ConfigurationError, DataError, RowError
-from gpg_vl.images import open_image
 
 __all__ = ["dataset_rows", "inside", "json_lines", "open_image"]
 

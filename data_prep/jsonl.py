@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gpg_vl.boxes import read_boxes
 from gpg_vl.errors import ConfigurationError, DataError, RowError
-from gpg_vl.prompts import letter
+from gpg_vl.prompting.boxes import read_boxes
+from gpg_vl.prompting.prompts import letter
 from gpg_vl.registry import Draft, converter
 from gpg_vl.types import AnswerType, Sample
 

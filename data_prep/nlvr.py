@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gpg_vl.errors import ConfigurationError, DataError, RowError, unknown
-from gpg_vl.prompts import letter
+from gpg_vl.prompting.prompts import letter
 from gpg_vl.registry import Draft, converter
 from gpg_vl.types import Sample
 

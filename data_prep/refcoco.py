@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from gpg_vl.data.images import upright_size
 from gpg_vl.errors import ConfigurationError, DataError, RowError
-from gpg_vl.images import upright_size
 from gpg_vl.registry import Draft, converter
 from gpg_vl.types import Box, Sample
 

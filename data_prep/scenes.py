@@ -16,7 +16,7 @@ from typing import Any
 from PIL import Image
 
 from gpg_vl.errors import ConfigurationError, DataError, unknown
-from gpg_vl.prompts import letter
+from gpg_vl.prompting.prompts import letter
 from gpg_vl.registry import converter
 from gpg_vl.types import Sample
 

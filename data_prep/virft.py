@@ -8,10 +8,10 @@ from typing import Any
 
 from PIL import Image
 
-from gpg_vl.boxes import read_boxes
+from gpg_vl.data.images import upright_size
 from gpg_vl.errors import RowError
-from gpg_vl.images import upright_size
-from gpg_vl.prompts import View, convert_box
+from gpg_vl.prompting.boxes import read_boxes
+from gpg_vl.prompting.prompts import View, convert_box
 from gpg_vl.registry import Draft, converter
 from gpg_vl.types import Sample
 

@@ -5,10 +5,10 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
-from gpg_vl.benchmarks import BENCHMARKS, PREPARED, Benchmark
-from gpg_vl.boxes import read_boxes
 from gpg_vl.errors import ConfigurationError, unknown
-from gpg_vl.prompts import letter
+from gpg_vl.evaluation.benchmarks import BENCHMARKS, PREPARED, Benchmark
+from gpg_vl.prompting.boxes import read_boxes
+from gpg_vl.prompting.prompts import letter
 from gpg_vl.types import AnswerType, Box, Sample
 
 from .generate import Ask, Generations, Progress

@@ -2,8 +2,8 @@
 
 from dataclasses import fields
 
+from gpg_vl.cli.quiet import quiet_transformers
 from gpg_vl.options import base_parser
-from gpg_vl.quiet import quiet_transformers
 
 from .settings import DemoSettings
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from gpg_vl.plots import Panel, Rows, panels_with_values, series, smooth
-from gpg_vl.run_files import read_metrics
+from gpg_vl.report.plots import Panel, Rows, panels_with_values, series, smooth
+from gpg_vl.runs.files import read_metrics
 
 METRICS = "metrics.jsonl"
 Stamp = tuple[tuple[str, int, int], ...]

@@ -7,11 +7,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from gpg_vl.compare import Pair, compare
 from gpg_vl.errors import DataError
-from gpg_vl.plots import task_bars
-from gpg_vl.report_samples import outcome
-from gpg_vl.run_files import Evaluation, paired_items, read_evaluation, score
+from gpg_vl.evaluation.compare import Pair, compare
+from gpg_vl.report.plots import task_bars
+from gpg_vl.report.samples import outcome
+from gpg_vl.runs.files import Evaluation, paired_items, read_evaluation, score
 from gpg_vl.stats import Interval
 from gpg_vl.theme import DARK, LIGHT
 
@@ -32,7 +32,7 @@ class Comparison:
     trained: Evaluation
     pairs: Sequence[Pair]
     result: Mapping[str, Any]
-    """What `gpg_vl.compare.compare` found."""
+    """What `gpg_vl.evaluation.compare.compare` found."""
 
     @property
     def tasks(self) -> list[str]:

@@ -9,10 +9,10 @@ from typing import Literal
 
 import torch
 
-from gpg_vl.answering import Answered
-from gpg_vl.benchmarks import Benchmark
 from gpg_vl.errors import ConfigurationError, DataError, GpgError
-from gpg_vl.sampling import Sampling
+from gpg_vl.evaluation.benchmarks import Benchmark
+from gpg_vl.rollout.answering import Answered
+from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.types import Sample
 
 from .models import Model, Models

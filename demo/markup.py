@@ -9,9 +9,9 @@ from html import escape
 
 from PIL import Image
 
-from gpg_vl.prompts import answer_part
-from gpg_vl.report_samples import badge, choices_list, data_url, picture, tagged, verdict
-from gpg_vl.run_files import Item, is_right
+from gpg_vl.prompting.prompts import answer_part
+from gpg_vl.report.samples import badge, choices_list, data_url, picture, tagged, verdict
+from gpg_vl.runs.files import Item, is_right
 
 
 @dataclass(frozen=True)

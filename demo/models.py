@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from gpg_vl.answering import Answerer
-from gpg_vl.benchmarks import Benchmark
 from gpg_vl.errors import ModelError
-from gpg_vl.evaluate_model import choose_prompt, own_encoder, own_stop
-from gpg_vl.policy import Policy, load_policy, read_card
-from gpg_vl.rollout import RolloutEngine
+from gpg_vl.evaluation.benchmarks import Benchmark
+from gpg_vl.evaluation.evaluate_model import choose_prompt, own_encoder, own_stop
+from gpg_vl.model.policy import Policy, load_policy, read_card
+from gpg_vl.rollout.answering import Answerer
+from gpg_vl.rollout.engine import RolloutEngine
 
 _MOST_ANSWERS = 64
 """Answers decoded at the same time; more go one part after the other."""

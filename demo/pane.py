@@ -5,8 +5,8 @@ from dataclasses import replace
 from html import escape
 from typing import Literal
 
-from gpg_vl.prompts import letter
-from gpg_vl.report_samples import badge, verdict
+from gpg_vl.prompting.prompts import letter
+from gpg_vl.report.samples import badge, verdict
 
 from .generate import Progress
 from .latex import as_formula

@@ -8,13 +8,13 @@ from typing import Any
 
 import yaml
 
-from gpg_vl.advantages import VALID_SPREAD
-from gpg_vl.encode import PromptEncoder
+from gpg_vl.algorithm.advantages import VALID_SPREAD
 from gpg_vl.errors import DataError
-from gpg_vl.families import family_of
-from gpg_vl.policy import read_config, read_processor
-from gpg_vl.prompts import Prompt, parse_completion
-from gpg_vl.scoring import GroupScores, Scorer
+from gpg_vl.model.families import family_of
+from gpg_vl.model.policy import read_config, read_processor
+from gpg_vl.prompting.encode import PromptEncoder
+from gpg_vl.prompting.prompts import Prompt, parse_completion
+from gpg_vl.scoring.scorer import GroupScores, Scorer
 from gpg_vl.types import Box, Completion, Sample
 
 from .rollouts import Record

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpg_vl.benchmarks import Benchmark, protocol_of
-from gpg_vl.data import PreparedDataset, read_manifest
+from gpg_vl.data.prepared import PreparedDataset, read_manifest
 from gpg_vl.errors import DataError, unknown
+from gpg_vl.evaluation.benchmarks import Benchmark, protocol_of
 from gpg_vl.types import Sample
 
 ALL_TASKS = "all tasks"

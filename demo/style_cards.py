@@ -1,6 +1,6 @@
 """The look of cards, badges and messages: what `markup.py` returns."""
 
-from gpg_vl.report_style import DARK_COLORS, LIGHT_COLORS
+from gpg_vl.report.style import DARK_COLORS, LIGHT_COLORS
 from gpg_vl.theme import DARK, LIGHT, Theme
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import gradio as gr
 
-from gpg_vl.compare import COLUMNS as TEST_COLUMNS
-from gpg_vl.compare import Pair, comparison_notes, comparison_rows
 from gpg_vl.errors import DataError
+from gpg_vl.evaluation.compare import COLUMNS as TEST_COLUMNS
+from gpg_vl.evaluation.compare import Pair, comparison_notes, comparison_rows
 
 from .evaluations import ALL, COLUMNS, OUTCOMES, Comparison, bars, headline, load, offered, rows, select
 from .markup import hint, note, table, themed_image, tiles

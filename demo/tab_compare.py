@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from gpg_vl.errors import UserError
-from gpg_vl.run_files import Item
+from gpg_vl.runs.files import Item
 from gpg_vl.types import Box, Sample
 
 from .asking import TYPED, Asking, Fields, Outcome, boxes_to_draw, stored_place

@@ -9,8 +9,8 @@ from gradio.utils import get_upload_folder
 from gradio_client.utils import is_file_obj_with_meta, is_http_url_like, traverse
 from PIL import Image
 
+from gpg_vl.data.images import open_image, store
 from gpg_vl.errors import DataError
-from gpg_vl.images import open_image, store
 
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF")
 """What browsers and cameras write; Pillow knows more, some of them programs."""

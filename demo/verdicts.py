@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gpg_vl.answering import Answered
-from gpg_vl.benchmarks import Benchmark
 from gpg_vl.errors import GpgError
-from gpg_vl.grading import grade, parsed_answer
+from gpg_vl.evaluation.benchmarks import Benchmark
+from gpg_vl.evaluation.grading import grade, parsed_answer
 from gpg_vl.registry import rewards as registered
-from gpg_vl.run_files import Item, is_right
-from gpg_vl.scoring import Scorer
+from gpg_vl.rollout.answering import Answered
+from gpg_vl.runs.files import Item, is_right
+from gpg_vl.scoring.scorer import Scorer
 from gpg_vl.types import Completion
 
 _SCORING = threading.Lock()

@@ -4,7 +4,7 @@ import atexit
 import os
 import sys
 
-from gpg_vl.cli import main
+from gpg_vl.cli.main import main
 
 
 def leave(code: int) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from gpg_vl.errors import ConfigurationError
-from gpg_vl.prompts import Prompt
+from gpg_vl.prompting.prompts import Prompt
 from gpg_vl.types import Normalize, Packing
 
 Preset = Literal["gpg", "grpo", "dr_grpo"]

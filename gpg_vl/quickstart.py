@@ -14,22 +14,22 @@ from typing import Any, Literal
 
 import torch
 
-from gpg_vl.answering import build_encoder
 from gpg_vl.config import ModelConfig, SftConfig, TrainConfig
-from gpg_vl.data import PreparedDataset
+from gpg_vl.data.ingest import write_prepared
+from gpg_vl.data.prepared import PreparedDataset
 from gpg_vl.errors import ConfigurationError
-from gpg_vl.files import write_whole
-from gpg_vl.ingest import write_prepared
+from gpg_vl.model.packing import PackedBatch, collate
+from gpg_vl.model.policy import Policy, load_policy
+from gpg_vl.model.tiny import save_tiny
 from gpg_vl.options import Config, load_config
-from gpg_vl.packing import PackedBatch, collate
-from gpg_vl.policy import Policy, load_policy
-from gpg_vl.prompts import Prompt, question_text
+from gpg_vl.prompting.prompts import Prompt, question_text
 from gpg_vl.registry import converters
-from gpg_vl.report import write_run_report
-from gpg_vl.run_files import read_evaluations, read_metrics
-from gpg_vl.tiny import save_tiny
-from gpg_vl.train import train
-from gpg_vl.warmstart import sft, supervised_rows
+from gpg_vl.report.report import write_run_report
+from gpg_vl.rollout.answering import build_encoder
+from gpg_vl.runs.files import read_evaluations, read_metrics
+from gpg_vl.runtime.files import write_whole
+from gpg_vl.training.train import train
+from gpg_vl.training.warmstart import sft, supervised_rows
 
 
 @dataclass(frozen=True)

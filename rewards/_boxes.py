@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from gpg_vl.boxes import read_boxes
+from gpg_vl.prompting.boxes import read_boxes
 from gpg_vl.types import Box, Completion, Sample
 
 Boxes = NDArray[np.float64]

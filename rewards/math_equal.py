@@ -7,7 +7,7 @@ from typing import Any
 import sympy
 from math_verify import LatexExtractionConfig, parse, verify
 
-from gpg_vl.prompts import formulas
+from gpg_vl.prompting.prompts import formulas
 from gpg_vl.registry import reward
 from gpg_vl.types import Completion, Sample
 

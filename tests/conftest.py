@@ -16,12 +16,12 @@ import pytest
 import torch
 from PIL import Image
 
-from gpg_vl.encode import PromptEncoder
-from gpg_vl.ingest import write_prepared
-from gpg_vl.policy import Policy, load_policy
-from gpg_vl.prompts import Prompt, question_text
+from gpg_vl.data.ingest import write_prepared
+from gpg_vl.model.policy import Policy, load_policy
+from gpg_vl.model.tiny import TinySize, save_tiny
+from gpg_vl.prompting.encode import PromptEncoder
+from gpg_vl.prompting.prompts import Prompt, question_text
 from gpg_vl.registry import converters
-from gpg_vl.tiny import TinySize, save_tiny
 from gpg_vl.types import Sample
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

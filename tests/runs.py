@@ -5,14 +5,14 @@ from pathlib import Path
 
 import torch
 
-from gpg_vl.advantages import group_advantages
-from gpg_vl.answering import Answered
-from gpg_vl.collect import Collection, Group
-from gpg_vl.encode import EncodedPrompt
-from gpg_vl.prompts import parse_completion
-from gpg_vl.rollout import Answer
-from gpg_vl.scoring import Scorer
-from gpg_vl.tracking import write_rollouts
+from gpg_vl.algorithm.advantages import group_advantages
+from gpg_vl.algorithm.collect import Collection, Group
+from gpg_vl.prompting.encode import EncodedPrompt
+from gpg_vl.prompting.prompts import parse_completion
+from gpg_vl.rollout.answering import Answered
+from gpg_vl.rollout.engine import Answer
+from gpg_vl.scoring.scorer import Scorer
+from gpg_vl.training.tracking import write_rollouts
 from gpg_vl.types import Sample
 
 SCORER = Scorer({"choice": 1.0, "format": 0.5})

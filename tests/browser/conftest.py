@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from gpg_vl.ingest import write_prepared
+from gpg_vl.data.ingest import write_prepared
 from gpg_vl.types import Sample
 from tests.browser.made import BOXED, HOSTILE, make_run, teach
 from tests.families import save_endless

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from gpg_vl.packing import Row, Segment, collate
-from gpg_vl.policy import load_policy
+from gpg_vl.model.packing import Row, Segment, collate
+from gpg_vl.model.policy import load_policy
 from gpg_vl.stats import wilson
-from gpg_vl.tracking import MetricsFile
+from gpg_vl.training.tracking import MetricsFile
 from gpg_vl.types import Sample
 from tests.conftest import encoder_of, noise
 from tests.runs import BAD, RIGHT, WRONG, sampled_group, write_step

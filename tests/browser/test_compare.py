@@ -5,8 +5,8 @@ import re
 
 from playwright.sync_api import FilePayload, Locator, Page, expect
 
+from gpg_vl.data.images import open_image
 from gpg_vl.demo.drawing import COLORS
-from gpg_vl.images import open_image
 from tests.browser.made import ANSWER, BOXED, HOSTILE
 from tests.conftest import noise
 

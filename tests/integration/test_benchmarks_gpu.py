@@ -12,8 +12,8 @@ from benchmarks.gpu import tables
 from benchmarks.limits import Work, decode_bytes, layer_weights, training_flops, work_of
 from benchmarks.scales import FULL, Scale
 from benchmarks.workloads import Workload
-from gpg_vl.packing import collate, pack
-from gpg_vl.sizes import ModelSizes, Tower, sizes_of
+from gpg_vl.model.packing import collate, pack
+from gpg_vl.model.sizes import ModelSizes, Tower, sizes_of
 from tests.conftest import encoder_of
 
 TEXT = Tower(

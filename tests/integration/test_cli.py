@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gpg_vl.cli import COMMANDS, main
-from gpg_vl.ingest import write_prepared
+from gpg_vl.cli.main import COMMANDS, main
+from gpg_vl.data.ingest import write_prepared
 from tests.invariant.test_training import REWARD
 
 SHORT = ("--rollout.group_size", "2", "--rollout.max_new_tokens", "6", "--run.threads", "1")
@@ -256,8 +256,8 @@ LIBRARY = """
 import logging
 import warnings
 import transformers.utils.logging
-from gpg_vl.cli import main
-from gpg_vl.quiet import quiet_transformers
+from gpg_vl.cli.main import main
+from gpg_vl.cli.quiet import quiet_transformers
 
 main(["env"])
 quiet_transformers()

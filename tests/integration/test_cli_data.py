@@ -11,7 +11,7 @@ import time
 import pytest
 from PIL import Image
 
-from gpg_vl.data import MANIFEST, SKIPPED
+from gpg_vl.data.prepared import MANIFEST, SKIPPED
 from tests.conftest import SHARED, noise
 from tests.integration.test_cli import mistake, run
 

@@ -13,12 +13,12 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
+from gpg_vl.data.ingest import write_prepared
 from gpg_vl.demo.asking import Asking, Fields, Outcome
 from gpg_vl.demo.generate import Generations
 from gpg_vl.demo.models import Models
 from gpg_vl.demo.samples import PreparedSets
 from gpg_vl.demo.settings import DemoSettings
-from gpg_vl.ingest import write_prepared
 from gpg_vl.types import Sample
 from tests.conftest import noise
 from tests.families import save_endless, save_family
@@ -275,7 +275,7 @@ def test_a_port_in_use_is_a_users_mistake(server):
 
 def test_help_needs_no_heavy_imports():
     code = (
-        "import sys, contextlib; from gpg_vl.cli import main\n"
+        "import sys, contextlib; from gpg_vl.cli.main import main\n"
         "with contextlib.suppress(SystemExit): main(['demo', '--help'])\n"
         "print([name for name in ('torch', 'gradio', 'transformers') if name in sys.modules])"
     )

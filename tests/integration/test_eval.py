@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from gpg_vl.answering import Answerer
-from gpg_vl.data import PreparedDataset
-from gpg_vl.evaluate import evaluate
-from gpg_vl.partial import PartialFile
-from gpg_vl.rollout import RolloutEngine
-from gpg_vl.sampling import Sampling
+from gpg_vl.data.prepared import PreparedDataset
+from gpg_vl.evaluation.evaluate import evaluate
+from gpg_vl.evaluation.partial import PartialFile
+from gpg_vl.rollout.answering import Answerer
+from gpg_vl.rollout.engine import RolloutEngine
+from gpg_vl.rollout.sampling import Sampling
 from tests.conftest import encoder_of
 from tests.integration.test_cli import mistake, run
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gpg_vl.cli import main
+from gpg_vl.cli.main import main
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "gpg-vl-shouting"
 

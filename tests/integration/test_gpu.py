@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from gpg_vl.cli import main
+from gpg_vl.cli.main import main
 from gpg_vl.config import AlgorithmConfig, DataConfig, ModelConfig, RolloutConfig, RunConfig, TrainConfig
-from gpg_vl.policy import load_policy
-from gpg_vl.rollout import Request, RolloutEngine
-from gpg_vl.sampling import Sampling
-from gpg_vl.tiny import TinySize, save_tiny
+from gpg_vl.model.policy import load_policy
+from gpg_vl.model.tiny import TinySize, save_tiny
+from gpg_vl.rollout.engine import Request, RolloutEngine
+from gpg_vl.rollout.sampling import Sampling
 from tests.conftest import encoder_of
 from tests.integration.test_memory import TOLERANCE, forecast_and_peak
 from tests.invariant.test_training import REWARD

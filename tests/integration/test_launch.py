@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from gpg_vl.checkpoint import list_checkpoints
+from gpg_vl.runs.checkpoint import list_checkpoints
 from tests.invariant.test_training import REWARD
 
 

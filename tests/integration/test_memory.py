@@ -9,14 +9,14 @@ from multiprocessing import get_context
 import pytest
 
 from gpg_vl.config import AlgorithmConfig, DataConfig, ModelConfig, RolloutConfig, RunConfig, TrainConfig
-from gpg_vl.memory import forecast
-from gpg_vl.policy import load_policy
-from gpg_vl.preflight_data import Lengths
-from gpg_vl.preflight_memory import Machine, Plan, model_sizes
-from gpg_vl.session import Session
-from gpg_vl.sizes import sizes_of
-from gpg_vl.tiny import TinySize, save_tiny
-from gpg_vl.train import train_step
+from gpg_vl.model.policy import load_policy
+from gpg_vl.model.sizes import sizes_of
+from gpg_vl.model.tiny import TinySize, save_tiny
+from gpg_vl.preflight.data import Lengths
+from gpg_vl.preflight.fits import Machine, Plan, model_sizes
+from gpg_vl.preflight.memory import forecast
+from gpg_vl.training.session import Session
+from gpg_vl.training.train import train_step
 from tests.families import MODELS, save_family
 from tests.invariant.test_training import REWARD, session_of
 from tests.tensor_memory import peak_on_cpu

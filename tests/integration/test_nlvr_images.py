@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from gpg_vl.data import PreparedDataset
-from gpg_vl.prompts import question_text
-from gpg_vl.tiny import save_tiny
+from gpg_vl.data.prepared import PreparedDataset
+from gpg_vl.model.tiny import save_tiny
+from gpg_vl.prompting.prompts import question_text
 from tests.conftest import SHARED, SMALL
 from tests.integration.test_cli import run
 

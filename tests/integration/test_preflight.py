@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from gpg_vl.config import AlgorithmConfig
-from gpg_vl.ingest import write_prepared
-from gpg_vl.preflight_model import expected_rounds
+from gpg_vl.data.ingest import write_prepared
+from gpg_vl.preflight.model import expected_rounds
 from tests.integration.test_cli import mistake, run
 from tests.invariant.test_training import REWARD
 
@@ -95,7 +95,7 @@ def test_memory_that_runs_out_is_a_finding(check, monkeypatch):
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
-    monkeypatch.setattr("gpg_vl.preflight_model.update", full)
+    monkeypatch.setattr("gpg_vl.preflight.model.update", full)
     code, found, _ = check()
     assert code == 1 and "2 GiB" in found["memory, measured"][0]["text"]
     assert "pass rate" in found  # what was known by then

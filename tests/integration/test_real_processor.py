@@ -16,11 +16,11 @@ from gpg_vl.config import (
     RunConfig,
     TrainConfig,
 )
-from gpg_vl.policy import load_policy
-from gpg_vl.prompts import Prompt, parse_completion
-from gpg_vl.sampling import StopTexts
-from gpg_vl.tiny import TinySize, tiny_model
-from gpg_vl.train import train
+from gpg_vl.model.policy import load_policy
+from gpg_vl.model.tiny import TinySize, tiny_model
+from gpg_vl.prompting.prompts import Prompt, parse_completion
+from gpg_vl.rollout.sampling import StopTexts
+from gpg_vl.training.train import train
 from tests.conftest import SHARED, SMALL, encoder_of
 from tests.invariant.test_training import REWARD
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from gpg_vl.ingest import write_prepared
+from gpg_vl.data.ingest import write_prepared
 from gpg_vl.types import Sample
 from tests.integration.test_cli import run
 from tests.unit.test_config import CONFIGS, RECIPES

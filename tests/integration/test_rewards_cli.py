@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gpg_vl.cli import main
+from gpg_vl.cli.main import main
 from gpg_vl.registry import rewards as registry
 from tests.integration.test_cli import mistake, run
 
@@ -316,7 +316,7 @@ def test_audit_of_recipes_and_configurations(scenes_folder, tmp_path, capsys):
 
 def test_listing_and_showing_need_no_torch():
     code = (
-        "import sys; from gpg_vl.cli import main; main(['rewards', 'show', 'choice']); "
+        "import sys; from gpg_vl.cli.main import main; main(['rewards', 'show', 'choice']); "
         "main(['rewards', 'list']); main(['rewards', 'audit', 'choice']); print('torch' in sys.modules)"
     )
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -11,7 +11,7 @@ import torch
 from gpg_vl.__main__ import leave
 from gpg_vl.config import TrainConfig
 from gpg_vl.options import load_config, to_yaml
-from gpg_vl.train import train
+from gpg_vl.training.train import train
 
 LAUNCHES = {
     "ddp": {},

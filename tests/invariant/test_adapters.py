@@ -13,11 +13,11 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from gpg_vl.adapt import choose_weights, merge
 from gpg_vl.config import ModelConfig, OptimConfig, TrainConfig
 from gpg_vl.errors import ConfigurationError, ModelError
-from gpg_vl.policy import load_policy
-from gpg_vl.train import train
+from gpg_vl.model.adapt import choose_weights, merge
+from gpg_vl.model.policy import load_policy
+from gpg_vl.training.train import train
 from tests.families import save_family
 from tests.invariant.test_packing import by_answer, groups, rows_of  # noqa: F401
 from tests.invariant.test_training import REWARD

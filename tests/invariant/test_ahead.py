@@ -11,15 +11,15 @@ import psutil
 import pytest
 import torch
 
-from gpg_vl.ahead import QuestionReader, ScoringAhead, own_rows, worker_count
-from gpg_vl.answering import Answered
 from gpg_vl.config import OptimConfig
-from gpg_vl.data import PreparedDataset, Sampler
+from gpg_vl.data.prepared import PreparedDataset, Sampler
 from gpg_vl.errors import DataError, RewardError
-from gpg_vl.parallel import World
-from gpg_vl.prompts import parse_completion
-from gpg_vl.scoring import Scorer
-from gpg_vl.train import train
+from gpg_vl.prompting.prompts import parse_completion
+from gpg_vl.rollout.answering import Answered
+from gpg_vl.runtime.parallel import World
+from gpg_vl.scoring.scorer import Scorer
+from gpg_vl.training.ahead import QuestionReader, ScoringAhead, own_rows, worker_count
+from gpg_vl.training.train import train
 from gpg_vl.types import Sample
 from tests.conftest import encoder_of
 from tests.invariant.test_training import config, metrics, same  # noqa: F401

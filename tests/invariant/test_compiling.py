@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from gpg_vl.adapt import choose_weights
 from gpg_vl.config import ModelConfig
 from gpg_vl.errors import ConfigurationError
-from gpg_vl.policy import Policy, load_policy
-from gpg_vl.rollout import Request, RolloutEngine
-from gpg_vl.sampling import Sampling
+from gpg_vl.model.adapt import choose_weights
+from gpg_vl.model.policy import Policy, load_policy
+from gpg_vl.rollout.engine import Request, RolloutEngine
+from gpg_vl.rollout.sampling import Sampling
 from tests.conftest import encoder_of
 from tests.invariant.test_packing import by_answer, gradient, groups, rows_of  # noqa: F401
 

@@ -8,10 +8,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from gpg_vl.errors import ConfigurationError, DataError, ModelError
-from gpg_vl.policy import Policy, load_policy
-from gpg_vl.prompts import Prompt
-from gpg_vl.rollout import Request, RolloutEngine
-from gpg_vl.sampling import Sampling
+from gpg_vl.model.policy import Policy, load_policy
+from gpg_vl.prompting.prompts import Prompt
+from gpg_vl.rollout.engine import Request, RolloutEngine
+from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.types import Sample
 from tests.conftest import encoder_of, noise
 from tests.families import MODELS, save_family

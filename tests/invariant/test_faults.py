@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from gpg_vl.checkpoint import list_checkpoints, note_best, read_best
 from gpg_vl.config import EvalConfig, RunConfig
 from gpg_vl.errors import ConfigurationError, DivergedError
-from gpg_vl.policy import Policy
-from gpg_vl.train import train
-from gpg_vl.watchdog import watched
+from gpg_vl.model.policy import Policy
+from gpg_vl.runs.checkpoint import list_checkpoints, note_best, read_best
+from gpg_vl.runtime.watchdog import watched
+from gpg_vl.training.train import train
 from tests.invariant.test_training import config, weights  # noqa: F401
 
 

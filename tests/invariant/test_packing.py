@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from gpg_vl.packing import Row, collate, cut, join, pack
-from gpg_vl.policy import Policy
+from gpg_vl.model.packing import Row, collate, cut, join, pack
+from gpg_vl.model.policy import Policy
 from tests.conftest import encoder_of
 from tests.invariant.test_rollout import inputs, reference  # noqa: F401
 

@@ -17,9 +17,9 @@ from gpg_vl.config import (
     RunConfig,
     TrainConfig,
 )
-from gpg_vl.ingest import write_prepared
-from gpg_vl.metrics import is_timing
-from gpg_vl.train import train
+from gpg_vl.data.ingest import write_prepared
+from gpg_vl.training.metrics import is_timing
+from gpg_vl.training.train import train
 from gpg_vl.types import Sample
 from tests.invariant.launched import LAUNCHES, finish, start
 

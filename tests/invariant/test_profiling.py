@@ -10,9 +10,9 @@ import pytest
 from gpg_vl.config import RunConfig, SftConfig, TrainConfig
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.options import parse_command
-from gpg_vl.profiling import TABLE, TRACE
-from gpg_vl.train import train
-from gpg_vl.warmstart import sft
+from gpg_vl.runtime.profiling import TABLE, TRACE
+from gpg_vl.training.train import train
+from gpg_vl.training.warmstart import sft
 from tests.invariant.test_training import config  # noqa: F401
 
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 
-from gpg_vl.encode import EncodedPrompt
-from gpg_vl.policy import Policy
-from gpg_vl.rollout import Answer, Request, RolloutEngine
-from gpg_vl.sampling import Sampling
+from gpg_vl.model.policy import Policy
+from gpg_vl.prompting.encode import EncodedPrompt
+from gpg_vl.rollout.engine import Answer, Request, RolloutEngine
+from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.types import Sample
 from tests.conftest import encoder_of
 

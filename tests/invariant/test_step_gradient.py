@@ -4,14 +4,14 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 
-from gpg_vl.answering import Answered
-from gpg_vl.batch import Knobs, sampled_logprobs, step_batch
-from gpg_vl.collect import Collection, Group
-from gpg_vl.losses import LOSSES
-from gpg_vl.packing import collate, cut
-from gpg_vl.policy import Policy
-from gpg_vl.rollout import Answer
-from gpg_vl.scoring import GroupScores
+from gpg_vl.algorithm.batch import Knobs, sampled_logprobs, step_batch
+from gpg_vl.algorithm.collect import Collection, Group
+from gpg_vl.algorithm.losses import LOSSES
+from gpg_vl.model.packing import collate, cut
+from gpg_vl.model.policy import Policy
+from gpg_vl.rollout.answering import Answered
+from gpg_vl.rollout.engine import Answer
+from gpg_vl.scoring.scorer import GroupScores
 from gpg_vl.types import Completion
 from tests.conftest import encoder_of
 from tests.invariant.test_rollout import inputs

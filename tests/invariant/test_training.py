@@ -25,15 +25,15 @@ from gpg_vl.config import (
     TrainConfig,
 )
 from gpg_vl.errors import CheckpointError, ConfigurationError, RunFolderError
-from gpg_vl.metrics import is_timing
-from gpg_vl.policy import load_policy
-from gpg_vl.run import open_run
-from gpg_vl.run_files import read_evaluations
-from gpg_vl.runfolder import RunFolder
-from gpg_vl.session import Session, build_accelerator, build_session
-from gpg_vl.shutdown import Stopped, StopRequest
-from gpg_vl.train import train, train_step
-from gpg_vl.warmstart import sft
+from gpg_vl.model.policy import load_policy
+from gpg_vl.runs.files import read_evaluations
+from gpg_vl.runs.folder import RunFolder
+from gpg_vl.runtime.shutdown import Stopped, StopRequest
+from gpg_vl.training.metrics import is_timing
+from gpg_vl.training.run import open_run
+from gpg_vl.training.session import Session, build_accelerator, build_session
+from gpg_vl.training.train import train, train_step
+from gpg_vl.training.warmstart import sft
 
 REWARD = Path(__file__).with_name("letters.py")
 
@@ -170,7 +170,7 @@ def test_only_a_kl_term_loads_a_second_model(config, preset, beta, models, monke
         loaded.append(load_policy(*arguments, **options))
         return loaded[-1]
 
-    monkeypatch.setattr("gpg_vl.session.load_policy", load)
+    monkeypatch.setattr("gpg_vl.training.session.load_policy", load)
     algorithm = AlgorithmConfig(preset=preset, kl_beta=beta, questions_per_step=4)
     session = session_of(replace(config, algorithm=algorithm))
     train_step(session, 1)

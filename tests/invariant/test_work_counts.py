@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from gpg_vl import decoding
 from gpg_vl.config import (
     AlgorithmConfig,
     DataConfig,
@@ -25,12 +24,13 @@ from gpg_vl.config import (
     SftConfig,
     TrainConfig,
 )
-from gpg_vl.ingest import write_prepared
-from gpg_vl.session import Session, build_accelerator, build_learner
-from gpg_vl.tiny import TinySize, save_tiny
-from gpg_vl.train import train_step
+from gpg_vl.data.ingest import write_prepared
+from gpg_vl.model.tiny import TinySize, save_tiny
+from gpg_vl.rollout import decoding
+from gpg_vl.training.session import Session, build_accelerator, build_learner
+from gpg_vl.training.train import train_step
+from gpg_vl.training.warmstart import sft_step, supervised_rows
 from gpg_vl.types import Sample
-from gpg_vl.warmstart import sft_step, supervised_rows
 from tests.invariant.test_training import session_of
 from tests.products import multiplied_rows
 

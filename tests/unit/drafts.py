@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from gpg_vl.data import PreparedDataset
+from gpg_vl.data.ingest import write_prepared
+from gpg_vl.data.prepared import PreparedDataset
 from gpg_vl.errors import RowError
-from gpg_vl.ingest import write_prepared
 from gpg_vl.registry import Draft
 from gpg_vl.types import Sample
 

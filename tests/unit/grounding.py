@@ -3,7 +3,7 @@
 import itertools
 import json
 
-from gpg_vl.prompts import parse_completion
+from gpg_vl.prompting.prompts import parse_completion
 from gpg_vl.types import Sample
 
 EXTREMES = (-1e6, -1.0, -1e-300, 0.0, 1e-9, 1 / 3, 640.0, 1e6)

@@ -9,9 +9,9 @@ from typing import Any
 from datasets import Dataset, Features, Image, List
 from PIL import Image as PILImage
 
-from gpg_vl.data import PreparedDataset
+from gpg_vl.data.ingest import write_prepared
+from gpg_vl.data.prepared import PreparedDataset
 from gpg_vl.errors import RowError
-from gpg_vl.ingest import write_prepared
 from gpg_vl.registry import Draft
 from gpg_vl.types import Sample
 

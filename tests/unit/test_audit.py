@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from gpg_vl.audit import GOLD, audit_reward, audit_table
-from gpg_vl.audit_samples import built_in_samples, prepared_samples
-from gpg_vl.audit_text import audit_text
 from gpg_vl.config import TrainConfig
 from gpg_vl.errors import ConfigurationError, DataError
 from gpg_vl.options import load_config
-from gpg_vl.probes import gold_completion, probes
-from gpg_vl.prompts import Prompt
+from gpg_vl.prompting.prompts import Prompt
 from gpg_vl.registry import rewards
+from gpg_vl.scoring.audit import GOLD, audit_reward, audit_table
+from gpg_vl.scoring.audit_samples import built_in_samples, prepared_samples
+from gpg_vl.scoring.audit_text import audit_text
+from gpg_vl.scoring.probes import gold_completion, probes
 from gpg_vl.types import Sample
 
 INSTRUCT = Prompt()

@@ -3,11 +3,11 @@ from dataclasses import replace
 
 import pytest
 
-from gpg_vl.benchmarks import BENCHMARKS, PREPARED, find_benchmark, protocol_of
 from gpg_vl.errors import ConfigurationError, DataError, UnknownNameError
-from gpg_vl.evaluate_model import EvalSettings, choose_prompt
-from gpg_vl.prompts import Prompt
-from gpg_vl.sampling import Sampling
+from gpg_vl.evaluation.benchmarks import BENCHMARKS, PREPARED, find_benchmark, protocol_of
+from gpg_vl.evaluation.evaluate_model import EvalSettings, choose_prompt
+from gpg_vl.prompting.prompts import Prompt
+from gpg_vl.rollout.sampling import Sampling
 
 
 @pytest.fixture(autouse=True)

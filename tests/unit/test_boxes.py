@@ -5,9 +5,9 @@ from functools import partial
 
 import pytest
 
-from gpg_vl.boxes import format_boxes, read_boxes
 from gpg_vl.errors import DataError
-from gpg_vl.prompts import View, answer_text, convert_box
+from gpg_vl.prompting.boxes import format_boxes, read_boxes
+from gpg_vl.prompting.prompts import View, answer_text, convert_box
 from gpg_vl.types import Sample
 from tests.unit.grounding import WITHOUT_BOX, completion, grounding
 

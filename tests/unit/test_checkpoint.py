@@ -6,7 +6,8 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from gpg_vl.checkpoint import (
+from gpg_vl.errors import CheckpointError
+from gpg_vl.runs.checkpoint import (
     TrainState,
     find_checkpoint,
     list_checkpoints,
@@ -16,8 +17,7 @@ from gpg_vl.checkpoint import (
     restore_random_states,
     save_checkpoint,
 )
-from gpg_vl.errors import CheckpointError
-from gpg_vl.parallel import World
+from gpg_vl.runtime.parallel import World
 
 
 def state(step, optimizer=None):

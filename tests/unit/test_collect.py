@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from gpg_vl.answering import Answered
-from gpg_vl.collect import Collection, Group, collect
-from gpg_vl.encode import EncodedPrompt
-from gpg_vl.rollout import Answer
-from gpg_vl.scoring import GroupScores
+from gpg_vl.algorithm.collect import Collection, Group, collect
+from gpg_vl.prompting.encode import EncodedPrompt
+from gpg_vl.rollout.answering import Answered
+from gpg_vl.rollout.engine import Answer
+from gpg_vl.scoring.scorer import GroupScores
 from gpg_vl.types import Completion, Sample
 
 PROMPT = EncodedPrompt(

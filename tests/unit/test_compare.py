@@ -1,7 +1,7 @@
 import pytest
 
-from gpg_vl.compare import compare, comparison_table
 from gpg_vl.errors import DataError
+from gpg_vl.evaluation.compare import compare, comparison_table
 
 
 def evaluation(correct, *, task="t", gold="(A)", question="Which?", choices=(), cluster=None, **settings):

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gpg_vl.cli.launch import launch_options
 from gpg_vl.config import (
     PRESETS,
     AlgorithmConfig,
@@ -13,10 +14,9 @@ from gpg_vl.config import (
     TrainConfig,
 )
 from gpg_vl.errors import ConfigurationError
-from gpg_vl.launch import launch_options
 from gpg_vl.options import load_config, parse_command, to_yaml
-from gpg_vl.prompts import Prompt
-from gpg_vl.scoring import Scorer
+from gpg_vl.prompting.prompts import Prompt
+from gpg_vl.scoring.scorer import Scorer
 
 INPUTS = ["--out", "runs/x", "--model.path", "tiny", "--data.train", "[data/train]"]
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

@@ -3,7 +3,7 @@ from datasets import List, Value
 
 from gpg_vl.data_prep.cv_bench import cv_bench
 from gpg_vl.errors import ConfigurationError, DataError
-from gpg_vl.prompts import question_text
+from gpg_vl.prompting.prompts import question_text
 from gpg_vl.registry import converters
 
 from .published import cell, prepared, reasons, write_parquet

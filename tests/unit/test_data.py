@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from gpg_vl.data import MANIFEST, PreparedDataset, Sampler
+from gpg_vl.data.ingest import write_prepared
+from gpg_vl.data.prepared import MANIFEST, PreparedDataset, Sampler
 from gpg_vl.errors import DataError
-from gpg_vl.ingest import write_prepared
 from gpg_vl.types import Sample
 
 

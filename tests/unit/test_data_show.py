@@ -3,11 +3,11 @@ import weakref
 import pytest
 from PIL import Image
 
-from gpg_vl.contact_sheet import _font, choose, draw_sheet, wrap
-from gpg_vl.data import PreparedDataset
-from gpg_vl.data_show import describe
+from gpg_vl.data.contact_sheet import _font, choose, draw_sheet, wrap
+from gpg_vl.data.ingest import write_prepared
+from gpg_vl.data.prepared import PreparedDataset
+from gpg_vl.data.show import describe
 from gpg_vl.errors import ModelError
-from gpg_vl.ingest import write_prepared
 from gpg_vl.types import Sample
 from tests.conftest import encoder_of
 

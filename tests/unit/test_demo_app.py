@@ -6,6 +6,7 @@ import gradio as gr
 import pytest
 from PIL import Image
 
+from gpg_vl.data.ingest import write_prepared
 from gpg_vl.demo import app, command
 from gpg_vl.demo.asking import Asking
 from gpg_vl.demo.generate import Generations
@@ -14,7 +15,6 @@ from gpg_vl.demo.samples import PreparedSets
 from gpg_vl.demo.settings import DemoSettings
 from gpg_vl.demo.tab_compare import stored_values
 from gpg_vl.errors import ConfigurationError
-from gpg_vl.ingest import write_prepared
 from gpg_vl.quickstart import demo_command
 from gpg_vl.types import Sample
 

@@ -5,8 +5,6 @@ import time
 
 import pytest
 
-from gpg_vl.answering import Answered
-from gpg_vl.benchmarks import PREPARED
 from gpg_vl.demo.asking import Asking, Fields
 from gpg_vl.demo.generate import Ask, Generations, Progress
 from gpg_vl.demo.latex import as_formula, with_formulas
@@ -16,7 +14,9 @@ from gpg_vl.demo.samples import ALL_TASKS, PreparedSets
 from gpg_vl.demo.settings import DemoSettings
 from gpg_vl.demo.verdicts import Verdict, _trained_scores, vote
 from gpg_vl.errors import DataError, ModelError, UserError
-from gpg_vl.prompts import parse_completion
+from gpg_vl.evaluation.benchmarks import PREPARED
+from gpg_vl.prompting.prompts import parse_completion
+from gpg_vl.rollout.answering import Answered
 from gpg_vl.types import Sample
 
 

@@ -2,12 +2,12 @@ import pytest
 import yaml
 
 from gpg_vl.config import TrainConfig
+from gpg_vl.data.ingest import write_prepared
 from gpg_vl.demo import rollouts
 from gpg_vl.demo.rescoring import RunQuestions, verdict_on
 from gpg_vl.demo.rollouts import GroupEntry, label
 from gpg_vl.demo.tab_rollouts import first_shown
 from gpg_vl.errors import DataError, ModelError
-from gpg_vl.ingest import write_prepared
 from gpg_vl.options import load_config, to_yaml
 from gpg_vl.types import Sample
 from tests.conftest import noise

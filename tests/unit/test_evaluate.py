@@ -1,6 +1,6 @@
 import pytest
 
-from gpg_vl.evaluate import chunk_size
+from gpg_vl.evaluation.evaluate import chunk_size
 
 
 @pytest.mark.parametrize(

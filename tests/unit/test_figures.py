@@ -1,7 +1,7 @@
 import pytest
 
-from gpg_vl.benchmarks import BENCHMARKS, PREPARED
-from gpg_vl.figures import evaluation_table, official_score, summarize
+from gpg_vl.evaluation.benchmarks import BENCHMARKS, PREPARED
+from gpg_vl.evaluation.figures import evaluation_table, official_score, summarize
 from gpg_vl.stats import wilson
 
 WEIGHTS = BENCHMARKS["cv_bench"].source_weights

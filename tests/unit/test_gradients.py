@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from gpg_vl.advantages import answer_weights, group_advantages
-from gpg_vl.losses import LOSSES
+from gpg_vl.algorithm.advantages import answer_weights, group_advantages
+from gpg_vl.algorithm.losses import LOSSES
 
 VOCABULARY = 5
 CONSTANT = 11

@@ -1,13 +1,13 @@
 import pytest
 import torch
 
-from gpg_vl.answering import Answered
-from gpg_vl.benchmarks import BENCHMARKS, PREPARED, Benchmark, Measure
-from gpg_vl.encode import EncodedPrompt
 from gpg_vl.errors import ConfigurationError, UnknownNameError
-from gpg_vl.grading import check_rewards, grade
-from gpg_vl.prompts import parse_completion
-from gpg_vl.rollout import Answer
+from gpg_vl.evaluation.benchmarks import BENCHMARKS, PREPARED, Benchmark, Measure
+from gpg_vl.evaluation.grading import check_rewards, grade
+from gpg_vl.prompting.encode import EncodedPrompt
+from gpg_vl.prompting.prompts import parse_completion
+from gpg_vl.rollout.answering import Answered
+from gpg_vl.rollout.engine import Answer
 from gpg_vl.types import Sample
 
 PROMPT = EncodedPrompt(

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 from PIL.ExifTags import Base
 
+from gpg_vl.data.images import open_image, pixel_hash, store, upright_size
 from gpg_vl.errors import RowError
-from gpg_vl.images import open_image, pixel_hash, store, upright_size
 from tests.conftest import noise
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)

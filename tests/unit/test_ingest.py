@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 from PIL.ExifTags import Base
 
-from gpg_vl.data import HASHES, MANIFEST, SKIPPED, PreparedDataset
+from gpg_vl.data.images import open_image
+from gpg_vl.data.ingest import in_order, write_prepared
+from gpg_vl.data.prepared import HASHES, MANIFEST, SKIPPED, PreparedDataset
 from gpg_vl.errors import DataError, RowError
-from gpg_vl.images import open_image
-from gpg_vl.ingest import in_order, write_prepared
 from gpg_vl.types import Sample
 from tests.conftest import noise
 
@@ -97,7 +97,7 @@ def test_manifest(tmp_path):
 )
 def test_shards_and_row_groups_are_small_and_keep_the_order(tmp_path, monkeypatch, limits, shards, groups):
     for name, value in limits.items():
-        monkeypatch.setattr(f"gpg_vl.shards.{name}", value)
+        monkeypatch.setattr(f"gpg_vl.data.shards.{name}", value)
     write((row(n, images=(noise(2, 2, n),)) for n in range(5)), tmp_path / "d")
     files = sorted((tmp_path / "d").glob("data-*.parquet"))
     assert len(files) == shards
@@ -119,7 +119,7 @@ def test_an_existing_folder_is_refused_and_left_alone(tmp_path):
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, DataError])
 @pytest.mark.parametrize("in_thread", [False, True])
 def test_an_interrupted_conversion_leaves_nothing_behind(tmp_path, monkeypatch, error, in_thread):
-    monkeypatch.setattr("gpg_vl.shards._SHARD_ROWS", 2)
+    monkeypatch.setattr("gpg_vl.data.shards._SHARD_ROWS", 2)
 
     def fail():
         raise error

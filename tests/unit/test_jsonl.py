@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from gpg_vl.data import SKIPPED, PreparedDataset
+from gpg_vl.data.ingest import write_prepared
+from gpg_vl.data.prepared import SKIPPED, PreparedDataset
 from gpg_vl.data_prep.jsonl import jsonl
 from gpg_vl.errors import ConfigurationError, DataError, RowError
-from gpg_vl.ingest import write_prepared
 from gpg_vl.registry import converters
 from tests.conftest import noise
 

@@ -14,9 +14,9 @@ import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
+from gpg_vl.cli.launch import MARK, Launch, _plan, _wait, kill_launch, memory_plan, take_launch_options
+from gpg_vl.cli.launch_agent import _explain
 from gpg_vl.errors import ConfigurationError
-from gpg_vl.launch import MARK, Launch, _plan, _wait, kill_launch, memory_plan, take_launch_options
-from gpg_vl.launch_agent import _explain
 
 FILES = sorted((Path(__file__).resolve().parents[2] / "configs" / "accelerate").iterdir())
 
@@ -235,8 +235,8 @@ def test_deepspeed_files_that_say_nothing(tmp_path, text, message):
 
 
 def test_a_forecast_needs_a_number_of_cards(monkeypatch):
-    monkeypatch.setattr("gpg_vl.launch._gpus", lambda: 0)
+    monkeypatch.setattr("gpg_vl.cli.launch._gpus", lambda: 0)
     with pytest.raises(ConfigurationError, match="say how many cards"):
         memory_plan(Launch("zero2", None))
-    monkeypatch.setattr("gpg_vl.launch._gpus", lambda: 8)
+    monkeypatch.setattr("gpg_vl.cli.launch._gpus", lambda: 8)
     assert memory_plan(Launch("zero2", None)) == (8, 2, False)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gpg_vl.errors import ModelError
-from gpg_vl.logprobs import LOGITS_ROWS, Targets, VocabularyHead
+from gpg_vl.model.logprobs import LOGITS_ROWS, Targets, VocabularyHead
 from tests.products import multiplied_rows
 
 HIDDEN, VOCABULARY = 16, 1000

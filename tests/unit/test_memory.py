@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from gpg_vl.memory import BUCKET, Cards, Load, forecast, rollout_parts, shape, update_parts
-from gpg_vl.preflight_memory import GIB, remedies
-from gpg_vl.sizes import ModelSizes, Tower
+from gpg_vl.model.sizes import ModelSizes, Tower
+from gpg_vl.preflight.fits import GIB, remedies
+from gpg_vl.preflight.memory import BUCKET, Cards, Load, forecast, rollout_parts, shape, update_parts
 
 TEXT = Tower(2, width=10, feed_forward=30, query=8, key=4, repeats_keys=True, gated=True, trained=True)
 VISION = Tower(3, width=6, feed_forward=24, query=6, key=6, repeats_keys=False, gated=False, trained=True)

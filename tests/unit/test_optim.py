@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from gpg_vl.config import OptimConfig
-from gpg_vl.optim import build_optimizer, learning_rate, set_learning_rate
+from gpg_vl.training.optim import build_optimizer, learning_rate, set_learning_rate
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,10 @@
 import pytest
 
-from gpg_vl.data import HASHES
+from gpg_vl.data.ingest import write_prepared
+from gpg_vl.data.overlap import find_overlap, fingerprints, overlap_report, overlap_warning
+from gpg_vl.data.prepared import HASHES
+from gpg_vl.data.rows import question_hash
 from gpg_vl.errors import DataError
-from gpg_vl.ingest import write_prepared
-from gpg_vl.overlap import find_overlap, fingerprints, overlap_report, overlap_warning
-from gpg_vl.rows import question_hash
 from gpg_vl.types import Sample
 from tests.conftest import noise
 

@@ -1,6 +1,6 @@
 import json
 
-from gpg_vl.partial import PartialFile
+from gpg_vl.evaluation.partial import PartialFile
 
 RUN = {"model": "m", "sampling": {"stop": ("</answer>",)}}
 

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from gpg_vl.errors import ConfigurationError, DataError
-from gpg_vl.prompts import VISION_TOKENS, Prompt, boxed, letter, parse_completion, question_text
+from gpg_vl.prompting.prompts import VISION_TOKENS, Prompt, boxed, letter, parse_completion, question_text
 from gpg_vl.rewards.format import format_reward
 from gpg_vl.types import Sample
 

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from gpg_vl.errors import ConfigurationError, UnknownNameError
-from gpg_vl.prompts import parse_completion
+from gpg_vl.prompting.prompts import parse_completion
 from gpg_vl.registry import Reward, converters, reward, rewards
 from gpg_vl.types import Sample
 

@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 
 from gpg_vl.errors import ConfigurationError, DataError
-from gpg_vl.plots import task_bars, training_curves
-from gpg_vl.report import write_report
-from gpg_vl.report_samples import choose, find_examples
-from gpg_vl.run_files import read_evaluations, read_metrics, read_run
+from gpg_vl.report.plots import task_bars, training_curves
+from gpg_vl.report.report import write_report
+from gpg_vl.report.samples import choose, find_examples
+from gpg_vl.runs.files import read_evaluations, read_metrics, read_run
 from gpg_vl.stats import wilson
 
 TASKS = ("scenes/Count", "scenes/Depth")

@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from gpg_vl.prompts import parse_completion
+from gpg_vl.prompting.prompts import parse_completion
 from gpg_vl.rewards.choice import choice, named_choice
 from gpg_vl.rewards.format import format_reward
 from gpg_vl.types import Sample

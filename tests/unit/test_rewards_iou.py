@@ -3,10 +3,10 @@ from functools import partial
 import pytest
 
 from gpg_vl.errors import ConfigurationError
-from gpg_vl.prompts import View, answer_text, convert_box
+from gpg_vl.prompting.prompts import View, answer_text, convert_box
 from gpg_vl.registry import rewards
 from gpg_vl.rewards.iou import iou
-from gpg_vl.scoring import Scorer
+from gpg_vl.scoring.scorer import Scorer
 from gpg_vl.types import Sample
 from tests.unit.grounding import EXTREME_BOXES, WITHOUT_BOX, answered, completion, grounding, predicting
 

@@ -1,6 +1,6 @@
 import pytest
 
-from gpg_vl.prompts import parse_completion
+from gpg_vl.prompting.prompts import parse_completion
 from gpg_vl.rewards.label import label
 from gpg_vl.types import Sample
 

@@ -1,7 +1,7 @@
 import pytest
 
 from gpg_vl.errors import ConfigurationError, UnknownNameError
-from gpg_vl.prompts import parse_completion
+from gpg_vl.prompting.prompts import parse_completion
 from gpg_vl.rewards.length import length
 from gpg_vl.types import Sample
 

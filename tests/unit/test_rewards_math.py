@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gpg_vl.prompts import Prompt, parse_completion
+from gpg_vl.prompting.prompts import Prompt, parse_completion
 from gpg_vl.registry import rewards
 from gpg_vl.rewards.math_equal import math_equal
 from gpg_vl.types import Sample

@@ -3,7 +3,7 @@ import time
 import pytest
 
 from gpg_vl.errors import ConfigurationError
-from gpg_vl.prompts import parse_completion
+from gpg_vl.prompting.prompts import parse_completion
 from gpg_vl.rewards.repetition import repetition
 from gpg_vl.types import Sample
 

@@ -1,7 +1,7 @@
 import pytest
 
 from gpg_vl.errors import ConfigurationError
-from gpg_vl.prompts import parse_completion
+from gpg_vl.prompting.prompts import parse_completion
 from gpg_vl.rewards.soft_overlong import soft_overlong
 from gpg_vl.types import Sample
 

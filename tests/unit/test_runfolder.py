@@ -5,7 +5,7 @@ import pytest
 from gpg_vl.config import SftConfig, TrainConfig
 from gpg_vl.errors import ConfigurationError, RunFolderError
 from gpg_vl.options import load_config
-from gpg_vl.runfolder import RunFolder
+from gpg_vl.runs.folder import RunFolder
 
 
 @pytest.fixture

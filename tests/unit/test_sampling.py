@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from gpg_vl.errors import ConfigurationError
-from gpg_vl.sampling import Sampling, StopTexts, draw, uniform_stream
-from gpg_vl.tiny import tiny_processor
+from gpg_vl.model.tiny import tiny_processor
+from gpg_vl.rollout.sampling import Sampling, StopTexts, draw, uniform_stream
 
 PROBABILITIES = (0.5, 0.25, 0.125, 0.125)
 LARGEST = 1 - 2.0**-24

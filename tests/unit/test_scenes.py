@@ -11,7 +11,7 @@ from gpg_vl.data_prep import scenes as module
 from gpg_vl.data_prep._scene_drawing import CELL, SIDE
 from gpg_vl.data_prep.scenes import SPLITS, TASKS, scenes, split_of
 from gpg_vl.errors import ConfigurationError, DataError
-from gpg_vl.prompts import letter, question_text
+from gpg_vl.prompting.prompts import letter, question_text
 
 
 def take(count, split="train", seed=0):

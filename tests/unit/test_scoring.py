@@ -4,8 +4,8 @@ import time
 import pytest
 
 from gpg_vl.errors import ConfigurationError, RewardError, UnknownNameError
-from gpg_vl.prompts import parse_completion
-from gpg_vl.scoring import Scorer
+from gpg_vl.prompting.prompts import parse_completion
+from gpg_vl.scoring.scorer import Scorer
 from gpg_vl.types import Sample
 
 REWARDS = """

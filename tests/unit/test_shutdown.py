@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from gpg_vl.shutdown import STOP_SIGNAL, StopRequest
+from gpg_vl.runtime.shutdown import STOP_SIGNAL, StopRequest
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -5,8 +5,8 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from gpg_vl.progress import ProgressBar
-from gpg_vl.tracking import MetricsFile
+from gpg_vl.runtime.progress import ProgressBar
+from gpg_vl.training.tracking import MetricsFile
 from gpg_vl.types import Sample
 from tests.runs import sampled_group, write_step
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gpg_vl.collect import Collection
+from gpg_vl.algorithm.collect import Collection
 from gpg_vl.errors import ConfigurationError, RewardError
-from gpg_vl.metrics import collection_metrics
-from gpg_vl.prompts import parse_completion
-from gpg_vl.scoring import Scorer
+from gpg_vl.prompting.prompts import parse_completion
+from gpg_vl.scoring.scorer import Scorer
+from gpg_vl.training.metrics import collection_metrics
 from gpg_vl.types import Sample
 from tests.unit.test_collect import group as sampled_group
 
@@ -194,8 +194,8 @@ def test_what_a_reward_calls_a_mistake_of_the_user_stays_one(file, name):
 def test_a_script_without_a_main_guard_is_told_so(tmp_path, file):
     script = tmp_path / "script.py"
     script.write_text(f"""
-from gpg_vl.prompts import parse_completion
-from gpg_vl.scoring import Scorer
+from gpg_vl.prompting.prompts import parse_completion
+from gpg_vl.scoring.scorer import Scorer
 from gpg_vl.types import Sample
 
 completion = parse_completion("x", think_opened=False, token_count=1, finish_reason="eos")

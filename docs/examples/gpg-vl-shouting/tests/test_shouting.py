@@ -1,7 +1,7 @@
 import pytest
 from gpg_vl_shouting import shouting
 
-from gpg_vl.prompts import parse_completion
+from gpg_vl.prompting.prompts import parse_completion
 from gpg_vl.types import Sample
 
 SAMPLE = Sample("1", "task", "Which?", "(A)", "choice", ("red", "blue"))

@@ -1,0 +1,123 @@
+"""From sampled groups to one optimizer step's gradient."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gpg_vl.algorithm.advantages import Advantages, answer_weights, group_advantages
+from gpg_vl.algorithm.collect import Collection, Group
+from gpg_vl.config import AlgorithmConfig
+from gpg_vl.model.packing import Row, pack
+from gpg_vl.types import Normalize, Packing
+
+
+@dataclass(frozen=True)
+class StepBatch:
+    """The answers that a step trains on, numbered 0..N-1, as packed rows."""
+
+    rows: tuple[Row, ...]
+    advantages: Tensor
+    """(N,) float32."""
+    weights: Tensor
+    """(N,) float32, the divisor of each answer's tokens in the policy gradient."""
+    kl_weights: Tensor
+    """(N,) float32, the same for the KL term, which is averaged over all groups."""
+    sampled_logprobs: tuple[tuple[float, ...], ...]
+    """Per answer, of the sampler."""
+    sources: tuple[int, ...]
+    """Per answer, its question's row in the training data."""
+
+    def per_token(self, values: Tensor, answer_index: Tensor) -> Tensor:
+        """Spread per-answer values (N,) over tokens that belong to answers `answer_index` (M,): (M,).
+
+        0 for the tokens of dummy rows, whose answers are numbered -1.
+        """
+        index = answer_index.cpu()
+        return torch.where(index < 0, torch.zeros_like(values[:1]), values[index]).to(answer_index.device)
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """The settings of AlgorithmConfig that shape the gradient."""
+
+    std_normalize: bool
+    age: bool
+    normalize: Normalize
+    mask_truncated: bool
+    max_new_tokens: int
+    kl: bool
+
+    @classmethod
+    def of(cls, algorithm: AlgorithmConfig, max_new_tokens: int) -> "Knobs":
+        return cls(
+            std_normalize=algorithm.std_normalize,
+            age=algorithm.age,
+            normalize=algorithm.normalize,
+            mask_truncated=algorithm.mask_truncated,
+            max_new_tokens=max_new_tokens,
+            kl=algorithm.kl_beta > 0,
+        )
+
+
+def step_batch(
+    collection: Collection, knobs: Knobs, *, packing: Packing, max_tokens: int, token_cost: float
+) -> tuple[StepBatch | None, Advantages]:
+    """The batch of one step, and the advantages (B, G) of all its groups.
+
+    Only valid groups are in the batch; with a KL term all are, since that has a gradient everywhere. None
+    if nothing is left to train on. `packing`, `max_tokens` (per row) and `token_cost` (work per token in
+    query-key pairs) only shape the rows.
+    """
+    advantages = group_advantages(collection.rewards, std_normalize=knobs.std_normalize)
+    valid = advantages.valid
+    chosen = torch.ones_like(valid) if knobs.kl else valid
+    groups = [group for group, keep in zip(collection.groups, chosen.tolist(), strict=True) if keep]
+    if not groups:
+        return None, advantages
+    lengths = _trained_lengths(groups, knobs.mask_truncated)  # (B', G)
+    within = valid[chosen]
+    weights = torch.zeros_like(lengths)
+    sampled = None if knobs.age else len(valid)
+    normalize, constant = knobs.normalize, knobs.max_new_tokens
+    weights[within] = answer_weights(lengths[within], normalize=normalize, constant=constant, sampled=sampled)
+    kl_weights = answer_weights(lengths, normalize=normalize, constant=constant)
+    if not (kl_weights if knobs.kl else weights).any():
+        return None, advantages  # every answer is masked
+    rows: list[Row] = []
+    for index, (group, trained) in enumerate(zip(groups, lengths.tolist(), strict=True)):
+        answers = group.answered.answers
+        numbered = [
+            (index * len(answers) + g, answer.token_ids) for g, answer in enumerate(answers) if trained[g]
+        ]
+        prompt = group.answered.prompt
+        rows += pack(prompt, numbered, packing=packing, max_tokens=max_tokens, token_cost=token_cost)
+    batch = StepBatch(
+        rows=tuple(rows),
+        advantages=advantages.values[chosen].flatten().float(),
+        weights=weights.flatten().float(),
+        kl_weights=kl_weights.flatten().float(),
+        sampled_logprobs=tuple(answer.logprobs for group in groups for answer in group.answered.answers),
+        sources=tuple(group.row for group in groups for _ in group.answered.answers),
+    )
+    return batch, advantages
+
+
+def _trained_lengths(groups: Sequence[Group], mask_truncated: bool) -> Tensor:
+    """(B', G) float64 tokens in the loss: 0 for truncated answers where those are masked."""
+    lengths = [
+        [
+            0 if mask_truncated and answer.finish_reason == "length" else len(answer.token_ids)
+            for answer in group.answered.answers
+        ]
+        for group in groups
+    ]
+    return torch.tensor(lengths, dtype=torch.float64)
+
+
+def sampled_logprobs(rows: Sequence[Row], batch: StepBatch) -> Tensor:
+    """The sampler's log-probabilities of a micro-batch's targets, dummies left out, in their order: (M,)."""
+    indices = [index for row in rows for index in row.indices if index >= 0]
+    values = [logprob for index in indices for logprob in batch.sampled_logprobs[index]]
+    return torch.tensor(values)

@@ -1,0 +1,102 @@
+"""The commands that make data sets and look into them."""
+
+from pathlib import Path
+
+from gpg_vl.cli.dispatch import Command, dispatch
+from gpg_vl.errors import ConfigurationError
+from gpg_vl.options import base_parser
+
+
+def prepare(arguments: list[str]) -> None:
+    """Convert a data set into the prepared layout."""
+    from gpg_vl.registry import converters
+
+    parser = base_parser("gpg-vl prepare", prepare.__doc__ or "")
+    names = ", ".join(sorted(converters.announced()))
+    parser.add_argument("dataset", help=f"a converter: {names}, file.py:name or module:name")
+    parser.add_argument("--out", required=True, help="folder to write; must not exist")
+    parser.add_argument("--source", default="", help="folder, file or hub id of the original")
+    parser.add_argument(
+        "--limit", type=int, help="rows to write at most; required where the source is endless"
+    )
+    parser.add_argument("--strict", action="store_true", help="fail on the first row that cannot be used")
+    if not arguments or arguments[0].startswith("-"):
+        parser.parse_args(arguments)
+        raise ConfigurationError(f"name the converter first: gpg-vl prepare NAME; one of: {names}")
+    converter = converters.get(arguments[0])
+    options = parser.add_function_arguments(converter.function, skip={"source"})
+    given = parser.parse_args(arguments)
+    from gpg_vl.data.ingest import write_prepared
+    from gpg_vl.runtime.progress import RowBar
+    from gpg_vl.runtime.shutdown import terminated_like_interrupted
+
+    if given.limit is not None and given.limit < 1:
+        raise ConfigurationError(f"--limit must be at least 1, got {given.limit}")
+    if converter.endless and given.limit is None:
+        raise ConfigurationError(f"{converter.name!r} never ends by itself: say how many rows with --limit")
+    chosen = {name: given[name] for name in options}
+    with terminated_like_interrupted(), RowBar("prepare", given.limit) as bar:
+        manifest = write_prepared(
+            converter.function(given.source, **chosen),
+            Path(given.out),
+            source=given.source,
+            converter=converter.name,
+            version=converter.version,
+            options=chosen,
+            limit=given.limit,
+            strict=given.strict,
+            progress=bar.advance,
+        )
+    print(f"{given.out}: {manifest['rows']} rows")
+    for task, count in manifest["tasks"].items():
+        print(f"  {task}: {count}")
+    _print_skipped(manifest["skipped"], Path(given.out))
+
+
+def _print_skipped(skipped: dict[str, int], out: Path) -> None:
+    from gpg_vl.data.prepared import SKIPPED
+
+    if skipped:
+        print(f"skipped {sum(skipped.values())} rows, listed in {out / SKIPPED}:")
+    for reason, count in skipped.items():
+        print(f"  {reason}: {count}")
+
+
+def overlap(arguments: list[str]) -> None:
+    """Count the images and questions that two prepared data sets share."""
+    parser = base_parser("gpg-vl data overlap", overlap.__doc__ or "")
+    parser.add_argument("first", help="folder written by `gpg-vl prepare`")
+    parser.add_argument("second", help="another one")
+    parser.add_argument("--examples", type=int, default=5, help="pairs of ids to print for each kind")
+    given = parser.parse_args(arguments)
+    from gpg_vl.data.overlap import find_overlap, overlap_report
+
+    print(overlap_report(find_overlap([given.first], [given.second]), given.examples))
+
+
+def show(arguments: list[str]) -> None:
+    """Describe a prepared data set: tasks, answers, sizes, prompt lengths, and a sheet of samples."""
+    parser = base_parser("gpg-vl data show", show.__doc__ or "")
+    parser.add_argument("folder", help="folder written by `gpg-vl prepare`")
+    parser.add_argument(
+        "--processor", help="model folder or hub id; its processor counts the prompts' tokens"
+    )
+    parser.add_argument("--out", help="PNG file for the sheet of samples; default: no sheet")
+    parser.add_argument("--samples", type=int, default=12, help="samples on the sheet")
+    given = parser.parse_args(arguments)
+    from gpg_vl.data.contact_sheet import draw_sheet
+    from gpg_vl.data.prepared import PreparedDataset
+    from gpg_vl.data.show import describe
+
+    rows = PreparedDataset.open([given.folder])
+    print(describe(rows, given.processor))
+    if given.out:
+        print(f"samples: {draw_sheet(rows, Path(given.out), given.samples)}")
+
+
+COMMANDS: dict[str, Command] = {"show": show, "overlap": overlap}
+
+
+def data(arguments: list[str]) -> None:
+    """Look into prepared data sets: what one holds, what two share."""
+    dispatch("gpg-vl data", COMMANDS, arguments)

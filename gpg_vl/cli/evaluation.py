@@ -1,0 +1,57 @@
+"""The commands `eval` and `compare`: parse, call, print."""
+
+import json
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+from gpg_vl.cli.launch import add_launch_options, take_launch_options
+from gpg_vl.cli.quiet import quiet_transformers
+from gpg_vl.config import RunConfig
+from gpg_vl.errors import ConfigurationError
+from gpg_vl.options import base_parser
+
+# Heavy imports (torch, transformers) stand inside the commands: `gpg-vl --help` answers at once.
+
+
+def evaluate(arguments: list[str]) -> None:
+    """Evaluate a model on a benchmark, or on any prepared data; every item kept."""
+    parser = base_parser("gpg-vl eval", evaluate.__doc__ or "")
+    from gpg_vl.evaluation.evaluate_model import EvalSettings, evaluate_model
+    from gpg_vl.evaluation.figures import evaluation_table
+
+    launch, arguments = take_launch_options(arguments)
+    add_launch_options(parser)
+    parser.add_class_arguments(EvalSettings, None)
+    given = parser.parse_args(arguments)
+    settings = EvalSettings(**{field.name: given[field.name] for field in fields(EvalSettings)})
+    if launch is not None:
+        sys.exit(launch.run("eval", arguments, RunConfig().shutdown_grace))
+    quiet_transformers()
+    evaluation = evaluate_model(settings)
+    if evaluation is None:  # another process of the launch has it
+        return
+    if settings.out:
+        print(f"items: {settings.out}")
+    print(evaluation_table(evaluation))
+
+
+def compare(arguments: list[str]) -> None:
+    """Compare two evaluations of the same questions: paired difference, McNemar's test, flips."""
+    parser = base_parser("gpg-vl compare", compare.__doc__ or "")
+    parser.add_argument("a", help="JSON file that `gpg-vl eval --out` wrote")
+    parser.add_argument("b", help="another one over the same questions")
+    parser.add_argument("--out", help="JSON file with all flipped items; must not exist; default: no file")
+    given = parser.parse_args(arguments)
+    from gpg_vl.evaluation.compare import compare as compared
+    from gpg_vl.evaluation.compare import comparison_table
+    from gpg_vl.runs.files import read_evaluation
+    from gpg_vl.runtime.files import write_whole
+
+    if given.out and Path(given.out).exists():
+        raise ConfigurationError(f"{given.out!r} exists already; remove it or choose another --out")
+    comparison = compared(read_evaluation(Path(given.a)), read_evaluation(Path(given.b)))
+    if given.out:
+        write_whole(Path(given.out), json.dumps(comparison, indent=1, ensure_ascii=False))
+        print(f"items: {given.out}")
+    print(comparison_table(comparison))

@@ -1,0 +1,186 @@
+"""The command line: parse, call, print."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+
+import gpg_vl
+from gpg_vl.cli.data import data, prepare
+from gpg_vl.cli.dispatch import Command, dispatch
+from gpg_vl.cli.evaluation import compare, evaluate
+from gpg_vl.cli.launch import launch_options, take_launch_options
+from gpg_vl.cli.preflight import preflight
+from gpg_vl.cli.quiet import quiet_libraries, quiet_transformers
+from gpg_vl.cli.rewards import rewards
+from gpg_vl.errors import UserError
+from gpg_vl.options import base_parser
+
+# Heavy imports (torch, transformers) stand inside the commands: `gpg-vl --help` answers at once.
+
+GROUP = "gpg_vl.commands"
+"""Entry points of further commands; each is a `Command`."""
+_HEAD_START = 5.0  # seconds
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command. Exit codes: 0 done, 1 a bug (with its traceback), 2 a mistake of the user, 130
+    interrupted."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        _run(arguments)
+    except (UserError, ArgumentError) as error:
+        sys.exit(_fail(str(error)))
+    except KeyboardInterrupt:
+        print("\ninterrupted; what was saved is kept, and a repeated command can go on", file=sys.stderr)
+        sys.exit(130)
+
+
+def _run(arguments: list[str]) -> None:
+    if arguments[:1] == ["--version"]:
+        print(f"gpg-vl {gpg_vl.__version__}")
+        return
+    quiet_libraries()
+    dispatch("gpg-vl", COMMANDS if arguments[:1] and arguments[0] in COMMANDS else _commands(), arguments)
+
+
+def _commands() -> Mapping[str, Command]:
+    """Our own, and those that packages announce, which are imported for it: the app is one."""
+    announced = {point.name: point.load() for point in entry_points(group=GROUP)}
+    return {**COMMANDS, **announced, **COMMANDS}
+
+
+def _fail(message: str) -> int:
+    """Print a mistake of the user; of a machine's processes only the first does, where it finds it too.
+
+    Its exit then ends the others while they wait.
+    """
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        time.sleep(_HEAD_START)
+    print(f"gpg-vl: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def _parser(command: str, description: str) -> ArgumentParser:
+    return base_parser(f"gpg-vl {command}", description)
+
+
+def quickstart(arguments: list[str]) -> None:
+    """Make scenes and a small model, warm it up, train it with GPG and report; no network, no GPU."""
+    parser = _parser("quickstart", quickstart.__doc__ or "")
+    from gpg_vl.quickstart import Tour, run_quickstart
+
+    parser.add_class_arguments(Tour, None)
+    given = parser.parse_args(arguments)
+    quiet_transformers()
+    cure = "the same command goes on there"
+    _stoppable(given.out, cure, lambda: run_quickstart(Tour(**vars(given))))
+
+
+def _stoppable(out: str, cure: str, work: Callable[[], None]) -> None:
+    """Run; a stop on request has saved everything and is no failure."""
+    from gpg_vl.runtime.shutdown import Stopped
+
+    try:
+        work()
+    except Stopped as stopped:
+        if _is_main():
+            print(f"{out}: {stopped}, everything is saved; {cure}")
+
+
+def _is_main() -> bool:
+    """Whether this process speaks for all of a launch."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def sft(arguments: list[str]) -> None:
+    """Fine-tune on gold answers: the warm start, and the paper's +SFT row."""
+    from gpg_vl.config import SftConfig
+
+    _train(arguments, "sft", SftConfig, "gpg_vl.training.warmstart")
+
+
+def train(arguments: list[str]) -> None:
+    """Train with GPG, or with GRPO or Dr. GRPO in the same loop."""
+    from gpg_vl.config import TrainConfig
+
+    _train(arguments, "train", TrainConfig, "gpg_vl.training.train")
+
+
+def _train(arguments: list[str], command: str, kind: Any, module: str) -> None:
+    from importlib import import_module
+
+    from gpg_vl.options import parse_command
+
+    launch, arguments = take_launch_options(arguments)
+    config, resume = parse_command(kind, arguments, prog=f"gpg-vl {command}", taken=launch_options())
+    if launch is not None:
+        sys.exit(launch.run(command, arguments, config.run.shutdown_grace))
+    quiet_transformers()
+    run = getattr(import_module(module), command)
+
+    def work() -> None:
+        model = run(config, resume=resume)
+        if _is_main():
+            print(f"model: {model}")
+            if command == "train":
+                report([config.out])
+
+    _stoppable(config.out, "go on with the same command and --resume auto", work)
+
+
+def merge(arguments: list[str]) -> None:
+    """Make full weights of a LoRA checkpoint, with its processor and gpg_vl.json."""
+    parser = _parser("merge", merge.__doc__ or "")
+    parser.add_argument("checkpoint", help="model folder of a checkpoint, with adapter_config.json")
+    parser.add_argument("--out", required=True, help="folder to write; must not exist")
+    given: Namespace = parser.parse_args(arguments)
+    from gpg_vl.model import adapt
+
+    quiet_transformers()
+    adapt.merge(given.checkpoint, Path(given.out))
+    print(f"{given.out}: full weights of {given.checkpoint}")
+
+
+def report(arguments: list[str]) -> None:
+    """Write a run's report.html: curves, base against trained, sample answers."""
+    parser = _parser("report", report.__doc__ or "")
+    parser.add_argument("run", help="run folder")
+    parser.add_argument("--other", nargs="*", default=[], help="run folders to show beside it")
+    given: Namespace = parser.parse_args(arguments)
+    from gpg_vl.report.report import write_run_report
+
+    # Runs are told apart by their folders' names, or by their whole paths where those are equal.
+    names = [Path(path).resolve().name for path in (given.run, *given.other)]
+    unique = len(set(names)) == len(names)
+    others = {Path(path).name if unique else path: Path(path) for path in given.other}
+    print(f"report: {write_run_report(Path(given.run), others)}")
+
+
+def env(arguments: list[str]) -> None:
+    """Print versions and hardware in one block, for bug reports."""
+    _parser("env", env.__doc__ or "").parse_args(arguments)
+    from gpg_vl.environment import as_block, environment
+
+    print(as_block(environment()))
+
+
+COMMANDS: dict[str, Command] = {
+    "quickstart": quickstart,
+    "prepare": prepare,
+    "data": data,
+    "preflight": preflight,
+    "sft": sft,
+    "train": train,
+    "eval": evaluate,
+    "compare": compare,
+    "merge": merge,
+    "report": report,
+    "rewards": rewards,
+    "env": env,
+}

@@ -1,0 +1,83 @@
+"""The command `gpg-vl preflight`: parse, call, print."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jsonargparse import ArgumentParser, Namespace
+
+from gpg_vl.cli.launch import add_launch_options, memory_plan, take_launch_options
+from gpg_vl.cli.quiet import quiet_transformers
+from gpg_vl.config import TrainConfig
+from gpg_vl.errors import ConfigurationError
+from gpg_vl.options import config_parser, parse_options
+from gpg_vl.runtime.files import write_whole
+
+if TYPE_CHECKING:
+    from gpg_vl.preflight.findings import Report
+
+_STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}
+_WIDTH = 120
+"""Columns where there is no terminal."""
+
+
+def preflight(arguments: list[str]) -> None:
+    """Check a training configuration before it costs a GPU hour; exit code 1 if it would fail."""
+    launch, arguments = take_launch_options(arguments)
+    parser = config_parser(TrainConfig, "gpg-vl preflight")
+    add_launch_options(parser)
+    _add_options(parser)
+    from gpg_vl.preflight.preflight import UNSET
+
+    config, given = parse_options(TrainConfig, parser, ["--out", UNSET, *arguments])
+    _check(config, given)
+    from gpg_vl.preflight.fits import Machine
+    from gpg_vl.preflight.model import Trial
+    from gpg_vl.preflight.preflight import preflight as run
+    from gpg_vl.preflight.preflight import report_dict
+
+    quiet_transformers()
+    trial = None if given.no_model else Trial(given.questions, given.samples or config.rollout.group_size)
+    processes, zero, offload = memory_plan(launch) if launch else (1, 0, False)
+    machine = Machine(processes, zero, offload, given.card_gib)
+    report = run(config, machine, trial, resume=given.resume is not None)
+    _print(report)
+    if given.report:
+        text = json.dumps(report_dict(report, config), indent=1, ensure_ascii=False)
+        write_whole(Path(given.report), text)
+    if report.failed:
+        sys.exit(1)
+
+
+def _add_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--no-model", action="store_true", help="only what needs no weights; no downloads")
+    parser.add_argument("--questions", type=int, default=16, help="questions that the model is asked")
+    parser.add_argument("--samples", type=int, default=0, help="answers to each; 0 takes rollout.group_size")
+    parser.add_argument(
+        "--card_gib", type=float, default=0.0, help="memory of a card in GiB; 0 takes the GPU that is here"
+    )
+    parser.add_argument("--report", help="JSON file with every finding and figure; must not exist")
+
+
+def _check(config: TrainConfig, given: Namespace) -> None:
+    if given.report and Path(given.report).exists():
+        raise ConfigurationError(f"{given.report!r} exists already; remove it or choose another --report")
+    if given.questions < 1 or given.card_gib < 0:
+        raise ConfigurationError("--questions must be at least 1, --card_gib not negative")
+    if given.samples < 0 or given.samples == 1:
+        raise ConfigurationError(f"--samples must be at least 2, got {given.samples}: one answer is no group")
+
+
+def _print(report: "Report") -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, show_edge=False)
+    for column in ("", "check", "found", "what to change"):
+        table.add_column(column, overflow="fold")
+    for one in report.findings:
+        level = Text(one.level, style=_STYLES[one.level])
+        table.add_row(level, one.check, Text(one.text), Text(one.cure))
+    Console(width=None if sys.stdout.isatty() else _WIDTH).print(table)

@@ -1,0 +1,189 @@
+"""`gpg-vl eval`: a model folder or hub id on a benchmark."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from rich.console import Console
+
+import gpg_vl
+from gpg_vl.config import ModelConfig, RolloutConfig
+from gpg_vl.data.prepared import PreparedDataset, read_manifest
+from gpg_vl.errors import ConfigurationError
+from gpg_vl.evaluation.benchmarks import SAMPLED, Benchmark, find_benchmark
+from gpg_vl.evaluation.evaluate import evaluate, write_evaluation
+from gpg_vl.evaluation.grading import check_rewards
+from gpg_vl.evaluation.partial import PartialFile
+from gpg_vl.model.policy import Policy, load_policy, read_card
+from gpg_vl.prompting.encode import PromptEncoder
+from gpg_vl.prompting.prompts import Prompt, TemplateName
+from gpg_vl.rollout.answering import Answerer, build_encoder
+from gpg_vl.rollout.engine import RolloutEngine
+from gpg_vl.rollout.sampling import Sampling
+from gpg_vl.runs.files import Evaluation
+from gpg_vl.runtime.progress import ProgressBar
+
+_PATIENCE = timedelta(days=1)
+"""How long processes wait for each other: answers of 32,768 tokens take longer than the usual ten minutes."""
+
+
+@dataclass(frozen=True)
+class EvalSettings:
+    """Evaluate a model on a benchmark by its protocol; every item is kept."""
+
+    model: str
+    """Folder or hub id; a checkpoint brings its own prompt."""
+    benchmark: str
+    """A benchmark's name, or a folder written by `gpg-vl prepare`, whose manifest picks the protocol."""
+    data: str | None = None
+    """Prepared folder of the benchmark that is given by name; None is data/NAME."""
+    out: str | None = None
+    """JSON file with every item; must not exist. A killed run goes on from FILE.partial.jsonl beside it."""
+    prompt: TemplateName | None = None
+    """Template, overriding the checkpoint's."""
+    samples: int = 1
+    """Answers a question; more than one gives mean@k and pass@k."""
+    limit: int = 0
+    """Questions; 0 takes all."""
+    max_new_tokens: int | None = None
+    """Longest answer in tokens; None is the benchmark's, or what the model's context leaves."""
+    temperature: float | None = None
+    """Sampling temperature, 0 is greedy; None is 0, and 0.6 for several answers."""
+    top_p: float | None = None
+    """Keep the likeliest tokens of this total probability; None is 1, and 0.95 for several answers."""
+    top_k: int = 0
+    """Keep this many tokens; 0 keeps all."""
+    min_p: float = 0.0
+    """Keep tokens of this share of the likeliest's probability."""
+    seed: int = 0
+    """Seed of sampled answers."""
+    max_concurrent: int = 256
+    """Answers decoded at the same time."""
+
+    def __post_init__(self) -> None:
+        if self.out and Path(self.out).exists():
+            raise ConfigurationError(f"{self.out!r} exists already; remove it or choose another --out")
+        if self.limit < 0 or self.max_concurrent < 1 or self.samples < 1:
+            raise ConfigurationError(
+                "--limit must not be negative, and --max_concurrent and --samples at least 1; got "
+                f"{self.limit}, {self.max_concurrent} and {self.samples}"
+            )
+        if self.samples > 1 and self.temperature == 0:
+            raise ConfigurationError(
+                f"--samples {self.samples} would be the same answer {self.samples} times at --temperature 0; "
+                f"leave it out for {SAMPLED['temperature']}"
+            )
+
+    def sampling(self, max_new_tokens: int, stop: tuple[str, ...]) -> Sampling:
+        """Greedy for one answer, the protocol's sampling for several, unless set."""
+        default = SAMPLED if self.samples > 1 else {"temperature": 0.0, "top_p": 1.0}
+        chosen = {"temperature": self.temperature, "top_p": self.top_p}
+        filters = {name: default[name] if value is None else value for name, value in chosen.items()}
+        return Sampling(max_new_tokens, **filters, top_k=self.top_k, min_p=self.min_p, stop=stop)
+
+
+def evaluate_model(settings: EvalSettings) -> Evaluation | None:
+    """Evaluate, and write `settings.out`. Every process of a launch calls it; the first gets the evaluation.
+
+    Raises a UserError for a model, a benchmark or settings that the user can mend.
+    """
+    benchmark, folder = find_benchmark(settings.benchmark, settings.data)
+    data = PreparedDataset.open([folder]).head(settings.limit)
+    check_rewards(benchmark, data.rows["answer_type"])
+    # Without `cpu`, a launch on a machine without GPUs would be so many evaluations of one process each.
+    state = PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
+    policy = load_policy(settings.model, device=state.device)
+    card = read_card(settings.model) or {}
+    engine = RolloutEngine(policy, max_concurrent=settings.max_concurrent, seed=settings.seed)
+    answerer = Answerer(own_encoder(policy, card, choose_prompt(card, benchmark, settings.prompt)), engine)
+    stop = own_stop(card)
+    sampling = settings.sampling(_max_new_tokens(settings, benchmark, policy, answerer, data), stop)
+    partial = None
+    if settings.out and state.is_main_process:
+        path = Path(f"{settings.out}.partial.jsonl")
+        partial = PartialFile(path, _fingerprint(settings, benchmark, data, answerer, sampling))
+    with ProgressBar("evaluate", len(data), console=_console(state)) as bar:
+        if partial and partial.note:
+            bar.say(partial.note)
+        evaluation = evaluate(
+            answerer,
+            data,
+            sampling,
+            benchmark=benchmark,
+            samples=settings.samples,
+            partial=partial,
+            progress=bar.advance,
+        )
+    if not state.is_main_process:
+        return None
+    evaluation = {"step": 0, "model": settings.model, **evaluation}
+    if settings.out:
+        write_evaluation(Path(settings.out), evaluation)
+    if partial:
+        partial.path.unlink()
+    return evaluation
+
+
+def own_encoder(policy: Policy, card: Mapping[str, Any], prompt: Prompt) -> PromptEncoder:
+    """The encoder of a model's prompts, with the image sizes that its checkpoint was trained with."""
+    limits = {name: card[name] for name in ("min_pixels", "max_pixels") if name in card}
+    return build_encoder(policy, prompt, ModelConfig(**limits))
+
+
+def own_stop(card: Mapping[str, Any]) -> tuple[str, ...]:
+    """The texts that end an answer: the checkpoint's own, else those of training."""
+    return tuple(card.get("stop", RolloutConfig().stop))
+
+
+def choose_prompt(card: Mapping[str, Any], benchmark: Benchmark, template: TemplateName | None) -> Prompt:
+    """The checkpoint's own prompt, else the benchmark's; `template` overrides either."""
+    own = Prompt.from_dict(card["prompt"]) if "prompt" in card else benchmark.prompt
+    if template is None or template == own.template:
+        return own
+    if template == benchmark.prompt.template:
+        return benchmark.prompt
+    return Prompt(template, box_space=own.box_space)
+
+
+def _max_new_tokens(
+    settings: EvalSettings, benchmark: Benchmark, policy: Policy, answerer: Answerer, data: PreparedDataset
+) -> int:
+    """As set, or the benchmark's, but no more than the model's context leaves after the longest prompt."""
+    if settings.max_new_tokens is not None:
+        return settings.max_new_tokens
+    room = policy.context - max(data.lengths(answerer.encoder.prompt_length))
+    return max(1, min(benchmark.max_new_tokens, room))
+
+
+def _fingerprint(
+    settings: EvalSettings,
+    benchmark: Benchmark,
+    data: PreparedDataset,
+    answerer: Answerer,
+    sampling: Sampling,
+) -> dict[str, Any]:
+    """What must be the same for answers of a killed run to be taken up."""
+    encoder = answerer.encoder
+    weights = [file for file in sorted(Path(settings.model).glob("*")) if file.is_file()]
+    return {
+        "version": gpg_vl.__version__,
+        "model": settings.model,
+        "model files": [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in weights],
+        "data": [read_manifest(Path(folder))["sha256"] for folder in data.folders],
+        "rows": len(data),
+        "benchmark": benchmark.name,
+        "prompt": encoder.prompt.to_dict(),
+        "pixels": [encoder.min_pixels, encoder.max_pixels],
+        "sampling": vars(sampling),
+        "samples": settings.samples,
+        "seed": settings.seed,
+    }
+
+
+def _console(state: PartialState) -> Console:
+    """The terminal for the first process, silence for the others."""
+    return Console(stderr=True, quiet=not state.is_main_process)

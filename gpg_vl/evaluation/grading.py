@@ -1,0 +1,126 @@
+"""Answers to items: what was asked, what came back, what it scored."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from statistics import fmean
+from typing import Any
+
+from gpg_vl.evaluation.benchmarks import Benchmark, Measure
+from gpg_vl.prompting.prompts import answer_part, formulas
+from gpg_vl.rollout.answering import Answered
+from gpg_vl.runs.files import Item
+from gpg_vl.scoring.scorer import Scorer
+from gpg_vl.types import AnswerType, Completion, Sample
+
+FORMAT = Measure("format")
+Pair = tuple[Sample, Completion]
+
+
+def check_rewards(benchmark: Benchmark, answer_types: Iterable[AnswerType]) -> None:
+    """Raise UnknownNameError or ConfigurationError for a reward or an option that does not exist: better
+    before the first answer than after it."""
+    graders = [benchmark.grader(answer_type) for answer_type in sorted(set(answer_types))]
+    for measure in (*graders, *benchmark.measures.values(), FORMAT):
+        _scorer(measure)
+
+
+def _scorer(measure: Measure) -> Scorer:
+    return Scorer({measure.reward: {"weight": 1.0, **measure.options}})
+
+
+def grade(answered: Sequence[Answered], benchmark: Benchmark) -> list[Item]:
+    """One item a question: its answers, their scores, and whether they are right.
+
+    An answer that the grader of its type cannot grade is wrong and not `graded`; other scores that cannot
+    be had are None. With several answers, `samples` holds them, and the item's own scores are their means.
+    """
+    pairs = [(one.sample, completion) for one in answered for completion in one.completions]
+    right = _right([(sample, _to_grade(completion, benchmark)) for sample, completion in pairs], benchmark)
+    scores = {measure.reward: _score(measure, pairs) for measure in (*benchmark.measures.values(), FORMAT)}
+    answers = iter(
+        _answer(pair, benchmark, right[place], {name: values[place] for name, values in scores.items()})
+        for place, pair in enumerate(pairs)
+    )
+    return [_item(one, [next(answers) for _ in one.completions]) for one in answered]
+
+
+def _to_grade(completion: Completion, benchmark: Benchmark) -> Completion:
+    """The completion with all that follows its reasoning for an answer, where the protocol looks there."""
+    if benchmark.whole_output and completion.answer is None:
+        return replace(completion, answer=answer_part(completion.text, think_opened=completion.think_opened))
+    return completion
+
+
+def _right(pairs: Sequence[Pair], benchmark: Benchmark) -> list[float | None]:
+    """Each answer's score by the grader of its type."""
+    right: list[float | None] = [None] * len(pairs)
+    types: set[AnswerType] = {sample.answer_type for sample, _ in pairs}
+    for answer_type in sorted(types):
+        places = [place for place, (sample, _) in enumerate(pairs) if sample.answer_type == answer_type]
+        scores = _score(benchmark.grader(answer_type), [pairs[place] for place in places])
+        for place, score in zip(places, scores, strict=True):
+            right[place] = score
+    return right
+
+
+def _score(measure: Measure, pairs: Sequence[Pair]) -> list[float | None]:
+    """One score an answer; each is a group of its own, so that one hole costs no other answer's score."""
+    groups = _scorer(measure).score_groups([(sample, [completion]) for sample, completion in pairs])
+    return [group.by_reward[measure.reward][0] if group.by_reward else None for group in groups]
+
+
+def _answer(
+    pair: Pair, benchmark: Benchmark, right: float | None, scores: Mapping[str, float | None]
+) -> dict[str, Any]:
+    sample, completion = pair
+    answer, found_in = parsed_answer(sample, completion, benchmark)
+    boxes = {"boxes": [list(box) for box in completion.boxes]} if sample.answer_type == "boxes" else {}
+    return {
+        "output": completion.text,
+        "answer": answer,
+        "found_in": found_in,
+        **boxes,
+        "scores": {benchmark.grader(sample.answer_type).reward: right, **scores},
+        "correct": right or 0.0,
+        "graded": right is not None,
+        "finish_reason": completion.finish_reason,
+        "token_count": completion.token_count,
+    }
+
+
+def parsed_answer(
+    sample: Sample, completion: Completion, benchmark: Benchmark
+) -> tuple[str | None, str | None]:
+    """The answer and where it stood: `tags`, `boxed`, or `output` for all behind the reasoning, which is
+    not repeated here; None twice if there is none."""
+    if completion.answer is not None:
+        return completion.answer, "tags"
+    if sample.answer_type == "math" and (boxes := formulas(completion)):
+        return ", ".join(boxes), "boxed"
+    return None, "output" if benchmark.whole_output else None
+
+
+def _item(one: Answered, answers: Sequence[dict[str, Any]]) -> Item:
+    sample = one.sample
+    question = {
+        "id": sample.id,
+        "task": sample.task,
+        "cluster": sample.meta.get("cluster"),
+        "source": sample.meta.get("source"),
+        "question": sample.question,
+        "choices": list(sample.choices),
+        "images": len(sample.images),
+        "gold": sample.answer,
+        "prompt_tokens": one.prompt.length,
+    }
+    if len(answers) == 1:
+        return {**question, **answers[0]}
+    means = {name: _mean([answer["scores"][name] for answer in answers]) for name in answers[0]["scores"]}
+    correct = fmean(answer["correct"] for answer in answers)
+    graded = all(answer["graded"] for answer in answers)
+    return {**question, "scores": means, "correct": correct, "graded": graded, "samples": list(answers)}
+
+
+def _mean(scores: Sequence[float | None]) -> float | None:
+    known = [score for score in scores if score is not None]
+    return fmean(known) if known else None

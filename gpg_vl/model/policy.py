@@ -1,0 +1,350 @@
+"""The trained model: loading, saving, and the one forward that training wraps."""
+
+import contextlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    DynamicCache,
+)
+
+from gpg_vl.errors import ModelError
+from gpg_vl.model.adapters import CONFIG as ADAPTER_CONFIG
+from gpg_vl.model.adapters import has_adapter, load_adapter, save_adapter
+from gpg_vl.model.attention import ATTENTION_NAME, AnswerCache, Prefix
+from gpg_vl.model.compat import cache_argument, enable_checkpointing
+from gpg_vl.model.compiling import compile_layers
+from gpg_vl.model.families import FAMILIES, Family, family_of
+from gpg_vl.model.logprobs import Targets, VocabularyHead
+from gpg_vl.model.packing import PackedBatch
+from gpg_vl.prompting.prompts import VISION_TOKENS
+from gpg_vl.runtime.profiling import phase
+
+CARD = "gpg_vl.json"
+"""Beside the weights: the prompt and the rewards that a checkpoint was trained with."""
+
+
+class Policy(nn.Module):
+    """A model with its processor (a text model's is its tokenizer). `forward` maps packed rows to
+    log-probabilities."""
+
+    def __init__(self, model: Any, processor: Any | None, *, bf16: bool = False) -> None:
+        """`processor` is None where weights are only counted."""
+        super().__init__()
+        self.model = model
+        self.processor: Any = processor
+        self.bf16 = bf16
+        self._cache_argument = cache_argument(self.text_model)
+        model.lm_head = VocabularyHead(model.lm_head)
+        nothing = torch.zeros(0, dtype=torch.long, device=model.device)
+        self.register_buffer("suppressed_ids", nothing, persistent=False)
+        self.suppressed_ids: Tensor  # (s,) tokens that are never sampled
+        if processor is not None:
+            unused = range(len(self.tokenizer), self.vocabulary)  # rows of the embedding
+            known = self.tokenizer.get_vocab()
+            self.suppress([*unused, *(known[token] for token in VISION_TOKENS if token in known)])
+
+    def suppress(self, token_ids: Iterable[int]) -> None:
+        """Never sample these tokens either."""
+        ids = torch.tensor(sorted({*self.suppressed_ids.tolist(), *token_ids}), dtype=torch.long)
+        self.suppressed_ids = ids.to(self.device)
+
+    @property
+    def suppressed(self) -> Tensor:
+        """(V,) bool: tokens that are never sampled."""
+        mask = torch.zeros(self.vocabulary, dtype=torch.bool, device=self.device)
+        return mask.index_fill_(0, self.suppressed_ids, True)
+
+    @property
+    def family(self) -> str:
+        """The model's type, such as qwen2_vl."""
+        return str(self.model.config.model_type)
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether it is a vision-language model."""
+        return FAMILIES[self.family].vision
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.processor.tokenizer if self.takes_images else self.processor
+
+    @property
+    def text_model(self) -> Any:
+        return self.model.model.language_model if self.takes_images else self.model.model
+
+    @property
+    def vision_tower(self) -> Any:
+        """The image encoder with its projection into the language model's width."""
+        return self.model.model.visual
+
+    @property
+    def has_adapter(self) -> bool:
+        """Whether LoRA adapters stand beside the weights."""
+        return has_adapter(self.model)
+
+    @property
+    def vocabulary(self) -> int:
+        return int(self.model.config.get_text_config().vocab_size)
+
+    @property
+    def context(self) -> int:
+        """Tokens that a prompt and its answer may have together."""
+        return int(self.model.config.get_text_config().max_position_embeddings)
+
+    @property
+    def layers(self) -> int:
+        return int(self.model.config.get_text_config().num_hidden_layers)
+
+    @property
+    def device(self) -> torch.device:
+        return self.suppressed_ids.device
+
+    @property
+    def token_cost(self) -> float:
+        """Multiplications per token in the text layers, in units of one query-key pair per head."""
+        config = self.model.config.get_text_config()
+        parameters = sum(getattr(p, "ds_numel", p.numel()) for p in self.text_model.layers.parameters())
+        return parameters / (2 * config.hidden_size * config.num_hidden_layers)
+
+    @property
+    def eos_token_ids(self) -> tuple[int, ...]:
+        """Ends of text from the generation config; the tokenizer's own where it names none."""
+        ids = self.model.generation_config.eos_token_id
+        if ids is None:
+            ids = self.tokenizer.eos_token_id
+        return tuple(ids) if isinstance(ids, list) else (ids,)
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        """What activations and caches are held in."""
+        return torch.bfloat16 if self.bf16 else torch.float32
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """bf16 arithmetic over fp32 weights, where asked for."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+
+    @phase("forward")
+    def forward(
+        self, batch: PackedBatch, temperature: float, known_slopes: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probability of each target and entropy of its distribution: (M,), (M,), in nats.
+
+        `known_slopes` (M,) are the loss's derivatives by the former, where they are known ahead: `Targets`.
+        """
+        with self.autocast():
+            hidden = self._read(batch).flatten(0, 1)[batch.predictors]  # (M, H)
+            targets = Targets(batch.targets, temperature, self.suppressed_ids, known_slopes)
+            logprobs, entropies = self.model.lm_head(hidden, targets)
+        return logprobs, entropies
+
+    def _read(self, batch: PackedBatch, cache: DynamicCache | None = None) -> Tensor:
+        """Last hidden states (R, S, H) of packed rows; keys and values go to `cache`."""
+        embeds = self.embed(batch)
+        hidden: Tensor = self.text_model(
+            inputs_embeds=embeds,
+            position_ids=self._positions(batch.position_ids),
+            attention_mask=self._additive(batch.mask, torch.bfloat16 if self.bf16 else embeds.dtype),
+            use_cache=cache is not None,
+            **{self._cache_argument: cache},
+        ).last_hidden_state
+        return hidden
+
+    def _additive(self, mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+        """The mask as attention adds it to its scores; SDPA would make and keep one for each layer.
+
+        `dtype` is that of the arithmetic: a mask of another type, SDPA's CPU kernel reads as if it were.
+        """
+        if mask is None:
+            return None
+        scores = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
+        return scores.masked_fill_(~mask, float("-inf"))
+
+    def _positions(self, positions: Tensor) -> Tensor:
+        """M-RoPE positions (3, R, S) as the family takes them; a text's three axes are equal."""
+        return positions if self.takes_images else positions[0]
+
+    def embed(self, batch: PackedBatch) -> Tensor:
+        """Token embeddings with image features in their places: (R, S, H)."""
+        embeds = self.text_model.embed_tokens(batch.token_ids)
+        if batch.pixel_values is None:
+            return embeds
+        trained = any(weight.requires_grad for weight in self.vision_tower.parameters())
+        # a frozen tower keeps nothing
+        with phase("vision"), torch.set_grad_enabled(trained and torch.is_grad_enabled()):
+            vision = self.model.model.get_image_features(batch.pixel_values, batch.grid, return_dict=True)
+        features = torch.cat(list(vision.pooler_output))[batch.image_features].to(embeds.dtype)
+        flat = embeds.flatten(0, 1).index_copy(0, batch.image_slots, features)
+        return flat.view_as(embeds)
+
+    @phase("prefill")
+    @torch.no_grad()
+    def prefill(self, batch: PackedBatch, lengths: Tensor) -> tuple[Tensor, Prefix]:
+        """Read B prompts of `lengths` (B,). Returns their last hidden states (B, H) and caches."""
+        cache = DynamicCache()
+        with self.autocast():
+            hidden = self._read(batch, cache)
+            last = hidden[torch.arange(len(lengths), device=self.device), lengths - 1]
+        padding = torch.arange(hidden.shape[1], device=self.device) >= lengths[:, None]
+        # Under autocast the rotary embedding leaves keys in fp32: twice the cache, and a cast per token.
+        keys = [layer.keys.to(self.compute_dtype) for layer in cache.layers]
+        values = [layer.values.to(self.compute_dtype) for layer in cache.layers]
+        return last, Prefix(keys, values, padding)
+
+    @phase("decode")
+    @torch.no_grad()
+    def decode(self, tokens: Tensor, positions: Tensor, prefix: Prefix, cache: AnswerCache) -> Tensor:
+        """Read one token of each of N answers: tokens (N,), positions (N,) to hidden states (N, H)."""
+        with self.autocast():
+            hidden: Tensor = self.text_model(
+                input_ids=tokens[:, None],
+                position_ids=self._positions(positions[None, :, None].expand(3, -1, 1)),
+                attention_mask=None,
+                use_cache=True,
+                prefix=prefix,
+                **{self._cache_argument: cache},
+            ).last_hidden_state  # (N, 1, H)
+        return hidden[:, 0]
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Vocabulary projection: hidden states (…, H) to logits (…, V)."""
+        logits: Tensor = self.model.lm_head(hidden)
+        return logits
+
+    def save(self, folder: Path, card: Mapping[str, Any]) -> None:
+        """Write weights, processor and `gpg_vl.json`; `from_pretrained` of transformers reads it."""
+        if self.has_adapter:
+            save_adapter(self.model, folder)
+        else:
+            self.model.save_pretrained(folder)
+        self.processor.save_pretrained(folder)
+        (folder / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False))
+
+
+def load_policy(
+    path: str,
+    *,
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    gradient_checkpointing: bool = False,
+    compiled: bool = False,
+    vision_attention: str = "sdpa",
+    device: torch.device | str = "cpu",
+) -> Policy:
+    """Load a model and its processor from a folder or the hub, weights in fp32.
+
+    `compiled`: the decoder layers of the gradient pass. Raises ModelError if there is no model, one of a
+    family that packing does not support exactly, or no such attention on this machine; ConfigurationError if
+    nothing is there to compile with.
+    """
+    family = family_of(path, read_config(path))
+    processor = read_processor(path, family)
+    model = load_weights(path, family, vision_attention)
+    if gradient_checkpointing:
+        enable_checkpointing(model)
+    bf16 = precision == "bf16" or (precision == "auto" and torch.device(device).type == "cuda")
+    policy = Policy(model.to(device), processor, bf16=bf16)
+    if compiled:
+        compile_layers(policy.text_model.layers, policy.device)
+    return policy
+
+
+def read_config(path: str, *, download: bool = True) -> Any:
+    """A model's config.json; without `download`, that of a folder or of a hub model fetched before.
+
+    Raises ModelError if there is none.
+    """
+    _check_local(path)
+    try:
+        return AutoConfig.from_pretrained(_base_of(path), local_files_only=not download)
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        place = "there or on the hub" if download else "on this machine"
+        raise ModelError(f"{path!r} is not a model: no readable config.json {place} ({reason})") from error
+
+
+def read_processor(path: str, family: Family, *, download: bool = True) -> Any:
+    """A model's processor, a text model's tokenizer; without `download`, one that is on this machine.
+
+    Raises ModelError if there is none, or one without the part for images.
+    """
+    kind = AutoProcessor if family.vision else AutoTokenizer
+    try:
+        processor = kind.from_pretrained(path, local_files_only=not download)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path!r} has no loadable processor: {error}") from error
+    if family.vision and not hasattr(processor, "image_processor"):
+        raise ModelError(
+            f"{path!r}: the processor came without its image part; install torch and torchvision together "
+            "from PyPI, and check that preprocessor_config.json or processor_config.json is there"
+        )
+    return processor
+
+
+def model_class(family: Family) -> Any:
+    """What transformers loads a family with."""
+    return AutoModelForImageTextToText if family.vision else AutoModelForCausalLM
+
+
+def load_weights(path: str, family: Family, vision_attention: str = "sdpa") -> Any:
+    """A model, a LoRA checkpoint's with its adapters; in fp32: steps of lr 1e-6 would vanish in bf16.
+
+    Raises ModelError if weights are missing, or if there is no such attention on this machine.
+    """
+    towers = {"text_config": ATTENTION_NAME, "vision_config": vision_attention}
+    attention = towers if family.vision else ATTENTION_NAME
+    base = _base_of(path)
+    try:
+        model = model_class(family).from_pretrained(base, dtype=torch.float32, attn_implementation=attention)
+    except ImportError as error:
+        raise ModelError(f"model.vision_attention {vision_attention!r}: {error}") from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path!r} has no loadable weights: {error}") from error
+    if base != path:
+        load_adapter(model, Path(path))
+    return model
+
+
+def _base_of(path: str) -> str:
+    """The model that a LoRA checkpoint's adapters belong to; any other model itself."""
+    adapter = Path(path) / ADAPTER_CONFIG
+    if not adapter.is_file():
+        return path
+    base: str = json.loads(adapter.read_text())["base_model_name_or_path"]
+    _check_local(base)
+    return base
+
+
+def _check_local(path: str) -> None:
+    """Raise ModelError for what is plainly a folder and no model, before the hub is asked for it."""
+    folder = Path(path)
+    if folder.is_dir():
+        if not _holds_model(folder):
+            raise ModelError(f"{path!r} is not a model: it has no config.json{model_hint(folder)}")
+    elif path.startswith((".", "/", "~")) or path.count("/") != 1 or folder.parent.is_dir():
+        raise ModelError(f"{path!r} is not a model: there is no such folder, and hub ids are OWNER/NAME")
+
+
+def _holds_model(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("config.json", ADAPTER_CONFIG))
+
+
+def model_hint(folder: Path) -> str:
+    """Where the model of a checkpoint's or a run's folder is, for the end of a message; empty elsewhere."""
+    inner = [folder / "model", *sorted(folder.glob("checkpoints/step_*/model"))[-1:]]
+    found = [str(place) for place in inner if _holds_model(place)]
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def read_card(path: str | Path) -> dict[str, Any] | None:
+    """The `gpg_vl.json` of a checkpoint; None for a foreign model."""
+    file = Path(path) / CARD
+    return json.loads(file.read_text()) if file.is_file() else None

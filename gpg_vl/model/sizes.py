@@ -1,0 +1,139 @@
+"""How large a model is: its weights, and the widths that decide what a pass keeps."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from gpg_vl.model.families import Family
+from gpg_vl.model.policy import Policy, model_class
+
+
+@dataclass(frozen=True)
+class Tower:
+    """A stack of equal transformer layers; widths in numbers per token (of the vision tower: per patch)."""
+
+    layers: int
+    width: int
+    """Of the residual stream."""
+    feed_forward: int
+    """Inside the feed-forward part."""
+    query: int
+    """Heads times head size."""
+    key: int
+    """Key-value heads times head size."""
+    repeats_keys: bool
+    """Whether masked attention copies keys and values once per query head."""
+    gated: bool
+    """RMS norms and a gated feed-forward part; else layer norms and two matrices."""
+    trained: bool
+    """Whether a gradient passes through it, so that its activations are kept."""
+
+
+@dataclass(frozen=True)
+class ModelSizes:
+    """Numbers of weights and widths of one model, after the choice of what is trained."""
+
+    weights: int
+    trained: int
+    cast: int
+    """Weights of the linear layers that a gradient passes through: bf16 arithmetic copies these."""
+    kept_cast: int
+    """Those of them that are trained: their copies outlive the single product."""
+    largest: int
+    """The largest weight, which is that of the vocabulary in small models."""
+    vocabulary: int
+    vocabulary_gradient: int
+    """Numbers in the gradient of the vocabulary projection; 0 where it is not trained."""
+    token_cost: float
+    """As `Policy.token_cost`."""
+    tied: bool
+    """Whether the embedding is the vocabulary projection too."""
+    text: Tower
+    vision: Tower | None
+    pixels: int = 0
+    """Numbers per patch of an image."""
+    patches: int = 0
+    """Patches per image token."""
+
+
+def skeleton(config: Any, family: Family) -> Policy:
+    """The policy of a config.json on the meta device: no weights, no processor; to count with."""
+    with torch.device("meta"):
+        return Policy(model_class(family).from_config(config), None)
+
+
+def sizes_of(policy: Policy) -> ModelSizes:
+    """Sizes of a policy or of a `skeleton`, behind `choose_weights`."""
+    vision = _vision_tower(policy) if policy.takes_images else None
+    linear = {w for part in _graph(policy, vision) for w in _matrices(part)}
+    head = policy.model.lm_head.weight
+    pixels = policy.model.config.vision_config if vision else None
+    return ModelSizes(
+        weights=_count(policy.parameters()),
+        trained=_count(w for w in policy.parameters() if w.requires_grad),
+        cast=_count(linear),
+        kept_cast=_count(w for w in linear if w.requires_grad),
+        largest=max(w.numel() for w in policy.parameters()),
+        vocabulary=policy.vocabulary,
+        vocabulary_gradient=head.numel() if head.requires_grad else 0,
+        token_cost=policy.token_cost,
+        tied=head is policy.text_model.embed_tokens.weight,
+        text=_text_tower(policy),
+        vision=vision,
+        pixels=pixels.in_channels * pixels.temporal_patch_size * pixels.patch_size**2 if pixels else 0,
+        patches=pixels.spatial_merge_size**2 if pixels else 0,
+    )
+
+
+def _count(weights: Iterable[Any]) -> int:
+    return sum(weight.numel() for weight in weights)
+
+
+def _graph(policy: Policy, vision: Tower | None) -> Iterable[nn.Module]:
+    """The parts that a gradient passes through."""
+    yield policy.text_model
+    yield policy.model.lm_head
+    if vision and vision.trained:
+        yield policy.vision_tower
+
+
+def _matrices(part: nn.Module) -> Iterable[Any]:
+    return (m.weight for m in part.modules() if isinstance(m, nn.Linear | nn.Conv3d))
+
+
+def _trained(part: nn.Module) -> bool:
+    return any(weight.requires_grad for weight in part.parameters())
+
+
+def _text_tower(policy: Policy) -> Tower:
+    config = policy.model.config.get_text_config()
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return Tower(
+        layers=config.num_hidden_layers,
+        width=config.hidden_size,
+        feed_forward=config.intermediate_size,
+        query=config.num_attention_heads * size,
+        key=config.num_key_value_heads * size,
+        repeats_keys=1 < config.num_key_value_heads < config.num_attention_heads,
+        gated=True,
+        trained=True,
+    )
+
+
+def _vision_tower(policy: Policy) -> Tower:
+    config = policy.model.config.vision_config
+    gated = hasattr(config, "intermediate_size")  # Qwen2.5-VL's
+    width = config.hidden_size if gated else config.embed_dim
+    return Tower(
+        layers=config.depth,
+        width=width,
+        feed_forward=config.intermediate_size if gated else int(width * config.mlp_ratio),
+        query=width,
+        key=width,
+        repeats_keys=False,
+        gated=gated,
+        trained=_trained(policy.vision_tower),
+    )

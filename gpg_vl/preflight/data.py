@@ -1,0 +1,204 @@
+"""Preflight without a model: data, routes, gold answers, the reward audit, lengths of prompts."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from gpg_vl.config import TrainConfig
+from gpg_vl.data.prepared import PreparedDataset
+from gpg_vl.errors import ConfigurationError
+from gpg_vl.preflight.findings import Finding, Level, Report, percent
+from gpg_vl.prompting.encode import PromptEncoder
+from gpg_vl.prompting.prompts import Prompt
+from gpg_vl.scoring.audit import Audit, audit_table
+from gpg_vl.scoring.probes import gold_completion
+from gpg_vl.scoring.scorer import GroupScores, Scorer
+from gpg_vl.tables import short_number
+from gpg_vl.types import Sample
+
+GOLD_ROWS = 200
+_AUDITED = 20
+"""Rows per task that the audit tries to cheat on: some 25 completions each."""
+_FULL = 1 - 1e-6
+_FULL_BOXES = 0.9
+"""What counts as full marks for boxes, which answers round to whole pixels."""
+_MOSTLY = 0.95
+"""Share of gold answers with full marks below which the rewards, not the rows, are to blame."""
+_EXAMPLES = 3
+
+
+def check_data(report: Report, folders: Sequence[str], scorer: Scorer | None) -> PreparedDataset:
+    """Open the training data; every task needs a route. Raises DataError."""
+    data = PreparedDataset.open(folders)
+    tasks = Counter(data.rows["task"])
+    counts = ", ".join(f"{task} {count}" for task, count in sorted(tasks.items()))
+    report.add([Finding("data", "ok", f"{len(data)} rows: {counts}")], {"rows": len(data), "tasks": tasks})
+    if scorer is not None:
+        for task in sorted(tasks):
+            report.attempt("rewards", partial(scorer.route, task))
+    return data
+
+
+def check_rewards(report: Report, table: dict[str, Any]) -> Scorer:
+    """Resolve the rewards. Raises as `Scorer` does."""
+    scorer = Scorer(table)
+    routes = {"": scorer.default} if scorer.default is not None else scorer.by_task
+    words = [
+        (f"{task}: " if task else "")
+        + ", ".join(f"{one.name} × {short_number(one.weight)} ({one.reward.kind})" for one in route)
+        for task, route in routes.items()
+    ]
+    report.add([Finding("rewards", "ok", "; ".join(words))])
+    return scorer
+
+
+def choose_rows(data: PreparedDataset, scorer: Scorer, seed: int) -> list[Sample]:
+    """A seeded choice of rows that have rewards. Raises DataError for an unreadable image."""
+    count = min(GOLD_ROWS, len(data))
+    numbers = np.random.default_rng(seed).choice(len(data), count, replace=False)
+    return [sample for sample in (data[int(n)] for n in sorted(numbers)) if _routed(scorer, sample)]
+
+
+def _routed(scorer: Scorer, sample: Sample) -> bool:
+    try:
+        return bool(scorer.route(sample.task))
+    except ConfigurationError:  # `check_data` has said so
+        return False
+
+
+@dataclass(frozen=True)
+class Gold:
+    """A gold answer's scores."""
+
+    sample: Sample
+    scores: GroupScores
+    marks: tuple[float, ...]
+    """Of the correctness rewards that graded it."""
+
+    @property
+    def full(self) -> bool:
+        needed = _FULL_BOXES if self.sample.answer_type == "boxes" else _FULL
+        return bool(self.marks) and min(self.marks) >= needed
+
+    def __str__(self) -> str:
+        parts = {name: short_number(values[0]) for name, values in self.scores.by_reward.items()}
+        parts |= dict.fromkeys(self.scores.dropped, "not gradable")
+        scores = ", ".join(f"{name} {score}" for name, score in parts.items())
+        return f"{self.sample.id!r} (gold {self.sample.answer!r}): {scores}"
+
+
+def check_gold(report: Report, scorer: Scorer, samples: Sequence[Sample], prompt: Prompt) -> None:
+    """Score gold answers in the form that the prompt asks for. Raises RewardError."""
+    completions = [(sample, [gold_completion(sample, prompt)]) for sample in samples]
+    golds = [
+        Gold(sample, scores, _marks(scorer, sample, scores))
+        for sample, scores in zip(samples, scorer.score_groups(completions), strict=True)
+    ]
+    graded = [gold for gold in golds if _has_marks(scorer, gold.sample)]
+    if not graded:
+        report.add([Finding("gold answers", "skip", "no correctness reward says what is right")])
+        return
+    low = [gold for gold in graded if not gold.full]
+    figures = {
+        "gold_full_share": 1 - len(low) / len(graded),
+        "gold_below": [str(gold) for gold in low[:_EXAMPLES]],
+    }
+    report.add([_gold_finding(graded, low), *_worthless(scorer, golds)], figures)
+
+
+def _marks(scorer: Scorer, sample: Sample, scores: GroupScores) -> tuple[float, ...]:
+    kinds = {one.name: one.reward.kind for one in scorer.route(sample.task)}
+    return tuple(v[0] for name, v in scores.by_reward.items() if kinds[name] == "correctness")
+
+
+def _has_marks(scorer: Scorer, sample: Sample) -> bool:
+    return any(one.reward.kind == "correctness" for one in scorer.route(sample.task))
+
+
+def _gold_finding(golds: Sequence[Gold], low: Sequence[Gold]) -> Finding:
+    full = len(golds) - len(low)
+    text = f"{full} of {len(golds)} ({percent(full, len(golds))}) get full marks"
+    if not low:
+        return Finding("gold answers", "ok", text)
+    marks = {gold.marks for gold in golds}
+    own_scale = len(marks) == 1 and min(min(marks), default=0) > 0
+    level: Level = "warn" if own_scale or full >= _MOSTLY * len(golds) else "fail"
+    cure = "fine if its scale ends there" if own_scale else "look at these rows, or at the reward"
+    examples = "; ".join(map(str, low[:_EXAMPLES]))
+    return Finding("gold answers", level, f"{text}; below: {examples}", cure)
+
+
+def _worthless(scorer: Scorer, golds: Sequence[Gold]) -> list[Finding]:
+    """Shaping rewards that give no gold answer anything, as the format reward where no tags are asked for."""
+    best: dict[str, float] = {}
+    for gold in golds:
+        for one in scorer.route(gold.sample.task):
+            if one.reward.kind == "shaping" and one.weight > 0:
+                score = gold.scores.by_reward.get(one.name, (0.0,))[0]
+                best[one.name] = max(best.get(one.name, 0.0), score)
+    return [
+        Finding(
+            "gold answers",
+            "warn",
+            f"{name} gives no gold answer anything",
+            f"check that the prompt asks for what {name} rewards",
+        )
+        for name, score in best.items()
+        if score <= 0
+    ]
+
+
+def check_audit(report: Report, table: dict[str, Any], samples: Sequence[Sample], prompt: Prompt) -> None:
+    """Try to cheat the weighted sum. Raises DataError if no gold answer gets a score."""
+    seen: Counter[str] = Counter()
+    few = []
+    for sample in samples:
+        seen[sample.task] += 1
+        if seen[sample.task] <= _AUDITED:
+            few.append(sample)
+    report.add([_audit_finding(audit) for audit in audit_table(table, few, prompt)])
+
+
+def _audit_finding(audit: Audit) -> Finding:
+    tried = f"{audit.title}: {len(audit.findings) - 1} tricks on {audit.graded} samples"
+    if not audit.problems:
+        return Finding("reward audit", "ok", f"{tried}, none scores as high as the gold answer")
+    names = ", ".join(f"{finding.outcome.probe}: {finding.problem}" for finding in audit.problems[:_EXAMPLES])
+    return Finding(
+        "reward audit",
+        "fail",
+        f"{tried}, {len(audit.problems)} succeed; {names}",
+        "`gpg-vl rewards audit --config FILE` shows them; mend the reward, or leave it out",
+    )
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Longest prompt that is kept, and the most image tokens of one of the chosen rows."""
+
+    prompt: int
+    images: int
+
+
+def check_lengths(
+    report: Report,
+    config: TrainConfig,
+    data: PreparedDataset,
+    encoder: PromptEncoder,
+    chosen: Sequence[Sample],
+) -> Lengths:
+    """Count rows whose prompt is too long. Raises DataError for a prompt that cannot be made."""
+    limit = config.data.max_prompt_tokens
+    lengths = list(data.lengths(encoder.prompt_length))
+    over = sum(length > limit for length in lengths)
+    text = f"{over} of {len(lengths)} ({percent(over, len(lengths))}) over {limit} tokens"
+    level: Level = "fail" if over == len(lengths) else "warn" if over else "ok"
+    cure = "they are left out: raise data.max_prompt_tokens, or lower model.max_pixels" if over else ""
+    figures = {"prompts_over_limit": over, "longest_prompt": max(lengths)}
+    report.add([Finding("prompt lengths", level, f"{text}; longest {max(lengths)}", cure)], figures)
+    kept = max((length for length in lengths if length <= limit), default=limit)
+    return Lengths(kept, max((encoder.image_tokens(sample) for sample in chosen), default=0))

@@ -1,0 +1,271 @@
+"""Forecast of the memory of one card, in bytes, from sizes alone.
+
+Weights and optimizer by count; activations by what the layers keep for the backward pass, tensor by tensor.
+`tests/integration/test_memory.py` compares it with the measured peak.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gpg_vl.model.logprobs import LOGITS_ROWS
+from gpg_vl.model.packing import packing_pays
+from gpg_vl.model.sizes import ModelSizes, Tower
+from gpg_vl.rollout.engine import PREFILL_TOKENS
+from gpg_vl.rollout.sampling import DRAW_ELEMENTS
+from gpg_vl.types import Packing
+
+GIB = 2**30
+FP32 = 4
+BUCKET = 500_000_000 * FP32
+"""DeepSpeed's buffer for reducing gradients: its default of 5e8 numbers, whatever the model's size."""
+LIVE = 1_000_000_000
+"""Weights that DeepSpeed keeps gathered at a time under ZeRO-3: its default `stage3_max_live_parameters`."""
+OPTIMIZER_STEP = "optimizer step"
+"""The one phase in which no answers are in memory."""
+Parts = dict[str, float]
+"""Bytes by what they hold."""
+
+
+@dataclass(frozen=True)
+class Cards:
+    """Over how many cards the states are spread, and how."""
+
+    count: int = 1
+    zero: int = 0
+    """DeepSpeed's stage: 1 spreads the optimizer's moments, 2 gradients too, 3 weights too; 0 is DDP."""
+    offload: bool = False
+    """Whether moments and masters are in the machine's memory, and under ZeRO-3 the weights too."""
+    cuda: bool = True
+    """Whether they are GPUs: these step all weights at once, and leave a step's images to the machine."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one card works on; lengths in tokens."""
+
+    prompt_tokens: int
+    image_tokens: int
+    """Those of the prompt that are image tokens."""
+    answer_tokens: int
+    group_size: int
+    questions: int
+    """Per round."""
+    groups: int
+    """In a step's update, at most."""
+    max_concurrent: int
+    micro_batch_tokens: int
+    packing: Packing
+    bf16: bool
+    checkpointing: bool
+    reference: bool = False
+    """Whether a frozen first model of a KL term is held beside the policy."""
+
+    @property
+    def compute(self) -> int:
+        """Bytes per number in activations and caches."""
+        return 2 if self.bf16 else FP32
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """The shape of one forward and backward pass."""
+
+    tokens: int
+    row_tokens: int
+    prompts: int
+    """Distinct ones, whose images go through the vision tower once each."""
+    targets: int
+    masked: bool
+    """Whether answers share a row, which a mask keeps apart."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Bytes on one card: what is always there, and what each phase of a step adds."""
+
+    states: Parts
+    phases: Mapping[str, Parts]
+
+    def total(self, phase: str) -> float:
+        """Bytes while in `phase`."""
+        return sum(self.states.values()) + sum(self.phases[phase].values())
+
+    @property
+    def fullest(self) -> str:
+        """The phase that needs most."""
+        return max(self.phases, key=self.total)
+
+    @property
+    def peak(self) -> float:
+        """Bytes needed."""
+        return self.total(self.fullest)
+
+
+def forecast(sizes: ModelSizes, load: Load, cards: Cards) -> Forecast:
+    """The memory of one card while it trains."""
+    gradients = {"gradients": FP32 * sizes.trained / (cards.count if cards.zero >= 2 else 1)}
+    phases = {
+        "rollout": _gathered(sizes, cards, live=False) | rollout_parts(sizes, load),
+        "update": gradients | _gathered(sizes, cards, live=True) | update_parts(sizes, load),
+        OPTIMIZER_STEP: gradients | {"temporaries": _step_temporaries(sizes, cards)},
+    }
+    return Forecast(_states(sizes, cards, load), phases)
+
+
+def _states(sizes: ModelSizes, cards: Cards, load: Load) -> Parts:
+    """What is there in every phase: 4 bytes a weight, 8 for its moments, and what DeepSpeed adds."""
+    sharded = 1 / cards.count if cards.zero else 1
+    off = cards.offload and cards.zero > 0
+    parts = {
+        "weights": FP32 * sizes.weights / (cards.count if cards.zero == 3 else 1),
+        "AdamW's moments": 0 if off else 2 * FP32 * sizes.trained * sharded,
+    }
+    if cards.zero == 3 and off:
+        parts["weights"] = 0
+    if cards.zero in (1, 2) and not off:  # ZeRO-3's are the weights themselves, which are fp32 already
+        parts["DeepSpeed's fp32 masters"] = FP32 * sizes.trained * sharded
+    if cards.zero:
+        parts["DeepSpeed's gradient bucket"] = BUCKET
+    elif cards.count > 1:
+        parts["DDP's gradient buckets"] = FP32 * sizes.trained
+    if load.reference:
+        parts["reference model"] = FP32 * sizes.weights
+    if not cards.cuda:
+        patches = load.groups * load.image_tokens * sizes.patches
+        parts["images of a step"] = patches * FP32 * sizes.pixels
+    return parts
+
+
+def _gathered(sizes: ModelSizes, cards: Cards, *, live: bool) -> Parts:
+    """Weights that ZeRO-3 brings together: all for a rollout, a window of them for a gradient pass."""
+    if cards.zero < 3:
+        return {}
+    return {"gathered weights": FP32 * (min(sizes.weights, LIVE) if live else sizes.weights)}
+
+
+def _step_temporaries(sizes: ModelSizes, cards: Cards) -> float:
+    """Of AdamW: a GPU takes the root of all second moments at once, a CPU weight by weight."""
+    if cards.cuda and not cards.offload:
+        return FP32 * sizes.trained / (cards.count if cards.zero else 1)
+    return 2 * FP32 * min(sizes.largest, sizes.trained)
+
+
+def rollout_parts(sizes: ModelSizes, load: Load) -> Parts:
+    """Caches of answers that all reach their limit, and the wider of reading and decoding."""
+    questions = max(1, min(load.max_concurrent // load.group_size, load.questions))
+    answers = questions * load.group_size
+    per_token = 2 * sizes.text.layers * sizes.text.key * load.compute
+    parts = {
+        "prompt caches": questions * load.prompt_tokens * per_token,
+        "answer caches": answers * load.answer_tokens * per_token,
+        "reading and decoding": max(_reading(sizes, load, questions), _decoding(sizes, load, answers)),
+    }
+    if load.bf16:
+        parts["bf16 weights"] = 2 * sizes.kept_cast
+    return parts
+
+
+def _reading(sizes: ModelSizes, load: Load, questions: int) -> float:
+    """One pass over prompts, of which nothing is kept but the keys and values, these twice for a moment."""
+    prompts = max(1, min(questions, PREFILL_TOKENS // load.prompt_tokens))
+    tokens, text, c = prompts * load.prompt_tokens, sizes.text, load.compute
+    layer = 4 * FP32 * text.width + max(3 * c * text.feed_forward, (2 * FP32 + 2 * c) * text.query)
+    cache = text.layers * text.key * (FP32 + c if load.bf16 else 0)
+    patches = prompts * load.image_tokens * sizes.patches
+    return max(tokens * (layer + cache), patches * _seeing(sizes, c))
+
+
+def _seeing(sizes: ModelSizes, compute: int) -> float:
+    """Bytes per patch of a pass through the vision tower that keeps nothing."""
+    tower = sizes.vision
+    if tower is None:
+        return 0
+    widest = max(3 * compute * tower.feed_forward, (6 * FP32 + 3 * compute) * tower.width)
+    return FP32 * sizes.pixels + 2 * compute * tower.width + widest
+
+
+_LEAST_HEAD = 16
+"""Head size, at least: a tower knows its width only, and scores are as many as there are heads."""
+
+
+def _decoding(sizes: ModelSizes, load: Load, answers: int) -> float:
+    """The logits of the answers drawn together, and the attention scores over prompt and answer."""
+    logits = min(answers * sizes.vocabulary, DRAW_ELEMENTS)
+    drawing = 3 * FP32 * logits  # beside them, the probabilities and their blocks
+    scores = answers * sizes.text.query * (load.prompt_tokens + load.answer_tokens) * FP32
+    return max(drawing, scores / _LEAST_HEAD)
+
+
+def shape(sizes: ModelSizes, load: Load) -> MicroBatch:
+    """The fullest micro-batch that answers of `answer_tokens` tokens make."""
+    prompt, answer, group, budget = (
+        load.prompt_tokens,
+        load.answer_tokens,
+        load.group_size,
+        load.micro_batch_tokens,
+    )
+    pays = packing_pays(prompt, [answer] * group, sizes.token_cost)
+    packed = load.packing == "group" or (load.packing == "auto" and pays)
+    together = max(1, min(group, (budget - prompt) // max(1, answer - 1))) if packed else 1
+    row = prompt + together * (answer - 1)
+    everything = load.groups * math.ceil(group / together) * row
+    tokens = max(row, min(budget, everything))
+    answers = max(1, round(tokens / row * together))
+    return MicroBatch(tokens, row, math.ceil(answers / group), answers * answer, masked=together > 1)
+
+
+def update_parts(sizes: ModelSizes, load: Load) -> Parts:
+    """What the fullest micro-batch keeps for its backward pass, and the widest moment of that pass."""
+    micro, c = shape(sizes, load), load.compute
+    patches = micro.prompts * load.image_tokens * sizes.patches
+    mask = micro.tokens * micro.row_tokens if micro.masked else 0
+    layer = micro.tokens * _kept(sizes.text, c, masked=micro.masked)
+    parts = {
+        "text activations": _all_kept(sizes.text, load, layer, micro.tokens)
+        + 2 * FP32 * micro.targets * sizes.text.width,  # read by the vocabulary, and their gradients
+        "attention mask": mask * (1 + c),  # as bool, and as it is added to the scores
+        "images": patches * (FP32 + (c if load.bf16 else 0)) * sizes.pixels,
+        "logits or widest layer": max(_logits(sizes, micro, c), _layer_gradients(sizes, micro.tokens, c)),
+    }
+    if sizes.vision and sizes.vision.trained:
+        seen = patches * _kept(sizes.vision, c, masked=False)
+        parts["vision activations"] = _all_kept(sizes.vision, load, seen, patches)
+    if load.bf16:
+        parts["bf16 weights"] = 2 * (sizes.kept_cast if load.checkpointing else sizes.cast)
+    return parts
+
+
+def _all_kept(tower: Tower, load: Load, layer: float, tokens: int) -> float:
+    """All layers' activations; with checkpointing each one's input, and one layer's that is made again."""
+    if not load.checkpointing:
+        return tower.layers * layer
+    return tower.layers * tokens * FP32 * tower.width + layer
+
+
+def _kept(tower: Tower, compute: int, *, masked: bool) -> float:
+    """Bytes per token that one layer keeps for its backward pass.
+
+    bf16 arithmetic keeps a copy of a matrix product's input for each product; norms stay in fp32.
+    """
+    copies = compute < FP32
+    keys = tower.query if masked and tower.repeats_keys else tower.key
+    if not tower.gated:  # two layer norms, joint query-key-value product, two matrices
+        return 2 * FP32 * tower.width + compute * (9 * tower.width + 3 * tower.feed_forward)
+    norms = 4 * FP32 * tower.width
+    inputs = compute * (5 if copies else 2) * tower.width
+    attention = compute * (2 * tower.query + (tower.query if copies else keys) + keys)
+    return norms + inputs + attention + compute * 4 * tower.feed_forward
+
+
+def _logits(sizes: ModelSizes, micro: MicroBatch, compute: int) -> float:
+    """Two buffers of logits and the vocabulary's gradient; in bf16, copies of a buffer and of the matrix."""
+    buffer = FP32 * min(micro.targets, LOGITS_ROWS) * sizes.vocabulary
+    copies = 0 if compute == FP32 else compute * sizes.vocabulary * sizes.text.width + buffer / 2
+    return 2 * buffer + FP32 * sizes.vocabulary_gradient + copies
+
+
+def _layer_gradients(sizes: ModelSizes, tokens: int, compute: int) -> float:
+    """Gradients inside the widest part of a layer; tied embeddings wait for their other gradient."""
+    waiting = FP32 * sizes.vocabulary_gradient if sizes.tied else 0
+    return waiting + tokens * (3 * compute * sizes.text.feed_forward + 2 * FP32 * sizes.text.width)

@@ -1,0 +1,142 @@
+"""What would go wrong in a run, before it costs a GPU hour."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gpg_vl.config import ModelConfig, TrainConfig
+from gpg_vl.data.prepared import PreparedDataset
+from gpg_vl.errors import ModelError
+from gpg_vl.evaluation import grading
+from gpg_vl.evaluation.benchmarks import protocol_of
+from gpg_vl.model.families import family_of
+from gpg_vl.model.policy import read_config, read_processor
+from gpg_vl.model.sizes import ModelSizes
+from gpg_vl.preflight.data import (
+    Lengths,
+    check_audit,
+    check_data,
+    check_gold,
+    check_lengths,
+    check_rewards,
+    choose_rows,
+)
+from gpg_vl.preflight.findings import Finding, Report
+from gpg_vl.preflight.fits import Machine, Plan, check_memory, model_sizes
+from gpg_vl.preflight.model import Trial, check_model
+from gpg_vl.prompting.encode import PromptEncoder
+from gpg_vl.types import Sample
+
+UNSET = "unset"
+"""The run folder of a configuration that names none."""
+_TOKEN_SIDE = 28
+"""Pixels along a side of an image token, in all Qwen-VL families that are supported."""
+
+
+def preflight(config: TrainConfig, machine: Machine, trial: Trial | None, *, resume: bool) -> Report:
+    """Run every check that is possible; one that fails leaves out only those that need it.
+
+    Without a `trial` it does what needs no weights, and downloads nothing.
+    """
+    report, download = Report(), trial is not None
+    attempt = report.attempt
+    check_folder(report, config.out, resume=resume)
+    scorer = attempt("rewards", lambda: check_rewards(report, config.rewards))
+    data = attempt("data", lambda: check_data(report, config.data.train, scorer))
+    if config.data.validation:
+        attempt("validation data", lambda: check_validation(report, config))
+    sizes = attempt("model", lambda: check_sizes(report, config.model, download=download))
+    rows: list[Sample] = []
+    if data is not None and scorer is not None:
+        rows = attempt("data", lambda: choose_rows(data, scorer, config.run.seed)) or []
+    if rows and scorer is not None:
+        attempt("gold answers", lambda: check_gold(report, scorer, rows, config.prompt))
+        attempt("reward audit", lambda: check_audit(report, config.rewards, rows, config.prompt))
+    encoder = attempt("model", lambda: find_encoder(report, config, download=download)) if sizes else None
+    lengths = assumed_lengths(config, rows)
+    if encoder and data is not None:
+        found = attempt("prompt lengths", lambda: check_lengths(report, config, data, encoder, rows))
+        lengths = found or lengths
+    if sizes:
+        attempt("memory", lambda: check_memory(report, Plan(config, sizes, lengths, machine)))
+    if trial is not None:
+        _try(report, config, trial, machine)
+    return report
+
+
+def _try(report: Report, config: TrainConfig, trial: Trial, machine: Machine) -> None:
+    if any(one.level == "fail" and one.check in ("data", "rewards", "model") for one in report.findings):
+        text = "not tried: what failed above would stop it"
+        report.add([Finding("sampling", "skip", text)])
+    else:
+        report.attempt("sampling", lambda: check_model(report, config, trial, machine))
+
+
+def check_folder(report: Report, out: str, *, resume: bool) -> None:
+    """Training does not write into a folder that is used."""
+    folder = Path(out)
+    if out == UNSET or resume or not folder.is_dir() or not any(folder.iterdir()):
+        return
+    cure = "choose another --out, or go on with --resume auto"
+    report.add([Finding("run folder", "warn", f"{out!r} is not empty", cure)])
+
+
+def check_validation(report: Report, config: TrainConfig) -> None:
+    """Open the validation data; every answer type needs its reward. Raises as these do."""
+    data = PreparedDataset.open(config.data.validation).head(config.eval.limit)
+    types = sorted(set(data.rows["answer_type"]))
+    grading.check_rewards(protocol_of(config.data.validation), types)
+    report.add([Finding("validation data", "ok", f"{len(data)} rows of type {', '.join(types)}")])
+
+
+def check_sizes(report: Report, model: ModelConfig, *, download: bool) -> ModelSizes | None:
+    """Count weights from config.json; None if it is elsewhere and must not be downloaded.
+
+    Raises ModelError or ConfigurationError for a model that cannot be trained as configured.
+    """
+    if not download and not _here(model.path):
+        text = f"{model.path!r} is not on this machine: no memory forecast, no prompt lengths"
+        report.add([Finding("model", "skip", text)])
+        return None
+    sizes = model_sizes(model, download=download)
+    text = f"{sizes.weights:,} weights, {sizes.trained:,} of them trained"
+    figures = {"weights": sizes.weights, "trained_weights": sizes.trained}
+    report.add([Finding("model", "ok", text)], figures)
+    return sizes
+
+
+def _here(path: str) -> bool:
+    """Whether there is such a folder, or a hub model fetched before."""
+    try:
+        read_config(path, download=False)
+    except ModelError:
+        return Path(path).is_dir()  # one that is no model is a mistake, and told as such
+    return True
+
+
+def find_encoder(report: Report, config: TrainConfig, *, download: bool) -> PromptEncoder | None:
+    """The encoder of prompts; None if the processor is elsewhere and must not be downloaded."""
+    path, model = config.model.path, config.model
+    family = read_config(path, download=download)
+    try:
+        processor = read_processor(path, family_of(path, family), download=download)
+    except ModelError:
+        if download:
+            raise
+        text = f"{path!r} has no processor on this machine"
+        report.add([Finding("prompt lengths", "skip", text)])
+        return None
+    limits = {"min_pixels": model.min_pixels, "max_pixels": model.max_pixels}
+    return PromptEncoder(processor, config.prompt, family=family.model_type, **limits)
+
+
+def assumed_lengths(config: TrainConfig, rows: Sequence[Sample]) -> Lengths:
+    """The longest prompt that the configuration allows, with images of the largest size."""
+    images = max((len(sample.images) for sample in rows), default=1)
+    tokens = config.data.max_prompt_tokens
+    return Lengths(tokens, min(tokens, images * config.model.max_pixels // _TOKEN_SIDE**2))
+
+
+def report_dict(report: Report, config: TrainConfig) -> dict[str, Any]:
+    """The report with what was asked, for a JSON file."""
+    return {"model": config.model.path, "data": list(config.data.train), **report.to_dict()}

@@ -1,0 +1,187 @@
+"""The report's sample answers: which questions are shown, and the card of each."""
+
+import base64
+import io
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from itertools import chain, zip_longest
+
+from PIL import Image
+
+from gpg_vl.prompting.prompts import letter
+from gpg_vl.runs.files import Evaluation, Item, is_right, paired_items
+
+ImagesOf = Callable[[str], Sequence[Image.Image]]
+"""The images of a question by its id."""
+
+_LONGEST_SIDE = 448
+"""Pixels: images are shown at 176 to 288, and screens have up to two dots each."""
+_TAGS = re.compile(r"&lt;/?(?:think|answer)&gt;")
+
+
+@dataclass(frozen=True)
+class Example:
+    """A question with the answers to show."""
+
+    outcome: str
+    """A name of `_QUOTAS`."""
+    answers: dict[str, Item]
+    """By the model's name; at least one, all of the same question."""
+
+    @property
+    def item(self) -> Item:
+        """The question, as the last model saw it."""
+        return list(self.answers.values())[-1]
+
+
+_QUOTAS = {
+    "Fixed": (": wrong before, right after", 5),
+    "Still wrong": (": wrong before and after", 3),
+    "Broken": (": right before, wrong after", 2),
+    "Both right": (": right before and after", 2),
+    "Right": ("", 6),
+    "Wrong": ("", 6),
+}
+"""Outcomes in the order shown: their meaning, and how many cards each gets if there are enough.
+The last two are for a run with one evaluation."""
+
+
+def find_examples(evaluations: Sequence[Evaluation]) -> list[Example]:
+    """Every question of the last evaluation, with the first one's answer where there are two."""
+    if not evaluations:
+        return []
+    first, last = evaluations[0], evaluations[-1]
+    if first is last:
+        return [Example(_outcome_alone(item), {"Answer": item}) for item in last["items"]]
+    return [
+        Example(outcome(base, trained), {"Base": base, "Trained": trained})
+        for base, trained in paired_items(first, last)
+    ]
+
+
+def choose(examples: Iterable[Example], limit: int = 12) -> list[Example]:
+    """Up to `limit` examples: each outcome's quota, then more of those that have some left.
+
+    Within an outcome the tasks take turns, and a task's questions come in file order: the choice is
+    the same every time, and nobody picked it by hand.
+    """
+    waiting = {name: _take_turns(group) for name, group in _by_outcome(examples).items()}
+    shown = {outcome: queue[: _QUOTAS[outcome][1]] for outcome, queue in waiting.items()}
+    for outcome, queue in waiting.items():
+        room = limit - sum(map(len, shown.values()))
+        taken = len(shown[outcome])
+        shown[outcome] += queue[taken : taken + max(0, room)]
+    return list(chain.from_iterable(shown.values()))[:limit]
+
+
+def tally(examples: Sequence[Example]) -> str:
+    """How many questions had each outcome."""
+    entries = (
+        f"<li><strong>{len(group):,}</strong> {outcome.lower()}{_QUOTAS[outcome][0]}</li>"
+        for outcome, group in _by_outcome(examples).items()
+    )
+    return f'<ul class="tally">{"".join(entries)}</ul>'
+
+
+def card(example: Example, images: ImagesOf | None) -> str:
+    """One question with its images and the models' answers; all text is escaped."""
+    item = example.item
+    pictures = [] if images is None else images(item["id"])
+    shown = "".join(picture(image, item["question"]) for image in pictures)
+    gallery = f'<div class="images">{shown}</div>' if shown else ""
+    answers = "".join(_answer(name, answer) for name, answer in example.answers.items())
+    return (
+        f'<article class="box card"><header>{badge(example.outcome)}'
+        f"<span>{escape(item['task'])} · {escape(item['id'])}</span></header>"
+        f'<div class="ask">{gallery}<div class="text"><p>{escape(item["question"])}</p>'
+        f"{choices_list(item['choices'], item['gold'])}</div></div>{answers}</article>"
+    )
+
+
+def choices_list(choices: Sequence[str], gold: str) -> str:
+    """The choices with the gold one marked; the gold answer by itself if it is none of them; escaped."""
+    letters = [letter(place) for place in range(len(choices))]
+    lines = []
+    for name, text in zip(letters, choices, strict=True):
+        kind, mark = (' class="gold"', " ← gold") if name == gold else ("", "")
+        lines.append(f"<li{kind}>{name} {escape(text)}{mark}</li>")
+    if gold not in letters:
+        lines.append(f'<li class="gold">Gold: {escape(gold)}</li>')
+    return f'<ul class="choices">{"".join(lines)}</ul>'
+
+
+def verdict(right: bool) -> str:
+    """A badge that says whether an answer is right."""
+    kind, text = ("right", "✓ right") if right else ("wrong", "✗ wrong")
+    return badge(text, kind)
+
+
+def badge(text: str, kind: str = "") -> str:
+    """A short escaped label; kind: a class of the style sheet, such as `right`."""
+    return f'<span class="{f"badge {kind}".rstrip()}">{escape(text)}</span>'
+
+
+def tagged(text: str) -> str:
+    """Escaped text of a model with its think and answer tags set off."""
+    # Escaped first: whatever the model wrote stays text, and only our spans are markup.
+    return _TAGS.sub(r'<span class="tag">\g<0></span>', escape(text))
+
+
+def image_source(image: Image.Image) -> str:
+    """The image, shrunk if large, as a data URL."""
+    small = image.convert("RGBA")
+    small.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
+    paper = Image.new("RGBA", small.size, "white")
+    buffer = io.BytesIO()
+    flat = Image.alpha_composite(paper, small).convert("RGB")
+    flat.save(buffer, format="JPEG", quality=90, subsampling=0)
+    return data_url(buffer.getvalue(), "image/jpeg")
+
+
+def data_url(content: bytes, kind: str) -> str:
+    """A file's content as an address that needs no file."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def outcome(base: Item, trained: Item) -> str:
+    """What training changed about a question: `Fixed`, `Broken`, `Both right` or `Still wrong`."""
+    if is_right(trained):
+        return "Both right" if is_right(base) else "Fixed"
+    return "Broken" if is_right(base) else "Still wrong"
+
+
+def _outcome_alone(item: Item) -> str:
+    return "Right" if is_right(item) else "Wrong"
+
+
+def _by_outcome(examples: Iterable[Example]) -> dict[str, list[Example]]:
+    groups: dict[str, list[Example]] = {outcome: [] for outcome in _QUOTAS}
+    for example in examples:
+        groups[example.outcome].append(example)
+    return {outcome: group for outcome, group in groups.items() if group}
+
+
+def _take_turns(examples: Iterable[Example]) -> list[Example]:
+    """First of each task, then the second of each, and so on."""
+    tasks: dict[str, list[Example]] = {}
+    for example in examples:
+        tasks.setdefault(example.item["task"], []).append(example)
+    rounds = zip_longest(*tasks.values())
+    return [example for turn in rounds for example in turn if example is not None]
+
+
+def picture(image: Image.Image, question: str) -> str:
+    """The image as an escaped tag that needs no file."""
+    return f'<img src="{image_source(image)}" alt="Image of the question: {escape(question)}">'
+
+
+def _answer(name: str, item: Item) -> str:
+    parsed = "no answer found" if item["answer"] is None else f"answer {item['answer']}"
+    cut = ", cut off" if item["finish_reason"] == "length" else ""
+    facts = escape(f"{parsed} · {item['token_count']} tokens{cut}")
+    return (
+        f'<section class="answer"><h3>{name} {verdict(is_right(item))}<small>{facts}</small></h3>'
+        f'<pre dir="auto" tabindex="0">{tagged(item["output"])}</pre></section>'
+    )

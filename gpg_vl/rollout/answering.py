@@ -1,0 +1,94 @@
+"""Questions in, parsed completions out: what training, evaluation and the app share."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from gpg_vl.config import ModelConfig
+from gpg_vl.model.policy import Policy
+from gpg_vl.prompting.encode import EncodedPrompt, PromptEncoder, Question
+from gpg_vl.prompting.prompts import Prompt, parse_completion
+from gpg_vl.rollout.engine import Answer, Request, RolloutEngine, Watch
+from gpg_vl.rollout.sampling import Sampling
+from gpg_vl.types import Completion, Sample
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One question with its sampled answers."""
+
+    sample: Sample
+    prompt: EncodedPrompt
+    answers: tuple[Answer, ...]
+    completions: tuple[Completion, ...]
+
+
+@dataclass(frozen=True)
+class Answerer:
+    """A rollout engine with the encoder of its prompts."""
+
+    encoder: PromptEncoder
+    engine: RolloutEngine
+
+    def answer(
+        self,
+        samples: Sequence[Sample],
+        group_size: int,
+        sampling: Sampling,
+        *,
+        step: int = 0,
+        watch: Watch = lambda _: None,
+    ) -> list[Answered]:
+        """Encode questions and answer each `group_size` times, as `sample` does; ids are the samples' own."""
+        questions = self.encoder.questions(samples)
+        ids = [sample.id for sample in samples]
+        return self.sample(questions, group_size, sampling, step=step, ids=ids, watch=watch)
+
+    def sample(
+        self,
+        questions: Sequence[Question],
+        group_size: int,
+        sampling: Sampling,
+        *,
+        step: int,
+        ids: Sequence[str],
+        watch: Watch = lambda _: None,
+        done: Callable[[int, Answered], None] = lambda _, __: None,
+    ) -> list[Answered]:
+        """Answer each question `group_size` times.
+
+        `step` and the ids, which tell duplicates of one question apart, seed the answers' random streams.
+        `watch` follows the answers as `RolloutEngine.generate` says; `done` gets a question's place and
+        answers once the last of them is complete.
+        """
+        requests = [Request(one.prompt, name, step) for one, name in zip(questions, ids, strict=True)]
+        answered: dict[int, Answered] = {}
+
+        def parse(place: int, group: Sequence[Answer]) -> None:
+            sample, prompt = questions[place].sample, questions[place].prompt
+            completions = tuple(self._parse(sample, prompt, answer) for answer in group)
+            answered[place] = Answered(sample, prompt, tuple(group), completions)
+            done(place, answered[place])
+
+        self.engine.generate(requests, group_size, sampling, watch=watch, done=parse)
+        return [answered[place] for place in range(len(questions))]
+
+    def _parse(self, sample: Sample, prompt: EncodedPrompt, answer: Answer) -> Completion:
+        return parse_completion(
+            answer.text,
+            think_opened=prompt.opens_think,
+            token_count=len(answer.token_ids),
+            finish_reason=answer.finish_reason,
+            token_ids=answer.token_ids,
+            to_image=self.encoder.to_image(sample),
+        )
+
+
+def build_encoder(policy: Policy, prompt: Prompt, model: ModelConfig) -> PromptEncoder:
+    """The encoder of a policy's prompts."""
+    return PromptEncoder(
+        policy.processor,
+        prompt,
+        family=policy.family,
+        min_pixels=model.min_pixels,
+        max_pixels=model.max_pixels,
+    )

@@ -1,0 +1,129 @@
+"""The rollout engine: every prompt is read once, and its G answers share that cache."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from gpg_vl.model.policy import Policy
+from gpg_vl.prompting.encode import EncodedPrompt
+from gpg_vl.rollout.decoding import Decoding, Growing
+from gpg_vl.rollout.sampling import Sampling, StopTexts
+from gpg_vl.types import FinishReason
+
+PREFILL_TOKENS = 32_768
+"""Prompt tokens, padding included, read in one pass; bounds activations and the vision tower's batch."""
+Watch = Callable[[Sequence[Sequence[int]]], None]
+"""Sees the token ids of all answers so far, G for each request in order; none yet where the prompt waits.
+What it raises ends the generation."""
+Done = Callable[[int, "list[Answer]"], None]
+"""Gets a request's index and its answers as soon as the last of them is complete."""
+CHECK_EVERY = {"cpu": 1}
+"""Tokens between two looks at which answers have ended, by device. A GPU runs ahead meanwhile, and what it
+drew behind an end is thrown away."""
+_CHECK_EVERY = 8
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One sampled answer."""
+
+    token_ids: tuple[int, ...]
+    """Sampled tokens, up to and including the end-of-text token or the one that completed a stop text."""
+    logprobs: tuple[float, ...]
+    """Log-probability (nats) of each under the sampler's distribution."""
+    text: str
+    """Decoded without special tokens, cut after the first stop text."""
+    finish_reason: FinishReason
+
+
+@dataclass(frozen=True)
+class Request:
+    """A question to answer: its prompt, and what its answers' random streams come from."""
+
+    prompt: EncodedPrompt
+    id: str
+    step: int = 0
+
+
+class RolloutEngine:
+    """Samples groups of answers from a policy."""
+
+    def __init__(
+        self, policy: Policy, *, max_concurrent: int, seed: int = 0, check_every: int | None = None
+    ) -> None:
+        """`check_every`: see CHECK_EVERY, whose value it overrides; the answers do not depend on it."""
+        self.policy, self.max_concurrent, self.seed = policy, max_concurrent, seed
+        self.check_every = check_every or CHECK_EVERY.get(policy.device.type, _CHECK_EVERY)
+        self._stop: dict[tuple[str, ...], StopTexts] = {}
+
+    @torch.no_grad()
+    def generate(
+        self,
+        requests: Sequence[Request],
+        group_size: int,
+        sampling: Sampling,
+        *,
+        watch: Watch = lambda _: None,
+        done: Done = lambda _, __: None,
+    ) -> list[list[Answer]]:
+        """`group_size` answers for each request, in the order of the requests.
+
+        At most `max_concurrent` answers grow at the same time (always at least one group); a group that is
+        complete makes room for the next question. `watch` follows the answers while they grow, for streaming
+        and for stopping; `done` gets each group once it is complete.
+        """
+        policy, stops = self.policy, self._stops(sampling)
+        growing = [[Growing() for _ in range(group_size)] for _ in requests]
+        everything = [answer.token_ids for group in growing for answer in group]
+        answers: list[list[Answer]] = [[] for _ in requests]
+        # The longest first: running out of memory shows at once, and later prompts need no more room.
+        queue = deque(sorted(range(len(requests)), key=lambda i: -requests[i].prompt.length))
+        was_training = policy.training
+        policy.eval()
+        try:
+            with policy.autocast():  # around the loop: it keeps its bf16 copies of weights until it closes
+                decoding = Decoding(policy, group_size, sampling, stops, self.check_every)
+                while queue or decoding.slots:
+                    free = (self.max_concurrent - decoding.slots) // group_size
+                    for part in _admissible(queue, requests, free if decoding.slots else max(1, free)):
+                        asked = [requests[i] for i in part]
+                        keys = [(self.seed, request.step, request.id) for request in asked]
+                        prompts = [request.prompt for request in asked]
+                        decoding.admit(part, prompts, keys, [growing[i] for i in part])
+                    watch(everything)
+                    decoding.advance()
+                    for i in decoding.retire():
+                        answers[i] = self._answers(growing[i], stops)
+                        done(i, answers[i])
+                watch(everything)
+        finally:
+            policy.train(was_training)
+        return answers
+
+    def _answers(self, group: Sequence[Growing], stops: StopTexts) -> list[Answer]:
+        texts = self.policy.tokenizer.batch_decode([one.token_ids for one in group], skip_special_tokens=True)
+        return [
+            Answer(tuple(one.token_ids), tuple(one.logprobs), stops.cut(text), one.finish_reason)
+            for one, text in zip(group, texts, strict=True)
+            if one.finish_reason is not None
+        ]
+
+    def _stops(self, sampling: Sampling) -> StopTexts:
+        if sampling.stop not in self._stop:
+            policy = self.policy
+            self._stop[sampling.stop] = StopTexts(policy.tokenizer, sampling.stop, policy.vocabulary)
+        return self._stop[sampling.stop]
+
+
+def _admissible(queue: deque[int], requests: Sequence[Request], room: int) -> Iterator[list[int]]:
+    """Take up to `room` questions from the queue, in parts that fit one prefill."""
+    while queue and room > 0:
+        part = [queue.popleft()]
+        room -= 1
+        longest = requests[part[0]].prompt.length
+        while queue and room > 0 and (len(part) + 1) * longest <= PREFILL_TOKENS:
+            part.append(queue.popleft())
+            room -= 1
+        yield part

@@ -1,0 +1,185 @@
+"""Checkpoints: written whole or not at all, rotated, resumed exactly."""
+
+import json
+import os
+import pickle
+import random
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+
+from gpg_vl.errors import CheckpointError
+from gpg_vl.runtime.files import write_whole
+from gpg_vl.runtime.parallel import World
+
+_PREFIX = "step_"
+_TEMPORARY = ".saving-"
+_STATE = "train_state.pt"
+_BEST = "best.json"
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """What the next step depends on beside the weights and each process's own files."""
+
+    step: int
+    consumed: int
+    """Questions drawn from the sampler."""
+    optimizer: dict[str, Any] | None
+    """None under DeepSpeed, which writes its own shards."""
+    layout: str = "whole"
+    """How the optimizer's state is spread; only the same layout can go on with it."""
+
+
+def random_states() -> dict[str, Any]:
+    """States of every random number generator a run may use."""
+    return {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def restore_random_states(states: dict[str, Any]) -> None:
+    """Set the generators back to what `random_states` gave."""
+    random.setstate(states["python"])
+    np.random.set_state(states["numpy"])
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(states["cuda"])
+
+
+def save_checkpoint(
+    folder: Path,
+    state: TrainState,
+    save_model: Callable[[Path], None],
+    save_shards: Callable[[Path], None],
+    world: World,
+    *,
+    keep_last: int,
+) -> Path:
+    """Write `folder/step_NNNNNN/{model,state}` and drop all but the newest `keep_last` and the best.
+
+    All processes call it: each writes its own shards, the first one the rest. Everything goes to a temporary
+    folder that is renamed at the end: a killed save leaves the older checkpoints as they were. Raises
+    CheckpointError on all processes if one cannot write (such as on a full disk).
+    """
+    target = folder / f"{_PREFIX}{state.step:06d}"
+    temporary = folder / f"{_TEMPORARY}{target.name}"
+
+    def prepare() -> None:
+        for stale in folder.glob(f"{_TEMPORARY}*"):  # of killed saves
+            shutil.rmtree(stale)
+        (temporary / "state").mkdir(parents=True)
+
+    def finish() -> None:
+        torch.save(vars(state), temporary / "state" / _STATE)
+        shutil.rmtree(target, ignore_errors=True)
+        os.rename(temporary, target)
+        best = read_best(folder)
+        for old in list_checkpoints(folder)[:-keep_last]:
+            if best is None or old.name != best["checkpoint"]:
+                shutil.rmtree(old)
+
+    try:
+        _together(prepare if world.main else None, target, world)
+        _together(lambda: save_model(temporary / "model"), target, world)
+        _together(lambda: save_shards(temporary / "state"), target, world)
+        _together(finish if world.main else None, target, world)
+    except CheckpointError:
+        if world.main:
+            shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return target
+
+
+def _together(work: Callable[[], None] | None, target: Path, world: World) -> None:
+    """Do this process's part, then wait for the others. Raises CheckpointError if one of them failed."""
+    failed = None
+    try:
+        if work is not None:
+            work()
+    except (OSError, RuntimeError, SafetensorError) as error:  # a full disk: each library has its own
+        failed = str(error)
+    failures = [reason for reason in world.gather([failed]) if reason]
+    if failures:
+        raise CheckpointError(f"cannot save {str(target)!r}: {failures[0]}; older checkpoints are intact")
+
+
+def read_best(folder: Path) -> dict[str, Any] | None:
+    """`checkpoint` and `accuracy` of the best one so far (best.json); None if none was chosen."""
+    file = folder / _BEST
+    return json.loads(file.read_text()) if file.is_file() else None
+
+
+def note_best(folder: Path, step: int, accuracy: float) -> None:
+    """Remember the checkpoint of `step` if it is better than the best so far, which loses its protection."""
+    best = read_best(folder)
+    if best is None or accuracy > best["accuracy"]:
+        values = {"checkpoint": f"{_PREFIX}{step:06d}", "accuracy": accuracy}
+        write_whole(folder / _BEST, json.dumps(values))
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Complete checkpoints, oldest first."""
+    return sorted(path for path in folder.glob(f"{_PREFIX}*") if (path / "state").is_dir())
+
+
+def find_checkpoint(folder: Path, resume: str | None) -> Path | None:
+    """What `--resume` names: the newest in `folder` for `auto` (None if there is none), or a path.
+
+    Raises CheckpointError if the path is no checkpoint, or if the run in `folder` is past it: going on from
+    there would mix two histories.
+    """
+    if resume is None:
+        return None
+    if resume == "auto":
+        return next(iter(reversed(list_checkpoints(folder))), None)
+    path = Path(resume)
+    if not (path / "state" / _STATE).is_file():
+        raise CheckpointError(f"{resume!r} is not a checkpoint: it has no state/{_STATE}")
+    later = [other.name for other in list_checkpoints(folder) if other.name > path.name]
+    if later:
+        raise CheckpointError(
+            f"{str(folder)!r} has later checkpoints than {path.name}: {', '.join(later)}; "
+            "remove them, or choose another --out for the new branch"
+        )
+    return path
+
+
+def load_state(checkpoint: Path, layout: str) -> TrainState:
+    """The state beside a checkpoint's weights.
+
+    Raises CheckpointError if it cannot be read, or if its optimizer's state is spread otherwise than now.
+    """
+    state = TrainState(**_load(checkpoint / "state" / _STATE))
+    if state.layout != layout:
+        raise CheckpointError(
+            f"{str(checkpoint)!r} holds the optimizer's state as {state.layout!r}, this launch needs "
+            f"{layout!r}: launch it as before, or start another run with --model.path {checkpoint / 'model'}"
+        )
+    return state
+
+
+def load_random_states(checkpoint: Path, rank: int) -> dict[str, Any]:
+    """A process's random states; with more processes than before, those are used again in turn."""
+    files = sorted((checkpoint / "state").glob("random_*.pt"))
+    if not files:
+        raise CheckpointError(f"{str(checkpoint)!r} has no state/random_*.pt")
+    return _load(files[rank % len(files)])
+
+
+def _load(file: Path) -> dict[str, Any]:
+    try:
+        # Our own file; random states are plain Python and numpy objects, which weights_only refuses.
+        values: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=False)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"cannot read {str(file)!r}: {error}") from error
+    return values

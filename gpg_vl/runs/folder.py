@@ -1,0 +1,171 @@
+"""A run's folder: who owns it, what was used, and where things are."""
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gpg_vl.config import SftConfig, TrainConfig
+from gpg_vl.environment import environment
+from gpg_vl.errors import ConfigurationError, RunFolderError, UserError
+from gpg_vl.options import to_yaml
+from gpg_vl.runtime.parallel import World
+
+# A resumed run may change these; anything else would make it another run.
+_MAY_CHANGE = (
+    "out",
+    "eval",
+    "data.workers",
+    "run.save_every",
+    "run.keep_last",
+    "run.keep_best",
+    "run.max_nonfinite",
+    "run.phase_limit",
+    "run.trackers",
+    "run.profile",
+    "run.shutdown_grace",
+    "run.threads",
+    "run.micro_batch_tokens",
+    "run.packing",
+    "rollout.max_concurrent",
+    "model.gradient_checkpointing",
+    "model.compile",
+)
+
+_WRITTEN_AT_START = (".lock", "config.yaml", "environment.json")
+
+
+class RunFolder:
+    """An open run folder, locked against a second process until closed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.evaluations = path / "eval"
+        self.rollouts = path / "rollouts"
+        self.profile = path / "profile"
+        self.metrics = path / "metrics.jsonl"
+        self._lock = -1
+
+    @classmethod
+    def open(
+        cls, config: TrainConfig | SftConfig, *, resume: bool, world: World | None = None
+    ) -> "RunFolder":
+        """Create or reopen `config.out`; the first process does, the others see that it is there.
+
+        Raises, on all processes, RunFolderError if it holds a run and `resume` is off, if another run uses
+        it, if it cannot be written, or is not the same folder for all; ConfigurationError if the resumed run
+        was started with other settings.
+        """
+        folder, world = cls(Path(config.out)), world or World()
+        _raise_together(lambda: folder._claim(config, resume) if world.main else None, world)
+        _raise_together(lambda: None if world.main else folder._check_shared(), world)
+        return folder
+
+    def _claim(self, config: TrainConfig | SftConfig, resume: bool) -> None:
+        if self._used() and not resume:
+            raise RunFolderError(
+                f"{config.out!r} exists and is not empty: choose another --out, or go on with --resume auto"
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._acquire()
+        except RunFolderError:
+            raise
+        except OSError as error:
+            raise RunFolderError(f"cannot write to {config.out!r}: {error}") from error
+        try:
+            self._check_same(config)
+            (self.path / "config.yaml").write_text(to_yaml(config))
+            (self.path / "environment.json").write_text(json.dumps(environment(), indent=2))
+        except BaseException:
+            self._release()
+            raise
+
+    def _check_shared(self) -> None:
+        if not (self.path / ".lock").exists():
+            raise RunFolderError(
+                f"{str(self.path)!r} is not the same folder on every machine: --out must be on a shared disk"
+            )
+
+    def _used(self) -> bool:
+        """Whether something is there that must not be lost; a run that failed while starting left nothing."""
+        if not self.path.is_dir():
+            return self.path.exists()
+        return any(entry.name not in _WRITTEN_AT_START for entry in self.path.iterdir())
+
+    def _acquire(self) -> None:
+        self._lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._release()
+            raise RunFolderError(
+                f"{str(self.path)!r} is in use by another run; choose another --out"
+            ) from error
+
+    def _check_same(self, config: TrainConfig | SftConfig) -> None:
+        file = self.path / "config.yaml"
+        if not file.is_file() or not self._used():
+            return
+        may_change: tuple[str, ...] = _MAY_CHANGE
+        if config.optim.schedule == "constant":  # the others end at run.steps
+            may_change += ("run.steps",)
+        before, now = (
+            _flat(yaml.safe_load(file.read_text())),
+            _flat(yaml.safe_load(to_yaml(config))),
+        )
+        changed = [
+            f"{key} was {before.get(key)!r}, now {now.get(key)!r}"
+            for key in sorted(before.keys() | now.keys())
+            if before.get(key) != now.get(key) and not key.startswith(may_change)
+        ]
+        if changed:
+            raise ConfigurationError(
+                f"{config.out!r} was started with other settings: {'; '.join(changed)}. Resume with the old "
+                "ones, or start a new run from its weights: --model.path CHECKPOINT/model and another --out"
+            )
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._lock < 0:  # another process owns it
+            return
+        if kind is not None and not self._used():  # a run that failed while starting leaves nothing behind
+            for name in _WRITTEN_AT_START:
+                (self.path / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self.path.rmdir()
+        self._release()
+
+    def _release(self) -> None:
+        os.close(self._lock)
+        self._lock = -1
+
+
+def _raise_together(work: Callable[[], None], world: World) -> None:
+    """Do this process's part; a user's mistake that one of them finds is raised on all."""
+    failed: UserError | None = None
+    try:
+        work()
+    except UserError as error:
+        failed = error
+    failures = [error for error in world.gather([failed]) if error is not None]
+    if failures:
+        raise failures[0]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

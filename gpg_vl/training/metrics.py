@@ -1,0 +1,120 @@
+"""What a step measures: seconds by phase, group statistics, figures of the gradient pass."""
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from gpg_vl.algorithm.collect import Collection
+from gpg_vl.runtime import profiling
+from gpg_vl.runtime.parallel import World
+from gpg_vl.runtime.watchdog import watched
+from gpg_vl.types import Metrics
+
+
+class Clock:
+    """Seconds by phase of one step; a phase longer than `limit` seconds (0: any) dumps its stacks."""
+
+    def __init__(self, rank: int = 0, limit: float = 0.0) -> None:
+        self._rank, self._limit = rank, limit
+        self._start = time.perf_counter()
+        self._seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        start = time.perf_counter()
+        with watched(phase, self._rank, self._limit), profiling.phase(phase):
+            yield
+        self._seconds[phase] = self._seconds.get(phase, 0.0) + time.perf_counter() - start
+
+    def metrics(self, tokens: int) -> Metrics:
+        """`seconds/…` by phase, and sampled answer tokens per second of the whole step."""
+        total = time.perf_counter() - self._start
+        phases: Metrics = {f"seconds/{phase}": seconds for phase, seconds in self._seconds.items()}
+        return phases | {"seconds/step": total, "tokens_per_second": tokens / total}
+
+
+def is_timing(name: str) -> bool:
+    """Whether a metric depends on the machine's speed: those may differ between equal runs."""
+    return name.startswith("seconds/") or name == "tokens_per_second"
+
+
+def collection_metrics(collection: Collection, alpha: float) -> Metrics:
+    """Figures of a step's groups; means over answers."""
+    groups = collection.groups
+    answers = [answer for group in groups for answer in group.answered.answers]
+    valid = sum(group.valid for group in groups)
+    metrics: Metrics = {
+        "reward/mean": float(collection.rewards.mean()),
+        "groups/sampled": len(groups),
+        "groups/valid": valid,
+        "groups/valid_fraction": valid / len(groups),
+        "groups/rounds": collection.rounds,
+        "answer_tokens": sum(len(answer.token_ids) for answer in answers) / len(answers),
+        "truncated_fraction": sum(a.finish_reason == "length" for a in answers) / len(answers),
+    }
+    if valid:
+        metrics["alpha"] = alpha
+    graded = [score for group in groups for score in group.scores.correctness or ()]
+    if graded:
+        metrics["accuracy"] = sum(graded) / len(graded)
+    for name in sorted({name for group in groups for name in group.scores.by_reward}):
+        scores = [score for group in groups for score in group.scores.by_reward.get(name, ())]
+        metrics[f"reward/{name}"] = sum(scores) / len(scores)
+    for name in sorted({name for group in groups for name in group.scores.dropped}):
+        metrics[f"dropped/{name}"] = sum(name in group.scores.dropped for group in groups)
+    for name in sorted({name for group in groups for name in group.scores.timeouts}):
+        metrics[f"timeouts/{name}"] = sum(group.scores.timeouts.get(name, 0) for group in groups)
+    return metrics
+
+
+def collection_tokens(collection: Collection) -> int:
+    """Answer tokens sampled in a step."""
+    return sum(len(answer.token_ids) for group in collection.groups for answer in group.answered.answers)
+
+
+class UpdateFigures:
+    """Sums over micro-batches, reduced to metrics at the end of the updates of one rollout."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, list[Tensor]] = {}
+        self._tokens = 0
+        self._first_tokens = 0
+        self._norms: list[float] = []
+
+    def add(self, loss: Tensor, sums: Mapping[str, Tensor], tokens: int) -> None:
+        """One micro-batch: its loss and the loss function's own sums over its tokens."""
+        self._tokens += tokens
+        for name, value in {"loss": loss, **sums}.items():
+            self._sums.setdefault(name, []).append(value.detach().double())
+
+    def add_first(self, logprobs: Tensor, entropies: Tensor, sampled: Tensor) -> None:
+        """What only the first update says: entropy, and distance to the sampler's log-probabilities."""
+        gap = (logprobs.detach() - sampled.to(logprobs.device)).abs()
+        for name, value in {"entropy": entropies.sum(), "logprob_gap": gap.sum()}.items():
+            self._sums.setdefault(name, []).append(value.double())
+        self._first_tokens += len(logprobs)
+
+    def add_norm(self, norm: float) -> None:
+        """The gradient norm of one optimizer step, before clipping."""
+        self._norms.append(norm)
+
+    def metrics(self, world: World) -> Metrics:
+        """`loss`, `kl` and `grad_norm` per optimizer step, other figures per token; over all processes."""
+        own: dict[str, float] = {
+            name: float(torch.stack(values).sum()) for name, values in self._sums.items()
+        }
+        own |= {"tokens": self._tokens, "first_tokens": self._first_tokens}
+        parts = world.gather([own])
+        sums = {name: sum(part[name] for part in parts) for name in parts[0]}
+        tokens, first_tokens = sums.pop("tokens"), sums.pop("first_tokens")
+        divisors: dict[str, float] = {"loss": len(self._norms), "kl": len(self._norms)}
+        divisors |= {"entropy": first_tokens, "logprob_gap": first_tokens}
+        figures: Metrics = {name: s / divisors.get(name, tokens) for name, s in sums.items()}
+        finite = [norm for norm in self._norms if math.isfinite(norm)]
+        if finite:
+            figures["grad_norm"] = sum(finite) / len(finite)
+        return figures | {"nonfinite": len(self._norms) - len(finite)}

@@ -1,0 +1,135 @@
+"""An open run: what `train` and `sft` do around their steps."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from gpg_vl.config import SftConfig, TrainConfig
+from gpg_vl.data.prepared import PreparedDataset
+from gpg_vl.errors import DivergedError
+from gpg_vl.evaluation.benchmarks import protocol_of
+from gpg_vl.evaluation.evaluate import evaluate, write_evaluation
+from gpg_vl.evaluation.figures import in_words
+from gpg_vl.rollout.answering import Answerer
+from gpg_vl.rollout.sampling import Sampling
+from gpg_vl.runs.checkpoint import list_checkpoints, note_best
+from gpg_vl.runs.folder import RunFolder
+from gpg_vl.runtime.profiling import Profiler
+from gpg_vl.runtime.progress import ProgressBar
+from gpg_vl.runtime.shutdown import StopRequest
+from gpg_vl.training.learner import Learner
+from gpg_vl.training.session import model_card
+from gpg_vl.training.tracking import MetricsFile, Trackers
+from gpg_vl.types import Metrics
+
+
+@dataclass
+class Run:
+    """A learner's run folder, logs, bar, and whether it was asked to stop."""
+
+    learner: Learner
+    config: TrainConfig | SftConfig
+    folder: RunFolder
+    stop: StopRequest
+    metrics_file: MetricsFile | None
+    """Of the first process only."""
+    trackers: Trackers
+    bar: ProgressBar
+    profiler: Profiler
+    nonfinite: int = 0
+    """Steps in a row without a finite gradient."""
+    told: set[str] = field(default_factory=set)
+    """What the user was told of already."""
+
+    def log(self, metrics: Metrics, shown: Sequence[str]) -> None:
+        """Write down the step that the learner just did.
+
+        Raises DivergedError after run.max_nonfinite steps in a row without a finite gradient.
+        """
+        if self.metrics_file is not None:
+            self.metrics_file.write(self.learner.step, metrics)
+        self.trackers.log(self.learner.step, metrics)
+        self.bar.advance(self.learner.step, shown)
+        self._tell(metrics)
+        self.nonfinite = self.nonfinite + 1 if metrics.get("nonfinite") else 0
+        if self.nonfinite >= self.config.run.max_nonfinite:
+            saved = list_checkpoints(self.folder.checkpoints)
+            raise DivergedError(
+                f"no finite gradient in {self.nonfinite} steps in a row, up to step {self.learner.step}; the "
+                f"last good checkpoint is {saved[-1] if saved else 'none'}. Lower optim.learning_rate"
+            )
+
+    def _tell(self, metrics: Metrics) -> None:
+        """Say aloud, once each, what would make a run look well that learns nothing."""
+        dropped = [name.removeprefix("dropped/") for name in metrics if name.startswith("dropped/")]
+        idle = [name for name in dropped if metrics[f"dropped/{name}"] == metrics["groups/sampled"]]
+        news = [f"reward {name!r} could grade no group" for name in idle]
+        if metrics.get("skipped"):
+            news.append("no group was valid (all its answers scored the same), so the step changed nothing")
+        for text in news:
+            if text not in self.told:
+                self.told.add(text)
+                self.bar.say(f"step {self.learner.step}: {text}; see docs/metrics.md")
+
+    def save(self, *, last: bool) -> None:
+        """Save if it is due, the last step, or asked to stop; raises Stopped in that case."""
+        every, step = self.config.run.save_every, self.learner.step
+        best = self.config.run.keep_best and step % self.config.eval.every == 0  # it must be there to be kept
+        self.stop.asked = self.learner.world.any(self.stop.asked)  # a signal may reach one process only
+        if last or best or self.stop.asked or (every and step % every == 0):
+            self.learner.save(self.folder, model_card(self.config), self.config.run.keep_last)
+        self.stop.check(self.learner.step)
+
+    def evaluate(
+        self, answerer: Answerer, data: PreparedDataset | None, stop_texts: Sequence[str], *, last: bool
+    ) -> None:
+        """Evaluate greedily before the first step, after the last, and every `eval.every` steps.
+
+        Skipped where a resumed run has done so already. Raises Stopped between questions if asked to stop:
+        the weights are saved, and the resumed run evaluates again.
+        """
+        step, settings = self.learner.step, self.config.eval
+        due = last or step == 0 or (settings.every and step % settings.every == 0)
+        path = self.folder.evaluations / f"step_{step:06d}.json"
+        if data is None or not due or path.exists():
+            return
+        sampling = Sampling(settings.max_new_tokens, temperature=0.0, stop=tuple(stop_texts))
+        main = self.learner.world.main
+        with (
+            self.learner.whole_weights(),
+            self.bar.paused(),
+            ProgressBar("evaluate", len(data), quiet=not main) as bar,
+        ):
+
+            def progress(done: int) -> None:
+                bar.advance(done)
+                if self.learner.world.size == 1:  # the others would wait for this one's answers
+                    self.stop.check(step)
+
+            benchmark = protocol_of(data.folders)
+            evaluation = evaluate(answerer, data, sampling, benchmark=benchmark, progress=progress)
+        if not main:
+            return
+        write_evaluation(path, {"step": step, "model": self.config.model.path, **evaluation})
+        self.bar.say(f"step {step}: {in_words(evaluation)}")
+        totals = evaluation["totals"]
+        if self.config.run.keep_best and step:
+            note_best(self.folder.checkpoints, step, totals["accuracy"]["mean"])
+        self.trackers.log(step, {f"eval/{name}": totals[name]["mean"] for name in ("accuracy", "format")})
+
+
+@contextlib.contextmanager
+def open_run(
+    title: str, learner: Learner, config: TrainConfig | SftConfig, folder: RunFolder, stop: StopRequest
+) -> Iterator[Run]:
+    """A run that goes on at the learner's step."""
+    main = learner.world.main
+    metrics_file = MetricsFile(folder.metrics, learner.step) if main else None
+    with (
+        Trackers(learner.accelerator, config) as trackers,
+        ProgressBar(title, config.run.steps, learner.step, quiet=not main) as bar,
+        Profiler(folder.profile, config.run.profile if main else 0) as profiler,
+    ):
+        if learner.step:
+            bar.say(f"{title}: going on after step {learner.step} of {config.run.steps}")
+        yield Run(learner, config, folder, stop, metrics_file, trackers, bar, profiler)

@@ -1,0 +1,207 @@
+"""Builds what the loop works with, from a configuration and perhaps a checkpoint."""
+
+import os
+import sys
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+from gpg_vl.config import DataConfig, EvalConfig, ModelConfig, SftConfig, TrainConfig
+from gpg_vl.data.overlap import overlap_warning
+from gpg_vl.data.prepared import PreparedDataset, Sampler
+from gpg_vl.errors import ConfigurationError
+from gpg_vl.evaluation.benchmarks import protocol_of
+from gpg_vl.evaluation.grading import check_rewards
+from gpg_vl.model.adapt import choose_weights
+from gpg_vl.model.policy import Policy, load_policy
+from gpg_vl.prompting.encode import PromptEncoder
+from gpg_vl.rollout.answering import Answerer, build_encoder
+from gpg_vl.rollout.engine import RolloutEngine
+from gpg_vl.runs.checkpoint import load_random_states, load_state, restore_random_states
+from gpg_vl.runtime.parallel import World
+from gpg_vl.scoring.scorer import Scorer
+from gpg_vl.training.ahead import QuestionReader, own_rows, worker_count
+from gpg_vl.training.learner import Learner
+from gpg_vl.training.optim import build_optimizer
+
+_COLLECTIVE_TIMEOUT = timedelta(hours=2)
+"""Processes wait for the one with the longest answers or the slowest reward."""
+
+
+@dataclass
+class Session:
+    """What the reinforcement-learning loop works with."""
+
+    config: TrainConfig
+    learner: Learner
+    reader: QuestionReader
+    answerer: Answerer
+    scorer: Scorer
+    reference: Policy | None
+    """The frozen first model of a KL term; GPG has none."""
+    validation: PreparedDataset | None
+    micro_batch_tokens: int
+    """Tokens per forward and backward pass: run.micro_batch_tokens, or half of it once memory ran out."""
+
+    def halve_micro_batches(self, error: torch.OutOfMemoryError) -> None:
+        """Make room for another try at the same step, once per run; else raise `error`.
+
+        Not with several processes, which wait inside the pass that one of them left, nor behind the first
+        of several updates.
+        """
+        config, learner = self.config, self.learner
+        again = self.micro_batch_tokens < config.run.micro_batch_tokens
+        if again or learner.world.size > 1 or config.algorithm.updates_per_rollout > 1:
+            error.add_note("lower run.micro_batch_tokens, rollout.max_concurrent or model.max_pixels")
+            raise error
+        self.micro_batch_tokens //= 2
+        learner.optimizer.zero_grad()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        print(
+            f"out of memory: going on with run.micro_batch_tokens {self.micro_batch_tokens}", file=sys.stderr
+        )
+
+
+def build_accelerator(config: TrainConfig | SftConfig) -> Accelerator:
+    """The launch's processes, devices and, where the launcher asks for it, DeepSpeed."""
+    accelerator = Accelerator(
+        mixed_precision="no",  # the policy does its own autocast
+        log_with=list(config.run.trackers) or None,
+        project_dir=config.out,
+        **_process_options(),
+    )
+    plugin = accelerator.state.deepspeed_plugin
+    if plugin is None and _deepspeed_asked():
+        raise ConfigurationError("DeepSpeed is asked for, but ACCELERATE_USE_CPU=true rules it out: unset it")
+    if plugin is not None:
+        plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = 1  # we cut by tokens ourselves
+        plugin.deepspeed_config["gradient_clipping"] = config.optim.max_grad_norm
+        # Else from_pretrained would shard while it loads, and transformers 5 then saves under other names.
+        unset_hf_deepspeed_config()
+    return accelerator
+
+
+def _process_options() -> dict[str, Any]:
+    """How processes are joined; without a GPU, Accelerate would start each one by itself."""
+    process_group: dict[str, Any] = {"timeout": _COLLECTIVE_TIMEOUT}
+    options: dict[str, Any] = {}
+    launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if launched and not torch.cuda.is_available():
+        process_group["backend"] = "gloo"
+        options["cpu"] = not _deepspeed_asked()
+    return options | {"kwargs_handlers": [InitProcessGroupKwargs(**process_group)]}
+
+
+def _deepspeed_asked() -> bool:
+    return os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
+
+
+def world_of(accelerator: Accelerator) -> World:
+    """The processes of a launch."""
+    return World(accelerator.process_index, accelerator.num_processes)
+
+
+def build_learner(
+    config: TrainConfig | SftConfig, accelerator: Accelerator, checkpoint: Path | None
+) -> Learner:
+    """Load model and data, and continue from `checkpoint` if there is one.
+
+    Raises ModelError, DataError, CheckpointError or ConfigurationError for what the user can mend.
+    """
+    if config.run.threads:
+        torch.set_num_threads(config.run.threads)
+    torch.manual_seed(config.run.seed)
+    data = PreparedDataset.open(config.data.train)
+    policy = _load(str(checkpoint / "model") if checkpoint else config.model.path, config.model, accelerator)
+    choose_weights(policy, config.model)
+    encoder = build_encoder(policy, config.prompt, config.model)
+    data = _within(data, config.data, encoder)
+    optimizer = build_optimizer(policy, config.optim)
+    model, optimizer = accelerator.prepare(policy, optimizer)
+    sampler = Sampler(len(data), config.run.seed, shuffle=config.data.shuffle)
+    learner = Learner(
+        accelerator, world_of(accelerator), policy, model, optimizer, encoder, data, sampler, step=0
+    )
+    if checkpoint is not None:
+        _restore(learner, checkpoint)
+    return learner
+
+
+def _restore(learner: Learner, checkpoint: Path) -> None:
+    """Continue where the checkpoint was written; its weights are loaded already."""
+    state = load_state(checkpoint, learner.layout)
+    learner.step = state.step
+    learner.sampler.consumed = state.consumed
+    if learner.engine is None:
+        learner.optimizer.load_state_dict(state.optimizer)
+    else:
+        learner.engine.load_checkpoint(str(checkpoint / "state" / "deepspeed"), tag="state")
+    restore_random_states(load_random_states(checkpoint, learner.world.rank))
+
+
+def build_session(config: TrainConfig, accelerator: Accelerator, checkpoint: Path | None) -> Session:
+    """A learner with its rollout engine, rewards, validation data and, for a KL term, the reference."""
+    scorer = Scorer(config.rewards)
+    learner = build_learner(config, accelerator, checkpoint)
+    for task in sorted(set(learner.data.rows["task"])):
+        scorer.route(task)  # a task without rewards is better found now than hours later
+    reference = None
+    if config.algorithm.kl_beta > 0:
+        reference = _load(config.model.path, config.model, learner.accelerator).eval().requires_grad_(False)
+    rows = own_rows(learner.sampler, learner.world, config.algorithm.questions_per_step)
+    reader = QuestionReader(learner.data, learner.encoder, rows, worker_count(config.data.workers))
+    answerer = build_answerer(learner, config.rollout.max_concurrent)
+    validation = open_validation(config.data, config.eval, learner.encoder)
+    if validation is not None and (text := overlap_warning(config.data.train, config.data.validation)):
+        learner.accelerator.print(text, file=sys.stderr)
+    tokens = config.run.micro_batch_tokens
+    return Session(config, learner, reader, answerer, scorer, reference, validation, tokens)
+
+
+def build_answerer(learner: Learner, max_concurrent: int) -> Answerer:
+    """A rollout engine on the learner's weights."""
+    engine = RolloutEngine(learner.policy, max_concurrent=max_concurrent, seed=learner.sampler.seed)
+    return Answerer(learner.encoder, engine)
+
+
+def open_validation(data: DataConfig, limits: EvalConfig, encoder: PromptEncoder) -> PreparedDataset | None:
+    """The validation set, graded by rewards that exist; None where none is configured."""
+    if not data.validation:
+        return None
+    rows = _within(PreparedDataset.open(data.validation).head(limits.limit), data, encoder)
+    check_rewards(protocol_of(data.validation), rows.rows["answer_type"])
+    return rows
+
+
+def model_card(config: TrainConfig | SftConfig) -> dict[str, Any]:
+    """What a checkpoint says of how it is to be asked, and what it was rewarded for: `gpg_vl.json`."""
+    card = {
+        "prompt": config.prompt.to_dict(),
+        "min_pixels": config.model.min_pixels,
+        "max_pixels": config.model.max_pixels,
+    }
+    if isinstance(config, TrainConfig):
+        card |= {"stop": list(config.rollout.stop), "rewards": dict(config.rewards)}
+    return card
+
+
+def _load(path: str, model: ModelConfig, accelerator: Accelerator) -> Policy:
+    return load_policy(
+        path,
+        precision=model.precision,
+        gradient_checkpointing=model.gradient_checkpointing,
+        compiled=model.compile,
+        vision_attention=model.vision_attention,
+        device=accelerator.device,
+    )
+
+
+def _within(data: PreparedDataset, limits: DataConfig, encoder: PromptEncoder) -> PreparedDataset:
+    return data.within(limits.max_prompt_tokens, encoder.prompt_length)

@@ -1,0 +1,166 @@
+"""The loop: sample groups, score them, follow the policy gradient."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gpg_vl.algorithm.batch import Knobs, StepBatch, sampled_logprobs, step_batch
+from gpg_vl.algorithm.collect import Collection, Group, collect
+from gpg_vl.algorithm.losses import LOSSES
+from gpg_vl.config import TrainConfig
+from gpg_vl.model.packing import PackedBatch, deal
+from gpg_vl.rollout.sampling import Sampling
+from gpg_vl.runs.checkpoint import find_checkpoint
+from gpg_vl.runs.folder import RunFolder
+from gpg_vl.runtime.shutdown import StopRequest
+from gpg_vl.training.ahead import ScoringAhead
+from gpg_vl.training.metrics import Clock, UpdateFigures, collection_metrics, collection_tokens
+from gpg_vl.training.optim import learning_rate
+from gpg_vl.training.run import open_run
+from gpg_vl.training.session import Session, build_accelerator, build_session, world_of
+from gpg_vl.training.tracking import write_rollouts
+from gpg_vl.types import Metrics
+
+
+def train_step(session: Session, step: int) -> tuple[Collection, Tensor, Metrics]:
+    """One step: the paper's algorithm box.
+
+    Returns every sampled group, their advantages (B, G) and the step's metrics. Without a valid group the
+    weights stay as they are.
+    """
+    config, algorithm, learner = session.config, session.config.algorithm, session.learner
+    clock = Clock(learner.world.rank, config.run.phase_limit)
+    with learner.whole_weights():
+        collection = collect(
+            learner.sampler.draw,
+            lambda rows, number: sample_groups(session, rows, step, number, clock),
+            questions_per_step=algorithm.questions_per_step,
+            min_valid_fraction=algorithm.min_valid_fraction,
+            max_rounds=algorithm.max_rounds,
+        )
+    batch, advantages = step_batch(
+        collection,
+        Knobs.of(algorithm, config.rollout.max_new_tokens),
+        packing=config.run.packing,
+        max_tokens=config.run.micro_batch_tokens,
+        token_cost=learner.policy.token_cost,
+    )
+    metrics = collection_metrics(collection, advantages.alpha)
+    if batch is not None:
+        with clock("update"):
+            metrics |= update_in_memory(session, batch, step)
+    metrics |= clock.metrics(collection_tokens(collection)) | {"skipped": int(batch is None)}
+    return collection, advantages.values, metrics
+
+
+def sample_groups(session: Session, rows: Sequence[int], step: int, number: int, clock: Clock) -> list[Group]:
+    """Answer and score round `number` of a step's questions, each on one of the processes."""
+    rollout, learner = session.config.rollout, session.learner
+    sampling = Sampling(rollout.max_new_tokens, rollout.temperature, stop=tuple(rollout.stop))
+    own = learner.world.own(list(enumerate(rows)))
+    with clock("questions"):
+        questions = session.reader.take([row for _, row in own])
+    # Told apart by index, not by id alone: one question may be drawn twice in a step.
+    ids = [f"{one.sample.id}/{number}/{index}" for one, (index, _) in zip(questions, own, strict=True)]
+    with ScoringAhead(session.scorer) as scoring:
+        with clock("rollout"):
+            answered = session.answerer.sample(
+                questions, rollout.group_size, sampling, step=step, ids=ids, done=scoring.submit
+            )
+        with clock("rewards"):
+            scores = scoring.results()
+    groups = [Group(one, s, number, row) for one, s, (_, row) in zip(answered, scores, own, strict=True)]
+    return learner.world.gather(
+        [group if learner.world.size == 1 else group.without_images() for group in groups]
+    )
+
+
+def update_in_memory(session: Session, batch: StepBatch, step: int) -> Metrics:
+    """`update`, with smaller micro-batches from here on if it runs out of memory."""
+    while True:
+        try:
+            return update(session, batch, step)
+        except torch.OutOfMemoryError as error:
+            session.halve_micro_batches(error)  # raises where that does not help
+
+
+def update(session: Session, batch: StepBatch, step: int) -> Metrics:
+    """Follow the gradient of one batch, `updates_per_rollout` times."""
+    config, learner = session.config, session.learner
+    loss_fn = LOSSES[config.algorithm.preset]
+    rate = learning_rate(step, config.optim, config.run.steps)
+    old: dict[int, Tensor] = {}
+    figures = UpdateFigures()
+    learner.model.train()
+    rows = learner.with_images(deal(batch.rows, learner.world), batch.sources)
+    for _ in range(config.algorithm.updates_per_rollout):
+        for number, micro in enumerate(learner.micro_batches(rows, session.micro_batch_tokens)):
+            packed, first = micro.packed, number not in old
+            advantages = batch.per_token(batch.advantages, packed.answer_index)  # (M,)
+            weights = batch.per_token(batch.weights, packed.answer_index)  # (M,)
+            # The ratio is 1 in the first update: without a KL term, every loss has GPG's slopes.
+            slopes = -advantages * weights if first and session.reference is None else None
+            logprobs, entropies = learner.model(packed, config.rollout.temperature, slopes)  # (M,), (M,)
+            ratio = ratio_inputs(session, batch, packed, old.get(number))
+            loss, sums = loss_fn(logprobs, advantages, weights, **ratio)
+            learner.backward(loss, micro)
+            figures.add(loss, sums, tokens=int(micro.real.sum()))
+            if first:
+                old[number] = logprobs.detach()
+                sampled = sampled_logprobs(micro.rows, batch)
+                figures.add_first(logprobs[micro.real], entropies[micro.real], sampled)
+        figures.add_norm(learner.optimizer_step(rate, config.optim.max_grad_norm))
+    return figures.metrics(learner.world) | {"learning_rate": rate}
+
+
+def ratio_inputs(
+    session: Session, batch: StepBatch, micro: PackedBatch, old: Tensor | None
+) -> dict[str, Any]:
+    """What the clipped losses take beside GPG's three tensors; nothing for GPG."""
+    algorithm = session.config.algorithm
+    if algorithm.preset == "gpg":
+        return {}
+    inputs: dict[str, Any] = {"old_logprobs": old, "clip": algorithm.clip}
+    if session.reference is not None:
+        with torch.no_grad():
+            reference, _ = session.reference(micro, session.config.rollout.temperature)
+        kl_weights = batch.per_token(batch.kl_weights, micro.answer_index)
+        inputs |= {"reference_logprobs": reference, "kl_weights": kl_weights, "kl_beta": algorithm.kl_beta}
+    return inputs
+
+
+def train(config: TrainConfig, *, resume: str | None = None) -> Path:
+    """Train as configured; returns the last checkpoint's model folder.
+
+    `resume` is None, "auto" (go on where the run folder stopped, if it did) or a checkpoint folder.
+    SIGINT and SIGTERM finish the step, save, and raise Stopped.
+    """
+    accelerator = build_accelerator(config)
+    world = world_of(accelerator)
+    with RunFolder.open(config, resume=resume is not None, world=world) as folder, StopRequest() as stop:
+        session = build_session(config, accelerator, find_checkpoint(folder.checkpoints, resume))
+        learner, steps = session.learner, config.run.steps
+        with session.reader, open_run("train", learner, config, folder, stop) as run:
+            evaluate = partial(run.evaluate, session.answerer, session.validation, config.rollout.stop)
+            evaluate(last=learner.step >= steps)
+            while learner.step < steps:
+                with run.profiler.step():
+                    collection, advantages, metrics = train_step(session, learner.step + 1)
+                learner.step += 1
+                if world.main:
+                    record = folder.rollouts / f"step_{learner.step:06d}.parquet"
+                    write_rollouts(record, collection, advantages)
+                run.log(metrics, _shown(metrics, age=config.algorithm.age))
+                run.save(last=learner.step == steps)
+                evaluate(last=learner.step == steps)
+        return folder.checkpoints / f"step_{learner.step:06d}" / "model"
+
+
+def _shown(metrics: Metrics, *, age: bool) -> list[str]:
+    shown = {"reward": "reward/mean", "acc": "accuracy"} | ({"α": "alpha"} if age else {})
+    figures = [f"{label} {metrics[name]:.2f}" for label, name in shown.items() if name in metrics]
+    return [*figures, f"{metrics['tokens_per_second']:,.0f} tok/s"]

@@ -1,0 +1,96 @@
+"""Supervised fine-tuning on answer tokens: the warm start, and the paper's "+SFT" comparison row."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from gpg_vl.config import RolloutConfig, SftConfig
+from gpg_vl.model.packing import Row, Segment, join
+from gpg_vl.prompting.encode import PromptEncoder
+from gpg_vl.runs.checkpoint import find_checkpoint
+from gpg_vl.runs.files import read_metrics
+from gpg_vl.runs.folder import RunFolder
+from gpg_vl.runtime.shutdown import StopRequest
+from gpg_vl.training.learner import Learner
+from gpg_vl.training.metrics import Clock
+from gpg_vl.training.optim import learning_rate
+from gpg_vl.training.run import open_run
+from gpg_vl.training.session import (
+    build_accelerator,
+    build_answerer,
+    build_learner,
+    open_validation,
+    world_of,
+)
+from gpg_vl.types import Metrics, Sample
+
+_WINDOW = 20
+"""Steps whose mean loss is compared with the target."""
+
+
+def sft(config: SftConfig, *, resume: str | None = None) -> Path:
+    """Fine-tune on gold answers; returns the last checkpoint's model folder.
+
+    Same prompts, data, run folder and evaluation as `train`. SIGINT and SIGTERM save and raise Stopped.
+    """
+    accelerator = build_accelerator(config)
+    world = world_of(accelerator)
+    with RunFolder.open(config, resume=resume is not None, world=world) as folder, StopRequest() as stop:
+        learner = build_learner(config, accelerator, find_checkpoint(folder.checkpoints, resume))
+        validation = open_validation(config.data, config.eval, learner.encoder)
+        rollout = RolloutConfig()
+        answerer = build_answerer(learner, rollout.max_concurrent)
+        with open_run("sft", learner, config, folder, stop) as run:
+            losses = [float(line["loss"]) for line in read_metrics(folder.path)]
+            done = learner.step >= config.run.steps or _reached(config.target_loss, losses)
+            run.evaluate(answerer, validation, rollout.stop, last=done)
+            while not done:
+                with run.profiler.step():
+                    metrics = sft_step(learner, config)
+                learner.step += 1
+                losses.append(float(metrics["loss"]))
+                done = learner.step == config.run.steps or _reached(config.target_loss, losses)
+                run.log(metrics, [f"loss {metrics['loss']:.3f}"])
+                run.save(last=done)
+                run.evaluate(answerer, validation, rollout.stop, last=done)
+        return folder.checkpoints / f"step_{learner.step:06d}" / "model"
+
+
+def _reached(target: float, losses: Sequence[float]) -> bool:
+    """Whether the mean of the last losses is below the target."""
+    window = losses[-_WINDOW:]
+    return len(window) == _WINDOW and sum(window) / _WINDOW < target
+
+
+def sft_step(learner: Learner, config: SftConfig) -> Metrics:
+    """One optimizer step: mean negative log-likelihood of the batch's answer tokens."""
+    clock = Clock()
+    own = learner.world.own(learner.sampler.draw(config.batch_size))
+    rows = supervised_rows([learner.data[i] for i in own], learner.encoder, learner.policy.eos_token_ids[0])
+    tokens = sum(learner.world.gather([sum(row.targets for row in rows)]))
+    rate = learning_rate(learner.step + 1, config.optim, config.run.steps)
+    learner.model.train()
+    total = 0.0
+    for micro in learner.micro_batches(rows, config.run.micro_batch_tokens):
+        logprobs, _ = learner.model(micro.packed, 1.0, -micro.real.float())  # (M,)
+        loss = -(logprobs * micro.real).sum() / tokens
+        learner.backward(loss, micro)
+        total += float(loss.detach())
+    total = sum(learner.world.gather([total]))
+    norm = learner.optimizer_step(rate, config.optim.max_grad_norm)
+    nonfinite = int(not math.isfinite(norm))
+    figures: Metrics = {"loss": total, "grad_norm": norm, "learning_rate": rate, "nonfinite": nonfinite}
+    return figures | clock.metrics(tokens)
+
+
+def supervised_rows(samples: Sequence[Sample], encoder: PromptEncoder, eos: int) -> list[Row]:
+    """Prompts with their gold answers behind them, in the tags that rewards ask for, packed.
+
+    Short ones share a sequence as long as the longest.
+    """
+    tokenizer = encoder.tokenizer
+    rows = []
+    for index, (sample, prompt) in enumerate(zip(samples, encoder.encode(samples), strict=True)):
+        ids = tokenizer(encoder.target(sample), add_special_tokens=False)["input_ids"]
+        rows.append(Row((Segment(prompt, ((*ids, eos),), (index,)),)))
+    return join(rows, max((row.length for row in rows), default=0))

@@ -1,4 +1,4 @@
-"""The house: which packages import which, how they are installed, how large things are."""
+"""The house: which rooms import which, how they are installed, how large things are."""
 
 import ast
 import shutil
@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,41 @@ FOLDERS = {
     "gpg_vl.configs": "configs",
     "gpg_vl.demo": "demo",
 }
-PLUGIN_IMPORTS = {"types", "registry", "prompts", "errors", "boxes", "images"}
+FLOORS = {
+    "cli": "parse, call, print; start processes",
+    "quickstart": "the five-minute tour",
+    "preflight": "what would go wrong, before it costs a GPU hour",
+    "report": "what training changed, as one page",
+    "training": "the loop, and what it works with",
+    "evaluation": "benchmarks, grading, intervals, comparisons",
+    "algorithm": "the paper: collect, advantages, losses, batch",
+    "scoring": "run rewards on answers, and try to fool them",
+    "runs": "a run's folder and what is in it",
+    "rollout": "questions in, groups of answers out",
+    "data": "prepared data sets",
+    "model": "the policy: load, pack, forward, save; model families",
+    "settings": "what a user can set, read and written: config, options",
+    "prompting": "what the model reads and writes as text and boxes",
+    "runtime": "processes, signals, profiling, progress, whole files",
+    "ground": "the nouns that everybody uses",
+}
+"""From the top down: a room imports itself and those below it."""
+OF_A_FILE = {
+    **dict.fromkeys(("config", "options"), "settings"),
+    **dict.fromkeys(("types", "errors", "registry", "stats", "tables", "theme", "environment"), "ground"),
+    "quickstart": "quickstart",
+    "__main__": "cli",
+    "__init__": "ground",
+}
+"""The floors of files that stand in no folder."""
+PLUGIN_IMPORTS = (
+    "gpg_vl.types",
+    "gpg_vl.registry",
+    "gpg_vl.errors",
+    "gpg_vl.prompting.prompts",
+    "gpg_vl.prompting.boxes",
+    "gpg_vl.data.images",
+)
 """What rewards and converters may import of gpg_vl."""
 
 
@@ -43,21 +78,55 @@ def imports(path: Path) -> set[str]:
 def test_plugins_import_little(path):
     for name in imports(path):
         assert name.split(".")[0] != "torch", f"{path.name} imports {name}"
-        parts = name.split(".")
-        if parts[0] == "gpg_vl" and len(parts) > 1:
-            assert parts[1] in PLUGIN_IMPORTS, f"{path.name} imports {name}"
+        if name.startswith("gpg_vl."):
+            assert f"{name}.".startswith(tuple(f"{allowed}." for allowed in PLUGIN_IMPORTS)), name
 
 
-@pytest.mark.parametrize("path", sources("gpg_vl"), ids=lambda p: p.name)
+def module(path: Path) -> str:
+    """A file of gpg_vl/ as it is imported."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module(path): path for path in sources("gpg_vl")}
+
+
+def imported_modules(path: Path) -> set[str]:
+    """The files of gpg_vl/ that a file imports anywhere; a lazy import counts like any other."""
+    return {name for name in imports(path) if name in MODULES and name not in ("gpg_vl", module(path))}
+
+
+def floor(name: str) -> int:
+    room = name.split(".")[1] if "." in name else "__init__"
+    return list(FLOORS).index(OF_A_FILE.get(room, room))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_room_imports_only_rooms_below_it(name):
+    above = [other for other in imported_modules(MODULES[name]) if floor(other) < floor(name)]
+    assert not above, f"{name} imports {above}"
+
+
+def test_modules_import_each_other_in_no_circle():
+    graph = {name: imported_modules(path) for name, path in MODULES.items()}
+    assert len(list(TopologicalSorter(graph).static_order())) == len(MODULES)  # raises CycleError
+
+
+def test_every_room_says_what_it_is_for():
+    rooms = [path for path in (ROOT / "gpg_vl").iterdir() if (path / "__init__.py").is_file()]
+    assert {room.name for room in rooms} == set(FLOORS) - {"quickstart", "settings", "ground"}
+    for room in rooms:
+        assert ast.get_docstring(ast.parse((room / "__init__.py").read_text())), room.name
+
+
+@pytest.mark.parametrize("path", MODULES.values(), ids=MODULES.keys())
 def test_the_library_imports_no_plugin_folder(path):
     forbidden = ("gpg_vl.rewards.", "gpg_vl.data_prep.", "gpg_vl.demo")
     assert not [name for name in imports(path) if f"{name}.".startswith(forbidden)]
 
 
 def test_light_modules_load_without_torch():
-    code = (
-        "import sys, gpg_vl.types, gpg_vl.prompts, gpg_vl.registry, gpg_vl.cli; print('torch' in sys.modules)"
-    )
+    modules = "gpg_vl.types, gpg_vl.prompting.prompts, gpg_vl.registry, gpg_vl.cli.main"
+    code = f"import sys, {modules}; print('torch' in sys.modules)"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert output.stdout.strip() == "False"
 
@@ -65,11 +134,14 @@ def test_light_modules_load_without_torch():
 def test_packages_are_those_on_disk():
     setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     assert setuptools["package-dir"] == FOLDERS
-    assert sorted(setuptools["packages"]) == sorted(FOLDERS)
     on_disk = {
-        p.parent.name for p in ROOT.glob("*/__init__.py") if p.parent.name not in ("tests", "benchmarks")
+        ".".join([name, *path.parent.relative_to(ROOT / folder).parts])
+        for name, folder in FOLDERS.items()
+        for path in (ROOT / folder).rglob("__init__.py")
     }
-    assert on_disk == set(FOLDERS.values())
+    assert sorted(setuptools["packages"]) == sorted(on_disk)
+    top = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "benchmarks"}
+    assert top == set(FOLDERS.values())
 
 
 def test_every_plugin_file_is_announced():
@@ -90,12 +162,15 @@ def test_folders_refuse_another_name(name):
 
 def test_wheel_has_one_top_level_package(tmp_path):
     source = tmp_path / "source"  # setuptools would leave its build/ in the checkout
-    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".*", "runs", "build", "*.egg-info"))
+    source.mkdir()
+    for name in (*FOLDERS.values(), "pyproject.toml", "README.md", "LICENSE"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, source / name)
     options = ["--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), str(source)]
     subprocess.run([sys.executable, "-m", "pip", "wheel", *options], check=True, capture_output=True)
     names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"gpg_vl"}
-    assert {"gpg_vl/rewards/choice.py", "gpg_vl/py.typed"} <= set(names)
+    assert {"gpg_vl/rewards/choice.py", "gpg_vl/training/train.py", "gpg_vl/py.typed"} <= set(names)
     assert {f"gpg_vl/{file.relative_to(ROOT)}" for file in (ROOT / "configs").rglob("*.yaml")} <= set(names)
 
 

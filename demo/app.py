@@ -10,19 +10,19 @@ from rich.console import Console
 
 from gpg_vl.errors import ConfigurationError
 
-from .api import add_endpoint
-from .asking import Asking
-from .generate import Generations
-from .models import Models
-from .samples import PreparedSets
-from .settings import DemoSettings
-from .style import CSS, HEAD, theme
-from .tab_benchmark import BenchmarkTab, benchmark_tab
-from .tab_compare import CompareTab, compare_tab
-from .tab_math import math_tab
-from .tab_rollouts import rollouts_tab
-from .tab_training import training_tab
-from .uploads import ClosedBlocks
+from .parts.styles import CSS, HEAD, theme
+from .service.api import add_endpoint
+from .service.asking import Asking
+from .service.generate import Generations
+from .service.models import Models
+from .service.samples import PreparedSets
+from .service.settings import DemoSettings
+from .service.uploads import ClosedBlocks
+from .tabs.benchmark import BenchmarkTab, benchmark_tab
+from .tabs.compare import CompareTab, compare_tab
+from .tabs.math import math_tab
+from .tabs.rollouts import rollouts_tab
+from .tabs.training import training_tab
 from .wiring import PRIVATE, readable_errors
 
 _KEEP = 3600

@@ -5,7 +5,7 @@ from dataclasses import fields
 from gpg_vl.cli.quiet import quiet_transformers
 from gpg_vl.options import base_parser
 
-from .settings import DemoSettings
+from .service.settings import DemoSettings
 
 # Heavy imports (gradio, torch) stand inside the command: `gpg-vl demo --help` answers at once.
 

@@ -9,9 +9,9 @@ import gradio as gr
 
 from gpg_vl.errors import UserError
 
-from .asking import Asking
-from .controls import Picker, step
-from .samples import PreparedSets
+from .parts.controls import Picker, step
+from .service.asking import Asking
+from .service.samples import PreparedSets
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 """Events of the page are no part of the API."""

@@ -20,7 +20,7 @@ from PIL import Image
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 from gpg_vl.demo.app import build_app, launch_options
-from gpg_vl.demo.settings import DemoSettings
+from gpg_vl.demo.service.settings import DemoSettings
 
 WIDTHS = {"desktop": 1280, "phone": 390}
 THEMES = ("light", "dark")

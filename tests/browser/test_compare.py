@@ -6,7 +6,7 @@ import re
 from playwright.sync_api import FilePayload, Locator, Page, expect
 
 from gpg_vl.data.images import open_image
-from gpg_vl.demo.drawing import COLORS
+from gpg_vl.demo.parts.drawing import COLORS
 from tests.browser.made import ANSWER, BOXED, HOSTILE
 from tests.conftest import noise
 

@@ -14,11 +14,11 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from gpg_vl.data.ingest import write_prepared
-from gpg_vl.demo.asking import Asking, Fields, Outcome
-from gpg_vl.demo.generate import Generations
-from gpg_vl.demo.models import Models
-from gpg_vl.demo.samples import PreparedSets
-from gpg_vl.demo.settings import DemoSettings
+from gpg_vl.demo.service.asking import Asking, Fields, Outcome
+from gpg_vl.demo.service.generate import Generations
+from gpg_vl.demo.service.models import Models
+from gpg_vl.demo.service.samples import PreparedSets
+from gpg_vl.demo.service.settings import DemoSettings
 from gpg_vl.types import Sample
 from tests.conftest import noise
 from tests.families import save_endless, save_family

@@ -8,12 +8,12 @@ from PIL import Image
 
 from gpg_vl.data.ingest import write_prepared
 from gpg_vl.demo import app, command
-from gpg_vl.demo.asking import Asking
-from gpg_vl.demo.generate import Generations
-from gpg_vl.demo.models import Models
-from gpg_vl.demo.samples import PreparedSets
-from gpg_vl.demo.settings import DemoSettings
-from gpg_vl.demo.tab_compare import stored_values
+from gpg_vl.demo.service.asking import Asking
+from gpg_vl.demo.service.generate import Generations
+from gpg_vl.demo.service.models import Models
+from gpg_vl.demo.service.samples import PreparedSets
+from gpg_vl.demo.service.settings import DemoSettings
+from gpg_vl.demo.tabs.compare import stored_values
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.quickstart import demo_command
 from gpg_vl.types import Sample

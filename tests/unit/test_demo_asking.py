@@ -5,14 +5,14 @@ import time
 
 import pytest
 
-from gpg_vl.demo.asking import Asking, Fields
-from gpg_vl.demo.generate import Ask, Generations, Progress
-from gpg_vl.demo.latex import as_formula, with_formulas
-from gpg_vl.demo.models import Models
-from gpg_vl.demo.pane import pane
-from gpg_vl.demo.samples import ALL_TASKS, PreparedSets
-from gpg_vl.demo.settings import DemoSettings
-from gpg_vl.demo.verdicts import Verdict, _trained_scores, vote
+from gpg_vl.demo.parts.latex import as_formula, with_formulas
+from gpg_vl.demo.parts.pane import pane
+from gpg_vl.demo.service.asking import Asking, Fields
+from gpg_vl.demo.service.generate import Ask, Generations, Progress
+from gpg_vl.demo.service.models import Models
+from gpg_vl.demo.service.samples import ALL_TASKS, PreparedSets
+from gpg_vl.demo.service.settings import DemoSettings
+from gpg_vl.demo.service.verdicts import Verdict, _trained_scores, vote
 from gpg_vl.errors import DataError, ModelError, UserError
 from gpg_vl.evaluation.benchmarks import PREPARED
 from gpg_vl.prompting.prompts import parse_completion

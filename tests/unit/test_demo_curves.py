@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from gpg_vl.demo.curves import other_runs, read_curves, stamp
+from gpg_vl.demo.parts.curves import other_runs, read_curves, stamp
 from gpg_vl.errors import DataError
 
 

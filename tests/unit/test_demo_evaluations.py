@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from gpg_vl.demo.evaluations import ALL, headline, load, offered, rows, select
+from gpg_vl.demo.service.evaluations import ALL, headline, load, offered, rows, select
 from gpg_vl.errors import DataError
 from gpg_vl.stats import wilson
 

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from gpg_vl.demo.markup import Shown, answer_card, block, facts, note, question_card, shown_item
+from gpg_vl.demo.parts.markup import Shown, answer_card, block, facts, note, question_card, shown_item
 
 HOSTILE = "<img src=x onerror=alert(1)>\n<script>x</script>&lt;\"'"
 OWN_TAGS = {"article", "header", "h3", "small", "span", "div", "details", "summary", "dl", "dt", "dd", "p"}

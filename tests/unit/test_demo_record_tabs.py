@@ -8,10 +8,10 @@ import gradio as gr
 import pytest
 
 from gpg_vl.data.ingest import write_prepared
-from gpg_vl.demo.settings import DemoSettings
-from gpg_vl.demo.tab_benchmark import benchmark_tab
-from gpg_vl.demo.tab_rollouts import rollouts_tab
-from gpg_vl.demo.tab_training import training_tab
+from gpg_vl.demo.service.settings import DemoSettings
+from gpg_vl.demo.tabs.benchmark import benchmark_tab
+from gpg_vl.demo.tabs.rollouts import rollouts_tab
+from gpg_vl.demo.tabs.training import training_tab
 from gpg_vl.training.tracking import MetricsFile
 from gpg_vl.types import Sample
 from tests.runs import BAD, RIGHT, WRONG, sampled_group, write_step

@@ -4,9 +4,9 @@ import yaml
 from gpg_vl.config import TrainConfig
 from gpg_vl.data.ingest import write_prepared
 from gpg_vl.demo import rollouts
-from gpg_vl.demo.rescoring import RunQuestions, verdict_on
-from gpg_vl.demo.rollouts import GroupEntry, label
-from gpg_vl.demo.tab_rollouts import first_shown
+from gpg_vl.demo.service.records import GroupEntry, label
+from gpg_vl.demo.service.rescoring import RunQuestions, verdict_on
+from gpg_vl.demo.tabs.rollouts import first_shown
 from gpg_vl.errors import DataError, ModelError
 from gpg_vl.options import load_config, to_yaml
 from gpg_vl.types import Sample

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gpg_vl.demo.settings import DemoSettings
+from gpg_vl.demo.service.settings import DemoSettings
 from gpg_vl.errors import ConfigurationError
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gpg_vl.demo.drawing import COLORS, draw_boxes
-from gpg_vl.demo.uploads import read_upload
+from gpg_vl.demo.parts.drawing import COLORS, draw_boxes
+from gpg_vl.demo.service.uploads import read_upload
 from gpg_vl.errors import DataError
 
 LIMIT = 10_000

@@ -10,8 +10,7 @@ from gpg_vl.errors import UserError
 from gpg_vl.runs.files import Item
 from gpg_vl.types import Box, Sample
 
-from .asking import TYPED, Asking, Fields, Outcome, boxes_to_draw, stored_place
-from .controls import (
+from ..parts.controls import (
     Decoding,
     Filled,
     PaneView,
@@ -24,12 +23,13 @@ from .controls import (
     panes,
     picker,
 )
-from .drawing import COLORS_IN_WORDS, draw_boxes
-from .markup import answer_card, shown_item
-from .pane import TITLES, Kind, empty_pane
-from .samples import Place, PreparedSets
-from .uploads import read_upload
-from .wiring import PRIVATE, message, queued, readable_errors, wire_picker, wire_stop
+from ..parts.drawing import COLORS_IN_WORDS, draw_boxes
+from ..parts.markup import answer_card, shown_item
+from ..parts.pane import TITLES, Kind, empty_pane
+from ..service.asking import TYPED, Asking, Fields, Outcome, boxes_to_draw, stored_place
+from ..service.samples import Place, PreparedSets
+from ..service.uploads import read_upload
+from ..wiring import PRIVATE, message, queued, readable_errors, wire_picker, wire_stop
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from PIL import Image
 
 from gpg_vl.types import Sample
 
-from .asking import ANSWER_TYPES, Asking, Pane
+from ..service.asking import ANSWER_TYPES, Asking, Pane
+from ..service.samples import Place, PreparedSets
+from ..service.settings import DemoSettings
 from .latex import DELIMITERS, with_formulas
 from .pane import TITLES, Kind, empty_pane, pane
-from .samples import Place, PreparedSets
-from .settings import DemoSettings
 
 GREEDY, SAMPLED = "Greedy", "Several samples"
 

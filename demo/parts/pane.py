@@ -8,10 +8,10 @@ from typing import Literal
 from gpg_vl.prompting.prompts import letter
 from gpg_vl.report.samples import badge, verdict
 
-from .generate import Progress
+from ..service.generate import Progress
+from ..service.verdicts import Verdict, vote
 from .latex import as_formula
 from .markup import Shown, answer_card, block, facts, note
-from .verdicts import Verdict, vote
 
 Kind = Literal["base", "trained"]
 TITLES: dict[Kind, str] = {"base": "Base", "trained": "Trained"}

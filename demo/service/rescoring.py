@@ -17,7 +17,7 @@ from gpg_vl.prompting.prompts import Prompt, parse_completion
 from gpg_vl.scoring.scorer import GroupScores, Scorer
 from gpg_vl.types import Box, Completion, Sample
 
-from .rollouts import Record
+from .records import Record
 from .samples import PreparedSets
 
 

@@ -8,8 +8,7 @@ import gradio as gr
 
 from gpg_vl.types import Sample
 
-from .asking import Asking, Fields
-from .controls import (
+from ..parts.controls import (
     Decoding,
     PaneView,
     Picker,
@@ -21,11 +20,12 @@ from .controls import (
     panes,
     picker,
 )
-from .latex import DELIMITERS, with_formulas
-from .markup import block
-from .pane import empty_pane
-from .samples import Place
-from .wiring import PRIVATE, queued, readable_errors, wire_picker, wire_stop
+from ..parts.latex import DELIMITERS, with_formulas
+from ..parts.markup import block
+from ..parts.pane import empty_pane
+from ..service.asking import Asking, Fields
+from ..service.samples import Place
+from ..wiring import PRIVATE, queued, readable_errors, wire_picker, wire_stop
 
 _TYPED = Sample("typed", "typed", "", "", "math")
 

@@ -9,10 +9,10 @@ import gradio as gr
 from gpg_vl.errors import DataError
 from gpg_vl.theme import DARK, LIGHT
 
-from .curves import Curve, Stamp, other_runs, read_curves, stamp
-from .markup import hint, note
-from .settings import DemoSettings
-from .wiring import PRIVATE
+from ..parts.curves import Curve, Stamp, other_runs, read_curves, stamp
+from ..parts.markup import hint, note
+from ..service.settings import DemoSettings
+from ..wiring import PRIVATE
 
 _NONE = "none"
 _SLOTS = 20

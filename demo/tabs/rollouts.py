@@ -10,12 +10,12 @@ import gradio as gr
 from gpg_vl.errors import RewardError, UserError
 from gpg_vl.registry import rewards
 
+from ..parts.markup import Shown, answer_card, facts, grid, hint, note, question_card
+from ..service.records import GroupEntry, Record
+from ..service.rescoring import RunQuestions, verdict_on
+from ..service.settings import DemoSettings
+from ..wiring import PRIVATE, page
 from . import rollouts
-from .markup import Shown, answer_card, facts, grid, hint, note, question_card
-from .rescoring import RunQuestions, verdict_on
-from .rollouts import GroupEntry, Record
-from .settings import DemoSettings
-from .wiring import PRIVATE, page
 
 _NONE = "none"
 

@@ -11,10 +11,21 @@ from gpg_vl.errors import DataError
 from gpg_vl.evaluation.compare import COLUMNS as TEST_COLUMNS
 from gpg_vl.evaluation.compare import Pair, comparison_notes, comparison_rows
 
-from .evaluations import ALL, COLUMNS, OUTCOMES, Comparison, bars, headline, load, offered, rows, select
-from .markup import hint, note, table, themed_image, tiles
-from .settings import DemoSettings
-from .wiring import page
+from ..parts.markup import hint, note, table, themed_image, tiles
+from ..service.evaluations import (
+    ALL,
+    COLUMNS,
+    OUTCOMES,
+    Comparison,
+    bars,
+    headline,
+    load,
+    offered,
+    rows,
+    select,
+)
+from ..service.settings import DemoSettings
+from ..wiring import page
 
 _WIDTHS: list[str | int] = ["110px", "160px", "430px", "90px", "110px", "110px", "200px"]
 _ID = COLUMNS.index("Id")

@@ -2,10 +2,8 @@
 
 import gradio as gr
 
-from gpg_vl.theme import DARK, LIGHT
-
-from .style_cards import CARD_CSS
-from .style_records import RECORD_CSS
+from gpg_vl.report.style import DARK_COLORS, LIGHT_COLORS
+from gpg_vl.theme import DARK, LIGHT, Theme
 
 FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif")
 FONT_MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
@@ -50,6 +48,92 @@ def theme() -> gr.themes.Base:
         button_primary_text_color="#ffffff",
     )
 
+
+def _series(theme: Theme) -> str:
+    """The models' colours, those of the figures."""
+    return f"--base: {theme.base}; --trained: {theme.series[0]}; --gold: {theme.series[2]};"
+
+
+CARD_CSS = (
+    f".gpg {{ {LIGHT_COLORS} {_series(LIGHT)} }} .dark .gpg {{ {DARK_COLORS} {_series(DARK)} }}"
+    """
+.gpg { color: var(--ink); }
+.gpg.card { background: var(--card); border: 1px solid var(--line); border-radius: 12px;
+  padding: 1rem 1.15rem; margin: 0; display: flex; flex-direction: column; gap: .7rem; min-width: 0; }
+.gpg.base { border-left: 4px solid var(--base); }
+.gpg.trained { border-left: 4px solid var(--trained); }
+.gpg.gold { border-left: 4px solid var(--gold); }
+.gpg header { display: flex; flex-wrap: wrap; gap: .45rem .6rem; align-items: center; color: var(--muted);
+  font-size: .86rem; overflow-wrap: anywhere; }
+.gpg header h3 { margin: 0; font-size: .98rem; font-weight: 600; color: var(--ink); }
+.gpg header small { color: var(--muted); font-size: .84rem; font-variant-numeric: tabular-nums; }
+.gpg .badge { border-radius: 99px; padding: .08rem .6rem; font-size: .8rem; font-weight: 600;
+  background: var(--soft); color: var(--ink); white-space: nowrap; }
+.gpg .badge.right { background: var(--good-soft); color: var(--good); }
+.gpg .badge.wrong { background: var(--bad-soft); color: var(--bad); }
+.gpg .final { font-size: 1.12rem; font-weight: 600; padding: .5rem .8rem; border-radius: 8px;
+  background: var(--soft); white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate; }
+.gpg .final.none { color: var(--muted); font-weight: 400; font-size: .95rem; font-style: italic; }
+.gpg .text { white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate; line-height: 1.55; }
+.gpg .tag { color: var(--accent); font-family: ui-monospace, monospace; font-size: .88em; }
+.gpg details { padding: 0; margin: 0; border: 0; }
+.gpg summary { cursor: pointer; color: var(--muted); font-size: .88rem; font-weight: 500; }
+.gpg details .text { margin-top: .5rem; padding-left: .8rem; border-left: 2px solid var(--line);
+  color: var(--muted); max-height: 24rem; overflow-y: auto; }
+.gpg .ask { display: flex; flex-wrap: wrap; gap: 1rem 1.5rem; align-items: flex-start; }
+.gpg .ask .images { flex: 0 1 14rem; display: grid; gap: .5rem; }
+.gpg .ask img { width: 100%; margin: 0; border-radius: 8px; border: 1px solid var(--line);
+  background: #fff; }
+.gpg .asked { flex: 1 1 14rem; min-width: 0; display: flex; flex-direction: column; gap: .7rem; }
+.gpg.grid { display: grid; gap: 1rem; align-items: start;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); }
+.gpg .choices { list-style: none; margin: 0; padding: 0; }
+.gpg .choices li { margin: 0; padding: .15rem .55rem; border-radius: 6px; overflow-wrap: anywhere; }
+.gpg .choices li.gold { border: 0; background: var(--good-soft); color: var(--good); font-weight: 600; }
+.gpg .rewards { display: flex; flex-wrap: wrap; gap: .3rem 1.1rem; margin: 0; font-size: .86rem; }
+.gpg .rewards dt { color: var(--muted); }
+.gpg .rewards dd { margin: 0 0 0 -.75rem; font-weight: 600; font-variant-numeric: tabular-nums; }
+.gpg.note { background: var(--warn-soft); color: var(--warn); border-radius: 8px; padding: .7rem 1rem;
+  margin: 0; white-space: pre-line; overflow-wrap: anywhere; }
+.gpg :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
+"""
+)
+"""Cards, badges and messages: what `markup.py` returns."""
+
+RECORD_CSS = """
+.html-container:has(> .prose > .gpg) { padding: 0; }
+.gpg.hint { color: var(--muted); font-size: .88rem; margin: 0; }
+.gpg.tiles { display: grid; gap: .75rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 14rem), 1fr)); }
+.gpg.tiles div { background: var(--card); border: 1px solid var(--line); border-radius: 12px;
+  padding: .8rem 1.1rem; }
+.gpg.tiles b { display: block; font-size: 1.45rem; font-weight: 600; line-height: 1.3;
+  font-variant-numeric: tabular-nums; color: var(--ink); }
+.gpg.tiles span { color: var(--muted); font-size: .85rem; }
+.gpg.picture { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: .8rem; }
+.gpg.picture img { display: block; width: 100%; max-width: 38rem; height: auto; margin: 0 auto; }
+.gpg.picture img.in-dark { display: none; }
+.dark .gpg.picture img.in-light { display: none; }
+.dark .gpg.picture img.in-dark { display: block; }
+.gpg.scroll { overflow-x: auto; background: var(--card); border: 1px solid var(--line); border-radius: 12px; }
+.gpg.scroll table { border-collapse: collapse; width: 100%; font-size: .82rem; margin: 0; border: 0;
+  font-variant-numeric: tabular-nums; }
+.gpg.scroll th, .gpg.scroll td { padding: .55rem .5rem; text-align: right; white-space: nowrap; border: 0; }
+.gpg.scroll thead th { color: var(--muted); font-weight: 500; }
+.gpg.scroll th:first-child { text-align: left; }
+.gpg.scroll tbody th { font-weight: 500; }
+.gpg.scroll table tbody tr { border: 0; border-top: 1px solid var(--line); }
+.gpg.scroll table thead tr { border: 0; }
+.gpg.scroll tbody tr:last-child { background: var(--soft); }
+.gpg.scroll tbody tr:last-child > * { font-weight: 600; }
+.gpg.scroll + .gpg.hint { margin-top: .7rem; }
+.beside { align-self: center; }
+.items { --font-mono: var(--font); }
+.items [role="gridcell"] { cursor: pointer; }
+.gpg.note + .gpg.card { margin-top: .75rem; }
+.panels { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); }
+"""
+"""The tabs that show a run's records."""
 
 APP_CSS = """
 #title h1 { font-size: 1.35rem; font-weight: 650; margin: .4rem 0 0; }

@@ -11,11 +11,11 @@ from gpg_vl.errors import RewardError, UserError
 from gpg_vl.registry import rewards
 
 from ..parts.markup import Shown, answer_card, facts, grid, hint, note, question_card
+from ..service import records
 from ..service.records import GroupEntry, Record
 from ..service.rescoring import RunQuestions, verdict_on
 from ..service.settings import DemoSettings
 from ..wiring import PRIVATE, page
-from . import rollouts
 
 _NONE = "none"
 
@@ -33,7 +33,7 @@ class RolloutsTab:
 
 def rollouts_tab(settings: DemoSettings) -> RolloutsTab | None:
     """Build the tab inside the current block; without records it only says what to pass."""
-    files = rollouts.steps(Path(settings.run)) if settings.run else {}
+    files = records.steps(Path(settings.run)) if settings.run else {}
     if settings.run is None or not files:
         gr.HTML(note(_missing(settings.run)))
         return None
@@ -53,17 +53,17 @@ def rollouts_tab(settings: DemoSettings) -> RolloutsTab | None:
     answers = gr.HTML(padding=False)
 
     def list_steps() -> gr.Slider:
-        first, last = _range(rollouts.steps(run))
+        first, last = _range(records.steps(run))
         return gr.Slider(minimum=first, maximum=last)
 
     def list_groups(number: float, text: str) -> list[Any]:
-        return _groups(rollouts.steps(run), number, text)
+        return _groups(records.steps(run), number, text)
 
     def show(number: float, chosen: int | None, name: str) -> list[Any]:
         if chosen is None:
             return ["", "", gr.skip()]  # where the answers go stands why there are none
-        found = rollouts.steps(run)
-        return _group(questions, found[rollouts.nearest(found, number)], chosen, name)
+        found = records.steps(run)
+        return _group(questions, found[records.nearest(found, number)], chosen, name)
 
     listed, shown = [group, answers], [question, rescored, answers]
     for change in (step.input, search.change):
@@ -99,13 +99,13 @@ def _range(files: Mapping[int, Path]) -> tuple[int, int]:
 
 def _groups(files: Mapping[int, Path], number: float, text: str) -> list[Any]:
     """The list of groups with one chosen, and a message where there is none."""
-    step = rollouts.nearest(files, number)
+    step = records.nearest(files, number)
     try:
-        entries = rollouts.overview(files[step], text)
+        entries = records.overview(files[step], text)
     except UserError as error:
         return [gr.Dropdown([], value=None), note(str(error))]
     searched = bool(text.strip())
-    choices = [(rollouts.label(entry, searched=searched), entry.group) for entry in entries]
+    choices = [(records.label(entry, searched=searched), entry.group) for entry in entries]
     message = "" if entries else note(f"No answer of step {step} holds {text.strip()!r}.")
     return [gr.Dropdown(choices, value=first_shown(entries)), message]
 
@@ -118,16 +118,16 @@ def first_shown(entries: Sequence[GroupEntry]) -> int | None:
 def _group(questions: RunQuestions, path: Path, chosen: int, reward: str) -> list[str]:
     """The question, what the other reward makes of the group, and its answers."""
     try:
-        records = rollouts.answers(path, chosen)
+        answers = records.answers(path, chosen)
     except UserError as error:
         return ["", "", note(str(error))]
-    sentence, scores = _rescored(questions, reward, records)
+    sentence, scores = _rescored(questions, reward, answers)
     titles = [f"{reward} (again)"] if scores else []
     cards = [
         answer_card(shown_answer(record, dict(zip(titles, again, strict=True)), questions.prompt.opens_think))
-        for record, again in zip(records, scores or [()] * len(records), strict=True)
+        for record, again in zip(answers, scores or [()] * len(answers), strict=True)
     ]
-    return [_question(questions, records), sentence, grid(cards)]
+    return [_question(questions, answers), sentence, grid(cards)]
 
 
 def _rescored(

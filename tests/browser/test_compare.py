@@ -75,6 +75,7 @@ def test_boxes_are_drawn(page):
 
 def test_an_upload_is_asked_about(page):
     upload(page, 84, 84)
+    expect(page.locator("#image .image-frame img")).to_be_visible()  # one that comes later ends an answer
     gold = page.get_by_label("Gold answer").locator("visible=true")
     expect(gold).to_have_value("")
     page.locator("#ask").click()

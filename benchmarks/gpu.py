@@ -28,7 +28,7 @@ from gpg_vl.preflight.memory import GIB, forecast
 from gpg_vl.tables import markdown_table, short_number
 from gpg_vl.training.session import Session
 from gpg_vl.training.train import train_step
-from tests.tensor_memory import peak_on_cpu, peak_on_gpu
+from tests.support.tensor_memory import peak_on_cpu, peak_on_gpu
 
 Figures = dict[str, Any]
 """By the names that the JSON file uses."""

@@ -11,23 +11,16 @@ import warnings
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from gpg_vl.data.ingest import write_prepared
 from gpg_vl.model.policy import Policy, load_policy
-from gpg_vl.model.tiny import TinySize, save_tiny
-from gpg_vl.prompting.encode import PromptEncoder
-from gpg_vl.prompting.prompts import Prompt, question_text
+from gpg_vl.model.tiny import save_tiny
+from gpg_vl.prompting.prompts import question_text
 from gpg_vl.registry import converters
 from gpg_vl.types import Sample
-
-SHARED = Path(__file__).resolve().parents[2] / "shared"
-"""Real data and processors beside the checkout; tests that need them skip where they are absent."""
-
-SMALL = TinySize(hidden=48, layers=2, heads=3, kv_heads=1, feed_forward=96, vision_hidden=48)
+from tests.support.inputs import SMALL, noise
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -78,17 +71,6 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory, scene_samples: list[Sa
 @pytest.fixture
 def policy(tiny_folder: Path) -> Policy:
     return load_policy(str(tiny_folder))
-
-
-def encoder_of(policy: Policy, prompt: Prompt | None = None) -> PromptEncoder:
-    limits = {"min_pixels": 3136, "max_pixels": 401408}
-    return PromptEncoder(policy.processor, prompt or Prompt(), family=policy.family, **limits)
-
-
-def noise(width: int, height: int, seed: int = 0) -> Image.Image:
-    """An image that no two pixels of are alike, so that a mix-up of patches shows."""
-    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return Image.fromarray(pixels)
 
 
 @pytest.fixture(scope="session")

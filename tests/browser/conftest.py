@@ -11,9 +11,9 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from gpg_vl.data.ingest import write_prepared
 from gpg_vl.types import Sample
-from tests.browser.made import BOXED, HOSTILE, make_run, teach
-from tests.families import save_endless
-from tests.serving import served
+from tests.support.families import save_endless
+from tests.support.made import BOXED, HOSTILE, make_run, teach
+from tests.support.serving import served
 
 LIMITS = ("--upload_megapixels", "0.02", "--max_new_tokens", "4000")
 PATIENCE = 60_000

@@ -7,8 +7,8 @@ from playwright.sync_api import FilePayload, Locator, Page, expect
 
 from gpg_vl.data.images import open_image
 from gpg_vl.demo.parts.drawing import COLORS
-from tests.browser.made import ANSWER, BOXED, HOSTILE
-from tests.conftest import noise
+from tests.support.inputs import noise
+from tests.support.made import ANSWER, BOXED, HOSTILE
 
 OVER = re.compile(r"\d+ tokens · .*s")
 

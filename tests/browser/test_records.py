@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.made import HOSTILE, OUTCOMES
+from tests.support.made import HOSTILE, OUTCOMES
 
 TABS = ("Compare", "Math", "Benchmark", "Rollouts", "Training")
 

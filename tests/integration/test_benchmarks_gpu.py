@@ -14,7 +14,7 @@ from benchmarks.scales import FULL, Scale
 from benchmarks.workloads import Workload
 from gpg_vl.model.packing import collate, pack
 from gpg_vl.model.sizes import ModelSizes, Tower, sizes_of
-from tests.conftest import encoder_of
+from tests.support.inputs import encoder_of
 
 TEXT = Tower(
     layers=2, width=4, feed_forward=8, query=4, key=2, repeats_keys=False, gated=True, trained=True

@@ -15,25 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gpg_vl.cli.main import COMMANDS, main
+from gpg_vl.cli.main import COMMANDS
 from gpg_vl.data.ingest import write_prepared
-from tests.invariant.test_training import REWARD
+from tests.support.command_line import mistake, run
+from tests.support.training import REWARD
 
 SHORT = ("--rollout.group_size", "2", "--rollout.max_new_tokens", "6", "--run.threads", "1")
-
-
-def run(*arguments: str) -> None:
-    main([str(argument) for argument in arguments])
-
-
-def mistake(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """The one line that a mistake prints; checks exit code 2."""
-    with pytest.raises(SystemExit) as exit:
-        run(*arguments)
-    assert exit.value.code == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1 and lines[0].startswith("gpg-vl: error: "), lines
-    return lines[0]
 
 
 @pytest.fixture

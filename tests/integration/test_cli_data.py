@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from gpg_vl.data.prepared import MANIFEST, SKIPPED
-from tests.conftest import SHARED, noise
-from tests.integration.test_cli import mistake, run
+from tests.support.command_line import mistake, run
+from tests.support.inputs import SHARED, noise
 
 PROCESSOR = SHARED / "models" / "qwen2vl_processor"
 QUESTION = {"question": "Which?", "answer": "B", "choices": ["x", "y"], "image": "a.png"}

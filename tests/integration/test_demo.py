@@ -20,11 +20,10 @@ from gpg_vl.demo.service.models import Models
 from gpg_vl.demo.service.samples import PreparedSets
 from gpg_vl.demo.service.settings import DemoSettings
 from gpg_vl.types import Sample
-from tests.conftest import noise
-from tests.families import save_endless, save_family
-from tests.integration.test_cli import mistake
-from tests.serving import served
-from tests.unit.test_demo_uploads import bomb
+from tests.support.command_line import mistake
+from tests.support.families import save_endless, save_family
+from tests.support.inputs import bomb, noise
+from tests.support.serving import served
 
 SIZE = ("--max_new_tokens", "64", "--upload_megapixels", "0.01", "--upload_mib", "0.1")
 

@@ -17,8 +17,8 @@ from gpg_vl.evaluation.partial import PartialFile
 from gpg_vl.rollout.answering import Answerer
 from gpg_vl.rollout.engine import RolloutEngine
 from gpg_vl.rollout.sampling import Sampling
-from tests.conftest import encoder_of
-from tests.integration.test_cli import mistake, run
+from tests.support.command_line import mistake, run
+from tests.support.inputs import encoder_of
 
 SAMPLED = Sampling(8, temperature=1.0)
 

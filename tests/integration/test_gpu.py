@@ -13,10 +13,10 @@ from gpg_vl.model.policy import load_policy
 from gpg_vl.model.tiny import TinySize, save_tiny
 from gpg_vl.rollout.engine import Request, RolloutEngine
 from gpg_vl.rollout.sampling import Sampling
-from tests.conftest import encoder_of
-from tests.integration.test_memory import TOLERANCE, forecast_and_peak
-from tests.invariant.test_training import REWARD
-from tests.tensor_memory import peak_on_gpu
+from tests.support.inputs import encoder_of
+from tests.support.memory import TOLERANCE, forecast_and_peak
+from tests.support.tensor_memory import peak_on_gpu
+from tests.support.training import REWARD
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from gpg_vl.runs.checkpoint import list_checkpoints
-from tests.invariant.test_training import REWARD
+from tests.support.training import REWARD
 
 
 def start(tiny_folder: Path, out: Path, *options: str) -> subprocess.Popen[str]:

@@ -4,8 +4,8 @@ import pytest
 from math_verify import parse
 
 from gpg_vl.data_prep.math_sets import math_sets
-from tests.conftest import SHARED
-from tests.unit.drafts import written
+from tests.support.drafts import written
+from tests.support.inputs import SHARED
 
 ROWS = {
     "aime24": 30,

@@ -1,7 +1,5 @@
 """The memory forecast against the measured peak of real training steps."""
 
-import gc
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
@@ -12,43 +10,17 @@ from gpg_vl.config import AlgorithmConfig, DataConfig, ModelConfig, RolloutConfi
 from gpg_vl.model.policy import load_policy
 from gpg_vl.model.sizes import sizes_of
 from gpg_vl.model.tiny import TinySize, save_tiny
-from gpg_vl.preflight.data import Lengths
-from gpg_vl.preflight.fits import Machine, Plan, model_sizes
-from gpg_vl.preflight.memory import forecast
-from gpg_vl.training.session import Session
-from gpg_vl.training.train import train_step
-from tests.families import MODELS, save_family
-from tests.invariant.test_training import REWARD, session_of
-from tests.tensor_memory import peak_on_cpu
+from gpg_vl.preflight.fits import model_sizes
+from tests.support.families import MODELS, save_family
+from tests.support.memory import TOLERANCE, forecast_and_peak
+from tests.support.training import REWARD
 
-TOLERANCE = 0.15
 DEEP = TinySize(hidden=192, layers=4, heads=6, kv_heads=2, feed_forward=704, vision_hidden=96)
 WIDE_VOCABULARY = TinySize(vocabulary=20_000)
 SEEING = TinySize(layers=1, vision_hidden=192, vision_layers=4)
 LARGE_IMAGES = ModelConfig(min_pixels=60_000)
 # Budgets that rows of these lengths fill: a forecast takes every micro-batch for full.
 THREE_ROWS, TWO_ROWS = RunConfig(micro_batch_tokens=1010), RunConfig(micro_batch_tokens=810)
-
-
-def forecast_and_peak(
-    config: TrainConfig, peak: Callable[[Callable[[], object]], int] = peak_on_cpu
-) -> tuple[float, int]:
-    """Bytes at the peak of two steps: forecast for the longest answers, and as `peak` measures them."""
-    sessions: list[Session] = []
-
-    def two_steps() -> None:
-        session = session_of(config)
-        sessions.append(session)
-        for step in (1, 2):
-            train_step(session, step)
-
-    gc.collect()
-    measured = peak(two_steps)
-    [session] = sessions
-    encoder, samples = session.learner.encoder, [session.learner.data[row] for row in range(8)]
-    lengths = Lengths(max(map(encoder.prompt_length, samples)), max(map(encoder.image_tokens, samples)))
-    plan = Plan(config, model_sizes(config.model, download=False), lengths, Machine())
-    return forecast(plan.sizes, plan.load(config.rollout.max_new_tokens), Machine().cards).peak, measured
 
 
 @pytest.mark.parametrize(

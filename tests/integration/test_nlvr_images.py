@@ -8,8 +8,8 @@ import pytest
 from gpg_vl.data.prepared import PreparedDataset
 from gpg_vl.model.tiny import save_tiny
 from gpg_vl.prompting.prompts import question_text
-from tests.conftest import SHARED, SMALL
-from tests.integration.test_cli import run
+from tests.support.command_line import run
+from tests.support.inputs import SHARED, SMALL
 
 NLVR = SHARED / "data" / "nlvr_mini" / "dev"
 pytestmark = pytest.mark.skipif(not NLVR.is_dir(), reason="NLVR's images are not in ../shared/data/nlvr_mini")

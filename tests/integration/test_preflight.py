@@ -10,10 +10,10 @@ import torch
 from gpg_vl.config import AlgorithmConfig
 from gpg_vl.data.ingest import write_prepared
 from gpg_vl.preflight.model import expected_rounds
-from tests.integration.test_cli import mistake, run
-from tests.invariant.test_training import REWARD
+from tests.support.command_line import mistake, run
+from tests.support.training import REWARD
 
-FOOLED = Path(__file__).parents[1] / "unit" / "fooled_rewards.py"
+FOOLED = Path(__file__).parents[1] / "support" / "fooled_rewards.py"
 SMALL = (
     "--rollout.group_size",
     "4",

@@ -21,8 +21,8 @@ from gpg_vl.model.tiny import TinySize, tiny_model
 from gpg_vl.prompting.prompts import Prompt, parse_completion
 from gpg_vl.rollout.sampling import StopTexts
 from gpg_vl.training.train import train
-from tests.conftest import SHARED, SMALL, encoder_of
-from tests.invariant.test_training import REWARD
+from tests.support.inputs import SHARED, SMALL, encoder_of
+from tests.support.training import REWARD
 
 PROCESSOR = SHARED / "models" / "qwen2vl_processor"
 pytestmark = pytest.mark.skipif(

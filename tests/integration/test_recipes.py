@@ -9,8 +9,8 @@ from PIL import Image
 
 from gpg_vl.data.ingest import write_prepared
 from gpg_vl.types import Sample
-from tests.integration.test_cli import run
-from tests.unit.test_config import CONFIGS, RECIPES
+from tests.support.command_line import run
+from tests.support.recipes import CONFIGS, RECIPES
 
 TRAINING = [file for file in RECIPES if "rewards" in yaml.safe_load(file.read_text())]
 ANSWERS = {

@@ -14,11 +14,11 @@ from PIL import Image
 
 from gpg_vl.cli.main import main
 from gpg_vl.registry import rewards as registry
-from tests.integration.test_cli import mistake, run
+from tests.support.command_line import mistake, run
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = (ROOT / "docs" / "rewards.md").read_text()
-FOOLED = Path(__file__).parents[1] / "unit" / "fooled_rewards.py"
+FOOLED = Path(__file__).parents[1] / "support" / "fooled_rewards.py"
 CHOICES = {"answer": "(A)", "choices": ["red", "blue"]}
 NUMBER = {"answer": "12", "answer_type": "number"}
 BOXES = """

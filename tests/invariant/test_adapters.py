@@ -18,21 +18,20 @@ from gpg_vl.errors import ConfigurationError, ModelError
 from gpg_vl.model.adapt import choose_weights, merge
 from gpg_vl.model.policy import load_policy
 from gpg_vl.training.train import train
-from tests.families import save_family
-from tests.invariant.test_packing import by_answer, groups, rows_of  # noqa: F401
-from tests.invariant.test_training import REWARD
-from tests.invariant.test_training import config as training  # noqa: F401
+from tests.support.families import save_family
+from tests.support.packed import by_answer, rows_of
+from tests.support.training import REWARD
 
 
 @pytest.fixture
-def config(training: TrainConfig) -> TrainConfig:  # noqa: F811
+def config(config: TrainConfig) -> TrainConfig:
     """Two steps at a constant rate, without evaluations."""
     return replace(
-        training,
-        data=replace(training.data, validation=[]),
+        config,
+        data=replace(config.data, validation=[]),
         rewards={f"{REWARD}:letters": 1.0},
         optim=OptimConfig(learning_rate=1e-3),
-        run=replace(training.run, steps=2),
+        run=replace(config.run, steps=2),
     )
 
 
@@ -70,7 +69,7 @@ def test_steps_of_1e_6_move_the_weights(config, precision):
     assert any("layers.0.mlp.down_proj" in name for name in names)
 
 
-def test_lora_trains_adapters_alone_resumes_and_merges(config, tmp_path, groups):  # noqa: F811
+def test_lora_trains_adapters_alone_resumes_and_merges(config, tmp_path, groups):
     lora = with_model(config, lora_rank=4)
     model = train(lora)
     assert sorted(load_file(model / "adapter_model.safetensors"))[0].endswith("lora_A.weight")

@@ -21,8 +21,8 @@ from gpg_vl.scoring.scorer import Scorer
 from gpg_vl.training.ahead import QuestionReader, ScoringAhead, own_rows, worker_count
 from gpg_vl.training.train import train
 from gpg_vl.types import Sample
-from tests.conftest import encoder_of
-from tests.invariant.test_training import config, metrics, same  # noqa: F401
+from tests.support.inputs import encoder_of
+from tests.support.training import metrics, same
 
 SAMPLE = Sample("q", "task", "?", "(A)", "choice", choices=("x", "y"))
 
@@ -81,7 +81,7 @@ def test_a_mistake_in_the_data_reads_like_one_without_workers(policy, scenes_fol
     assert messages[0] == messages[1] and "special token" in messages[0]
 
 
-def test_workers_end_with_a_run_that_fails(config, tmp_path):  # noqa: F811
+def test_workers_end_with_a_run_that_fails(config, tmp_path):
     (tmp_path / "own.py").write_text(
         "from gpg_vl.registry import reward\n"
         "@reward('fails')\n"
@@ -94,7 +94,7 @@ def test_workers_end_with_a_run_that_fails(config, tmp_path):  # noqa: F811
     assert {process.pid for process in reader_workers()} <= before, raised.traceback
 
 
-def test_a_run_that_reads_ahead_ends_with_the_same_weights(config, tmp_path):  # noqa: F811
+def test_a_run_that_reads_ahead_ends_with_the_same_weights(config, tmp_path):
     """A resumed one too: the position that is saved is that of the questions used, not of those read."""
     config = replace(config, optim=OptimConfig(learning_rate=1e-3))
     apart = replace(config, out=str(tmp_path / "apart"), data=replace(config.data, workers=0))

@@ -9,13 +9,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.invariant.launched import finish, start
-from tests.invariant.test_processes import config, metrics  # noqa: F401
+from gpg_vl.config import TrainConfig
+from tests.support.launched import finish, start
+from tests.support.training import metrics
 
 STEPS = 12
 
 
-def kill_at(config, step: int, delay: float, *, resume: bool) -> None:  # noqa: F811
+@pytest.fixture
+def config(mixed_training: TrainConfig) -> TrainConfig:
+    return mixed_training
+
+
+def kill_at(config, step: int, delay: float, *, resume: bool) -> None:
     """Start or go on, and kill -9 both processes `delay` seconds after `step` steps were written."""
     started = start(config, "zero2", resume=resume)
     file = Path(config.out, "metrics.jsonl")
@@ -32,7 +38,7 @@ def kill_at(config, step: int, delay: float, *, resume: bool) -> None:  # noqa: 
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
-def test_killed_runs_end_like_undisturbed_ones(config, tmp_path, kills):  # noqa: F811
+def test_killed_runs_end_like_undisturbed_ones(config, tmp_path, kills):
     run = replace(config.run, steps=STEPS, save_every=1, keep_last=2)
     calm = replace(config, out=str(tmp_path / "calm"), run=run)
     finish(calm, start(calm, "zero2"))

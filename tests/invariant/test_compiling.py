@@ -9,8 +9,8 @@ from gpg_vl.model.adapt import choose_weights
 from gpg_vl.model.policy import Policy, load_policy
 from gpg_vl.rollout.engine import Request, RolloutEngine
 from gpg_vl.rollout.sampling import Sampling
-from tests.conftest import encoder_of
-from tests.invariant.test_packing import by_answer, gradient, groups, rows_of  # noqa: F401
+from tests.support.inputs import encoder_of
+from tests.support.packed import by_answer, gradient, rows_of
 
 
 def trained(model: ModelConfig) -> Policy:
@@ -29,7 +29,7 @@ def trained(model: ModelConfig) -> Policy:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # torch.compile reads it
 @pytest.mark.parametrize("options", [{}, {"gradient_checkpointing": True}, {"lora_rank": 4}], ids=str)
-def test_compiled_equals_eager(tiny_folder, groups, options):  # noqa: F811
+def test_compiled_equals_eager(tiny_folder, groups, options):
     torch._dynamo.reset()  # it gives up on layers that earlier tests compiled too often
     torch._dynamo.utils.counters.clear()
     results = []

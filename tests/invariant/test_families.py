@@ -13,10 +13,9 @@ from gpg_vl.prompting.prompts import Prompt
 from gpg_vl.rollout.engine import Request, RolloutEngine
 from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.types import Sample
-from tests.conftest import encoder_of, noise
-from tests.families import MODELS, save_family
-from tests.invariant.test_packing import by_answer, gradient, rows_of
-from tests.invariant.test_rollout import inputs
+from tests.support.families import MODELS, save_family
+from tests.support.inputs import encoder_of, noise
+from tests.support.packed import by_answer, gradient, inputs, rows_of
 
 TEXTS = [
     Sample("one", "t", "How many?", "3", "math"),

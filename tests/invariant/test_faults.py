@@ -15,10 +15,10 @@ from gpg_vl.model.policy import Policy
 from gpg_vl.runs.checkpoint import list_checkpoints, note_best, read_best
 from gpg_vl.runtime.watchdog import watched
 from gpg_vl.training.train import train
-from tests.invariant.test_training import config, weights  # noqa: F401
+from tests.support.training import weights
 
 
-def metrics(config) -> list[dict[str, float]]:  # noqa: F811
+def metrics(config) -> list[dict[str, float]]:
     return [json.loads(line) for line in Path(config.out, "metrics.jsonl").read_text().splitlines()]
 
 
@@ -34,7 +34,7 @@ def spoiled(monkeypatch, factor):
     monkeypatch.setattr(Policy, "forward", forward)
 
 
-def test_a_run_without_finite_gradients_stops_and_names_the_last_good_checkpoint(config, monkeypatch):  # noqa: F811
+def test_a_run_without_finite_gradients_stops_and_names_the_last_good_checkpoint(config, monkeypatch):
     spoiled(monkeypatch, lambda call: 1.0 if call == 1 else math.nan)
     run = replace(config.run, steps=9, max_nonfinite=3, micro_batch_tokens=100_000, save_every=1)
     with pytest.raises(DivergedError, match=r"in 3 steps in a row, up to step 4; .*step_000003"):
@@ -42,14 +42,14 @@ def test_a_run_without_finite_gradients_stops_and_names_the_last_good_checkpoint
     assert [line["nonfinite"] for line in metrics(config)] == [0, 1, 1, 1]
 
 
-def test_single_steps_without_a_finite_gradient_are_skipped_and_counted(config, monkeypatch):  # noqa: F811
+def test_single_steps_without_a_finite_gradient_are_skipped_and_counted(config, monkeypatch):
     spoiled(monkeypatch, lambda call: math.inf if call % 2 else 1.0)
     run = replace(config.run, steps=4, max_nonfinite=2, micro_batch_tokens=100_000)
     train(replace(config, run=run))
     assert [line["nonfinite"] for line in metrics(config)] == [1, 0, 1, 0]
 
 
-def test_out_of_memory_halves_the_micro_batches_once(config, monkeypatch, capsys, tmp_path):  # noqa: F811
+def test_out_of_memory_halves_the_micro_batches_once(config, monkeypatch, capsys, tmp_path):
     whole = train(config)
     plain, sizes = Policy.forward, []
 
@@ -68,7 +68,7 @@ def test_out_of_memory_halves_the_micro_batches_once(config, monkeypatch, capsys
         torch.testing.assert_close(weights(halved)[name], weight, rtol=1e-4, atol=1e-5)
 
 
-def test_out_of_memory_a_second_time_ends_the_run(config, monkeypatch):  # noqa: F811
+def test_out_of_memory_a_second_time_ends_the_run(config, monkeypatch):
     def forward(self, batch, temperature, known_slopes):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -89,7 +89,7 @@ def test_the_watchdog_prints_rank_phase_and_stack(capfd):
     assert "update" not in err
 
 
-def test_the_best_checkpoint_outlives_the_rotation(config):  # noqa: F811
+def test_the_best_checkpoint_outlives_the_rotation(config):
     run = RunConfig(steps=4, threads=1, save_every=1, keep_last=1, keep_best=True)
     train(replace(config, run=run, eval=EvalConfig(every=2, limit=4, max_new_tokens=10)))
     folder = Path(config.out, "checkpoints")
@@ -104,14 +104,14 @@ def test_better_replaces_best_and_equal_does_not(tmp_path):
     assert read_best(tmp_path) == {"checkpoint": "step_000004", "accuracy": 0.75}
 
 
-def test_keep_best_needs_evaluations(config):  # noqa: F811
+def test_keep_best_needs_evaluations(config):
     with pytest.raises(
         ConfigurationError, match=r"run\.keep_best goes by the validation accuracy: set eval\.every"
     ):
         replace(config, run=RunConfig(keep_best=True), eval=EvalConfig(every=0))
 
 
-def test_a_reward_that_grades_nothing_is_told_once(config, tmp_path, capsys):  # noqa: F811
+def test_a_reward_that_grades_nothing_is_told_once(config, tmp_path, capsys):
     (tmp_path / "silent.py").write_text("def silent(completion, sample):\n    return None\n")
     train(replace(config, rewards={f"{tmp_path / 'silent.py'}:silent": 1.0}))
     said = capsys.readouterr().err

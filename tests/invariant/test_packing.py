@@ -3,52 +3,11 @@
 import pytest
 import torch
 
-from gpg_vl.model.packing import Row, collate, cut, join, pack
-from gpg_vl.model.policy import Policy
-from tests.conftest import encoder_of
-from tests.invariant.test_rollout import inputs, reference  # noqa: F401
+from gpg_vl.model.packing import collate, join, pack
+from tests.support.packed import by_answer, gradient, inputs, rows_of
 
 
-@pytest.fixture
-def groups(policy: Policy, mixed_samples):
-    """Four prompts with three answers of unequal lengths each, one of a single token."""
-    generator = torch.Generator().manual_seed(0)
-    prompts = encoder_of(policy).encode(mixed_samples)
-    usable = (~policy.suppressed).nonzero().flatten()
-
-    def answer(length: int) -> tuple[int, ...]:
-        picks = torch.randint(len(usable), (length,), generator=generator)
-        return tuple(usable[picks].tolist())
-
-    return [(prompt, [answer(length) for length in (1, 5 + i, 12)]) for i, prompt in enumerate(prompts)]
-
-
-def rows_of(groups, packing: str, max_tokens: int = 10_000) -> list[Row]:
-    rows: list[Row] = []
-    for index, (prompt, answers) in enumerate(groups):
-        options = {"packing": packing, "max_tokens": max_tokens, "token_cost": 1.0}
-        rows += pack(prompt, [(3 * index + i, answer) for i, answer in enumerate(answers)], **options)
-    return rows
-
-
-def by_answer(policy: Policy, rows: list[Row], max_tokens: int) -> torch.Tensor:
-    """Log-probabilities of all tokens in the order of the answers, however the rows are cut."""
-    parts = []
-    for micro in cut(rows, max_tokens):
-        batch = collate(micro)
-        parts.append((batch.answer_index, policy(batch, 0.9)[0]))
-    index = torch.cat([i for i, _ in parts])
-    return torch.cat([values for _, values in parts])[index.argsort(stable=True)]
-
-
-def gradient(policy: Policy, logprobs: torch.Tensor) -> torch.Tensor:
-    """The gradient of a sum that weighs every token differently."""
-    policy.zero_grad()
-    (logprobs * torch.linspace(-1, 1, len(logprobs))).sum().backward()
-    return torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None])
-
-
-def naive(policy, reference, groups) -> torch.Tensor:  # noqa: F811
+def naive(policy, reference, groups) -> torch.Tensor:
     """transformers' own forward over each answer alone."""
     values = []
     for prompt, answers in groups:
@@ -61,7 +20,7 @@ def naive(policy, reference, groups) -> torch.Tensor:  # noqa: F811
     return torch.cat(values)
 
 
-def test_joined_rows_do_not_see_each_other(policy, reference, groups):  # noqa: F811
+def test_joined_rows_do_not_see_each_other(policy, reference, groups):
     """Supervised packing: whole groups behind one another in one row."""
     joined = join(rows_of(groups, "group"), 10_000)
     assert [len(row.segments) for row in joined] == [len(groups)]
@@ -83,7 +42,7 @@ def test_rows_of_one_answer_need_no_mask(policy, groups):
     [("group", 10_000, 10_000), ("none", 10_000, 10_000), ("group", 130, 130), ("group", 10_000, 300)],
     ids=["group", "none", "split groups", "micro-batches"],
 )
-def test_packed_equals_naive(policy, reference, groups, packing, row_tokens, batch_tokens):  # noqa: F811
+def test_packed_equals_naive(policy, reference, groups, packing, row_tokens, batch_tokens):
     packed = by_answer(policy, rows_of(groups, packing, row_tokens), batch_tokens)
     expected = naive(policy, reference, groups)
     assert (packed - expected).abs().max() < 2e-6

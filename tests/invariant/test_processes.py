@@ -1,6 +1,5 @@
 """Two processes with the same global batch make the same update as one: DDP, ZeRO-2, ZeRO-3 (CPU, gloo)."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,43 +8,16 @@ import torch
 from safetensors.torch import load_file
 
 from gpg_vl.config import (
-    AlgorithmConfig,
-    DataConfig,
-    ModelConfig,
-    OptimConfig,
-    RolloutConfig,
-    RunConfig,
     TrainConfig,
 )
-from gpg_vl.data.ingest import write_prepared
-from gpg_vl.training.metrics import is_timing
 from gpg_vl.training.train import train
-from gpg_vl.types import Sample
-from tests.invariant.launched import LAUNCHES, finish, start
-
-REWARD = Path(__file__).with_name("letters.py")
+from tests.support.launched import LAUNCHES, finish, start
+from tests.support.training import metrics
 
 
 @pytest.fixture
-def config(tiny_folder: Path, scene_samples, tmp_path: Path) -> TrainConfig:
-    """Two steps over images and texts; three questions, so that one process has more of them."""
-    texts = [Sample(f"text-{i}", "t", "Is it? " * (i + 1), "(A)", "choice", ("yes", "no")) for i in range(4)]
-    write_prepared([*scene_samples[:4], *texts], tmp_path / "data", source="", converter="mixed", version="1")
-    return TrainConfig(
-        out=str(tmp_path / "one"),
-        model=ModelConfig(path=str(tiny_folder), precision="fp32"),
-        data=DataConfig(train=[str(tmp_path / "data")]),
-        rollout=RolloutConfig(group_size=4, max_new_tokens=12),
-        algorithm=AlgorithmConfig(questions_per_step=3, max_rounds=2, min_valid_fraction=1.0),
-        rewards={f"{REWARD}:letters": 1.0},
-        optim=OptimConfig(learning_rate=1e-2, eps=1e-4),
-        run=RunConfig(steps=3, seed=3, threads=1, micro_batch_tokens=120),
-    )
-
-
-def metrics(run: Path) -> list[dict[str, float]]:
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if not is_timing(name)} for line in lines]
+def config(mixed_training: TrainConfig) -> TrainConfig:
+    return mixed_training
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from gpg_vl.options import parse_command
 from gpg_vl.runtime.profiling import TABLE, TRACE
 from gpg_vl.training.train import train
 from gpg_vl.training.warmstart import sft
-from tests.invariant.test_training import config  # noqa: F401
 
 
 def lines(run: Path) -> dict[str, tuple[float, float]]:
@@ -29,7 +28,7 @@ def lines(run: Path) -> dict[str, tuple[float, float]]:
     return found
 
 
-def test_phases_of_training(config):  # noqa: F811
+def test_phases_of_training(config):
     run = replace(config.run, steps=3, save_every=0, profile=2)
     algorithm, evaluation = replace(config.algorithm, max_rounds=1), replace(config.eval, every=1)
     train(replace(config, run=run, algorithm=algorithm, eval=evaluation))
@@ -47,7 +46,7 @@ def test_phases_of_training(config):  # noqa: F811
     assert named.count("gpg_vl.step") == 2
 
 
-def test_phases_of_supervised_steps(config):  # noqa: F811
+def test_phases_of_supervised_steps(config):
     run = RunConfig(steps=3, threads=1, profile=5)
     data = replace(config.data, validation=[])
     sft(SftConfig(out=config.out, batch_size=4, model=config.model, data=data, run=run))

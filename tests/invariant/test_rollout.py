@@ -2,10 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-import torch
 from transformers import AutoModelForImageTextToText
 
 from gpg_vl.model.policy import Policy
@@ -13,23 +11,8 @@ from gpg_vl.prompting.encode import EncodedPrompt
 from gpg_vl.rollout.engine import Answer, Request, RolloutEngine
 from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.types import Sample
-from tests.conftest import encoder_of
-
-
-def inputs(prompt: EncodedPrompt, answer: Sequence[int], image_token: int) -> dict[str, torch.Tensor | None]:
-    """What transformers' own forward takes for one prompt and answer."""
-    ids = torch.cat([prompt.token_ids, torch.tensor(answer, dtype=torch.long)])[None]
-    values = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    if prompt.pixel_values is None:
-        return values
-    images = {"pixel_values": prompt.pixel_values, "image_grid_thw": prompt.grid}
-    return values | images | {"mm_token_type_ids": (ids == image_token).long()}
-
-
-@pytest.fixture
-def reference(tiny_folder: Path) -> AutoModelForImageTextToText:
-    """The same weights with transformers' own attention."""
-    return AutoModelForImageTextToText.from_pretrained(tiny_folder, dtype=torch.float32).eval()
+from tests.support.inputs import encoder_of
+from tests.support.packed import inputs
 
 
 def requests(policy: Policy, samples: Sequence[Sample], step: int = 0) -> list[Request]:

@@ -13,8 +13,8 @@ from gpg_vl.rollout.answering import Answered
 from gpg_vl.rollout.engine import Answer
 from gpg_vl.scoring.scorer import GroupScores
 from gpg_vl.types import Completion
-from tests.conftest import encoder_of
-from tests.invariant.test_rollout import inputs
+from tests.support.inputs import encoder_of
+from tests.support.packed import inputs
 
 REWARDS = [(1.0, 0.0, 0.5), (0.3, 0.3, 0.3), (0.0, 0.0, 1.0), (2.0, 1.0, 0.0)]
 LENGTHS = [(3, 7, 2), (4, 4, 4), (1, 9, 5), (6, 2, 8)]

@@ -1,6 +1,5 @@
 """The loop: the cut into micro-batches changes nothing, an interrupted run equals an uninterrupted one."""
 
-import json
 import math
 import shutil
 import signal
@@ -11,65 +10,23 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from gpg_vl.config import (
     AlgorithmConfig,
-    DataConfig,
-    EvalConfig,
-    ModelConfig,
     OptimConfig,
     RolloutConfig,
     RunConfig,
     SftConfig,
-    TrainConfig,
 )
 from gpg_vl.errors import CheckpointError, ConfigurationError, RunFolderError
 from gpg_vl.model.policy import load_policy
 from gpg_vl.runs.files import read_evaluations
 from gpg_vl.runs.folder import RunFolder
 from gpg_vl.runtime.shutdown import Stopped, StopRequest
-from gpg_vl.training.metrics import is_timing
 from gpg_vl.training.run import open_run
-from gpg_vl.training.session import Session, build_accelerator, build_session
 from gpg_vl.training.train import train, train_step
 from gpg_vl.training.warmstart import sft
-
-REWARD = Path(__file__).with_name("letters.py")
-
-
-@pytest.fixture
-def config(tiny_folder: Path, scenes_folder: Path, tmp_path: Path) -> TrainConfig:
-    """A few steps on scenes. The reward counts a letter, which an untrained model varies in."""
-    return TrainConfig(
-        out=str(tmp_path / "run"),
-        model=ModelConfig(path=str(tiny_folder)),
-        data=DataConfig(train=[str(scenes_folder)], validation=[str(scenes_folder)]),
-        rollout=RolloutConfig(group_size=4, max_new_tokens=10),
-        algorithm=AlgorithmConfig(questions_per_step=4, max_rounds=2),
-        rewards={f"{REWARD}:letters": 1.0, "format": 1.0},
-        optim=OptimConfig(learning_rate=1e-3, warmup_steps=2, schedule="cosine"),
-        run=RunConfig(steps=4, seed=3, threads=1, save_every=1, keep_last=9),
-        eval=EvalConfig(limit=4, max_new_tokens=10),
-    )
-
-
-def session_of(config: TrainConfig) -> Session:
-    return build_session(config, build_accelerator(config), None)
-
-
-def weights(model: Path) -> dict[str, torch.Tensor]:
-    return load_file(model / "model.safetensors")
-
-
-def same(first: Path, second: Path) -> bool:
-    one, other = weights(first), weights(second)
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-
-
-def metrics(run: Path) -> list[dict]:
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if not is_timing(name)} for line in lines]
+from tests.support.training import REWARD, metrics, same, session_of
 
 
 def test_training_raises_the_reward(config):

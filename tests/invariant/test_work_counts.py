@@ -31,8 +31,8 @@ from gpg_vl.training.session import Session, build_accelerator, build_learner
 from gpg_vl.training.train import train_step
 from gpg_vl.training.warmstart import sft_step, supervised_rows
 from gpg_vl.types import Sample
-from tests.invariant.test_training import session_of
-from tests.products import multiplied_rows
+from tests.support.products import multiplied_rows
+from tests.support.training import REWARD, session_of
 
 TOKENS = 24
 """Of every answer: 384 for 4 questions with 4 answers, more than the vocabulary is projected for at once."""
@@ -141,7 +141,7 @@ def config(mixed_samples: list[Sample], tmp_path: Path) -> TrainConfig:
         data=DataConfig(train=[str(tmp_path / "data")], shuffle=False),
         rollout=RolloutConfig(group_size=4, max_new_tokens=TOKENS, stop=[]),
         algorithm=AlgorithmConfig(questions_per_step=len(mixed_samples), max_rounds=1),
-        rewards={f"{Path(__file__).with_name('letters.py')}:distinct": 1.0},
+        rewards={f"{REWARD}:distinct": 1.0},
         run=RunConfig(threads=1, packing="group"),
     )
 

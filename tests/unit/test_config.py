@@ -17,10 +17,9 @@ from gpg_vl.errors import ConfigurationError
 from gpg_vl.options import load_config, parse_command, to_yaml
 from gpg_vl.prompting.prompts import Prompt
 from gpg_vl.scoring.scorer import Scorer
+from tests.support.recipes import CONFIGS, RECIPES
 
 INPUTS = ["--out", "runs/x", "--model.path", "tiny", "--data.train", "[data/train]"]
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-RECIPES = [file for file in sorted(CONFIGS.rglob("*.yaml")) if file.parent.name != "accelerate"]
 
 
 @pytest.fixture

@@ -1,0 +1,70 @@
+"""Starts `train` in several processes on a CPU, as a launcher does, and is what each of them runs."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from gpg_vl.__main__ import leave
+from gpg_vl.config import TrainConfig
+from gpg_vl.options import load_config, to_yaml
+from gpg_vl.training.train import train
+
+LAUNCHES = {
+    "ddp": {},
+    "zero2": {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"},
+    "zero3": {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"},
+}
+
+
+def start(
+    config: TrainConfig, kind: str, *, processes: int = 2, resume: bool = False
+) -> list[subprocess.Popen]:
+    """One process per rank, without a launcher between: killing them leaves nothing behind."""
+    file = Path(config.out).with_suffix(".yaml")
+    file.write_text(to_yaml(config))
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    root = Path(__file__).resolve().parents[2]
+    shared = (
+        os.environ
+        | LAUNCHES[kind]
+        | {
+            "DS_ACCELERATOR": "cpu",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONWARNINGS": "error:the slopes known ahead",
+            "PYTHONPATH": str(root),
+            "MASTER_ADDR": "localhost",
+            "MASTER_PORT": str(port),
+            "WORLD_SIZE": str(processes),
+            "LOCAL_WORLD_SIZE": str(processes),
+        }
+    )
+    command = [sys.executable, "-m", "tests.support.launched", str(file), *(["resume"] if resume else [])]
+    started = []
+    for rank in range(processes):
+        with Path(config.out).with_suffix(f".{rank}.log").open("w") as log:
+            own = shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            started.append(
+                subprocess.Popen(command, env=own, cwd=root, stdout=subprocess.DEVNULL, stderr=log, text=True)
+            )
+    return started
+
+
+def finish(config: TrainConfig, started: list[subprocess.Popen]) -> None:
+    """Wait for the end of all; an error in one process is shown and fails the test."""
+    codes = [process.wait(timeout=300) for process in started]
+    for rank, code in enumerate(codes):
+        assert code == 0, Path(config.out).with_suffix(f".{rank}.log").read_text()[-3000:]
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    train(
+        load_config(TrainConfig, ["--config", sys.argv[1]]), resume="auto" if "resume" in sys.argv else None
+    )
+    leave(0)

@@ -1,0 +1,83 @@
+"""Uploads: limits by the header, formats, and whose files may be read."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from gpg_vl.demo.parts.drawing import COLORS, draw_boxes
+from gpg_vl.demo.service.uploads import read_upload
+from gpg_vl.errors import DataError
+from tests.support.inputs import bomb
+
+LIMIT = 10_000
+
+
+@pytest.fixture
+def folder(monkeypatch, tmp_path) -> Path:
+    """Where Gradio keeps uploads."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+    (tmp_path / "uploads").mkdir()
+    return tmp_path / "uploads"
+
+
+def read(path: Path) -> Image.Image:
+    return read_upload({"path": str(path)}, LIMIT)
+
+
+def test_an_upload_comes_in_the_stored_form(folder):
+    image = Image.new("RGBA", (60, 40), (255, 0, 0, 0))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    image.save(folder / "a.png", exif=exif)
+    shown = read(folder / "a.png")
+    assert shown.fp is None  # decoded: threads share it
+    assert (shown.mode, shown.size, shown.getpixel((0, 0))) == ("RGB", (40, 60), (255, 255, 255))
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "message"),
+    [
+        (101, 100, "101×100 pixels, 0.0 million; the limit is 0.01 million"),
+        (60_000, 60_000, "decompression bomb"),
+    ],
+)
+def test_too_many_pixels_are_refused_by_the_header(folder, width, height, message):
+    """The file has no pixels: decoding would have complained of those."""
+    with pytest.raises(DataError, match=message):
+        read(bomb(folder / "bomb.png", width, height))
+
+
+def test_other_files_are_refused(folder, tmp_path):
+    (folder / "a.png").write_text("no image")
+    Image.new("RGB", (8, 8)).save(folder / "program.eps")
+    Image.new("RGB", (8, 8)).save(tmp_path / "secret.png")
+    (folder / "link.png").symlink_to(tmp_path / "secret.png")
+    outside = "is no uploaded file"
+    for path, message in [
+        (folder / "a.png", "no image"),
+        (folder / "program.eps", "is EPS; choose one of PNG"),
+        (tmp_path / "secret.png", outside),
+        (folder / ".." / "secret.png", outside),
+        (folder / "link.png", outside),
+    ]:
+        with pytest.raises(DataError, match=message):
+            read(path)
+    with pytest.raises(DataError, match=outside):
+        read_upload({"url": "data:image/png;base64,AAAA"}, LIMIT)
+
+
+def test_boxes_are_drawn_in_their_own_colours():
+    image = Image.new("RGB", (128, 64), "black")
+    boxes = {"gold": [(10, 10, 50, 50)], "base": [(120, 60, 60, 20)], "trained": [(100, -5, 900, 30)]}
+    drawing = draw_boxes(image, boxes)
+    assert drawing.size == (1024, 512)
+    colors = {color for _, color in drawing.getcolors(1 << 20)}
+    assert {tuple(bytes.fromhex(COLORS[name][1:])) for name in boxes} <= colors
+    gold = tuple(bytes.fromhex(COLORS["gold"][1:]))
+    assert drawing.getpixel((10 * 8 + 4, 30 * 8)) == gold and drawing.getpixel((30 * 8, 30 * 8)) == (0, 0, 0)
+
+
+def test_no_box_breaks_the_drawing():
+    boxes = [(0, 0, 0, 0), (1e6, 1e6, -1e6, -1e6), (3, 3, 3, 9), (-9, -9, -8, -8)]
+    draw_boxes(Image.new("L", (5, 300)), {"base": boxes})

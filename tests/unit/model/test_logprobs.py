@@ -1,0 +1,165 @@
+"""The vocabulary head beside autograd's own chain over whole logits."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from gpg_vl.errors import ModelError
+from gpg_vl.model.logprobs import LOGITS_ROWS, Targets, VocabularyHead
+from tests.support.products import multiplied_rows
+
+HIDDEN, VOCABULARY = 16, 1000
+SUPPRESSED = torch.tensor([3, *range(950, VOCABULARY)])
+
+Known = Callable[[Tensor], Tensor | None]
+Gradients = tuple[Tensor, Tensor | None]
+
+
+def inputs(count: int, dtype: torch.dtype = torch.float64) -> tuple[nn.Linear, Tensor, Tensor, Tensor]:
+    """A projection, hidden states, tokens, and the slopes of a loss that is linear in log-probabilities."""
+    torch.manual_seed(count)
+    projection = nn.Linear(HIDDEN, VOCABULARY, bias=False, dtype=dtype)
+    hidden = torch.randn(count, HIDDEN, dtype=dtype, requires_grad=True)
+    return projection, hidden, torch.randint(4, 950, (count,)), torch.randn(count, dtype=dtype)
+
+
+def plain(logits: Tensor, tokens: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    logprobs = (logits / temperature).index_fill(-1, SUPPRESSED, float("-inf")).log_softmax(-1)
+    entropies = -(logprobs.exp() * logprobs.index_fill(-1, SUPPRESSED, 0.0)).sum(-1)
+    return logprobs.gather(-1, tokens[:, None])[:, 0], entropies
+
+
+def gradients(loss: Tensor, hidden: Tensor, projection: nn.Linear, **options: Any) -> Gradients:
+    hidden.grad = projection.weight.grad = None
+    loss.backward(**options)
+    assert hidden.grad is not None
+    return hidden.grad, projection.weight.grad
+
+
+@pytest.mark.parametrize("count", [1, 5, LOGITS_ROWS, 2 * LOGITS_ROWS + 188])
+@pytest.mark.parametrize("temperature", [0.8, 1.0, 1.3])
+@pytest.mark.parametrize("trained", [True, False], ids=["trained", "frozen"])
+@pytest.mark.parametrize("known", [lambda s: None, lambda s: -3 * s], ids=["unknown", "known"])
+def test_it_is_autograd_s_own_chain(known: Known, trained: bool, temperature: float, count: int):
+    projection, hidden, tokens, slopes = inputs(count)
+    projection.requires_grad_(trained)
+    logprobs, entropies = plain(projection(hidden), tokens, temperature)
+    expected = gradients((logprobs * slopes).sum(), hidden, projection)
+    head = VocabularyHead(projection)
+    found, spread = head(hidden, Targets(tokens, temperature, SUPPRESSED, known(slopes)))
+    torch.testing.assert_close((found, spread), (logprobs, entropies))
+    assert not spread.requires_grad
+    loss = (found * slopes).sum()
+    torch.testing.assert_close(gradients(loss, hidden, head, retain_graph=True), expected)
+    torch.testing.assert_close(gradients(loss, hidden, head), expected)
+
+
+def _one_off(slopes: Tensor) -> Tensor:
+    return torch.cat([slopes[:-1], 1.0001 * slopes[-1:]])
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-6])
+@pytest.mark.parametrize(
+    "known", [torch.zeros_like, torch.ones_like, lambda s: s.roll(1), _one_off], ids=lambda f: f.__name__
+)
+def test_wrong_slopes_are_noticed(known: Known, size: float):
+    projection, hidden, tokens, slopes = inputs(300)
+    slopes = size * slopes
+    expected = gradients((plain(projection(hidden), tokens)[0] * slopes).sum(), hidden, projection)
+    head = VocabularyHead(projection)
+    logprobs, _ = head(hidden, Targets(tokens, 1.0, SUPPRESSED, known(slopes)))
+    with pytest.warns(UserWarning, match="known ahead"):
+        found = gradients((logprobs * slopes).sum(), hidden, head)
+    torch.testing.assert_close(found, expected, rtol=1e-7, atol=0.0)
+
+
+def test_known_slopes_of_many_tokens():
+    """Equal slopes, whose sums fp32 rounds: those of supervised training."""
+    _, hidden, tokens, _ = inputs(100_000, torch.float32)
+    head = VocabularyHead(nn.Linear(HIDDEN, 960, bias=False))
+    wanted = Targets(tokens.clamp(max=900), 1.0, SUPPRESSED[:1], -torch.ones(100_000))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (-head(hidden, wanted)[0] / 100_003).sum().backward()
+
+
+def test_a_broken_loss_is_no_mistake_of_the_slopes():
+    projection, hidden, tokens, slopes = inputs(20)
+    head = VocabularyHead(projection)
+    logprobs, _ = head(hidden, Targets(tokens, 1.0, SUPPRESSED, slopes))
+    found = gradients((logprobs * slopes * float("nan")).sum(), hidden, head)
+    assert all(gradient is not None and gradient.isnan().all() for gradient in found)
+
+
+def test_a_loss_without_a_gradient():
+    projection, hidden, tokens, slopes = inputs(20)
+    head = VocabularyHead(projection)
+    logprobs, _ = head(hidden, Targets(tokens, 1.0, SUPPRESSED, slopes))
+    assert not any(found.any() for found in gradients((logprobs * 0).sum(), hidden, head))
+
+
+def test_without_targets_it_is_the_projection():
+    projection, hidden, _, _ = inputs(7)
+    head = VocabularyHead(projection)
+    assert torch.equal(head(hidden), projection(hidden))
+    assert head.weight is projection.weight and list(head.state_dict()) == ["weight"]
+
+
+def test_anything_but_a_plain_matrix_is_refused():
+    class Adapted(nn.Linear):
+        """A matrix with something beside it."""
+
+    for projection in (nn.Linear(2, 3), Adapted(2, 3, bias=False)):
+        with pytest.raises(ModelError, match="gpg-vl merge"):
+            VocabularyHead(projection)
+
+
+def test_bf16_arithmetic_is_that_of_the_sampler():
+    """Log-probabilities of bf16 logits, and gradients as near to exact ones as bf16 is."""
+    projection, hidden, tokens, slopes = inputs(300, torch.float32)
+    head = VocabularyHead(projection)
+    exact = gradients((plain(projection(hidden), tokens)[0] * slopes).sum(), hidden, projection)
+    for known in (None, slopes):
+        with torch.autocast("cpu", torch.bfloat16):
+            expected, _ = plain(head(hidden).float(), tokens)
+            logprobs, entropies = head(hidden, Targets(tokens, 1.0, SUPPRESSED, known))
+        assert logprobs.dtype == entropies.dtype == torch.float32
+        torch.testing.assert_close(logprobs, expected)
+        for found, right in zip(gradients((logprobs * slopes).sum(), hidden, head), exact, strict=True):
+            assert found is not None and right is not None and found.dtype == torch.float32
+            assert (found - right).norm() < 0.01 * right.norm()
+
+
+class Work(TorchDispatchMode):
+    """Counts matrix products with the vocabulary, and tensors as large as its matrix."""
+
+    products = 0
+    matrices = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
+        self.products += multiplied_rows(func, args, VOCABULARY, HIDDEN) // LOGITS_ROWS
+        made = func(*args, **(kwargs or {}))
+        if func.overloadpacket in (torch.ops.aten.new_zeros, torch.ops.aten.mm):
+            self.matrices += made.shape == (VOCABULARY, HIDDEN)
+        return made
+
+
+@pytest.mark.parametrize(
+    ("trained", "known", "products"),
+    [(True, False, 4), (True, True, 3), (False, False, 2), (False, True, 2)],
+)
+def test_products_with_the_vocabulary(trained: bool, known: bool, products: int):
+    projection, hidden, tokens, slopes = inputs(LOGITS_ROWS)
+    head = VocabularyHead(projection.requires_grad_(trained))
+    wanted = Targets(tokens, 1.0, SUPPRESSED, slopes if known else None)
+    with Work() as work:
+        (head(hidden, wanted)[0] * slopes).sum().backward()
+    assert (work.products, work.matrices) == (products, int(trained))
+    with torch.no_grad(), Work() as work:
+        head(hidden, wanted)
+    assert (work.products, work.matrices) == (1, 0)

@@ -1,0 +1,292 @@
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gpg_vl.prompting.prompts import Prompt, parse_completion
+from gpg_vl.registry import rewards
+from gpg_vl.rewards.math_equal import math_equal
+from gpg_vl.types import Sample
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def score(text, gold, think_opened=False, **meta):
+    completion = parse_completion(text, think_opened=think_opened, token_count=1, finish_reason="eos")
+    return math_equal(completion, Sample("1", "math", "Solve.", gold, "math", meta=meta))
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [
+        ("65", "65"),
+        ("65.0", "65"),
+        ("65.", "65"),
+        ("$65$", "65"),
+        ("\\(65\\)", "65"),
+        ("\\text{65}", "65"),
+        ("\\boxed{65}", "65"),
+        ("６５", "65"),
+        ("65 cm", "65"),
+        ("65\\text{ cm}^2", "65"),
+        ("\\$65", "65"),
+        ("145", "145°"),
+        ("145°", "145"),
+        ("145^\\circ", "145°"),
+        ("145 degrees", "145°"),
+        ("145º", "145^{\\circ}"),
+        ("145˚", "145"),
+        ("-5", "−5"),
+        ("0.75", "3/4"),
+        ("\\frac34", "3/4"),
+        ("\\dfrac{6}{8}", "\\frac{3}{4}"),
+        ("\\frac 3 4", "3/4"),
+        ("½", "0.5"),
+        ("0.333333", "1/3"),
+        ("75\\%", "3/4"),
+        ("3 1/2", "3.5"),
+        ("3½", "7/2"),
+        ("3\\frac{1}{2}", "3.5"),
+        ("1,234", "1234"),
+        ("1{,}234", "1234"),
+        ("1\\,234", "1234"),
+        ("1 234 567", "1234567"),
+        ("1e5", "100000"),
+        ("4.4 \\times 10^7", "4.4e7"),
+        ("6.6\\cdot10^{-34}", "6.6e-34"),
+        ("\\frac{1}{3000}", "0.000333333"),
+        ("\\sqrt{12}", "2\\sqrt{3}"),
+        ("2√3", "2\\sqrt{3}"),
+        ("√(12)", "2√3"),
+        ("\\frac{1}{\\sqrt2}", "\\sqrt{2}/2"),
+        ("2π", "2\\pi"),
+        ("\\log_2 8", "3"),
+        ("(x+1)^2", "x^2+2x+1"),
+        ("x² + 2x + 1", "(x+1)^2"),
+        ("x=5", "5"),
+        ("5", "x=5"),
+        ("(1, 2)", "(1,2)"),
+        ("\\left( 3, \\frac{\\pi}{2} \\right)", "(3, \\pi/2)"),
+        ("2, 1", "1,2"),
+        ("\\{1, 2\\}", "1,2"),
+        ("1 \\text{ and } 2", "$1$, $2$"),
+        ("[1, 2)", "x \\in [1,2)"),
+        ("\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}", "\\begin{pmatrix}1\\\\2\\end{pmatrix}"),
+        ("\\infty", "\\infty"),
+        ("\\text{Evelyn}", "Evelyn"),
+        ("evelyn", "\\text{Evelyn}"),
+        ("(A)", "A"),
+        ("2^{2^{10}}", "2^{2^{10}}"),
+    ],
+)
+def test_the_same_value_in_another_form_is_right(answer, gold):
+    assert score(f"<think>9</think><answer>{answer}</answer>", gold) == 1.0
+    assert score(f"<think>9</think>It is $\\boxed{{{answer}}}$.", gold) == 1.0
+    assert score(f"<think>9</think><answer>{answer}</answer>", "17/19") == 0.0
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [
+        ("", "65"),
+        (" ", "0"),
+        ("\\text{}", "0"),
+        ("650", "65"),
+        ("-65", "65"),
+        ("0.33", "1/3"),
+        ("nan", "65"),
+        ("nan", "0"),
+        ("\\infty", "65"),
+        ("1/0", "0"),
+        ("0/0", "0"),
+        ("\\frac{65}{", "65"),
+        ("}65{", "65"),
+        ("65 or 66", "65"),
+        ("66 or 65", "65"),
+        ("65, 66", "65"),
+        ("\\{65, 66\\}", "65"),
+        ("65\\text{ or }66", "65"),
+        ("65\\text{ or 66}", "65"),
+        ("65 \\mathrm{66}", "65"),
+        ("not 65", "65"),
+        ("x>65", "65"),
+        ("x \\ne 65", "65"),
+        ("65 \\pm 1", "65"),
+        ("?! \\frac{1}{2}", "1/2"),  # math-verify would look no further than the fraction
+        ("\\log\\infty²", "65"),  # to math-verify these equal nearly any number
+        ("\\log\\infty²", "1,2"),
+        ("|\\infty|", "0.25"),
+        ("|\\infty|", "\\pi"),
+        ("5+|\\infty|", "6e-7"),
+        ("\\sqrt{-\\infty}", "6e-7"),
+        ("\\log \\infty", "\\pi"),
+        ("5-\\infty", "6e-7"),
+        ("\\infty = 65", "65"),
+        ("|\\log 0|", "0.25"),
+        ("|\\log 0|", "\\pi"),
+        ("\\log\\log_0 5", "65"),
+        ("\\log\\log_0 5", "3\\sqrt{2}"),
+        ("the answer ?! is $65$", "65"),
+        ("3 5", "8"),  # math-verify would add up
+        ("3\\,5", "8"),
+        ("3\\quad 5", "8"),
+        ("The answer is 65", "65"),
+        ("1", "1,2"),
+        ("(2,1)", "(1,2)"),
+        ("[1,2]", "(1,2)"),
+        ("y=5", "x=5"),
+        ("x", "y"),
+        ("seat", "east"),
+        ("\\text{teas}", "\\text{east}"),
+        ("Yes", "No"),
+        ("0", "6.6e-34"),
+        ("0.0", "6.6 \\times 10^{-34}"),
+        ("9.9 \\times 10^{-34}", "6.6 \\times 10^{-34}"),
+        ("x", "6.6e-34"),
+        ("1,2", "6.6e-34"),
+        ("٦٥", "65"),
+        ("六十五", "65"),
+        ("\\boxed", "65"),
+        ("\\boxed{65", "65"),
+        ("<answer>65", "65"),
+    ],
+)
+def test_another_value_several_or_none_are_wrong(answer, gold):
+    assert score(f"<think>{gold}</think><answer>{answer}</answer>", gold) == 0.0
+    assert score(f"\\boxed{{{answer}}}", gold) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("So \\boxed{5}.", 1.0),
+        ("So $x = \\boxed{5}$ and that is all", 1.0),
+        ("\\boxed{5} or \\boxed{6}", 0.0),
+        ("\\boxed{6}, no: \\boxed{5}", 0.0),
+        ("\\boxed{5} = \\boxed{5}", 1.0),
+        ("\\boxed{10/2} = \\boxed{5}", 1.0),
+        ("\\boxed{\\boxed{5}}", 1.0),
+        ("\\boxed {5}", 1.0),
+        ("\\boxed{\\left\\{5\\right\\}}", 1.0),
+        ("\\boxed{5} and \\boxed{", 1.0),
+        ("\\boxed{5", 0.0),
+        ("The answer is 5", 0.0),  # neither box nor tag
+        ("5", 0.0),
+        ("$5$", 0.0),
+        ("", 0.0),
+        ("<think>\\boxed{5}</think>", 0.0),
+        ("<think>\\boxed{5}", 0.0),
+        ("<think>\\boxed{5}</think>\\boxed{6}", 0.0),
+        ("<think>\\boxed{6}</think>\\boxed{5}", 1.0),
+        ("\\boxed{6}</think>\\boxed{5}", 1.0),
+        ("<think>a</think>\\boxed{5}<think>", 0.0),
+        ("<think>a</think><answer>\\boxed{5}</answer>", 1.0),
+        ("<think>a</think><answer>It is \\boxed{5}.</answer>", 1.0),
+        ("<think>a</think><answer>\\boxed{5} \\boxed{6}</answer>", 0.0),
+        ("<answer>6</answer>\\boxed{5}", 0.0),
+        ("\\boxed{5}<answer>6</answer>", 0.0),
+        ("\\boxed{5}<answer></answer>", 0.0),
+        ("\\boxed{6}<answer>5</answer>", 1.0),
+        ("<answer>5</answer><answer>5</answer>", 0.0),
+        ("<answer>5</answer><answer>6</answer>", 0.0),
+        ("\\boxed{5}<answer>", 0.0),
+        ("<answer>\\boxed{5}", 0.0),
+        ("<answer>5}{</answer>", 0.0),
+        ("\\boxed{5}</answer>", 0.0),
+        ("<think><answer>5</answer></think>", 0.0),
+        ("<think>a</think><answer>5 \\text{ or } \\boxed{5}</answer>", 1.0),
+    ],
+)
+def test_where_the_prediction_stands(text, expected):
+    assert score(text, "5") == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "alternatives", "expected"),
+    [
+        (r"\boxed{0.7}", ["0.7"], 1.0),
+        (r"\boxed{0.7}", ["0.8", r"\frac{7}{10}"], 1.0),
+        (r"\boxed{5}", ["0.7"], 1.0),
+        (r"\boxed{5} or \boxed{0.7}", ["0.7"], 1.0),
+        (r"\boxed{5} or \boxed{6}", ["0.7"], 0.0),
+        (r"\boxed{6}", ["0.7", r"\frac{1}{"], 0.0),
+        (r"\boxed{7}", "7", 0.0),  # no list of answers
+        (r"\boxed{7}", [7, None], 0.0),
+    ],
+)
+def test_any_of_several_right_answers_will_do(text, alternatives, expected):
+    assert score(text, "5", alternatives=alternatives) == expected
+
+
+def test_of_several_right_answers_one_that_can_be_parsed_is_enough():
+    assert score(r"\boxed{5}", "E_1, E_2", alternatives=["5"]) == 1.0
+    assert score(r"\boxed{5}", "E_1, E_2", alternatives=["3 5"]) is None
+
+
+def test_reasoning_that_the_prompt_opened_holds_no_prediction():
+    assert score("\\boxed{5}", "5", think_opened=True) == 0.0
+    assert score("\\boxed{5}</think>", "5", think_opened=True) == 0.0
+    assert score("\\boxed{6}</think>\\boxed{5}", "5", think_opened=True) == 1.0
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "9^{9^{9^9}}",
+        "9^{9^9}",
+        "9^{(9^{9^9})}",
+        "10^{10000000}",
+        "9⁹⁹⁹⁹⁹⁹⁹⁹",
+        "x^{9^{9^9}}",
+        "\\sqrt[9^{9^9}]{5}",
+        "10000000!",
+        "(9^9)^{1000000!}",
+        "((9!)!)!",
+        "9!!!!",
+        "\\binom{1000000}{500000}",
+        "(" * 400 + "5" + ")" * 400,
+        "\\frac{1}{" * 90 + "2" + "}" * 90,
+        "\\sin(" * 60 + "5" + ")" * 60,
+        "1+" * 5_000 + "1",
+        "5" * 10_000,
+        "{" * 10_000,
+        "\\boxed{" * 2_000,
+        "\\boxed{5}" * 2_000 + "\\boxed{6}",
+        " " * 10_000 + "6",
+        "5," * 5_000,
+        "a " * 5_000,
+    ],
+)
+def test_what_would_take_minutes_or_all_memory_is_refused_at_once(answer):
+    score("\\boxed{1}", "5")  # the first call makes math-verify's patterns
+    start = time.process_time()
+    assert score(f"<answer>{answer}</answer>", "5") == 0.0
+    assert time.process_time() - start < 0.5
+
+
+@pytest.mark.parametrize("gold", ["", " ", "3 5", "\\frac{1}{", "٦٥", "E_1, E_2", "$", "65}"])
+def test_a_gold_answer_that_cannot_be_parsed_cannot_be_graded(gold):
+    assert score("<answer>5</answer>", gold) is None
+    assert score("", gold) is None
+
+
+@pytest.mark.parametrize("prompt", [Prompt(), Prompt("base")])
+@pytest.mark.parametrize("gold", ["3/4", "x=5", "145°", "(1,2)", "\\text{Evelyn}", "62.5\\%", "1 \\pm 2i"])
+def test_the_gold_answer_itself_is_right(prompt, gold):
+    assert score(prompt.completion_target(gold), gold, prompt.opens_think) == 1.0
+
+
+def test_it_works_off_the_main_thread_and_says_nothing():
+    code = (
+        "import threading; from tests.unit.rewards.test_math_equal import score; "
+        "threading.Thread(target=lambda: print(score('\\\\boxed{0.5}', '1/2'))).start()"
+    )
+    command = [sys.executable, "-W", "error", "-c", code]  # the first call in a process is the one that warns
+    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (output.stdout, output.stderr) == ("1.0\n", "")
+
+
+def test_it_has_a_deadline():
+    assert rewards.get("math").deadline == 5.0

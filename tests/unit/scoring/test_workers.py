@@ -1,0 +1,259 @@
+"""Rewards in worker processes: what hangs, dies, raises or returns nonsense is handled as documented."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from gpg_vl.algorithm.collect import Collection
+from gpg_vl.errors import ConfigurationError, RewardError
+from gpg_vl.prompting.prompts import parse_completion
+from gpg_vl.scoring.scorer import Scorer
+from gpg_vl.training.metrics import collection_metrics
+from gpg_vl.types import Sample
+from tests.support.groups import group as sampled_group
+
+REWARDS = """
+import os, signal, time
+from pathlib import Path
+from gpg_vl.errors import ConfigurationError
+from gpg_vl.registry import reward
+
+@reward("harsh", deadline=0.5, timeout_score=-1.0)
+def harsh(completion, sample):
+    if completion.text == "hang":
+        time.sleep(60)
+    return 0.0
+
+@reward("works", deadline=0.5)
+def works(completion, sample, *, folder=""):
+    if completion.text == "hang":
+        while True:
+            pass
+    if completion.text == "sleep":
+        time.sleep(60)
+    if completion.text == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if completion.text == "once":  # dies the first time only
+        flag = Path(folder, "died")
+        if not flag.exists():
+            flag.touch()
+            os._exit(3)
+    if completion.text == "raise":
+        raise ZeroDivisionError("by zero")
+    if completion.text == "exit":
+        raise SystemExit(3)
+    if completion.text == "mistake":
+        raise ConfigurationError("folder must exist")
+    return {"none": None, "nan": float("nan"), "inf": float("inf")}.get(completion.text, len(completion.text))
+
+def here(completion, sample):
+    raise ConfigurationError("folder must exist")
+
+@reward("group", deadline=5)
+def group(completion, sample):
+    return os.getpgrp()
+
+@reward("pid")
+def pid(completion, sample):
+    return os.getpid()
+
+@reward("images", deadline=5)
+def images(completion, sample):
+    return len(sample.images)
+
+def batch(completions, **columns):
+    return [1.0 for _ in completions]
+"""
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("rewards") / "worked.py"
+    path.write_text(REWARDS)
+    return path
+
+
+def group(*texts):
+    return [parse_completion(t, think_opened=False, token_count=1, finish_reason="eos") for t in texts]
+
+
+SAMPLE = Sample("sample-7", "t", "Which?", "(A)", "choice", ("red", "blue"))
+
+
+def test_scores_come_back_in_order(file):
+    texts = ["x" * (n % 7) for n in range(60)]
+    scores = Scorer({f"{file}:works": 2.0}).score(SAMPLE, group(*texts))
+    assert scores.by_reward[f"{file}:works"] == tuple(float(len(text)) for text in texts)
+    assert scores.total == tuple(2.0 * len(text) for text in texts)
+
+
+@pytest.mark.parametrize("text", ["hang", "sleep"])
+def test_an_answer_that_exceeds_the_deadline_scores_0_and_the_others_keep_theirs(file, text):
+    name = f"{file}:works"
+    scores = Scorer({name: 1.0}).score(SAMPLE, group("four", text, "x", "yz"))
+    assert scores.by_reward[name] == (4.0, 0.0, 1.0, 2.0)
+    assert scores.timeouts == {name: 1}
+    assert scores.dropped == ()
+
+
+def test_many_hanging_answers_cost_their_deadlines_only_and_nothing_is_lost(file):
+    name = f"{file}:works"
+    texts = ["hang", "a", "hang", "bc", "kill", "def"] * 2
+    start = time.perf_counter()
+    first, second = Scorer({name: 1.0, "format": 1.0}).score_groups(
+        [(SAMPLE, group(*texts[:4])), (SAMPLE, group(*texts[4:]))]
+    )
+    assert time.perf_counter() - start < 30
+    assert first.by_reward[name] == (0.0, 1.0, 0.0, 2.0)
+    assert first.timeouts == {name: 2}
+    assert second.dropped == (name,)  # it has the kills
+    assert second.by_reward == {"format": (0.0,) * 8}
+
+
+@pytest.mark.parametrize("text", ["kill", "none", "nan", "inf"])
+def test_an_answer_without_a_score_drops_the_reward_for_its_group_alone(file, text):
+    name = f"{file}:works"
+    bad, good = Scorer({name: 1.0, "choice": 1.0}).score_groups(
+        [(SAMPLE, group("four", text)), (SAMPLE, group("x", "yz"))]
+    )
+    assert bad.dropped == (name,)
+    assert bad.total == (0.0, 0.0)
+    assert good.by_reward[name] == (1.0, 2.0)
+    assert good.dropped == ()
+
+
+def test_a_worker_that_dies_once_costs_nothing(file, tmp_path):
+    name = f"{file}:works"
+    scores = Scorer({name: {"folder": str(tmp_path)}}).score(SAMPLE, group("once", "x"))
+    assert (tmp_path / "died").exists()
+    assert scores.by_reward[name] == (4.0, 1.0)
+
+
+def test_a_bug_raises_with_the_rewards_name_the_sample_and_the_place(file):
+    with pytest.raises(RewardError, match=r"works' failed on sample 'sample-7'[^$]*worked\.py[^$]*by zero"):
+        Scorer({f"{file}:works": 1.0}).score(SAMPLE, group("x", "raise"))
+
+
+def test_the_configuration_moves_a_reward_into_the_workers(file):
+    name = f"{file}:pid"
+    here = Scorer({name: 1.0}).score(SAMPLE, group("x"))
+    there = Scorer({name: {"weight": 1.0, "deadline": 10}}).score(SAMPLE, group("x"))
+    assert here.by_reward[name] == (os.getpid(),)
+    assert there.by_reward[name] != (os.getpid(),)
+
+
+def test_workers_get_no_images(file, scene_samples):
+    name = f"{file}:images"
+    assert len(scene_samples[0].images) == 1
+    assert Scorer({name: 1.0}).score(scene_samples[0], group("x")).by_reward[name] == (0.0,)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"works": {"deadline": 0}}, "the deadline is seconds above 0, got 0"),
+        ({"works": {"deadline": "soon"}}, "the deadline is seconds above 0, got 'soon'"),
+        ({"batch": {"deadline": 1}}, "a deadline is for one answer"),
+        ({"works": {"conversational": True}}, "is for batch functions"),
+        ({"batch": {"conversational": 1}}, "is for batch functions"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(file, entry, message):
+    with pytest.raises(ConfigurationError, match=message):
+        Scorer({f"{file}:{name}": values for name, values in entry.items()})
+
+
+def test_timeouts_are_a_metric(file):
+    name = f"{file}:works"
+    scores = Scorer({name: 1.0}).score(SAMPLE, group("hang", "x"))
+    sampled = replace(sampled_group("q", 0, (1.0, 0.0)), scores=scores)
+    metrics = collection_metrics(Collection((sampled,), 1), alpha=1.0)
+    assert metrics[f"timeouts/{name}"] == 1
+    assert f"dropped/{name}" not in metrics
+
+
+def test_hanging_does_not_pay_where_wrong_answers_score_below_0(file):
+    name = f"{file}:harsh"
+    assert Scorer({name: 1.0}).score(SAMPLE, group("hang", "x")).by_reward[name] == (-1.0, 0.0)
+
+
+@pytest.mark.parametrize("name", ["works", "here"])
+def test_what_a_reward_calls_a_mistake_of_the_user_stays_one(file, name):
+    with pytest.raises(ConfigurationError, match=rf"{name}': folder must exist"):
+        Scorer({f"{file}:{name}": 1.0}).score(SAMPLE, group("mistake"))
+
+
+def test_a_script_without_a_main_guard_is_told_so(tmp_path, file):
+    script = tmp_path / "script.py"
+    script.write_text(f"""
+from gpg_vl.prompting.prompts import parse_completion
+from gpg_vl.scoring.scorer import Scorer
+from gpg_vl.types import Sample
+
+completion = parse_completion("x", think_opened=False, token_count=1, finish_reason="eos")
+Scorer({{"{file}:works": 1.0}}).score(Sample("s", "t", "q", "3", "math"), [completion])
+""")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "RewardError: no worker process for rewards can start" in done.stderr
+
+
+def worker_ids() -> list[int]:
+    alive = [c for c in psutil.Process().children() if c.status() != psutil.STATUS_ZOMBIE]
+    return sorted(child.pid for child in alive if "spawn_main" in " ".join(child.cmdline()))
+
+
+def prepared_workers() -> list[int]:
+    """Those that have begun to keep out of signals; one that still starts has not."""
+    status = {worker: Path(f"/proc/{worker}/status").read_text() for worker in worker_ids()}
+    ignored = {worker: int(re.findall(r"SigIgn:\t(\w+)", text)[0], 16) for worker, text in status.items()}
+    mask = 1 << signal.SIGUSR1 - 1 | 1 << signal.SIGINT - 1
+    return [worker for worker in ignored if ignored[worker] & mask == mask]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_workers_that_die_with_nothing_to_do_are_replaced(file, number):
+    name = f"{file}:works"
+    scorer = Scorer({name: 1.0})
+    scorer.score(SAMPLE, group("x"))
+    before = worker_ids()
+    for worker in before:
+        os.kill(worker, number)
+    for _ in range(3):
+        assert scorer.score(SAMPLE, group("four", "x")).by_reward[name] == (4.0, 1.0)
+    assert not set(before) & set(worker_ids())
+
+
+def test_signals_for_the_trainer_do_not_reach_its_workers(file):
+    name = f"{file}:works"
+    scorer = Scorer({name: 1.0})
+    scorer.score(SAMPLE, group("x"))
+    before = prepared_workers()
+    for worker in before:
+        os.kill(worker, signal.SIGUSR1)
+        os.kill(worker, signal.SIGINT)
+    assert scorer.score(SAMPLE, group("x")).by_reward[name] == (1.0,)
+    assert before and set(before) <= set(worker_ids())
+    own_group = Scorer({f"{file}:group": 1.0}).score(SAMPLE, group("x")).total[0]
+    assert own_group != os.getpgrp()
+
+
+def test_imports_are_no_part_of_the_deadline(tmp_path):
+    path = tmp_path / "heavy.py"
+    path.write_text("import time\ntime.sleep(1)\ndef heavy(completion, sample):\n    return 1.0\n")
+    scores = Scorer({f"{path}:heavy": {"deadline": 0.3}}).score(SAMPLE, group("x", "y"))
+    assert scores.total == (1.0, 1.0)
+    assert scores.timeouts == {}
+
+
+def test_an_exit_in_a_reward_is_a_bug_that_is_named(file):
+    with pytest.raises(RewardError, match=r"works' failed on sample 'sample-7'"):
+        Scorer({f"{file}:works": 1.0}).score(SAMPLE, group("exit"))

@@ -62,7 +62,13 @@ def benchmark_tab(settings: DemoSettings) -> BenchmarkTab:
         task = gr.Dropdown([ALL], value=ALL, label="Task", scale=1, min_width=150)
         text = gr.Textbox("", label="Search", placeholder="question, answer or id", scale=1, min_width=150)
     shown = gr.HTML(padding=False)
-    items = gr.Dataframe(
+    tab = BenchmarkTab(opened, _items())
+    _wire(tab, files, [base, trained], [kind, task, text], [summary, figure, test, task], shown)
+    return tab
+
+
+def _items() -> gr.Dataframe:
+    return gr.Dataframe(
         headers=list(COLUMNS),
         datatype="str",
         type="array",
@@ -73,7 +79,17 @@ def benchmark_tab(settings: DemoSettings) -> BenchmarkTab:
         elem_classes="items",
         label="Click a question to open it in Compare",
     )
-    chosen, filters = [base, trained], [kind, task, text]
+
+
+def _wire(
+    tab: BenchmarkTab,
+    files: Mapping[str, Path],
+    chosen: Sequence[Any],
+    filters: Sequence[Any],
+    results: Sequence[Any],
+    shown: gr.HTML,
+) -> None:
+    """`chosen`: the two evaluations; `filters`: of the questions; `results`: what comparing fills in."""
 
     def compare_files(first: str, second: str) -> list[Any]:
         return _compared(files, first, second)
@@ -86,22 +102,20 @@ def benchmark_tab(settings: DemoSettings) -> BenchmarkTab:
         return gr.skip() if found is None else found
 
     quiet: dict[str, Any] = {"api_visibility": "private"}
-    results = [summary, figure, test, task]
-    for trigger in (base.change, trained.change, page().load):
+    for trigger in (*(choice.change for choice in chosen), page().load):
         trigger(compare_files, chosen, results, **quiet).then(
-            filter_items, [*chosen, *filters], [shown, items], **quiet
+            filter_items, [*chosen, *filters], [shown, tab.items], **quiet
         )
-    for change in (kind.change, task.change, text.change):
-        change(
+    for wanted in filters:
+        wanted.change(
             filter_items,
             [*chosen, *filters],
-            [shown, items],
+            [shown, tab.items],
             trigger_mode="always_last",
             show_progress="hidden",
             **quiet,
         )
-    items.select(open_item, chosen, opened, **quiet)
-    return BenchmarkTab(opened, items)
+    tab.items.select(open_item, chosen, tab.opened, **quiet)
 
 
 def stored_item(pairs: Sequence[Pair], id: str) -> dict[str, Any] | None:

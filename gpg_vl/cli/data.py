@@ -6,6 +6,8 @@ from gpg_vl.cli.dispatch import Command, dispatch
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.options import base_parser
 
+# Heavy imports (torch, transformers) stand inside the commands: `gpg-vl --help` answers at once.
+
 
 def prepare(arguments: list[str]) -> None:
     """Convert a data set into the prepared layout."""

@@ -23,6 +23,8 @@ import psutil
 from gpg_vl.errors import ConfigurationError, unknown
 from gpg_vl.runtime.shutdown import STOP_SIGNAL, StopRequest
 
+# Heavy imports (torch, transformers) stand inside the commands: `gpg-vl --help` answers at once.
+
 MARK = "GPG_VL_LAUNCH"
 """Environment variable that all processes of a launch, and no others, have with the same value."""
 

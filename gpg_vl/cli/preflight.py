@@ -14,6 +14,8 @@ from gpg_vl.errors import ConfigurationError
 from gpg_vl.options import config_parser, parse_options
 from gpg_vl.runtime.files import write_whole
 
+# Heavy imports (torch, transformers) stand inside the commands: `gpg-vl --help` answers at once.
+
 if TYPE_CHECKING:
     from gpg_vl.preflight.findings import Report
 

@@ -30,11 +30,15 @@ def _quiet_deprecations() -> None:
 
 
 def quiet_transformers() -> None:
-    """Drop the notes that transformers logs instead of warning; called once it is imported."""
+    """No bars, and none of the notes that transformers logs instead of warning; imports it."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
     if sys.warnoptions:
         return
     for handler in logging.getLogger("transformers").handlers:
-        handler.addFilter(_is_no_note)
+        if isinstance(handler, logging.StreamHandler):
+            handler.addFilter(_is_no_note)
 
 
 def _is_no_note(record: logging.LogRecord) -> bool:

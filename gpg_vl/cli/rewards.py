@@ -20,6 +20,8 @@ from gpg_vl.registry import rewards as registry
 from gpg_vl.tables import markdown_table, short_number
 from gpg_vl.types import AnswerType, Sample
 
+# Heavy imports (torch, transformers) stand inside the commands: `gpg-vl --help` answers at once.
+
 if TYPE_CHECKING:
     from gpg_vl.scoring.audit import Audit
     from gpg_vl.scoring.score_rows import Tally

@@ -182,4 +182,4 @@ def test_files_and_functions_stay_small(path):
     assert text.count("\n") < 400
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            assert node.end_lineno - node.lineno < 100, node.name
+            assert node.end_lineno - node.lineno < 60, node.name

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from gpg_vl.config import ModelConfig
 from gpg_vl.errors import ConfigurationError, ModelError
-from gpg_vl.model.adapters import CONFIG, add_adapter, merge_adapter
+from gpg_vl.model.adapters import ADAPTER_CONFIG, add_adapter, merge_adapter
 from gpg_vl.model.families import family_of
 from gpg_vl.model.policy import CARD, Policy, load_weights, model_hint, read_config, read_processor
 
@@ -53,9 +53,9 @@ def merge(checkpoint: str, out: Path) -> None:
 
     Raises ModelError if `checkpoint` holds no adapter.
     """
-    if not (Path(checkpoint) / CONFIG).is_file():
+    if not (Path(checkpoint) / ADAPTER_CONFIG).is_file():
         hint = model_hint(Path(checkpoint))
-        raise ModelError(f"{checkpoint!r} is no LoRA checkpoint: it has no {CONFIG}{hint}")
+        raise ModelError(f"{checkpoint!r} is no LoRA checkpoint: it has no {ADAPTER_CONFIG}{hint}")
     if out.exists():
         raise ConfigurationError(f"{str(out)!r} exists already; choose another --out")
     family = family_of(checkpoint, read_config(checkpoint))

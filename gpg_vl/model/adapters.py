@@ -17,7 +17,7 @@ from torch.nn import Module
 
 from gpg_vl.errors import ConfigurationError, ModelError
 
-CONFIG = "adapter_config.json"
+ADAPTER_CONFIG = "adapter_config.json"
 """What makes a model folder a LoRA checkpoint."""
 _WEIGHTS = "adapter_model.safetensors"
 _NAME = "default"
@@ -64,7 +64,7 @@ def load_adapter(model: Module, folder: Path) -> None:
     """
     peft = _peft()
     if not any((folder / name).is_file() for name in (_WEIGHTS, "adapter_model.bin")):
-        raise ModelError(f"{str(folder)!r} is no LoRA checkpoint: it has {CONFIG}, but no {_WEIGHTS}")
+        raise ModelError(f"{str(folder)!r} is no LoRA checkpoint: it has {ADAPTER_CONFIG}, but no {_WEIGHTS}")
     try:
         peft.inject_adapter_in_model(peft.PeftConfig.from_pretrained(folder), model, _NAME)
         weights = _under_own_names(peft.load_peft_weights(str(folder), device="cpu"), _weights(model))

@@ -18,8 +18,7 @@ from transformers import (
 )
 
 from gpg_vl.errors import ModelError
-from gpg_vl.model.adapters import CONFIG as ADAPTER_CONFIG
-from gpg_vl.model.adapters import has_adapter, load_adapter, save_adapter
+from gpg_vl.model.adapters import ADAPTER_CONFIG, has_adapter, load_adapter, save_adapter
 from gpg_vl.model.attention import ATTENTION_NAME, AnswerCache, Prefix
 from gpg_vl.model.compat import cache_argument, enable_checkpointing
 from gpg_vl.model.compiling import compile_layers

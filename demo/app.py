@@ -10,8 +10,8 @@ from rich.console import Console
 
 from gpg_vl.errors import ConfigurationError
 
+from .api import add_endpoint
 from .parts.styles import CSS, HEAD, theme
-from .service.api import add_endpoint
 from .service.asking import Asking
 from .service.generate import Generations
 from .service.models import Models

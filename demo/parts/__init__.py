@@ -1,1 +1,1 @@
-"""What tabs are made of: controls, answer cards, drawings, curves, styles. Nothing here knows a model."""
+"""What tabs are made of: controls, answer cards, drawings, curves, styles; they show what `service` found."""

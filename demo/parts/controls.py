@@ -11,10 +11,11 @@ from PIL import Image
 from gpg_vl.types import Sample
 
 from ..service.asking import ANSWER_TYPES, Asking, Pane
+from ..service.models import Kind
 from ..service.samples import Place, PreparedSets
 from ..service.settings import DemoSettings
 from .latex import DELIMITERS, with_formulas
-from .pane import TITLES, Kind, empty_pane, pane
+from .pane import TITLES, empty_pane, pane
 
 GREEDY, SAMPLED = "Greedy", "Several samples"
 

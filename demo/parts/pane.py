@@ -3,17 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
-from typing import Literal
 
 from gpg_vl.prompting.prompts import letter
 from gpg_vl.report.samples import badge, verdict
 
 from ..service.generate import Progress
+from ..service.models import Kind
 from ..service.verdicts import Verdict, vote
 from .latex import as_formula
 from .markup import Shown, answer_card, block, facts, note
 
-Kind = Literal["base", "trained"]
 TITLES: dict[Kind, str] = {"base": "Base", "trained": "Trained"}
 _STATES = {"loading": "loading the model", "writing": "reading the question", "stopped": "stopped"}
 

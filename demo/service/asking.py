@@ -11,8 +11,8 @@ from gpg_vl.prompting.boxes import read_boxes
 from gpg_vl.prompting.prompts import letter
 from gpg_vl.types import AnswerType, Box, Sample
 
-from ..parts.pane import Kind
 from .generate import Ask, Generations, Progress
+from .models import Kind
 from .samples import Place, PreparedSets
 from .settings import DemoSettings
 from .uploads import read_upload

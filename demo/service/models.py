@@ -4,7 +4,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -16,6 +16,8 @@ from gpg_vl.model.policy import Policy, load_policy, read_card
 from gpg_vl.rollout.answering import Answerer
 from gpg_vl.rollout.engine import RolloutEngine
 
+Kind = Literal["base", "trained"]
+"""Which of the two."""
 _MOST_ANSWERS = 64
 """Answers decoded at the same time; more go one part after the other."""
 _UNLOADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)

@@ -25,8 +25,9 @@ from ..parts.controls import (
 )
 from ..parts.drawing import COLORS_IN_WORDS, draw_boxes
 from ..parts.markup import answer_card, shown_item
-from ..parts.pane import TITLES, Kind, empty_pane
+from ..parts.pane import TITLES, empty_pane
 from ..service.asking import TYPED, Asking, Fields, Outcome, boxes_to_draw, stored_place
+from ..service.models import Kind
 from ..service.samples import Place, PreparedSets
 from ..service.uploads import read_upload
 from ..wiring import PRIVATE, message, queued, readable_errors, wire_picker, wire_stop
@@ -76,7 +77,7 @@ class CompareTab:
     def show_stored(self, opened: Mapping[str, Any] | None) -> list[Any]:
         """Updates of `stored` for a question of an evaluation with both stored answers.
 
-        opened: `item`, `base` and `trained`, Items of run_files.py; None changes nothing.
+        opened: `item`, `base` and `trained`, Items of gpg_vl/runs/files.py; None changes nothing.
         """
         if opened is None:
             return [gr.skip()] * len(self.stored)

@@ -51,7 +51,8 @@ def _figures(sample: Sample, length: Callable[[Sample], int]) -> _Figures:
 
 def _length_under(path: str) -> Callable[[Sample], int]:
     """Tokens of a prompt as the model at `path` would get it: a checkpoint's own prompt, or the default."""
-    from transformers import AutoProcessor  # imports torch
+    # Heavy imports: a look at the data needs none of them
+    from transformers import AutoProcessor
 
     from gpg_vl.config import ModelConfig
     from gpg_vl.model.policy import read_card

@@ -94,7 +94,8 @@ def _under_own_names(stored: Mapping[str, Tensor], own: Mapping[str, Tensor]) ->
     foreign = {name for name in weights.keys() - own.keys() if ".base_layer." not in name}
     for what, names in (("lacks", own.keys() - weights.keys()), ("also has", foreign)):
         if names:
-            raise ValueError(f"it {what} {min(names)}, and {len(names) - 1} more")
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise ValueError(f"it {what} {min(names)}{more}")
     return weights
 
 

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from gpg_vl.prompting.encode import EncodedPrompt
-from gpg_vl.runtime.parallel import World
 from gpg_vl.types import Packing
 
 
@@ -248,17 +247,3 @@ def _images(rows: Sequence[Row], size: int) -> tuple[Tensor, Tensor, Tensor | No
         slots.append(r * size + start + own)
         features.append(first_feature[id(prompt)] + torch.arange(len(own)))
     return torch.cat(slots), torch.cat(features), torch.cat(pixels) if pixels else None, torch.cat(grids)
-
-
-def deal(rows: Sequence[Row], world: World) -> list[Row]:
-    """This rank's rows, such that all ranks have about the same number of tokens.
-
-    Longest first, always to the rank with the least: the same result on every rank.
-    """
-    shares: list[list[Row]] = [[] for _ in range(world.size)]
-    loads = [0] * world.size
-    for row in sorted(rows, key=lambda row: -row.length):
-        rank = loads.index(min(loads))
-        shares[rank].append(row)
-        loads[rank] += row.length
-    return shares[world.rank]

@@ -1,6 +1,6 @@
-"""Several processes: who answers which question, who trains on which row, and how they agree.
+"""Several processes: who takes which of the items that all of them hold, and how they agree.
 
-Every rank holds the same list of questions and, after `World.gather`, the same groups, so whatever follows
+Every rank holds the same list of items and, after `World.gather`, the same results, so whatever follows
 from them (the threshold, alpha, divisors, metrics) is worked out alike everywhere and needs no collective.
 One process is the same code with nothing to gather.
 """

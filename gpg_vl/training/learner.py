@@ -151,7 +151,7 @@ class Learner:
         if self.engine is None or self.engine.zero_optimization_stage() < 3:
             yield
             return
-        import deepspeed
+        import deepspeed  # an import of seconds, for ZeRO-3 alone
 
         offload = self.engine.optimizer.parameter_offload
         with deepspeed.zero.GatheredParameters(list(self.policy.parameters())):
@@ -187,3 +187,17 @@ class Learner:
         if self.engine is None:
             return "whole"
         return f"ZeRO-{self.engine.zero_optimization_stage()} on {self.world.size} processes"
+
+
+def deal(rows: Sequence[Row], world: World) -> list[Row]:
+    """This rank's rows, such that all ranks have about the same number of tokens.
+
+    Longest first, always to the rank with the least: the same result on every rank.
+    """
+    shares: list[list[Row]] = [[] for _ in range(world.size)]
+    loads = [0] * world.size
+    for row in sorted(rows, key=lambda row: -row.length):
+        rank = loads.index(min(loads))
+        shares[rank].append(row)
+        loads[rank] += row.length
+    return shares[world.rank]

@@ -12,12 +12,13 @@ from gpg_vl.algorithm.batch import Knobs, StepBatch, sampled_logprobs, step_batc
 from gpg_vl.algorithm.collect import Collection, Group, collect
 from gpg_vl.algorithm.losses import LOSSES
 from gpg_vl.config import TrainConfig
-from gpg_vl.model.packing import PackedBatch, deal
+from gpg_vl.model.packing import PackedBatch
 from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.runs.checkpoint import find_checkpoint
 from gpg_vl.runs.folder import RunFolder
 from gpg_vl.runtime.shutdown import StopRequest
 from gpg_vl.training.ahead import ScoringAhead
+from gpg_vl.training.learner import deal
 from gpg_vl.training.metrics import Clock, UpdateFigures, collection_metrics, collection_tokens
 from gpg_vl.training.optim import learning_rate
 from gpg_vl.training.run import open_run

@@ -151,13 +151,13 @@ def test_names_of_earlier_transformers_are_understood(adapter, tmp_path):
 def test_adapters_that_are_not_all_there_are_refused(adapter, tmp_path):
     half = rewrite(adapter, tmp_path / "half", lambda weights: dict(sorted(weights.items())[::2]))
     with pytest.raises(
-        ModelError, match=r"no adapter of its base model: it lacks .*lora_B\.weight, and 13 more"
+        ModelError, match=r"no adapter of its base model: it lacks .*lora_B\.weight and 13 more"
     ):
         load_policy(str(half))
     with pytest.raises(ModelError, match="it lacks "):
         merge(str(half), tmp_path / "merged")
     strange = rewrite(adapter, tmp_path / "strange", lambda weights: weights | {"other": torch.zeros(1)})
-    with pytest.raises(ModelError, match="it also has other, and 0 more"):
+    with pytest.raises(ModelError, match=r"it also has other$"):
         load_policy(str(strange))
     (half / "adapter_model.safetensors").write_bytes(b"cut")
     with pytest.raises(ModelError, match="is no adapter of its base model"):

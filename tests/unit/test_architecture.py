@@ -111,6 +111,20 @@ def test_modules_import_each_other_in_no_circle():
     assert len(list(TopologicalSorter(graph).static_order())) == len(MODULES)  # raises CycleError
 
 
+DEMO_FLOORS = ("app", "api", "tabs", "wiring", "parts", "service")
+"""Of the web app, likewise; `command` stands beside them."""
+
+
+@pytest.mark.parametrize("path", sources("demo"), ids=lambda p: f"{p.parent.name}/{p.name}")
+def test_the_app_has_floors_too(path):
+    own = path.relative_to(ROOT / "demo").with_suffix("").parts[0]
+    above = DEMO_FLOORS[: DEMO_FLOORS.index(own)] if own in DEMO_FLOORS else ()
+    dots = len(path.relative_to(ROOT / "demo").parts)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level == dots:
+            assert str(node.module).split(".")[0] not in above, ast.unparse(node)
+
+
 def test_every_room_says_what_it_is_for():
     rooms = [path for path in (ROOT / "gpg_vl").iterdir() if (path / "__init__.py").is_file()]
     assert {room.name for room in rooms} == set(FLOORS) - {"quickstart", "settings", "ground"}

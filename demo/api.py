@@ -6,11 +6,11 @@ import gradio as gr
 
 from gpg_vl.types import Completion
 
-from ..parts.controls import answer_fields
-from ..wiring import queued, readable_errors
-from .asking import TYPED, Asking, Fields, Outcome, Pane
-from .settings import DemoSettings
-from .verdicts import Verdict, vote
+from .parts.controls import answer_fields
+from .service.asking import TYPED, Asking, Fields, Outcome, Pane
+from .service.settings import DemoSettings
+from .service.verdicts import Verdict, vote
+from .wiring import queued, readable_errors
 
 
 def add_endpoint(asking: Asking) -> None:

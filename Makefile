@@ -53,7 +53,7 @@ test-newest: RESOLUTION := highest
 test-newest: SUITES := tests
 test-oldest test-newest: test-%: $(UV)
 	$(UV) venv --quiet --clear --seed --python $(PYTHON) $(VENV)-$*
-	$(UV) pip install --quiet --python $(VENV)-$* --resolution $(RESOLUTION) --editable ".[dev,track,bench]"
+	$(UV) pip install --quiet --python $(VENV)-$* --resolution $(RESOLUTION) --editable ".[dev,bench]"
 	$(VENV)-$*/bin/gpg-vl env
 	$(VENV)-$*/bin/python -m pytest $(SUITES)
 

@@ -121,7 +121,7 @@ def test_compare_by_keyboard(page):
     tab_to(page, question)
     page.keyboard.press("Control+A")
     page.keyboard.type("Who?")
-    page.wait_for_timeout(500)  # as a person would need; Gradio passes typed text on a moment later
+    page.wait_for_timeout(2000)  # as a person would need; Gradio passes typed text on a moment later
     tab_to(page, ask)
     assert ask.evaluate("node => getComputedStyle(node).outlineStyle") == "solid"
     page.keyboard.press("Enter")

@@ -111,7 +111,7 @@ def test_many_hanging_answers_cost_their_deadlines_only_and_nothing_is_lost(file
     first, second = Scorer({name: 1.0, "format": 1.0}).score_groups(
         [(SAMPLE, group(*texts[:4])), (SAMPLE, group(*texts[4:]))]
     )
-    assert time.perf_counter() - start < 30
+    assert time.perf_counter() - start < 90  # 7 on an idle machine, 33 beside other suites; a hang has no end
     assert first.by_reward[name] == (0.0, 1.0, 0.0, 2.0)
     assert first.timeouts == {name: 2}
     assert second.dropped == (name,)  # it has the kills

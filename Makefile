@@ -8,6 +8,9 @@ UV := $(VENV)-uv/bin/uv
 # Whatever is built is built with what the lock names too.
 INSTALL := $(PIP) install --constraint $(LOCK) --no-build-isolation
 
+CHECK := $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit( \
+	0 if (3, 11) <= v <= (3, 14) else "$(PYTHON) is %d.%d, and 3.11 to 3.14 is needed: make PYTHON=python3.12" % v)'
+
 .PHONY: quickstart test check format lock test-oldest test-newest clean
 
 quickstart: $(VENV)/.installed
@@ -37,8 +40,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	@touch $@
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit( \
-	  0 if (3, 11) <= v <= (3, 14) else "$(PYTHON) is %d.%d, and 3.11 to 3.14 is needed: make PYTHON=python3.12" % v)'
+	@$(CHECK)
 	@$(PYTHON) -m venv $(VENV)
 
 # The newest versions that pyproject.toml admits, for every supported Python and platform.
@@ -58,6 +60,7 @@ test-oldest test-newest: test-%: $(UV)
 	$(VENV)-$*/bin/python -m pytest $(SUITES)
 
 $(UV):
+	@$(CHECK)
 	$(PYTHON) -m venv $(VENV)-uv
 	$(VENV)-uv/bin/python -m pip --disable-pip-version-check --quiet install --constraint $(LOCK) uv
 

@@ -46,6 +46,8 @@ def _add_lora(policy: Policy, config: ModelConfig) -> None:
         )
     for name, weight in policy.model.named_parameters():
         weight.requires_grad_("lora_" in name)
+    if not any(weight.requires_grad for weight in policy.parameters()):
+        raise ConfigurationError(f"{config.path!r} has adapters of another kind than LoRA: merge them first")
 
 
 def merge(checkpoint: str, out: Path) -> None:

@@ -4,9 +4,11 @@ transformers has methods for this too, but each of its releases asks for a peft 
 """
 
 import re
+import struct
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from types import ModuleType
 from typing import Any
 
@@ -23,6 +25,11 @@ _WEIGHTS = "adapter_model.safetensors"
 _NAME = "default"
 _ROOT = "base_model.model."
 """peft's own name for the adapted model, before each weight's name in its files."""
+_UNREADABLE = (
+    *(OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError, EOFError),
+    *(re.error, struct.error, SafetensorError, UnpicklingError),
+)
+"""What peft and torch raise for files that are damaged, or another model's."""
 _ONE_MATRIX = "these adapters cannot be merged: embedding and head are one matrix"
 
 
@@ -69,7 +76,7 @@ def load_adapter(model: Module, folder: Path) -> None:
         peft.inject_adapter_in_model(peft.PeftConfig.from_pretrained(folder), model, _NAME)
         weights = _under_own_names(peft.load_peft_weights(str(folder), device="cpu"), _weights(model))
         peft.set_peft_model_state_dict(model, weights, adapter_name=_NAME)
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+    except _UNREADABLE as error:
         raise ModelError(f"{str(folder)!r} is no adapter of its base model: {error}") from error
 
 

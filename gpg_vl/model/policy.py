@@ -317,7 +317,12 @@ def _base_of(path: str) -> str:
     adapter = Path(path) / ADAPTER_CONFIG
     if not adapter.is_file():
         return path
-    base: str = json.loads(adapter.read_text())["base_model_name_or_path"]
+    try:
+        base = json.loads(adapter.read_text())["base_model_name_or_path"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{str(adapter)!r} does not say which model it belongs to ({error!r})") from error
+    if not isinstance(base, str):
+        raise ModelError(f"{str(adapter)!r} names no base_model_name_or_path, but {base!r}")
     _check_local(base)
     return base
 

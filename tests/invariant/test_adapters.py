@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
@@ -167,6 +167,38 @@ def test_adapters_that_are_not_all_there_are_refused(adapter, tmp_path):
         ModelError, match=r"is no LoRA checkpoint: it has .*, but no adapter_model\.safetensors"
     ):
         load_policy(str(half))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"base_model_name_or_path": None}, "names no base_model_name_or_path, but None"),
+        ({"r": None}, "is no adapter of its base model"),
+        ({"peft_type": "NOTHING"}, "is no adapter of its base model"),
+        ({"target_modules": "("}, "is no adapter of its base model"),
+    ],
+)
+def test_a_damaged_configuration_is_refused(adapter, tmp_path, change, message):
+    file = shutil.copytree(adapter, tmp_path / "broken") / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(ModelError, match=message):
+        load_policy(str(file.parent))
+    file.write_text("[]")
+    with pytest.raises(ModelError, match="does not say which model it belongs to"):
+        load_policy(str(file.parent))
+
+
+def test_other_adapters_than_lora_are_not_trained(tmp_path, tiny_folder):
+    plain = AutoModelForImageTextToText.from_pretrained(tiny_folder)
+    theirs = get_peft_model(
+        plain, IA3Config(target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"])
+    )
+    theirs.peft_config["default"].base_model_name_or_path = str(tiny_folder)
+    theirs.save_pretrained(tmp_path / "ia3")
+    AutoProcessor.from_pretrained(tiny_folder).save_pretrained(tmp_path / "ia3")
+    policy = load_policy(str(tmp_path / "ia3"))
+    with pytest.raises(ConfigurationError, match="adapters of another kind than LoRA: merge them first"):
+        choose_weights(policy, ModelConfig(path=str(tmp_path / "ia3"), lora_rank=2))
 
 
 def foreign(folder: Path, tiny_folder: Path, **settings) -> tuple[Path, PeftModel]:

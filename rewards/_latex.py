@@ -1,53 +1,115 @@
-"""LaTeX as models write it: one spelling, and what is not worth working out."""
+"""LaTeX as models write it: one spelling, what a formula's words mean, and what is not worth working out."""
 
 import re
+import unicodedata
 
-from ._text import plain
+from ._text import bare, plain
+from ._units import unit_at
 
 _NESTING = re.compile(r"\\.|[][(){}]", re.DOTALL)
 _DEEPEST = 25
 _LONGEST = 1_000
-_WORD = re.compile(r"(?:\\(?:text(?:bf|it|rm)?|mathrm)\s*\{)?\s*([^\W\d_]{3,}(?: [^\W\d_]+)*)\s*\.?\s*\}?\.?")
 
 # A number to the power of a power, a power or factorial of a million and more, a factorial of a factorial.
 _TOWER = re.compile(r"\^\s*[{(]*\d+\s*\^|\^\s*[{(]*\d{6}|\d{6,}[)}\s]*!|![)}\]\s]*!|\\binom\s*\{\d{6}")
 
 # Two numbers side by side, which math-verify would add up: "3 5" is no 8. Not so the base of "\log_2 8".
 _SIDE_BY_SIDE = re.compile(r"(?<![_^\d.])\d[\d.]*(?:\s|\\q?quad|\\[,;: ])+\d")
-# Words behind a number, taken for its unit: "5\text{ or 6}" would be 5.
-_NUMBER_IN_WORDS = re.compile(r"[^\s{]\s*\\(?:text|mbox|mathrm)\w*\s*\{(?:[^{}]*[^{}A-Za-z^])?\d")
+_FUNCTIONS = "arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|log|ln|lg|exp|max|min|gcd|lcm|det|lim|mod"
+_NAMES = "alpha|beta|gamma|delta|theta|lambda|mu|phi|omega|infty"
+_TEXT = re.compile(r"\\(?:text|mbox|math|operatorname)(?:bf|it|rm|normal|sf|tt)?\*?(?![a-z])\s*\{([^{}]*)\}")
+_LETTER = re.compile(r"(?<=[\w})])?\s*\\(?:text|mbox|mathrm|mathit|operatorname)(?:bf|it|rm)?\s*\{\s*([A-Za-z])\s*\}")
 _REWRITES = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
-        (r"°", r"^{\\circ}"),
-        (r"√\s*(\d+|[A-Za-z])", r"\\sqrt{\1}"),
-        (r"√\s*\(([^()]*)\)", r"\\sqrt{\1}"),
-        (r"\\[dt]?frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
+        (r"\\?\$|\*\*(?![\w({])|(?<![\w)}])\*\*|`|\\(?:left|right|displaystyle|limits)(?![A-Za-z])", ""),
+        (r"\\[cdt]frac", r"\\frac"),
+        (r"\^\s*\{?\s*(?:\\circ|°)\s*\}?|°|\\degree", r"^{\\circ}"),
+        (r"\\(?:approx|simeq|sim)(?![A-Za-z])|[≈≒≃]", ""),
+        (r"\\(?:Rightarrow|implies|therefore|because|quad|qquad)(?![A-Za-z])|[∴∵]", " "),
+        (r"[×✕]|(?<![\w*])\*(?!\*)|(?<!\*)\*(?!\*)", r"\\times "),
+        (r"\*\*", "^"),
+        (r"[·∙⋅]", r"\\cdot "),
+        (r"÷", r"\\div "),
+        (r"(?<![\w.)}/])(\d+) ?/ ?(\d+) (?=π|\\?pi(?![a-z])|\\?sqrt|√)", r"\\frac{\1}{\2}"),
+        (r"∛\s*(\w+)", r"\\sqrt[3]{\1}"),
+        (r"∞|(?<![\\A-Za-z])inf(?:ty|inity)?(?![A-Za-z])", r"\\infty "),
+        (r"π|(?<![\\A-Za-z])[Pp]i(?![A-Za-z])", r"\\pi "),
+        (r"θ", r"\\theta "),
+        (r"≤|≦|⩽|\\leqslant", r"\\le "),
+        (r"≥|≧|⩾|\\geqslant", r"\\ge "),
+        (r"<=", r"\\le "),
+        (r">=", r"\\ge "),
+        (r"∪", r"\\cup "),
+        (r"∈", r"\\in "),
+        (r"[√]\s*\{", r"\\sqrt{"),
+        (r"√\s*(\d+(?:\.\d+)?|[A-Za-z])", r"\\sqrt{\1}"),
+        (r"(?:√|(?<![\\A-Za-z])sqrt)\s*\(([^()]*)\)", r"\\sqrt{\1}"),
+        (r"(?<![\\A-Za-z])sqrt\s*(\d+|[A-Za-z](?![A-Za-z]))", r"\\sqrt{\1}"),
+        (r"(?<![\\A-Za-z])sqrt\s*\{", r"\\sqrt{"),
+        (rf"(?<![\\A-Za-z])({_FUNCTIONS}|{_NAMES})(?![A-Za-z])", r"\\\1"),
+        (r"\\lg(?![A-Za-z])", r"\\log_{10}"),
+        (r"\\(ln|log(?:_\w|_\{\w+\})?) ?(\d+(?:\.\d+)?)(?![\d^])", r"\\\1(\2)"),  # the quotient in \ln 3/\ln 2
+        (r"\\varnothing|∅", r"\\emptyset "),
+        (r"^\s*(?:\\mathbb\s*\{?\s*R\s*\}?|ℝ)\s*$", r"(-\\infty, \\infty)"),
+        (r"\\begin\{cases\}(.*?)\\end\{cases\}", lambda cases: re.sub(r"\\\\", ",", cases[1])),
+        (r"(?<=\d) (?=[A-Za-z](?![A-Za-z]))", ""),  # 5 i
+        (r"\\log_(\d+)\s*\(", r"\\log_{\1}("),
+        (r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
         (r"(?<![_^]\d)(?<=\d)(?:\\[,!; ]|\{,\}|\s)+(?=\d{3}(?!\d))", ""),  # thousands
         (r"(?<![\d.,_^])(\d+) (\d+) ?/ ?(\d+)", r"\1\\frac{\2}{\3}"),  # 3 1/2 is no 3 + 1/2
         (r"(?<![\w.])(\d+(?:\.\d+)?)[eE]([+-]?\d{1,3})(?!\w)", r"\1 \\times 10^{\2}"),
-        (r"\s*\.$", ""),
+        (r"(?<=[\d)}A-Za-z])\s*(?:、|；|;|或者?|和|与|,?\s*(?<![A-Za-z])(?:and|or)(?![A-Za-z]))\s*(?=\S)", ", "),
+        (r"\s*[.,;]$", ""),
     )
 ]
+_REPEATING = re.compile(r"(\d*)\.(\d*)\\(?:overline|bar|dot)\s*\{?(\d+)\}?")
+_AFTER_VALUE = re.compile(r"(?:(?<=[\d)}])|(?<=\\pi)(?![A-Za-z])|(?<=\\circ\}))(?=[ A-Za-z\\\u4e00-\u9fff])")
+_ENDS = re.compile(r"\s*(?:$|[,;)\]}=<>]|\\(?:le|ge|cup|in|times)(?![A-Za-z]))")
+_WORDS = re.compile(r"(?<!begin\{)(?<!\\end\{)(?<![\\A-Za-z])[A-Za-z]{4,}|[\u3400-\u9fff]|(?<![\\A-Za-z])(?:is|not|the|are|if|for|was|then|but)(?![A-Za-z])")
 
 
 def readable(formula: str) -> str | None:
-    """`formula`, plain or LaTeX, in LaTeX that math-verify reads rightly; None if it states no one value."""
-    latex = plain(formula)
+    """`formula`, plain or LaTeX, in LaTeX that math-verify reads rightly; None if it states no one value.
+
+    Words may part a list ("1 or 2"), name a function or be a unit of measurement; with any other the formula
+    is prose: "3 is wrong" is no 3, and "5 million" no 5.
+    """
+    latex = _with_words(plain(formula))
     for pattern, replacement in _REWRITES:
         latex = pattern.sub(replacement, latex)
-    if not latex or _nesting(latex) is None:
+    latex = _without_units(" ".join(latex.split()))
+    if not latex or _nesting(latex) is None or _SIDE_BY_SIDE.search(latex) or _WORDS.search(latex):
         return None
-    return None if _SIDE_BY_SIDE.search(latex) or _NUMBER_IN_WORDS.search(latex) else latex
+    return latex
 
 
-def word(formula: str) -> str | None:
-    r"""`formula` as words, case folded, if it is nothing else: a gold answer such as `\text{Tuesday}`.
+def _with_words(latex: str) -> str:
+    r"""What `\text{…}` sets, without it: "3\text{x}" is 3x, and "3\text{ cm}" 3 cm."""
+    for _ in range(3):
+        latex, count = _TEXT.subn(_set_upright, latex)
+        if not count:
+            break
+    return latex
 
-    As a formula it would be a product of its letters, and "east" the same as "seat".
-    """
-    match = _WORD.fullmatch(plain(formula))
-    return match[1].casefold() if match else None
+
+def _set_upright(text: re.Match[str]) -> str:
+    content = text[1].strip(" ~")
+    return f" {content} " if len(content) > 1 else content
+
+
+def _without_units(latex: str) -> str:
+    """`latex` without the units of measurement that end its values."""
+    parts, done = [], 0
+    for place in _AFTER_VALUE.finditer(latex):
+        start = place.start()
+        if start < done:
+            continue
+        unit = unit_at(latex, start)
+        if unit is not None and _ENDS.match(latex, unit[1]):
+            parts.append(latex[done:start])
+            done = unit[1]
+    return "".join([*parts, latex[done:]])
 
 
 def is_absurd(formula: str) -> bool:
@@ -56,6 +118,11 @@ def is_absurd(formula: str) -> bool:
         return True
     formula = plain(formula)
     return (_nesting(formula) or 0) > _DEEPEST or _TOWER.search(formula) is not None
+
+
+def is_broken(formula: str) -> bool:
+    """Whether the braces of `formula` do not match, or nothing is left of it without its markup."""
+    return _nesting(formula) is None or not normal(formula)
 
 
 def _nesting(formula: str) -> int | None:
@@ -69,3 +136,35 @@ def _nesting(formula: str) -> int | None:
             return None
         deepest = max(deepest, depth)
     return deepest if braces == 0 else None
+
+
+_CIRCLED = re.compile("[①-⑨]")
+_SINGLE = re.compile(r"\{(\w)\}")
+_NO_SPACE = re.compile(r"(?<![^\W_]) | (?![^\W_])")
+_TIME = re.compile(r"(?<=\d) ?([ap])\.? ?m\b\.?", re.IGNORECASE)
+_SAME = [
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"\\[cdt]frac", r"\\frac"),
+        (r"\\leq?(?:slant)?(?![A-Za-z])|≤|<=", "≤"),
+        (r"\\geq?(?:slant)?(?![A-Za-z])|≥|>=", "≥"),
+        (r"\\mid(?![A-Za-z])", "|"),
+        (r"∞", r"\\infty"),
+        (r"π", r"\\pi"),
+        (r"\^ ?\{? ?\\circ ?\}?|\\degree", "°"),
+        (r"[、，；;]", ","),
+        (r"\\varnothing|∅", r"\\emptyset"),
+        (r"(?<=\)),? ?(?=\()", ""),
+        (r",? ?\(? ?([a-z]) ?(?:\\in|∈) ?(?:\\mathbb ?\{? ?Z ?\}?|ℤ|Z) ?\)?$", r",\1∈Z"),
+        (r"\\q?quad", " "),
+    )
+]
+
+
+def normal(formula: str) -> str:
+    """`formula` as a text to be compared: without markup, spaces that part no words, and a closing full stop."""
+    text = bare(_CIRCLED.sub(lambda circled: f"({unicodedata.digit(circled[0])})", formula))
+    for pattern, replacement in _SAME:
+        text = pattern.sub(replacement, text)
+    text = _TIME.sub(lambda half: f"{half[1].lower()}m", text)
+    return _SINGLE.sub(r"\1", _NO_SPACE.sub("", text)).rstrip(".。")

@@ -1,11 +1,18 @@
-"""Spelling of numbers and formulas that several rewards read."""
+"""Spelling of numbers, formulas and answers that several rewards read."""
 
 import re
 import unicodedata
 
-_SUPERSCRIPT = re.compile("[⁰¹²³⁴-⁹]+")
+_SUPERSCRIPT = re.compile("[⁺⁻]?[⁰¹²³⁴-⁹]+")
+_SUPERSCRIPT_SIGNS = str.maketrans("⁺⁻", "+-")
 _DEGREE_SIGNS = str.maketrans("º˚", "°°")  # NFKC would make a letter of one, and an accent of the other
 _SIGNS = str.maketrans("−⁄", "-/")
+
+_WRAPPED = re.compile(
+    r"\\(?:boxed|fbox|mbox|text(?:bf|it|rm|normal|tt)?|math(?:rm|bf|it|sf)|operatorname\*?)\s*\{([^{}]*)\}"
+)
+_MARKUP = re.compile(r"(?<![\d)}])\*\*|\*\*(?![\d({])|__|`|\\!|\\(?:displaystyle|left|right|mathstrut)(?![A-Za-z])|\\[()\[\]]|(?:\b(?:US|HK|CA|AU|NZ))?\\?\$")
+_SPACES = re.compile(r"(?<!\\)\\[,;: ]|\\q?quad(?![A-Za-z])|~|\{,\}(?=\d{3})")
 
 
 def plain(text: str) -> str:
@@ -13,7 +20,18 @@ def plain(text: str) -> str:
 
     A superscript becomes ^{2}, so that 65⁰ is not 650; 3½ becomes 3 1/2; full-width digits become Latin.
     """
-    text = _SUPERSCRIPT.sub(r"^{\g<0>}", text.translate(_DEGREE_SIGNS))
+    text = text.translate(_DEGREE_SIGNS)
+    text = _SUPERSCRIPT.sub(lambda raised: f"^{{{raised[0].translate(_SUPERSCRIPT_SIGNS)}}}", text)
     # A space keeps 3½ apart, which would fold to 31/2; runs of spaces cost quadratic time in patterns.
     text = "".join(f" {c}" if unicodedata.category(c) == "No" and c not in "⁰¹²³⁴⁵⁶⁷⁸⁹" else c for c in text)
     return " ".join(unicodedata.normalize("NFKC", text).translate(_SIGNS).split())
+
+
+def bare(text: str) -> str:
+    r"""`plain` without what only sets an answer: Markdown's marks, dollars, `\text{…}`, `\left`, LaTeX's spaces."""
+    text = plain(text)
+    for _ in range(3):  # \textbf{\text{5}}
+        text, count = _WRAPPED.subn(r"\1", text)
+        if not count:
+            break
+    return " ".join(_SPACES.sub(" ", _MARKUP.sub("", text)).split()).strip("*")

@@ -209,17 +209,32 @@ def _closing(text: str, start: int) -> int | None:
     return None
 
 
-def formulas(completion: Completion) -> list[str]:
+_BLANK = re.compile(
+    r"(?:\\(?:phantom|hspace)\s*\{.*\}|\\(?:square|Box|ldots|cdots|dots|quad|text\s*\{\s*\}|,|;|!| )|[\s.…_?□]|"
+    r"\\text\s*\{\s*(?:your |the )?(?:final )?answer(?: here)?\s*\}|(?:your |the )?(?:final )?answer(?: here)?)*",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def formulas(completion: Completion, question: str = "") -> list[str]:
     r"""The formulas given as the answer to a question of mathematics, each once; empty if there is none.
 
     They stand in `\boxed{…}`, else are the whole of `<answer>…</answer>`. Only `<answer>` is looked at where
-    the text has such a tag, else only what follows the reasoning.
+    the text has such a tag, else only what follows the reasoning. Boxes that are blank (`\boxed{}`,
+    `\boxed{\text{answer}}`) or stand in the `question` too are quoted, and no answer.
     """
     if "<answer>" in completion.text or ANSWER_END in completion.text:
         answer = completion.answer
-        return [] if answer is None else list(dict.fromkeys(boxed(answer))) or [answer]
+        return [] if answer is None else _given(answer, question) or [answer]
     behind = answer_part(completion.text, think_opened=completion.think_opened)
-    return list(dict.fromkeys(boxed(behind)))
+    return _given(behind, question)
+
+
+def _given(text: str, question: str) -> list[str]:
+    """What is boxed in `text`, but for blanks and, where another box stands beside them, quotations."""
+    boxes = [box for box in dict.fromkeys(boxed(text)) if not _BLANK.fullmatch(box)]
+    quoted = set(boxed(question))
+    return [box for box in boxes if box not in quoted] or boxes
 
 
 def parse_completion(

@@ -132,7 +132,6 @@ def test_the_same_value_in_another_form_is_right(answer, gold):
         ("3 5", "8"),  # math-verify would add up
         ("3\\,5", "8"),
         ("3\\quad 5", "8"),
-        ("The answer is 65", "65"),
         ("1", "1,2"),
         ("(2,1)", "(1,2)"),
         ("[1,2]", "(1,2)"),
@@ -147,7 +146,6 @@ def test_the_same_value_in_another_form_is_right(answer, gold):
         ("x", "6.6e-34"),
         ("1,2", "6.6e-34"),
         ("٦٥", "65"),
-        ("六十五", "65"),
         ("\\boxed", "65"),
         ("\\boxed{65", "65"),
         ("<answer>65", "65"),
@@ -222,7 +220,9 @@ def test_any_of_several_right_answers_will_do(text, alternatives, expected):
 
 def test_of_several_right_answers_one_that_can_be_parsed_is_enough():
     assert score(r"\boxed{5}", "E_1, E_2", alternatives=["5"]) == 1.0
-    assert score(r"\boxed{5}", "E_1, E_2", alternatives=["3 5"]) is None
+    assert score(r"\boxed{5}", "65}", alternatives=["3 5"]) == 0.0
+    assert score(r"\boxed{3 5}", "65}", alternatives=["3 5"]) == 1.0
+    assert score(r"\boxed{5}", "65}", alternatives=[r"\frac{1}{"]) is None
 
 
 def test_reasoning_that_the_prompt_opened_holds_no_prediction():
@@ -266,7 +266,7 @@ def test_what_would_take_minutes_or_all_memory_is_refused_at_once(answer):
     assert time.process_time() - start < 0.5
 
 
-@pytest.mark.parametrize("gold", ["", " ", "3 5", "\\frac{1}{", "٦٥", "E_1, E_2", "$", "65}"])
+@pytest.mark.parametrize("gold", ["", " ", "\\frac{1}{", "$", "65}"])
 def test_a_gold_answer_that_cannot_be_parsed_cannot_be_graded(gold):
     assert score("<answer>5</answer>", gold) is None
     assert score("", gold) is None

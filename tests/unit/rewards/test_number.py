@@ -4,7 +4,8 @@ import pytest
 
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.prompting.prompts import parse_completion
-from gpg_vl.rewards.number import number, read_number
+from gpg_vl.rewards._numbers import read_quantity
+from gpg_vl.rewards.number import number
 from gpg_vl.types import Sample
 
 
@@ -97,7 +98,7 @@ def score(text, gold, **options):
     ],
 )
 def test_one_number_is_read(text, value):
-    assert read_number(text) == pytest.approx(value, rel=1e-12)
+    assert float(read_quantity(text).value) == pytest.approx(value, rel=1e-12)
     assert score(f"<think>3</think><answer>{text}</answer>", str(value)) == 1.0
     assert score(f"<think>3</think><answer>{text}</answer>", str(value + 10)) == 0.0
 
@@ -107,7 +108,6 @@ def test_one_number_is_read(text, value):
     [
         "",
         "no number",
-        "sixty-five",
         "nan",
         "inf",
         "-Infinity",
@@ -119,7 +119,6 @@ def test_one_number_is_read(text, value):
         "3-4",
         "65° and 25°",
         "1 2 3 4 5 6 7 8 9",
-        "1,23",
         "1.2.3",
         "1e5 or 1e6",
         "1e5.5",
@@ -134,10 +133,8 @@ def test_one_number_is_read(text, value):
         "६५",
         "6٥",
         "٦٥°",
-        "六十五",
         "2^10",
         "2²",
-        "10^{3}",
         "√3",
         "3+3",
         "3 + 3",
@@ -150,8 +147,6 @@ def test_one_number_is_read(text, value):
         "3\\times 3",
         "3 \\cdot 3",
         "3÷3",
-        "3:3",
-        "3 : 3",
         "3(3)",
         "(3)(3)",
         "-3-3",
@@ -178,10 +173,6 @@ def test_one_number_is_read(text, value):
         "twice 3",
         "half of 3",
         "square root of 3",
-        "3 million",
-        "3 thousand",
-        "3 hundred",
-        "3 dozen",
         "3 squared",
         "3 cubed",
         "not 3",
@@ -203,7 +194,7 @@ def test_one_number_is_read(text, value):
     ],
 )
 def test_no_number_or_several_are_none(text):
-    assert read_number(text) is None
+    assert read_quantity(text) is None
     assert score(f"<answer>{text}</answer>", "3") == 0.0
 
 
@@ -274,7 +265,7 @@ def test_no_tolerance_asks_for_the_very_number():
     assert score("<answer>3.0000001</answer>", "3", tolerance=0) == 0.0
 
 
-@pytest.mark.parametrize("gold", ["", "sixty", "3 or 4", "1/0", "√3", "inf", "٦٥"])
+@pytest.mark.parametrize("gold", ["", "some", "3 or 4", "1/0", "√3", "inf", "٦٥"])
 def test_a_gold_answer_that_is_no_number_cannot_be_graded(gold):
     assert score("<answer>3</answer>", gold) is None
     assert score("no tags", gold) is None

@@ -1,0 +1,148 @@
+"""Units of measurement and what else is counted: what may stand behind a number without changing it."""
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+# One line a unit: what it measures, how many of the first unit of that kind it is, its spellings.
+# Letters that are as likely unknowns (a, d, n, t, x) are no units.
+_TABLE = """
+length 1 m meter meters metre metres 米 公尺
+length 1/1000 mm millimeter millimeters millimetre millimetres 毫米
+length 1/100 cm cms centimeter centimeters centimetre centimetres 厘米 公分
+length 1/10 dm decimeter decimeters decimetre decimetres 分米
+length 1000 km kms kilometer kilometers kilometre kilometres 千米 公里
+length 127/5000 in inch inches 英寸
+length 381/1250 ft foot feet 英尺
+length 1143/1250 yd yard yards 码
+length 201168/125 mi mile miles 英里
+time 1 s sec secs second seconds 秒 秒钟
+time 1/1000 ms millisecond milliseconds 毫秒
+time 60 min mins minute minutes 分钟 分
+time 3600 h hr hrs hour hours 小时 时
+time 86400 day days 天 日
+time 604800 week weeks 周
+months 1 month months 个月 月
+months 12 year years yr yrs 年 岁
+mass 1 kg kgs kilogram kilograms kilogramme kilogrammes 千克 公斤
+mass 1/1000 g gm gms gram grams gramme grammes 克
+mass 1/1000000 mg milligram milligrams 毫克
+mass 1000 ton tons tonne tonnes 吨
+pounds 1 lb lbs pound pounds 磅
+pounds 1/16 oz ounce ounces 盎司
+volume 1 L l liter liters litre litres 升
+volume 1/1000 mL ml milliliter milliliters millilitre millilitres 毫升
+volume 1/1000 cc
+gallons 1 gal gallon gallons 加仑
+area 1 hectare hectares ha 公顷
+acres 1 acre acres 英亩 亩
+angle 1 ° degree degrees deg degs 度
+angle 1 grad
+radians 1 rad rads radian radians 弧度
+percent 1 % percent pct percentage 百分点
+points 1 pt pts point points 分数
+speed 1 mph kmph kmh kph knots knot
+force 1 newton newtons kN 牛 牛顿
+energy 1 joule joules kJ kcal calorie calories cal eV 焦 焦耳
+power 1 watt watts kW MW 瓦 千瓦
+voltage 1 volt volts mV kV 伏 伏特
+current 1 ampere amperes amp amps mA 安 安培
+resistance 1 Ω ohm ohms kΩ 欧 欧姆
+frequency 1 Hz kHz MHz GHz hertz 赫兹
+pressure 1 Pa kPa MPa atm bar pascal pascals 帕
+charge 1 coulomb coulombs
+substance 1 mol mols mole moles 摩尔
+bytes 1 byte bytes kB KB MB GB TB
+temperature 1 kelvin celsius fahrenheit °C °F ℃ ℉ 摄氏度
+money 1 dollar dollars USD usd euro euros EUR yuan RMB rupee rupees yen won 元 块 块钱 人民币 美元 欧元
+money 1/100 cent cents ¢ penny pennies pence
+money 1/10 角
+money 1/100 dime
+quantity 1 unit units 个单位 单位
+quantity 1 个 只 人 名 位 辆 本 支 张 条 件 棵 头 匹 座 栋 间 朵 颗 粒 块 片 次 种 组 份 套 双 对 把 台 架 艘 杯 瓶 盒 包 袋 箱 箱子 根 枝 盏 道 题 页 步 圈 倍 层 排 行 列 株 匙 面 口 顶 幅 首 篇 盘 碗 册
+"""
+_CAPITALS = "N J W V A K C F"  # only behind a space: 5N is as likely five times an unknown
+
+# Count nouns are an open class: plurals are taken, and these, whose plural has no s.
+_NO_S = """people persons men women children kids teeth feet geese mice sheep fish deer cattle dice oxen police
+aircraft species series offspring salmon bison moose bacteria vertices indices axes matrices radii data media
+furniture luggage fruit money dollar""".split()
+_TAILS = """total altogether overall only exactly approximately roughly left remaining visible present correct here
+there now today each apiece old tall long wide high deep away apart more-or-less sharp yes sure""".split()
+# What ends the noun behind a number: "3 apples in the bowl".
+_FUNCTION_WORDS = """does has thus is are was were be in on of as at to by for from with within without between among because
+since so and that which who where when while but if then thus hence therefore it they this these those the a an
+shown seen given based according""".split()
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What a number counts."""
+
+    kind: str
+    """What it measures, with its power, such as length^2; units of two kinds cannot be compared."""
+    factor: Fraction
+    """How many of the kind's first unit it is."""
+
+
+PERCENT, RATIO = Unit("percent", Fraction(1)), Unit("ratio", Fraction(1))
+
+
+def _read_table() -> dict[str, tuple[str, Fraction]]:
+    units: dict[str, tuple[str, Fraction]] = {}
+    for line in _TABLE.split("\n"):
+        kind, factor, *spellings = line.split() or ("", "")
+        units.update((spelling, (kind, Fraction(factor))) for spelling in spellings)
+    return units
+
+
+_UNITS = _read_table()
+_POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3, "平方": 2, "立方": 3}
+_NAMES = "|".join(re.escape(name) for name in sorted(_UNITS, key=len, reverse=True))
+_ONE = (
+    rf"(?:(?P<before>square|sq|cubic|cu|平方|立方)(?:\.|(?<=[方]))?[ -]?)?(?P<name>{_NAMES})"
+    r"(?![A-Za-z])\.?(?: ?\^ ?\{?(?P<power>[23])\}?\^?| (?P<after>squared|cubed))?"
+)
+_ANY = re.sub(r"\?P<\w+>", "?:", _ONE)
+_UNIT = re.compile(rf"[ -]?\(?{_ONE}(?P<per>(?: ?/ ?| ?\* ?| ?每 ?| per | an? (?=hour|minute|second|day)){_ANY})*\)?")
+_CAPITAL = re.compile(rf" [{_CAPITALS.replace(' ', '')}](?![\w^])")
+_SPELLED_DEGREE = re.compile(r"[ -]?(?:degrees?|°|deg\.?) ?(?:celsius|fahrenheit|[CF](?!\w))", re.IGNORECASE)
+_WORD = re.compile("[ -]?\\(?([^\\W\\d_\u4e00-\u9fff]{2,})(?=[\\W_]|$)")
+
+
+def unit_at(text: str, start: int) -> tuple[Unit, int] | None:
+    """The unit of measurement that begins at `start`, perhaps behind a space, and where it ends."""
+    if degree := _SPELLED_DEGREE.match(text, start):
+        return Unit("temperature", Fraction(1)), degree.end()
+    if match := _UNIT.match(text, start) or _UNIT.match(text.lower(), start):
+        return _unit(match), match.end()
+    if match := _CAPITAL.match(text, start):
+        return Unit(match[0].strip(), Fraction(1)), match.end()
+    return None
+
+
+def _unit(match: re.Match[str]) -> Unit:
+    if match["per"]:
+        return Unit("".join(match[0].split()), Fraction(1))
+    kind, factor = _UNITS[match["name"]]
+    power = _POWERS.get(match["before"] or "", 0) or int(match["power"] or 0)
+    power = power or {"squared": 2, "cubed": 3}.get(match["after"] or "", 1)
+    return Unit(kind if power == 1 else f"{kind}^{power}", factor**power)
+
+
+def is_unit(word: str) -> bool:
+    """Whether `word` by itself is a unit's name."""
+    return word in _UNITS or word.lower() in _UNITS
+
+
+def counts_things(text: str, start: int, *, one: bool) -> bool:
+    """Whether only a counted noun, words of no value, or the rest of a sentence stand behind the number at
+    `start`; `one` allows the singular. "3 red cars" does, "3 squared", "3 wrong" and "3 x" do not."""
+    noun = any_word = False
+    while match := _WORD.match(text, start):
+        word = match[1].casefold()
+        if word in _FUNCTION_WORDS:
+            return noun or not any_word or one
+        any_word, start = True, match.end()
+        noun |= (word.endswith("s") and len(word) > 3 and not word.endswith("ss")) or word in _NO_S or word in _TAILS
+    return noun or not any_word or one

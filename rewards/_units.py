@@ -68,7 +68,7 @@ _NO_S = """people persons men women children kids teeth feet geese mice sheep fi
 aircraft species series offspring salmon bison moose bacteria vertices indices axes matrices radii data media
 furniture luggage fruit money dollar""".split()
 _TAILS = """total altogether overall only exactly approximately roughly left remaining visible present correct here
-there now today each apiece old tall long wide high deep away apart more-or-less sharp yes sure""".split()
+there now today fold each apiece old tall long wide high deep away apart more-or-less sharp yes sure""".split()
 # What ends the noun behind a number: "3 apples in the bowl".
 _FUNCTION_WORDS = """does has thus is are was were be in on of as at to by for from with within without between among because
 since so and that which who where when while but if then thus hence therefore it they this these those the a an
@@ -101,10 +101,11 @@ _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3, "平方": 2, "立方": 3}
 _NAMES = "|".join(re.escape(name) for name in sorted(_UNITS, key=len, reverse=True))
 _ONE = (
     rf"(?:(?P<before>square|sq|cubic|cu|平方|立方)(?:\.|(?<=[方]))?[ -]?)?(?P<name>{_NAMES})"
-    r"(?![A-Za-z])\.?(?: ?\^ ?\{?(?P<power>[23])\}?\^?| (?P<after>squared|cubed))?"
+    r"(?![A-Za-z])\.?(?:(?: ?\^ ?\{?)?(?P<power>[23])(?!\d)\}?\^?| (?P<after>squared|cubed))?"
 )
 _ANY = re.sub(r"\?P<\w+>", "?:", _ONE)
 _UNIT = re.compile(rf"[ -]?\(?{_ONE}(?P<per>(?: ?/ ?| ?\* ?| ?每 ?| per | an? (?=hour|minute|second|day)){_ANY})*\)?")
+_PART = re.compile(f"{_ONE}(?P<per>(?!))?")
 _CAPITAL = re.compile(rf" [{_CAPITALS.replace(' ', '')}](?![\w^])")
 _SPELLED_DEGREE = re.compile(r"[ -]?(?:degrees?|°|deg\.?) ?(?:celsius|fahrenheit|[CF](?!\w))", re.IGNORECASE)
 _WORD = re.compile("[ -]?\\(?([^\\W\\d_\u4e00-\u9fff]{2,})(?=[\\W_]|$)")
@@ -123,11 +124,22 @@ def unit_at(text: str, start: int) -> tuple[Unit, int] | None:
 
 def _unit(match: re.Match[str]) -> Unit:
     if match["per"]:
-        return Unit("".join(match[0].split()), Fraction(1))
+        return _compound(match[0])
     kind, factor = _UNITS[match["name"]]
     power = _POWERS.get(match["before"] or "", 0) or int(match["power"] or 0)
     power = power or {"squared": 2, "cubed": 3}.get(match["after"] or "", 1)
     return Unit(kind if power == 1 else f"{kind}^{power}", factor**power)
+
+
+def _compound(text: str) -> Unit:
+    """Of km/h the speed, length/time; of what is multiplied, such as N*m, just the name."""
+    if "*" in text:
+        return Unit("".join(text.split()), Fraction(1))
+    first, *others = [_unit(part) for part in _PART.finditer(text)]
+    kind, factor = first.kind, first.factor
+    for other in others:
+        kind, factor = f"{kind}/{other.kind}", factor / other.factor
+    return Unit(kind, factor)
 
 
 def is_unit(word: str) -> bool:

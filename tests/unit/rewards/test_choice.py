@@ -166,7 +166,6 @@ def test_one_choice_is_named_by_letter_or_by_text(answer, choices, named):
         ("red, dark red", COLOURS),
         ("(A) blue", COLOURS),  # letter and text disagree
         ("Bicycle", COLOURS),
-        ("option b", COLOURS),  # a small letter needs brackets, or "a" would be an article
         ("reddish", COLOURS),
         ("A reddish one", COLOURS),
         ("blueberry", COLOURS),

@@ -20,7 +20,7 @@ REFUSAL = re.compile(
     r"\bno (?:\w+ ){0,2}?(?:answers?|ideas?|clues?|way|images?|pictures?|photos?|data|info(?:rmation)?|evidence|"
     r"context|details?|indications?|options?|choices?|comment|response|results?|solutions?|opinion|input|content|"
     r"knowledge|conclusions?|means|possibility|guess|reference|text|description|figure|diagram|"
-    r"question|one (?:can|knows|could))\b(?! (?:of|that) (?:the |a |any )?\w+ing\b)|"
+    r"question|one (?:can|knows|could))\b|"
     r"\b(?:sorry|apologi[sz]e)\b|\bas an ai\b|"
     r"无法|不能(?:确定|判断|回答|计算|得出)|不确定|不知道|不清楚|信息不足|条件不足|没有(?:足够|答案|图)|看不(?:清|到|出)",
     re.IGNORECASE,
@@ -53,8 +53,8 @@ DENIAL = re.compile(
     r"seems|looks|sounds) (?:be )?(?:\w+ly |\w+ so )?(?:not|wrong|incorrect|false|"
     r"impossible|too|untrue|unlikely|invalid|mistaken|off|excluded|ruled)\b|"
     r"#[^#,;.]{0,12}?(?:isn|aren|wasn|wouldn|doesn|can)['’]?t\b|"
-    r"#[ ,;:.?!(]{0,3}(?:no|wrong|incorrect|false|not|is it|maybe|perhaps|unlikely)\b(?! other)|"
-    r"# ?\?|\?!|不是[^#]{0,6}#|不等于|并非|#[^#]{0,4}(?:是错|错误|不对|不正确)",
+    r"#[ ,;:.?!(]{0,3}(?:no|wrong|incorrect|false|is it|maybe|perhaps|unlikely)\b(?! other)|"
+    r"# not\b|# ?\?|\?!|不是[^#]{0,6}#|不等于|并非|#[^#]{0,4}(?:是错|错误|不对|不正确)",
     re.IGNORECASE,
 )
 """A number that is denied, or doubted: "not #", "# is wrong", "anything but #"."""

@@ -20,6 +20,8 @@ def plain(text: str) -> str:
 
     A superscript becomes ^{2}, so that 65⁰ is not 650; 3½ becomes 3 1/2; full-width digits become Latin.
     """
+    if text.isascii():
+        return " ".join(text.split())
     text = text.translate(_DEGREE_SIGNS)
     text = _SUPERSCRIPT.sub(lambda raised: f"^{{{raised[0].translate(_SUPERSCRIPT_SIGNS)}}}", text)
     # A space keeps 3½ apart, which would fold to 31/2; runs of spaces cost quadratic time in patterns.

@@ -68,7 +68,7 @@ _NO_S = """people persons men women children kids teeth feet geese mice sheep fi
 aircraft species series offspring salmon bison moose bacteria vertices indices axes matrices radii data media
 furniture luggage fruit money dollar""".split()
 _TAILS = """total altogether overall only exactly approximately roughly left remaining visible present correct here
-there now today fold each apiece old tall long wide high deep away apart more-or-less sharp yes sure""".split()
+there now remain remains today fold each apiece old tall long wide high deep away apart more-or-less sharp yes sure""".split()
 # What ends the noun behind a number: "3 apples in the bowl".
 _FUNCTION_WORDS = """does has thus is are was were be in on of as at to by for from with within without between among because
 since so and that which who where when while but if then thus hence therefore it they this these those the a an

@@ -37,6 +37,12 @@ _DENIED = re.compile(r"(?!\w| is)")
 _DETERMINER = re.compile(r" (?!(?:there|it|they|he|she|the|this|that|these|those|i|we|you|because|since|as)\b)[a-z…]|\. ?\d|[\u3400-\u9fff]")
 _NO = frozenset({"no", "none", "not", "没有", "无"})
 
+# "There is no dog" says No to whether there is one; what is about the answer itself says nothing.
+_ABSENT = re.compile(
+    r"(?:there (?:is|are|was|were) )?no (?!(?:is|was|are|not|but|and|or)\b|\w* ?(?:one|doubt|problem|telling|difference|reason|matter|longer|need|sense|such|"
+    r"more|less|other|change|help|worries|thanks|thank|correct|right|valid|clear|sufficient|enough|definite)\b)"
+    r"[a-z]+(?: [a-z]+){0,5}\W*"
+)
 _OWN_LETTER = re.compile(r"\(?([A-Za-z])[).:、．]\s*(?=\S)")
 _BRACKET = re.compile(r"\s*[(\[（][^()\[\]（）]*[)\]）]$")
 _ARTICLE = re.compile(r"^(?:an?|the) (?=\w)")
@@ -94,6 +100,8 @@ def named_choice(answer: str, choices: Sequence[str]) -> int | None:
     words = {text: place for text, place in texts.items() if numbers[place] is None}
     named, rest = _without_choices(_RIGHT.sub("·" * 5, without_pronoun(answer)), words)
     around = _lower(rest)
+    if not named and "no" in words and _ABSENT.fullmatch(_lower(answer)) and not REFUSAL.search(around):
+        return words["no"]
     if REFUSAL.search(around) or (_NEGATION.search(around) and not _opens_with_choice(_lower(answer), words)):
         return None
     named |= {ord(letter) - ord("A") for letter in stated_letters(rest, len(choices))}

@@ -22,6 +22,8 @@ _PARTS = {
     "thousandths": 1000,
 }  # fmt: skip
 _UNIT_WORD = "|".join([*_SMALL, *_TENS])
+NUMBER_WORD = rf"(?:{_UNIT_WORD}|half|an?|minus|negative)\b"
+"""Pattern of what a number in words begins with."""
 _SCALE = "|".join(_SCALES)
 _RUN = re.compile(
     rf"\b(?:(?P<start>{_UNIT_WORD})|an? (?=(?:{_SCALE}|dozen)\b))"

@@ -9,6 +9,7 @@ from gpg_vl.types import Completion, Sample
 
 from ._latex import readable
 from ._letters import stated_letters, whole_letter, without_pronoun
+from ._number_words import NUMBER_WORD
 from ._numbers import Quantity, read_quantity, same_quantity
 from ._phrases import REFUSAL
 from ._text import plain
@@ -50,6 +51,7 @@ _BOXED = re.compile(r"\$?\\(?:boxed|text|mathrm|textbf) ?\{(.*)\}\$?\.?")
 _RIGHT = re.compile(r"\bright(?= (?:answer|choice|option)\b)", re.IGNORECASE)  # correct, and no side
 # "(B) 10 m": a letter, and what it is said to stand for.
 _LETTERED = re.compile(r"\W*(?:(?:option|choice|answer)\b:? ?)?\(?([A-Za-z])\)?[).:、] *(.+)", re.IGNORECASE)
+_PROSE = re.compile(rf"(?!{NUMBER_WORD})[A-Za-z]{{3,}} ", re.IGNORECASE)
 _FORMULA = re.compile(r"[\d√π\\]")
 _LONG = 200
 """Characters; no choice's formula is longer."""
@@ -199,7 +201,7 @@ def _formula(text: str) -> str | None:
 @lru_cache(maxsize=1024)
 def _numbers(choices: tuple[str, ...]) -> tuple[Quantity | None, ...]:
     """The number that each choice is, with its unit; None for a choice that is none."""
-    read = [read_quantity(choice) for choice in choices]
+    read = [None if _PROSE.match(choice) else read_quantity(choice) for choice in choices]
     return tuple(number if number and number.alone else None for number in read)
 
 

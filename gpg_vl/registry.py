@@ -39,6 +39,8 @@ class Reward:
     """What an answer that exceeds the deadline by itself scores."""
     bounds: tuple[float, float] | None = None
     """Least and greatest score, which the audit holds it to; None where options decide."""
+    unreadable: Callable[[Sample], str] | None = None
+    """Says why a gold answer cannot be read, or only in part, in a few words; "" where it can."""
 
     @property
     def is_batch(self) -> bool:
@@ -163,14 +165,17 @@ def reward(
     deadline: float | None = None,
     timeout_score: float = 0.0,
     bounds: tuple[float, float] | None = None,
+    unreadable: Callable[[Sample], str] | None = None,
 ) -> Callable[[Function], Function]:
     """Register a reward; `kind` says whether the gold answer must score highest.
 
     With a `deadline` in seconds the function runs in worker processes, without the sample's images: for what
     takes long or may hang. An answer that exceeds it by itself gets `timeout_score`: the least that the
     reward gives, or hanging would pay. `bounds` are the least and the greatest score.
+    `unreadable(sample)` says in a few words why the sample's gold answer cannot be graded, "" if it can: what
+    `prepare` and `preflight` count.
     """
-    return _attach(lambda function: Reward(name, function, kind, deadline, timeout_score, bounds))
+    return _attach(lambda function: Reward(name, function, kind, deadline, timeout_score, bounds, unreadable))
 
 
 def converter(name: str, *, version: str = "1", endless: bool = False) -> Callable[[Function], Function]:

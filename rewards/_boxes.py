@@ -26,6 +26,17 @@ def single_box_score(
     return measure(gold, as_array(completion.boxes)) if len(completion.boxes) == 1 else 0.0
 
 
+def unreadable_boxes(sample: Sample) -> str:
+    """Why the gold answer is no boxes with an area; "" if it is."""
+    return "" if gold_boxes(sample) is not None else "gold answer is no boxes with an area"
+
+
+def unreadable_box(sample: Sample) -> str:
+    """Why the gold answer is not one box with an area; "" if it is."""
+    gold = gold_boxes(sample)
+    return "" if gold is not None and len(gold) == 1 else "gold answer is not one box with an area"
+
+
 def gold_boxes(sample: Sample) -> Boxes | None:
     """The gold boxes (n, 4); None if there are none, or one of them has no area: no answer could match it."""
     if sample.answer_type != "boxes":

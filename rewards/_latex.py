@@ -15,10 +15,14 @@ _TOWER = re.compile(r"\^\s*[{(]*\d+\s*\^|\^\s*[{(]*\d{6}|\d{6,}[)}\s]*!|![)}\]\s
 
 # Two numbers side by side, which math-verify would add up: "3 5" is no 8. Not so the base of "\log_2 8".
 _SIDE_BY_SIDE = re.compile(r"(?<![_^\d.])\d[\d.]*(?:\s|\\q?quad|\\[,;: ])+\d")
-_FUNCTIONS = "arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|log|ln|lg|exp|max|min|gcd|lcm|det|lim|mod"
+_FUNCTIONS = (
+    "arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|log|ln|lg|exp|max|min|gcd|lcm|det|lim|mod"
+)
 _NAMES = "alpha|beta|gamma|delta|theta|lambda|mu|phi|omega|infty"
 _TEXT = re.compile(r"\\(?:text|mbox|math|operatorname)(?:bf|it|rm|normal|sf|tt)?\*?(?![a-z])\s*\{([^{}]*)\}")
-_LETTER = re.compile(r"(?<=[\w})])?\s*\\(?:text|mbox|mathrm|mathit|operatorname)(?:bf|it|rm)?\s*\{\s*([A-Za-z])\s*\}")
+_LETTER = re.compile(
+    r"(?<=[\w})])?\s*\\(?:text|mbox|mathrm|mathit|operatorname)(?:bf|it|rm)?\s*\{\s*([A-Za-z])\s*\}"
+)
 _REWRITES = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
@@ -49,7 +53,10 @@ _REWRITES = [
         (r"(?<![\\A-Za-z])sqrt\s*\{", r"\\sqrt{"),
         (rf"(?<![\\A-Za-z])({_FUNCTIONS}|{_NAMES})(?![A-Za-z])", r"\\\1"),
         (r"\\lg(?![A-Za-z])", r"\\log_{10}"),
-        (r"\\(ln|log(?:_\w|_\{\w+\})?) ?(\d+(?:\.\d+)?)(?![\d^])", r"\\\1(\2)"),  # the quotient in \ln 3/\ln 2
+        (
+            r"\\(ln|log(?:_\w|_\{\w+\})?) ?(\d+(?:\.\d+)?)(?![\d^])",
+            r"\\\1(\2)",
+        ),  # the quotient in \ln 3/\ln 2
         (r"\\varnothing|∅", r"\\emptyset "),
         (r"^\s*(?:\\mathbb\s*\{?\s*R\s*\}?|ℝ)\s*$", r"(-\\infty, \\infty)"),
         (r"\\begin\{cases\}(.*?)\\end\{cases\}", lambda cases: re.sub(r"\\\\", ",", cases[1])),
@@ -60,14 +67,19 @@ _REWRITES = [
         (r"(?<![_^]\d)(?<=\d)(?:\\[,!; ]|\{,\}|\s)+(?=\d{3}(?!\d))", ""),  # thousands
         (r"(?<![\d.,_^])(\d+) (\d+) ?/ ?(\d+)", r"\1\\frac{\2}{\3}"),  # 3 1/2 is no 3 + 1/2
         (r"(?<![\w.])(\d+(?:\.\d+)?)[eE]([+-]?\d{1,3})(?!\w)", r"\1 \\times 10^{\2}"),
-        (r"(?<=[\d)}A-Za-z])\s*(?:、|；|;|或者?|和|与|,?\s*(?<![A-Za-z])(?:and|or)(?![A-Za-z]))\s*(?=\S)", ", "),
+        (
+            r"(?<=[\d)}A-Za-z])\s*(?:、|；|;|或者?|和|与|,?\s*(?<![A-Za-z])(?:and|or)(?![A-Za-z]))\s*(?=\S)",
+            ", ",
+        ),
         (r"\s*[.,;]$", ""),
     )
 ]
 _REPEATING = re.compile(r"(\d*)\.(\d*)\\(?:overline|bar|dot)\s*\{?(\d+)\}?")
 _AFTER_VALUE = re.compile(r"(?:(?<=[\d)}])|(?<=\\pi)(?![A-Za-z])|(?<=\\circ\}))(?=[ A-Za-z\\\u4e00-\u9fff])")
 _ENDS = re.compile(r"\s*(?:$|[,;)\]}=<>]|\\(?:le|ge|cup|in|times)(?![A-Za-z]))")
-_WORDS = re.compile(r"(?<!begin\{)(?<!\\end\{)(?<![\\A-Za-z])[A-Za-z]{4,}|[\u3400-\u9fff]|(?<![\\A-Za-z])(?:is|not|the|are|if|for|was|then|but)(?![A-Za-z])")
+_WORDS = re.compile(
+    r"(?<!begin\{)(?<!\\end\{)(?<![\\A-Za-z])[A-Za-z]{4,}|[\u3400-\u9fff]|(?<![\\A-Za-z])(?:is|not|the|are|if|for|was|then|but)(?![A-Za-z])"
+)
 
 
 def readable(formula: str) -> str | None:

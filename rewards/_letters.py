@@ -8,7 +8,10 @@ _STANDING = re.compile(
     r"(?:([A-Z])(?![A-Za-zÀ-ɏ0-9]|['’][A-Za-z]|[+#$]| ?=|-[A-Za-z0-9]|\.(?:Sc|Ed|Com|Tech|Eng|Phil)\b)|([A-Za-z])\))"
 )
 _WHOLE = re.compile(r"[^\w≠¬]*([A-Za-z])[^\w≠¬+#]*")
-_OBJECT = re.compile(r"[{\[(]* ?[\"']?(?:answer|option|choice|letter)[\"']? ?[:=] ?[\"'(\[]*([A-Za-z])[\"')\].]* ?[}\])]*", re.IGNORECASE)
+_OBJECT = re.compile(
+    r"[{\[(]* ?[\"']?(?:answer|option|choice|letter)[\"']? ?[:=] ?[\"'(\[]*([A-Za-z])[\"')\].]* ?[}\])]*",
+    re.IGNORECASE,
+)
 # A small letter needs more: "option b", "the answer is b." at the end; "a" would be an article.
 _SMALL = re.compile(
     r"(?:\b(?i:option|choice|answer|ans|letter|select|choose|chose|pick|picked|go with)s?\b|选项?|答案)"

@@ -6,13 +6,12 @@ from fractions import Fraction
 _SMALL = {
     word: value
     for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-        "seventeen eighteen nineteen".split()
+        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
     )
 }
 _TENS = {
     word: 10 * tens
-    for tens, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), start=2)
+    for tens, word in enumerate(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], start=2)
 }
 _SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _PARTS = {
@@ -32,8 +31,12 @@ _RUN = re.compile(
     rf"(?P<dozen> ?dozen)?(?:[ -](?P<part>{'|'.join(_PARTS)}))?\b",
     re.IGNORECASE,
 )
-_TWICE = re.compile(rf"(?<=[0-9]) ?(?=\((?:{_UNIT_WORD})\b)|(?<=[a-z]) (?=\([0-9]+\))", re.IGNORECASE)  # "three (3)"
-_HALF = re.compile(r"(?:(?P<whole>\d+|[a-z]+) and )?(?:\b(?:a|one)[ -])?\bhalf\b(?! of\b)(?! an?\b)", re.IGNORECASE)
+_TWICE = re.compile(
+    rf"(?<=[0-9]) ?(?=\((?:{_UNIT_WORD})\b)|(?<=[a-z]) (?=\([0-9]+\))", re.IGNORECASE
+)  # "three (3)"
+_HALF = re.compile(
+    r"(?:(?P<whole>\d+|[a-z]+) and )?(?:\b(?:a|one)[ -])?\bhalf\b(?! of\b)(?! an?\b)", re.IGNORECASE
+)
 _DIGIT_PARTS = re.compile(rf"(?<![\d./,])(\d{{1,6}})[ -]({'|'.join(_PARTS)})\b", re.IGNORECASE)
 _QUARTER = re.compile(r"\ba quarter\b|\b1 quarter\b", re.IGNORECASE)
 # "The one on the left", "these two angles", "no one", "one of them": they point, and count nothing.
@@ -45,14 +48,23 @@ _POINTING = re.compile(
 )
 # Beside digits a word before its noun counts something else: "two sides add up to 5", but "3 or four".
 _BEFORE_NOUN = re.compile(
-    rf"(?<!\bor )(?<!\band )(?<!\bto )(?<![-–—,])\b(?:{_UNIT_WORD})\b(?= (?!or\b|and\b|to\b|is\b)[a-z])", re.IGNORECASE
+    rf"(?<!\bor )(?<!\band )(?<!\bto )(?<![-–—,])\b(?:{_UNIT_WORD})\b(?= (?!or\b|and\b|to\b|is\b)[a-z])",
+    re.IGNORECASE,
 )
 
-_HAN = {character: value for value, character in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2, "俩": 2}
+_HAN = {character: value for value, character in enumerate("零一二三四五六七八九")} | {
+    "〇": 0,
+    "两": 2,
+    "俩": 2,
+}
 _HAN_TENS = {"十": 10, "百": 100, "千": 1000}
 _HAN_SCALES = {"万": 10**4, "亿": 10**8}
-_HAN_NUMBER = re.compile(r"(?P<percent>百分之)?(?P<whole>[零〇一二三四五六七八九两十百千万亿]+)(?:点(?P<point>[零〇一二三四五六七八九]+))?(?P<half>半)?")
-_HAN_FRACTION = re.compile(r"(?!百分之)([零〇一二三四五六七八九两十百千万亿]+)分之([零〇一二三四五六七八九两十百千万亿]+)")
+_HAN_NUMBER = re.compile(
+    r"(?P<percent>百分之)?(?P<whole>[零〇一二三四五六七八九两十百千万亿]+)(?:点(?P<point>[零〇一二三四五六七八九]+))?(?P<half>半)?"
+)
+_HAN_FRACTION = re.compile(
+    r"(?!百分之)([零〇一二三四五六七八九两十百千万亿]+)分之([零〇一二三四五六七八九两十百千万亿]+)"
+)
 # Words with a numeral that count nothing: altogether, the same, a triangle, the first.
 _HAN_OTHER = re.compile(
     r"一(?:共|样|起|些|定|般|直|切|致|个是|条直线|侧|边|旁)|唯一|统一|万一|第[一二三四五六七八九十]+|"

@@ -34,8 +34,12 @@ _LATEX = [
     )
 ]
 _SIGN = re.compile(r"(?<![\w)}\]°%])[‐‑‒–—](?=\.?\d)|\b(?:minus|negative) (?=[+-]?\.?\d)", re.IGNORECASE)
-_CURRENCY = re.compile(r"(?:\b(?:US|HK|CA?|AU?|NZ))?\$|[€£¥₹₽]|\b(?:Rs|USD|RMB|EUR)\b\.? ?(?=\d)", re.IGNORECASE)
-_REPEATING = re.compile(r"(\d*)\.(\d*)\\(?:overline|bar|dot)\s*\{?(\d{1,9})\}?|(\d*)\.(\d*?)(\d)\6{2,}(?:\.{3}|\\[lc]?dots)")
+_CURRENCY = re.compile(
+    r"(?:\b(?:US|HK|CA?|AU?|NZ))?\$|[€£¥₹₽]|\b(?:Rs|USD|RMB|EUR)\b\.? ?(?=\d)", re.IGNORECASE
+)
+_REPEATING = re.compile(
+    r"(\d*)\.(\d*)\\(?:overline|bar|dot)\s*\{?(\d{1,9})\}?|(\d*)\.(\d*?)(\d)\6{2,}(?:\.{3}|\\[lc]?dots)"
+)
 
 # What stands before an equals sign where a result is worked out: no words, and something to do.
 _WORKED_OUT = re.compile(r"(?!.*[A-Za-z]{4})[\w\s+*/×÷·().°%√π^∠△-]*")
@@ -49,7 +53,9 @@ _NAME = re.compile(
     re.IGNORECASE,
 )
 _ASSIGNED = re.compile(r"\W*((?:m ?)?(?:∠|\\angle|△|⊙)?\s*[^\W\d_][\w']{0,5}|name)\s*=\s*")
-_LEAD = re.compile(r"\W*(?:(?:the )?(?:final |correct )?(?:answer|result|value)(?: is)?:? ?|答案[是为:]* ?)?", re.IGNORECASE)
+_LEAD = re.compile(
+    r"\W*(?:(?:the )?(?:final |correct )?(?:answer|result|value)(?: is)?:? ?|答案[是为:]* ?)?", re.IGNORECASE
+)
 
 _IN_WORD = re.compile(r"[A-Za-z_]#|#[°%]?(?![\u4e00-\u9fff])[^\W\d_]|\d")
 _UNKNOWN = re.compile(

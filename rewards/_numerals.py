@@ -24,15 +24,15 @@ def _named(pattern: str, name: str) -> str:
 
 def _numeral(decimal: str) -> re.Pattern[str]:
     return re.compile(
-    rf"""(?<![\d.])(?<!\d['’])(?:(?P<sign>[+-])(?=[\d.])|(?<![\w)\]}}°%][ ])(?P<wide_sign>[+-])[ ])?(?:
+        rf"""(?<![\d.])(?<!\d['’])(?:(?P<sign>[+-])(?=[\d.])|(?<![\w)\]}}°%][ ])(?P<wide_sign>[+-])[ ])?(?:
       (?P<whole>\d{{1,9}})[ -](?P<above>\d{{1,9}})[ ]?/[ ]?(?P<below>\d{{1,9}})(?![\d.,]*[\d/])
     | {_named(_TEN, "power_alone")}
     | (?P<decimal>{decimal}) (?: [ ]?(?:[×x*·∙⋅]|\*\*)[ ]?{_named(_TEN, "power")} | {_named(_EXPONENT, "exponent")} )
       (?: [ ]?(?P<over>[/:])[ ]?(?P<divisor_sign>[+-]?)(?P<divisor>{decimal}){_named(_EXPONENT, "divisor_exponent")}
           (?![ ]?[/:][ ]?\d) )?
     )""",
-    re.VERBOSE,
-)
+        re.VERBOSE,
+    )
 
 
 _WITH_POINT, _WITH_COMMA = _numeral(_POINTS), _numeral(_COMMAS)

@@ -11,7 +11,9 @@ _SIGNS = str.maketrans("−⁄", "-/")
 _WRAPPED = re.compile(
     r"\\(?:boxed|fbox|mbox|text(?:bf|it|rm|normal|tt)?|math(?:rm|bf|it|sf)|operatorname\*?)\s*\{([^{}]*)\}"
 )
-_MARKUP = re.compile(r"(?<![\d)}])\*\*|\*\*(?![\d({])|__|`|\\!|\\(?:displaystyle|left|right|mathstrut)(?![A-Za-z])|\\[()\[\]]|(?:\b(?:US|HK|CA|AU|NZ))?\\?\$")
+_MARKUP = re.compile(
+    r"(?<![\d)}])\*\*|\*\*(?![\d({])|__|`|\\!|\\(?:displaystyle|left|right|mathstrut)(?![A-Za-z])|\\[()\[\]]|(?:\b(?:US|HK|CA|AU|NZ))?\\?\$"
+)
 _SPACES = re.compile(r"(?<!\\)\\[,;: ]|\\q?quad(?![A-Za-z])|~|\{,\}(?=\d{3})")
 
 

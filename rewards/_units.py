@@ -64,15 +64,10 @@ quantity 1 个 只 人 名 位 辆 本 支 张 条 件 棵 头 匹 座 栋 间 �
 _CAPITALS = "N J W V A K C F"  # only behind a space: 5N is as likely five times an unknown
 
 # Count nouns are an open class: plurals are taken, and these, whose plural has no s.
-_NO_S = """people persons men women children kids teeth feet geese mice sheep fish deer cattle dice oxen police
-aircraft species series offspring salmon bison moose bacteria vertices indices axes matrices radii data media
-furniture luggage fruit money dollar""".split()
-_TAILS = """total altogether overall only exactly approximately roughly left remaining visible present correct here
-there now remain remains today fold each apiece old tall long wide high deep away apart more-or-less sharp yes sure""".split()
+_NO_S = ["people", "persons", "men", "women", "children", "kids", "teeth", "feet", "geese", "mice", "sheep", "fish", "deer", "cattle", "dice", "oxen", "police", "aircraft", "species", "series", "offspring", "salmon", "bison", "moose", "bacteria", "vertices", "indices", "axes", "matrices", "radii", "data", "media", "furniture", "luggage", "fruit", "money", "dollar"]
+_TAILS = ["total", "altogether", "overall", "only", "exactly", "approximately", "roughly", "left", "remaining", "visible", "present", "correct", "here", "there", "now", "remain", "remains", "today", "fold", "each", "apiece", "old", "tall", "long", "wide", "high", "deep", "away", "apart", "more-or-less", "sharp", "yes", "sure"]
 # What ends the noun behind a number: "3 apples in the bowl".
-_FUNCTION_WORDS = """does has thus is are was were be in on of as at to by for from with within without between among because
-since so and that which who where when while but if then thus hence therefore it they this these those the a an
-shown seen given based according""".split()
+_FUNCTION_WORDS = ["does", "has", "thus", "is", "are", "was", "were", "be", "in", "on", "of", "as", "at", "to", "by", "for", "from", "with", "within", "without", "between", "among", "because", "since", "so", "and", "that", "which", "who", "where", "when", "while", "but", "if", "then", "thus", "hence", "therefore", "it", "they", "this", "these", "those", "the", "a", "an", "shown", "seen", "given", "based", "according"]
 
 
 @dataclass(frozen=True)
@@ -104,7 +99,9 @@ _ONE = (
     r"(?![A-Za-z])\.?(?:(?: ?\^ ?\{?)?(?P<power>[23])(?!\d)\}?\^?| (?P<after>squared|cubed))?"
 )
 _ANY = re.sub(r"\?P<\w+>", "?:", _ONE)
-_UNIT = re.compile(rf"[ -]?\(?{_ONE}(?P<per>(?: ?/ ?| ?\* ?| ?每 ?| per | an? (?=hour|minute|second|day)){_ANY})*\)?")
+_UNIT = re.compile(
+    rf"[ -]?\(?{_ONE}(?P<per>(?: ?/ ?| ?\* ?| ?每 ?| per | an? (?=hour|minute|second|day)){_ANY})*\)?"
+)
 _PART = re.compile(f"{_ONE}(?P<per>(?!))?")
 _CAPITAL = re.compile(rf" [{_CAPITALS.replace(' ', '')}](?![\w^])")
 _SPELLED_DEGREE = re.compile(r"[ -]?(?:degrees?|°|deg\.?) ?(?:celsius|fahrenheit|[CF](?!\w))", re.IGNORECASE)
@@ -156,5 +153,9 @@ def counts_things(text: str, start: int, *, one: bool) -> bool:
         if word in _FUNCTION_WORDS:
             return noun or not any_word or one
         any_word, start = True, match.end()
-        noun |= (word.endswith("s") and len(word) > 3 and not word.endswith("ss")) or word in _NO_S or word in _TAILS
+        noun |= (
+            (word.endswith("s") and len(word) > 3 and not word.endswith("ss"))
+            or word in _NO_S
+            or word in _TAILS
+        )
     return noun or not any_word or one

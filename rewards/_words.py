@@ -15,11 +15,13 @@ _LATEX = re.compile(r"[\\^_={}<>+*|/]")
 _RUN = re.compile(r"[^\W\d_]+")
 _HAN = re.compile("[\u3400-\u9fff]")
 _NO_WORDS = frozenset(
-    "and or if for sin cos tan cot sec csc log exp sqrt max min gcd lcm mod arcsin arccos arctan inf infinity pi".split()
+    ["and", "or", "if", "for", "sin", "cos", "tan", "cot", "sec", "csc", "log", "exp", "sqrt", "max", "min", "gcd", "lcm", "mod", "arcsin", "arccos", "arctan", "inf", "infinity", "pi"]
 )
 _SYMBOL = re.compile("[A-Z][a-z]")
 _LETTER = re.compile(r"\(?([A-Z])\)?[.]?")
-_LETTERED = re.compile(r"(?:(?:option|choice|answer)\b:? ?)?\(?([A-Z])(?:\)|[.:])(?: .+)?|\(?([A-Z])\)?", re.IGNORECASE)
+_LETTERED = re.compile(
+    r"(?:(?:option|choice|answer)\b:? ?)?\(?([A-Z])(?:\)|[.:])(?: .+)?|\(?([A-Z])\)?", re.IGNORECASE
+)
 
 
 def words(formula: str) -> str | None:

@@ -35,7 +35,9 @@ _OPENING = re.compile(r"[\s*_\"'(]*(?:[a-z][).:]+[\s*_\"']*)?")
 _STATED = re.compile(r"[\s*_\"')]*[,.;!](?!\d)")
 _DENIED = re.compile(r"(?!\w| is)")
 # "No" answers; before a noun it counts: "no image", "no idea". Not so where a clause follows: "No there is …".
-_DETERMINER = re.compile(r" (?!(?:there|it|they|he|she|the|this|that|these|those|i|we|you|because|since|as)\b)[a-z…]|\. ?\d|[\u3400-\u9fff]")
+_DETERMINER = re.compile(
+    r" (?!(?:there|it|they|he|she|the|this|that|these|those|i|we|you|because|since|as)\b)[a-z…]|\. ?\d|[\u3400-\u9fff]"
+)
 _NO = frozenset({"no", "none", "not", "没有", "无"})
 
 # "There is no dog" says No to whether there is one; what is about the answer itself says nothing.
@@ -57,7 +59,12 @@ _LONG = 200
 """Characters; no choice's formula is longer."""
 
 
-@reward("choice", bounds=(0, 1))
+def unreadable(sample: Sample) -> str:
+    """Why the gold answer is no choice; "" if it is one."""
+    return "" if _gold(sample) is not None else "gold answer not among the choices"
+
+
+@reward("choice", bounds=(0, 1), unreadable=unreadable)
 def choice(completion: Completion, sample: Sample) -> float | None:
     """1 if `<answer>` names the gold choice, by letter, text or number, and no other; else 0.
 
@@ -167,9 +174,7 @@ def _places(text: str, words: str) -> list[tuple[int, int]]:
     return found
 
 
-def _same_value(
-    answer: str, numbers: Sequence[Quantity | None], choices: tuple[str, ...]
-) -> set[int]:
+def _same_value(answer: str, numbers: Sequence[Quantity | None], choices: tuple[str, ...]) -> set[int]:
     """Places of the choices worth the number that `answer` states, or the same formula as all of it.
 
     What stands behind a letter, as in "(B) 10 m", counts for the whole.

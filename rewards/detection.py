@@ -5,10 +5,10 @@ from scipy.optimize import linear_sum_assignment
 from gpg_vl.registry import reward
 from gpg_vl.types import Completion, Sample
 
-from ._boxes import MAX_BOXES, as_array, gold_boxes, pairwise_iou
+from ._boxes import MAX_BOXES, as_array, gold_boxes, pairwise_iou, unreadable_boxes
 
 
-@reward("detection", bounds=(0, 1))
+@reward("detection", bounds=(0, 1), unreadable=unreadable_boxes)
 def detection(completion: Completion, sample: Sample) -> float | None:
     """Σ IoU of matched boxes / max(#gold, #predicted), in [0, 1].
 

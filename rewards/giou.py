@@ -5,10 +5,10 @@ import numpy as np
 from gpg_vl.registry import reward
 from gpg_vl.types import Completion, Sample
 
-from ._boxes import Boxes, area, overlap, single_box_score
+from ._boxes import Boxes, area, overlap, single_box_score, unreadable_box
 
 
-@reward("giou", bounds=(0, 2))
+@reward("giou", bounds=(0, 2), unreadable=unreadable_box)
 def giou(completion: Completion, sample: Sample) -> float | None:
     """GIoU + 1 of the one predicted box P and the gold box G, in [0, 2].
 

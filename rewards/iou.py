@@ -4,10 +4,10 @@ from gpg_vl.errors import ConfigurationError
 from gpg_vl.registry import reward
 from gpg_vl.types import Completion, Sample
 
-from ._boxes import pairwise_iou, single_box_score
+from ._boxes import pairwise_iou, single_box_score, unreadable_box
 
 
-@reward("iou", bounds=(0, 1))
+@reward("iou", bounds=(0, 1), unreadable=unreadable_box)
 def iou(completion: Completion, sample: Sample, *, threshold: float | None = None) -> float | None:
     """|P ∩ G| / |P ∪ G| of the one predicted box P and the gold box G, in [0, 1].
 

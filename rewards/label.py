@@ -25,7 +25,9 @@ _LEAD = re.compile(
     r"(?:(?:a|an|the) )?(?:(?:photo|picture|image|photograph|close-up|species|breed|variety|kind|type|member|model) of (?:(?:a|an|the) )?)?",
     re.IGNORECASE,
 )
-_HAN_LEAD = re.compile("(?:[这那](?:[张幅]?图[片中里]?|[只个种朵条辆架])?(?:的?[是为]|叫)|(?:答案|品种|种类|名称)[是为:])(?:一[只个种朵条辆架])?")
+_HAN_LEAD = re.compile(
+    "(?:[这那](?:[张幅]?图[片中里]?|[只个种朵条辆架])?(?:的?[是为]|叫)|(?:答案|品种|种类|名称)[是为:])(?:一[只个种朵条辆架])?"
+)
 _OBJECT = re.compile(r"\{ ?[\"'](?:answer|label|class|name)[\"'] ?: ?[\"'](.+)[\"'] ?\}", re.IGNORECASE)
 _LONG = 500
 """Characters; a longer answer names nothing."""
@@ -34,7 +36,14 @@ _APOSTROPHE = re.compile("['’`]")
 _ARTICLE = re.compile(r"^(?:an?|the) ")
 
 
-@reward("label", bounds=(0, 1))
+def unreadable(sample: Sample) -> str:
+    """Why the gold answer is no class name; "" if it is one."""
+    if sample.answer_type != "label":
+        return "no class name is asked for"
+    return "" if normal_name(sample.answer) else "gold answer is only punctuation"
+
+
+@reward("label", bounds=(0, 1), unreadable=unreadable)
 def label(completion: Completion, sample: Sample) -> float | None:
     r"""1 if `<answer>` is the gold class name, spelling aside, and nothing else; else 0.
 
@@ -43,9 +52,9 @@ def label(completion: Completion, sample: Sample) -> float | None:
     `\boxed{oak}`. An answer that lists the name among others scores 0, and so does an empty one. None if the gold name is empty, or the sample asks for no class name. Range {0, 1}.
     Source: class match of GPG's classification runs (arXiv 2504.02546), where an empty answer was worth 1.
     """
-    gold = normal_name(sample.answer)
-    if not gold or sample.answer_type != "label":
+    if unreadable(sample):
         return None
+    gold = normal_name(sample.answer)
     if completion.answer is None:
         return 0.0
     return float(gold in {normal_name(completion.answer), normal_name(_stated(completion.answer))})

@@ -12,7 +12,17 @@ from ._numbers import Quantity, read_quantity, same_quantity
 from ._words import choice_letter, folded, stated_letter, words
 
 
-@reward("math", deadline=5.0, bounds=(0, 1))
+def unreadable(sample: Sample) -> str:
+    """Why no gold answer can be compared by its value; "" if one can."""
+    if sample.answer_type not in ("math", "number"):
+        return "no number or formula is asked for"
+    golds = _golds(sample)
+    if not golds:
+        return "gold answer is empty or its braces do not match"
+    return "" if any(map(_has_value, golds)) else "gold answer comparable only as a text"
+
+
+@reward("math", deadline=5.0, bounds=(0, 1), unreadable=unreadable)
 def math_equal(completion: Completion, sample: Sample) -> float | None:
     r"""1 if the prediction equals a gold answer symbolically, as a number with its unit, or as words; else 0.
 
@@ -40,6 +50,12 @@ def _golds(sample: Sample) -> list[str]:
     others = sample.meta.get("alternatives")
     texts = [text for text in others if isinstance(text, str)] if isinstance(others, list) else []
     return [text for text in (sample.answer, *texts) if not is_broken(text)]
+
+
+def _has_value(gold: str) -> bool:
+    if choice_letter(gold) or words(gold) or read_quantity(gold, decimal_comma=False):
+        return True
+    return not is_absurd(gold) and is_readable(gold)
 
 
 def _equal(gold: str, prediction: str) -> bool:

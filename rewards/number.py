@@ -9,7 +9,13 @@ from gpg_vl.types import Completion, Sample
 
 from ._numbers import read_quantity, same_quantity
 
-@reward("number", bounds=(0, 1))
+
+def unreadable(sample: Sample) -> str:
+    """Why the gold answer is no number; "" if it is one."""
+    return "" if read_quantity(sample.answer) else "gold answer not readable as a number"
+
+
+@reward("number", bounds=(0, 1), unreadable=unreadable)
 def number(completion: Completion, sample: Sample, *, tolerance: float = 1e-6) -> float | None:
     """1 if `<answer>` is the gold number within `tolerance` (relative; absolute if that is 0); else 0.
 

@@ -1,6 +1,7 @@
 """The commands that make data sets and look into them."""
 
 from pathlib import Path
+from typing import Any
 
 from gpg_vl.cli.dispatch import Command, dispatch
 from gpg_vl.errors import ConfigurationError
@@ -31,6 +32,7 @@ def prepare(arguments: list[str]) -> None:
     from gpg_vl.data.ingest import write_prepared
     from gpg_vl.runtime.progress import RowBar
     from gpg_vl.runtime.shutdown import terminated_like_interrupted
+    from gpg_vl.scoring.gold import unreadable_gold
 
     if given.limit is not None and given.limit < 1:
         raise ConfigurationError(f"--limit must be at least 1, got {given.limit}")
@@ -47,20 +49,27 @@ def prepare(arguments: list[str]) -> None:
             options=chosen,
             limit=given.limit,
             strict=given.strict,
+            unreadable_gold=unreadable_gold,
             progress=bar.advance,
         )
     print(f"{given.out}: {manifest['rows']} rows")
     for task, count in manifest["tasks"].items():
         print(f"  {task}: {count}")
-    _print_skipped(manifest["skipped"], Path(given.out))
+    _print_doubtful(manifest, Path(given.out))
 
 
-def _print_skipped(skipped: dict[str, int], out: Path) -> None:
+def _print_doubtful(manifest: dict[str, Any], out: Path) -> None:
     from gpg_vl.data.prepared import SKIPPED
+
+    skipped, unreadable = manifest["skipped"], manifest["unreadable_gold"]
 
     if skipped:
         print(f"skipped {sum(skipped.values())} rows, listed in {out / SKIPPED}:")
     for reason, count in skipped.items():
+        print(f"  {reason}: {count}")
+    if unreadable:
+        print(f"written, though the reward of their type cannot read them: {sum(unreadable.values())} rows")
+    for reason, count in unreadable.items():
         print(f"  {reason}: {count}")
 
 

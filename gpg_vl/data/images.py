@@ -54,7 +54,7 @@ def open_image(source: Path | bytes, where: str) -> Image.Image:
     """
     try:
         if isinstance(source, Path) and not source.is_file():
-            raise RowError(MISSING, f"{where}: no file {source.name!r}")
+            raise RowError(MISSING, f"{where}: no file {source.name!r} in {str(source.parent)!r}")
         data = source.read_bytes() if isinstance(source, Path) else source  # no file stays open
         image = Image.open(io.BytesIO(data))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

@@ -10,6 +10,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
@@ -38,18 +40,21 @@ def write_prepared(
     options: Mapping[str, Any] | None = None,
     limit: int | None = None,
     strict: bool = False,
+    unreadable_gold: Callable[[Sample], str] = lambda sample: "",
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Write samples as a prepared data set; returns its manifest.
 
     Rows that cannot be used are skipped, counted by reason in the manifest and listed in `skipped.jsonl`;
-    `strict` fails on the first. `limit` counts written rows. `progress` gets the rows written and skipped
+    `strict` fails on the first. `unreadable_gold` says why no reward can read a row's gold answer, "" if one
+    can: such rows are written, and counted by reason. `limit` counts written rows. `progress` gets the rows written and skipped
     so far. Images are decoded in threads; a few dozen rows are in memory at a time. Writes into a temporary
     folder beside `out` and renames it, so an interrupted run leaves nothing behind.
     Raises DataError if `out` exists or no row is left.
     """
     with _whole_folder(out) as folder:
-        ledger = _convert(drafts, folder, limit, strict, progress)
+        make = partial(_made, unreadable_gold=unreadable_gold)
+        ledger = _convert(drafts, make, folder, limit, strict, progress)
         ledger.require_rows(f"{converter}: no rows in {source!r}")
         manifest = {
             "source": source,
@@ -59,6 +64,7 @@ def write_prepared(
             "rows": ledger.written,
             "tasks": dict(sorted(ledger.tasks.items())),
             "skipped": dict(sorted(ledger.skipped.items())),
+            "unreadable_gold": dict(sorted(ledger.unreadable.items())),
             "sha256": ledger.digest.hexdigest(),
         }
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False))
@@ -67,6 +73,7 @@ def write_prepared(
 
 def _convert(
     drafts: Iterable[Draft],
+    make: Callable[[Draft], Row | RowError],
     folder: Path,
     limit: int | None,
     strict: bool,
@@ -79,7 +86,7 @@ def _convert(
         log = (folder / SKIPPED).open("w", encoding="utf-8", errors="backslashreplace")
         shards = stack.enter_context(ShardWriter(folder))
         ledger = _Ledger(shards, stack.enter_context(log))
-        rows = stack.enter_context(closing(in_order(_made, drafts, workers=_WORKERS)))
+        rows = stack.enter_context(closing(in_order(make, drafts, workers=_WORKERS)))
         for number, row in enumerate(rows):
             ledger.take(number, row, strict=strict)
             if progress is not None:
@@ -120,9 +127,10 @@ def in_order(
         pool.shutdown(cancel_futures=True)
 
 
-def _made(draft: Draft) -> Row | RowError:
+def _made(draft: Draft, unreadable_gold: Callable[[Sample], str]) -> Row | RowError:
     try:
-        return make_row(draft if isinstance(draft, Sample) else draft())
+        sample = draft if isinstance(draft, Sample) else draft()
+        return replace(make_row(sample), unreadable_gold=unreadable_gold(sample))
     except RowError as error:
         return error
 
@@ -148,6 +156,7 @@ class _Ledger:
     def __init__(self, shards: ShardWriter, log: TextIO) -> None:
         self.tasks: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
+        self.unreadable: Counter[str] = Counter()
         self.digest = hashlib.sha256()
         self._shards, self._log = shards, log
         self._ids: set[str] = set()
@@ -171,6 +180,7 @@ class _Ledger:
     def _write(self, row: Row) -> None:
         self._ids.add(row.columns["id"])
         self.tasks[row.columns["task"]] += 1
+        self.unreadable.update([row.unreadable_gold] if row.unreadable_gold else [])
         for part in row.content():
             self.digest.update(part)
         self._shards.add(row)

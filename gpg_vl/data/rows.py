@@ -38,6 +38,8 @@ class Row:
     """By the names of FEATURES."""
     question_hash: str
     image_hashes: tuple[str, ...]
+    unreadable_gold: str = ""
+    """Why no reward can read the gold answer; empty if one can, or nobody has looked."""
 
     @property
     def size(self) -> int:

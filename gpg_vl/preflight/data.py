@@ -1,5 +1,6 @@
 """Preflight without a model: data, routes, gold answers, the reward audit, lengths of prompts."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from gpg_vl.preflight.findings import Finding, Level, Report, percent
 from gpg_vl.prompting.encode import PromptEncoder
 from gpg_vl.prompting.prompts import Prompt
 from gpg_vl.scoring.audit import Audit, audit_table
+from gpg_vl.scoring.gold import unreadable_gold
 from gpg_vl.scoring.probes import gold_completion
 from gpg_vl.scoring.scorer import GroupScores, Scorer
 from gpg_vl.tables import short_number
@@ -108,6 +110,22 @@ def check_gold(report: Report, scorer: Scorer, samples: Sequence[Sample], prompt
         "gold_below": [str(gold) for gold in low[:_EXAMPLES]],
     }
     report.add([_gold_finding(graded, low), *_worthless(scorer, golds)], figures)
+
+
+def check_readable(report: Report, scorer: Scorer, data: PreparedDataset) -> None:
+    """Count gold answers, of all rows, that a reward of their route cannot read."""
+    rows = data.rows.select_columns(["id", "task", "question", "choices", "answer", "answer_type", "meta"])
+    reasons: Counter[str] = Counter()
+    for row in rows:
+        sample = Sample(**{**row, "choices": tuple(row["choices"]), "meta": json.loads(row["meta"])})
+        for one in scorer.route(sample.task) if _routed(scorer, sample) else ():
+            if reason := unreadable_gold(sample, one.reward):
+                reasons[f"{one.name}: {reason}"] += 1
+    if not reasons:
+        return
+    counts = "; ".join(f"{reason} ({count} rows)" for reason, count in reasons.most_common())
+    cure = "no group of such a row is graded, or only one spelling is right: leave the rows out, or mend them"
+    report.add([Finding("gold answers", "warn", counts, cure)], {"unreadable_gold": dict(reasons)})
 
 
 def _marks(scorer: Scorer, sample: Sample, scores: GroupScores) -> tuple[float, ...]:

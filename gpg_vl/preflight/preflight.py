@@ -18,6 +18,7 @@ from gpg_vl.preflight.data import (
     check_data,
     check_gold,
     check_lengths,
+    check_readable,
     check_rewards,
     choose_rows,
 )
@@ -49,6 +50,8 @@ def preflight(config: TrainConfig, machine: Machine, trial: Trial | None, *, res
     rows: list[Sample] = []
     if data is not None and scorer is not None:
         rows = attempt("data", lambda: choose_rows(data, scorer, config.run.seed)) or []
+    if data is not None and scorer is not None:
+        attempt("gold answers", lambda: check_readable(report, scorer, data))
     if rows and scorer is not None:
         attempt("gold answers", lambda: check_gold(report, scorer, rows, config.prompt))
         attempt("reward audit", lambda: check_audit(report, config.rewards, rows, config.prompt))

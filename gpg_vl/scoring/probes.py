@@ -138,6 +138,8 @@ def _answers(sample: Sample, gold: str, wrong: str) -> _Named:
     yield "wrong answer", wrong
     yield "gold answer plus a wrong one", f"{gold}{joint}{wrong}"
     yield "wrong answer plus the gold one", f"{wrong}{joint}{gold}"
+    yield "refusal", "N/A"
+    yield "refusal in a sentence", "I have no idea; it cannot be determined."
     yield "NaN", "(nan,nan),(nan,nan)" if boxes else "nan"
     yield "infinity", "(-inf,-inf),(inf,inf)" if boxes else "inf"
     yield "wrong answer in full-width characters", wrong.translate(_FULL_WIDTH)
@@ -155,9 +157,12 @@ def _of_type(sample: Sample, prompt: Prompt, gold: str, wrong: str) -> _Named:
             yield from _box_answers(sample, prompt)
         case "number" | "math":
             yield from _digit_answers(gold)
+            yield from _hedged_answers(gold)
             yield "gold and a wrong answer, each boxed", rf"\boxed{{{gold}}} \boxed{{{wrong}}}"
-        case "label" if len(words := gold.split()) > 1:
-            yield "a part of the gold answer", words[0]
+        case "label":
+            yield "gold answer denied", f"It is not {gold}"
+            if len(words := gold.split()) > 1:
+                yield "a part of the gold answer", words[0]
 
 
 def _choice_answers(sample: Sample) -> _Named:
@@ -172,6 +177,13 @@ def _choice_answers(sample: Sample) -> _Named:
     yield "question and choices repeated", question_text(sample)
     yield "gold letter with another choice's text", f"{letters[gold]} {other}"
     yield "gold choice's text or another's", f"{sample.choices[gold]} or {other}"
+    bare = letters[gold].strip("()")
+    yield "gold letter denied", f"It is not {letters[gold]}."
+    yield "gold letter in an abbreviation", f"N/{bare}" if bare == "A" else f"U.S.{bare}."
+    yield "gold letter as a stray one", f"vitamin {bare}"
+    yield "no as a determiner", "No answer can be given."
+    if bare == "I":
+        yield "I as a pronoun", "I guess so"
 
 
 def _box_answers(sample: Sample, prompt: Prompt) -> _Named:
@@ -189,6 +201,20 @@ def _digit_answers(gold: str) -> _Named:
         yield "a part of the gold answer", gold[0]
         raised = re.sub(r"[0-9](?![0-9])", lambda digit: digit[0].translate(_SUPERSCRIPT), gold, count=1)
         yield "gold answer with a raised digit", raised
+
+
+def _hedged_answers(gold: str) -> _Named:
+    """The gold number bounded, denied, doubted, or with text behind it that is no unit."""
+    yield "gold answer as a bound", f"more than {gold}"
+    yield "gold answer as a bound in symbols", rf"\ge {gold}"
+    yield "gold answer denied", f"It is not {gold}."
+    yield "gold answer called wrong", f"{gold} is wrong"
+    if number := re.match(r"[0-9][0-9.,]*", gold):
+        yield "gold answer or more", f"{number[0]} or more"
+        yield "unit-like text behind the gold answer", rf"{number[0]}\text{{ million}}"
+        yield "an unknown behind the gold answer", rf"{number[0]}\text{{x}}"
+        yield "gold answer plus an unknown", f"{number[0]} + x"
+        yield "gold answer in a word", f"H{number[0]}O"
 
 
 def _long() -> _Named:

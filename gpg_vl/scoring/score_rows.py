@@ -22,6 +22,7 @@ _KINDS: Mapping[str, Callable[[Any], bool]] = {
     "a text": lambda value: isinstance(value, str),
     "a list of texts": lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value),
     "a table": lambda value: isinstance(value, dict),
+    "a table, or one as a text of JSON": lambda value: isinstance(value, dict | str),
     "a whole number": lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0,
     "true or false": lambda value: isinstance(value, bool),
 }
@@ -40,7 +41,7 @@ _SAMPLE = {
     "answer_type": "a text",
     "choices": "a list of texts",
     "images": "a list of texts",
-    "meta": "a table",
+    "meta": "a table, or one as a text of JSON",
 }
 
 
@@ -189,8 +190,21 @@ def _sample(values: Mapping[str, Any], number: int, folder: Path) -> Sample:
         answer_type=_one_of(values.get("answer_type", "choice"), "sample.answer_type", AnswerType),
         choices=tuple(values.get("choices", ())),
         images=tuple(_image(folder / name) for name in values.get("images", ())),
-        meta=values.get("meta", {}),
+        meta=_meta(values.get("meta", {})),
     )
+
+
+def _meta(value: dict[str, Any] | str) -> dict[str, Any]:
+    """`meta` as it is, or as prepared data sets store it: a text of JSON."""
+    if isinstance(value, dict):
+        return value
+    try:
+        meta = json.loads(value or "{}")
+    except json.JSONDecodeError as error:
+        raise DataError(f"'meta' is a text, and not one of JSON: {error}") from error
+    if not isinstance(meta, dict):
+        raise DataError(f"'meta' must be a table, got {value!r}")
+    return meta
 
 
 def _check(values: Mapping[str, Any], kinds: Mapping[str, str], required: tuple[str, ...]) -> None:

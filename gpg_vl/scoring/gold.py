@@ -1,0 +1,25 @@
+"""Gold answers that rewards cannot read: counted before training, where they cost a row and not a run."""
+
+from collections.abc import Mapping
+
+from gpg_vl.registry import Reward, rewards
+from gpg_vl.types import AnswerType, Sample
+
+GRADERS: Mapping[AnswerType, str] = {
+    "choice": "choice",
+    "number": "number",
+    "math": "math",
+    "boxes": "detection",
+    "label": "label",
+}
+"""The built-in reward that compares answers of each type."""
+
+
+def unreadable_gold(sample: Sample, reward: Reward | None = None) -> str:
+    """Why `reward` cannot read the sample's gold answer, in a few words that can be counted; "" if it can.
+
+    Without one it is the built-in reward of the answer's type. A reward that does not say is taken to read all.
+    """
+    if reward is None:
+        reward = rewards.get(GRADERS[sample.answer_type])
+    return reward.unreadable(sample) if reward.unreadable else ""

@@ -22,7 +22,7 @@ _SMALL = 1e-3
 _DIGITS = 40
 """Digits to which irrational numbers are worked out."""
 _SYMPY_FAILS = (
-    ArithmeticError, AttributeError, IndexError, KeyError, NotImplementedError, RecursionError, TypeError, ValueError,
+    ArithmeticError, AttributeError, LookupError, NotImplementedError, RecursionError, TypeError, ValueError,
 )  # fmt: skip
 """What sympy raises on formulas that can be written and not worked out."""
 _BASED = re.compile(r"(\w+)_\{?(\d{1,2})\}?")

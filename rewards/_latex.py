@@ -175,7 +175,7 @@ _SAME = [
 
 
 def normal(formula: str) -> str:
-    """`formula` as a text to be compared: without markup, spaces that part no words, and a closing full stop."""
+    """`formula` as a text to compare: without markup, spaces that part no words, and a closing full stop."""
     text = bare(_CIRCLED.sub(lambda circled: f"({unicodedata.digit(circled[0])})", formula))
     for pattern, replacement in _SAME:
         text = pattern.sub(replacement, text)

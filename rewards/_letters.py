@@ -2,10 +2,13 @@
 
 import re
 
+from ._patterns import words
+
 # A letter stands alone: "(B)", "B", "B.", "b)"; not the B of "Blue", "B-52", "B+" or "Bob's".
 _STANDING = re.compile(
     r"\(([A-Za-z])\)|(?<![A-Za-zÀ-ɏ0-9°∠])(?<!\d[ -])(?<!° )(?<![A-Za-z]['’.&-])"
-    r"(?:([A-Z])(?![A-Za-zÀ-ɏ0-9]|['’][A-Za-z]|[+#$]| ?=|-[A-Za-z0-9]|\.(?:Sc|Ed|Com|Tech|Eng|Phil)\b)|([A-Za-z])\))"
+    r"(?:([A-Z])(?![A-Za-zÀ-ɏ0-9]|['’][A-Za-z]|[+#$]| ?=|-[A-Za-z0-9]|\.(?:Sc|Ed|Com|Tech|Eng|Phil)\b)"
+    r"|([A-Za-z])\))"
 )
 _WHOLE = re.compile(r"[^\w≠¬]*([A-Za-z])[^\w≠¬+#]*")
 _OBJECT = re.compile(
@@ -15,7 +18,8 @@ _OBJECT = re.compile(
 # A small letter needs more: "option b", "the answer is b." at the end; "a" would be an article.
 _SMALL = re.compile(
     r"(?:\b(?i:option|choice|answer|ans|letter|select|choose|chose|pick|picked|go with)s?\b|选项?|答案)"
-    r"(?:\s|:|=|\bis\b|\bwould be\b|\bmust be\b|是|为|应|该){0,6}[\"'(*_]*([a-z])(?=[\"')*_.,;:!]*(?: *$|[\"'),;:.!*_] |\s+(?:is|because|since|as)\b))"
+    r"(?:\s|:|=|\bis\b|\bwould be\b|\bmust be\b|是|为|应|该){0,6}[\"'(*_]*"
+    r"([a-z])(?=[\"')*_.,;:!]*(?: *$|[\"'),;:.!*_] |\s+(?:is|because|since|as)\b))"
     r"|\b(?:it['’]?s|it is|it must be|it should be|is) [\"'(*_]*([a-z])[\"')*_.!]*$"
     r"|^[\"'(*_]*([a-z])[\"')*_]*(?= (?:is|because|since)\b)"
 )
@@ -36,11 +40,11 @@ _PRONOUN = re.compile(
     r"(?<![^\W_])I(?= (?!is\b|because\b|since\b|as\b|and\b|or\b)[a-z]|['’](?:m|d|ve|ll|s)\b)"
 )
 # "A" before a word is the article, unless the word goes on about choice (A).
-_ARTICLE = re.compile(
-    r"(?<![^\W_])(?<!\()A(?= +(?!(?:is|was|because|since|as|and|or|but|the|a|an|this|that|these|it|they|there|in|on|at|"
-    r"for|with|looks?|seems?|shows?|has|would|must|should|can|matches|best|only|not|are|if|by|to|from|of|if|while|where|"
-    r"which|who)\b)[a-z…])"
+_NO_NOUN = words(
+    """is was because since as and or but the a an this that these it they there in on at for with looks?
+    seems? shows? has would must should can matches best only not are if by to from of while where which who"""
 )
+_ARTICLE = re.compile(rf"(?<![^\W_])(?<!\()A(?= +(?!(?:{_NO_NOUN})\b)[a-z…])")
 
 
 def without_pronoun(answer: str) -> str:

@@ -3,23 +3,18 @@
 import re
 from fractions import Fraction
 
-_SMALL = {
-    word: value
-    for value, word in enumerate(
-        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
-    )
-}
-_TENS = {
-    word: 10 * tens
-    for tens, word in enumerate(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], start=2)
-}
+_SMALL_WORDS = """
+zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
+seventeen eighteen nineteen
+"""
+_TEN_WORDS = "twenty thirty forty fifty sixty seventy eighty ninety"
+_PART_WORDS = "third fourth fifth sixth seventh eighth ninth tenth"
+_SMALL = {word: value for value, word in enumerate(_SMALL_WORDS.split())}
+_TENS = {word: 10 * tens for tens, word in enumerate(_TEN_WORDS.split(), start=2)}
 _SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_PARTS = {
-    "half": 2, "halves": 2, "third": 3, "thirds": 3, "quarter": 4, "quarters": 4, "fourth": 4, "fourths": 4,
-    "fifth": 5, "fifths": 5, "sixth": 6, "sixths": 6, "seventh": 7, "sevenths": 7, "eighth": 8, "eighths": 8,
-    "ninth": 9, "ninths": 9, "tenth": 10, "tenths": 10, "hundredth": 100, "hundredths": 100, "thousandth": 1000,
-    "thousandths": 1000,
-}  # fmt: skip
+_PARTS = {word: value for value, word in enumerate(_PART_WORDS.split(), start=3)}
+_PARTS |= {"half": 2, "quarter": 4, "hundredth": 100, "thousandth": 1000}
+_PARTS |= {f"{word}s": value for word, value in _PARTS.items()} | {"halves": 2}
 _UNIT_WORD = "|".join([*_SMALL, *_TENS])
 NUMBER_WORD = rf"(?:{_UNIT_WORD}|half|an?|minus|negative)\b"
 """Pattern of what a number in words begins with."""
@@ -31,9 +26,8 @@ _RUN = re.compile(
     rf"(?P<dozen> ?dozen)?(?:[ -](?P<part>{'|'.join(_PARTS)}))?\b",
     re.IGNORECASE,
 )
-_TWICE = re.compile(
-    rf"(?<=[0-9]) ?(?=\((?:{_UNIT_WORD})\b)|(?<=[a-z]) (?=\([0-9]+\))", re.IGNORECASE
-)  # "three (3)"
+# The same again in brackets: "three (3)".
+_TWICE = re.compile(rf"(?<=[0-9]) ?(?=\((?:{_UNIT_WORD})\b)|(?<=[a-z]) (?=\([0-9]+\))", re.IGNORECASE)
 _HALF = re.compile(
     r"(?:(?P<whole>\d+|[a-z]+) and )?(?:\b(?:a|one)[ -])?\bhalf\b(?! of\b)(?! an?\b)", re.IGNORECASE
 )
@@ -52,11 +46,8 @@ _BEFORE_NOUN = re.compile(
     re.IGNORECASE,
 )
 
-_HAN = {character: value for value, character in enumerate("零一二三四五六七八九")} | {
-    "〇": 0,
-    "两": 2,
-    "俩": 2,
-}
+_HAN = {character: value for value, character in enumerate("零一二三四五六七八九")}
+_HAN |= {"〇": 0, "两": 2, "俩": 2}
 _HAN_TENS = {"十": 10, "百": 100, "千": 1000}
 _HAN_SCALES = {"万": 10**4, "亿": 10**8}
 _HAN_NUMBER = re.compile(
@@ -156,7 +147,7 @@ def _digits(text: str) -> str:
 
 
 def _han_value(text: str) -> int | None:
-    """The value of a Chinese numeral, such as 六十五 or 二〇二四; None for one without a digit, such as 万."""
+    """The value of a Chinese numeral, such as 六十五 or 二〇二四; None for one without digits, such as 万."""
     if all(character in _HAN for character in text):
         return int(_digits(text))
     total = section = digit = 0

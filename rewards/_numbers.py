@@ -47,8 +47,8 @@ _OPERATION = re.compile(r"[\w°)] ?[+*/×÷·-] ?[\w(∠√]|\d∠|\d√")
 
 _SAYS = r"(?=\s*(?:=|:(?!\s*\d+$)|is\b|equals\b|measures\b|has\b))"
 _NAME = re.compile(
-    r"(?:\bm ?)?(?:∠|\\angle|△|\\triangle|⊙|\b(?:angles?|side|segment|arc|line|circle|triangle|question|q|part|"
-    rf"case|step|figure|fig\.?|item))\s*\{{?\w{{1,5}}\}}?{_SAYS}"
+    r"(?:\bm ?)?(?:∠|\\angle|△|\\triangle|⊙|\b(?:angles?|side|segment|arc|line|circle|triangle|question|q|"
+    rf"part|case|step|figure|fig\.?|item))\s*\{{?\w{{1,5}}\}}?{_SAYS}"
     rf"|(?<![\w.])[A-Za-z]{{1,3}}(?:_?\{{?\d{{1,2}}\}}?|'|\(\s*[-\w,.° ]{{1,8}}\s*\)){_SAYS}",
     re.IGNORECASE,
 )
@@ -59,7 +59,8 @@ _LEAD = re.compile(
 
 _IN_WORD = re.compile(r"[A-Za-z_]#|#[°%]?(?![\u4e00-\u9fff])[^\W\d_]|\d")
 _UNKNOWN = re.compile(
-    r"(?<![\w.'’-])(?:(?![aAI] )[A-Za-z]|[A-Z]{2,3}) ?\(?#|#\)?[°%]? (?:(?![aAI])[A-Za-z](?![\w'’])|[aA](?![\w'’]| \w))"
+    r"(?<![\w.'’-])(?:(?![aAI] )[A-Za-z]|[A-Z]{2,3}) ?\(?#"
+    r"|#\)?[°%]? (?:(?![aAI])[A-Za-z](?![\w'’])|[aA](?![\w'’]| \w))"
 )
 _ORDINAL = re.compile(r"(?:st|nd|rd|th)(?![A-Za-z])")
 _HAN = re.compile("[\u4e00-\u9fff]+")
@@ -108,9 +109,9 @@ def same_quantity(
 def read_quantity(text: str, *, decimal_comma: bool = True) -> Quantity | None:
     """The one number that `text` states, with its unit; None if there is none, or several that differ.
 
-    None too for what has to be worked out ("2√3", "5!", "3 + x"), is bounded ("at least 5"), denied ("not 5"),
-    refused ("cannot be determined"), or followed by what is no unit ("5x"). With `decimal_comma` 2,5 is two and
-    a half; else a list, and no number.
+    None too for what has to be worked out ("2√3", "5!", "3 + x"), is bounded ("at least 5"), denied
+    ("not 5"), refused ("cannot be determined"), or followed by what is no unit ("5x"). With `decimal_comma`
+    2,5 is two and a half; else a list, and no number.
     """
     if len(text) > _LONGEST:
         return None
@@ -196,6 +197,6 @@ def _unit(text: str, start: int) -> tuple[Unit | None, int | None]:
 
 
 def _is_alone(around: str, assigned: bool) -> bool:
-    """Whether the text around the numbers states nothing else: words may follow a number, and not lead to it."""
+    """Whether nothing else is stated around the numbers: words may follow a number, and not lead to it."""
     head = around.partition("#")[0]
     return assigned or _LEAD.fullmatch(head) is not None

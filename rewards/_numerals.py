@@ -1,4 +1,4 @@
-"""Numerals as people write them: separators of several countries, fractions, ratios, powers of ten, magnitudes."""
+"""Numerals as people write them: separators of several countries, fractions, ratios, powers of ten."""
 
 import re
 from dataclasses import dataclass
@@ -27,9 +27,10 @@ def _numeral(decimal: str) -> re.Pattern[str]:
         rf"""(?<![\d.])(?<!\d['’])(?:(?P<sign>[+-])(?=[\d.])|(?<![\w)\]}}°%][ ])(?P<wide_sign>[+-])[ ])?(?:
       (?P<whole>\d{{1,9}})[ -](?P<above>\d{{1,9}})[ ]?/[ ]?(?P<below>\d{{1,9}})(?![\d.,]*[\d/])
     | {_named(_TEN, "power_alone")}
-    | (?P<decimal>{decimal}) (?: [ ]?(?:[×x*·∙⋅]|\*\*)[ ]?{_named(_TEN, "power")} | {_named(_EXPONENT, "exponent")} )
-      (?: [ ]?(?P<over>[/:])[ ]?(?P<divisor_sign>[+-]?)(?P<divisor>{decimal}){_named(_EXPONENT, "divisor_exponent")}
-          (?![ ]?[/:][ ]?\d) )?
+    | (?P<decimal>{decimal}) (?: [ ]?(?:[×x*·∙⋅]|\*\*)[ ]?{_named(_TEN, "power")}
+                             | {_named(_EXPONENT, "exponent")} )
+      (?: [ ]?(?P<over>[/:])[ ]?(?P<divisor_sign>[+-]?)(?P<divisor>{decimal})
+          {_named(_EXPONENT, "divisor_exponent")} (?![ ]?[/:][ ]?\d) )?
     )""",
         re.VERBOSE,
     )
@@ -60,7 +61,7 @@ class Numeral:
 
 
 def find_numeral(text: str, start: int, *, decimal_comma: bool) -> Numeral | None:
-    """The first numeral in `text` from `start` on, a magnitude such as million included; None if there is none.
+    """The first numeral in `text` from `start` on, with a magnitude such as million; None if there is none.
 
     With `decimal_comma` 2,5 is two and a half; else two numerals. 1,234 has thousands either way.
     """

@@ -1,74 +1,115 @@
-"""Phrases by which an answer says that it gives none, denies one, or only bounds it."""
+"""Phrases by which an answer gives none, denies one, bounds one, or leaves it to be worked out.
 
-import re
+In the patterns about numbers a # stands for a number with its unit.
+"""
 
-_JUDGE = (
-    r"(?:determined?|tell|told|say|said|answer(?:ed)?|know|known|see|seen|find|found|calculated?|computed?|"
-    r"concluded?|inferr?e?d?|solved?|identif(?:y|ied)|provided?|given?|worked? out|decided?|judged?|"
-    r"establish(?:ed)?|count(?:ed)?|measured?|read|sure|certain|help|view|access|make out|deduced?|estimated?|"
-    r"specif(?:y|ied)|confirm(?:ed)?|process|assist|display(?:ed)?|load(?:ed)?)"
+from ._patterns import any_of, words
+
+_FIND_OUT = words(
+    r"""determined? tell told say said answer(?:ed)? know known see seen find found calculated? computed?
+    concluded? infer(?:red)? solved? identif(?:y|ied) provided? given? worked?_out decided? judged?
+    establish(?:ed)? count(?:ed)? measured? read sure certain help view access make_out deduced? estimated?
+    specif(?:y|ied) confirm(?:ed)? process assist display(?:ed)? load(?:ed)?"""
 )
-REFUSAL = re.compile(
-    r"\bn ?/ ?a\b|\bnan\b|"
-    rf"\b(?:cannot|can ?not|can['’]?t|could ?not|couldn['’]?t|unable to|impossible to|no way to|not possible to|"
-    rf"(?:hard|difficult) to|(?:not|n['’]t) (?:be )?able to|fail(?:ed|s)? to) (?:\w+ ){{0,2}}?(?:be )?{_JUDGE}\b|"
-    r"\b(?:not|n['’]t) (?:have )?(?:enough|sufficient|any)\b|\binsufficient\b|"
-    r"\b(?:do not|don['’]?t|does not|doesn['’]?t) (?:know|have (?:\w+ )?(?:information|data|context|access))\b|"
-    r"\bnot (?:sure|certain|(?:clearly )?visible|clear|specified|determin\w+|answerable|applicable|available|"
-    r"(?:explicitly )?(?:given|provided|shown|stated|mentioned))\b|"
-    r"\b(?:undetermin\w+|indetermina\w+|unknown|unclear|unanswerable|inconclusive)\b|"
-    r"\bno (?:\w+ ){0,2}?(?:answers?|ideas?|clues?|way|images?|pictures?|photos?|data|info(?:rmation)?|evidence|"
-    r"context|details?|indications?|options?|choices?|comment|response|results?|solutions?|opinion|input|content|"
-    r"knowledge|conclusions?|means|possibility|guess|reference|text|description|figure|diagram|"
-    r"question|one (?:can|knows|could))\b|"
-    r"\b(?:sorry|apologi[sz]e)\b|\bas an ai\b|"
-    r"无法|不能(?:确定|判断|回答|计算|得出)|不确定|不知道|不清楚|信息不足|条件不足|没有(?:足够|答案|图)|看不(?:清|到|出)",
-    re.IGNORECASE,
+_CANNOT = words(
+    r"""cannot can_?not can['’]?t could_?not couldn['’]?t unable_to impossible_to no_way_to not_possible_to
+    hard_to difficult_to not_(?:be_)?able_to n['’]t_(?:be_)?able_to fail(?:ed|s)?_to"""
+)
+_NOT_HAD = words(
+    r"""answers? ideas? clues? way images? pictures? photos? data info(?:rmation)? evidence context details?
+    indications? options? choices? comment response results? solutions? opinion input content knowledge
+    conclusions? means possibility guess reference text description figure diagram question
+    one_(?:can|knows|could)"""
+)
+REFUSAL = any_of(
+    r"\bn ?/ ?a\b",
+    r"\bnan\b",
+    rf"\b(?:{_CANNOT}) (?:\w+ ){{0,2}}?(?:be )?(?:{_FIND_OUT})\b",
+    r"\b(?:not|n['’]t) (?:have )?(?:enough|sufficient|any)\b",
+    r"\b(?:do|does)(?: not|n['’]?t) (?:know|have (?:\w+ )?(?:information|data|context|access))\b",
+    r"\bnot (?:sure|certain|clear|specified|determin\w+|answerable|applicable|available)\b",
+    r"\bnot (?:\w+ly )?(?:visible|given|provided|shown|stated|mentioned)\b",
+    r"\b(?:undetermin\w+|indetermina\w+|unknown|unclear|unanswerable|inconclusive|insufficient)\b",
+    rf"\bno (?:\w+ ){{0,2}}?(?:{_NOT_HAD})\b",
+    r"\b(?:sorry|apologi[sz]e|as an ai)\b",
+    "无法|不能(?:确定|判断|回答|计算|得出)|不确定|不知道|不清楚|信息不足|条件不足|没有(?:足够|答案|图)|看不(?:清|到|出)",
 )
 """An answer that gives none: "N/A", "it cannot be determined", "no idea", 无法确定."""
 
-_THAN = r"(?:more|less|fewer|greater|larger|bigger|higher|lower|smaller|longer|shorter|older|younger|over|other|\w+er|不)"
-_ABOUT = r"(?:about|around|roughly|approximately|or equal to|exactly)"
-BOUND = re.compile(
-    rf"\b{_THAN} than (?:{_ABOUT} )?[a-z]{{0,4}} ?#|"
-    r"\b(?:at (?:the )?(?:least|most|minimum|maximum)|up to|no (?:more|less|fewer|greater|later|earlier) than|"
-    r"over|under|above|below|beyond|exceed(?:s|ing)?|upwards? of|(?:a )?(?:minimum|maximum) of|"
-    rf"(?:upper|lower) bound(?: (?:of|is))?|not exceeding|between|within|outside|until|before|after|"
-    rf"almost|nearly|barely|close to|just short of) (?:{_ABOUT} )?#|"
-    r"# ?(?:\w+ )?(?:or|and|&) (?:more|less|fewer|over|under|above|below|up|upwards?|higher|lower|greater|larger|"
-    r"smaller|older|younger|later|earlier|beyond|counting)\b|"
-    r"# ?(?:\w+ )?(?:at (?:the )?(?:least|most|minimum|maximum)|minimum|maximum|max|min|upwards|plus|-?ish|tops)\b(?! (?:is|of|value))|"
-    r"(?:至少|至多|最多|最少|不少于|不多于|不超过|不低于|不高于|不足|不到|超过|大于|小于|多于|少于|高于|低于|将近|接近|约?近) ?#|"
-    r"# ?[^\W\d_]?(?:以上|以下|以内|以外|之上|之下|开外|多(?!边)|余|或更|左右不)|"
-    r"[<>≤≥≦≧⩽⩾≪≫≲≳]|\\(?:l|g|n?leq?|n?geq?|leqslant|geqslant|lt|gt|ll|gg|less|gtr)(?:qq|sim)?(?![A-Za-z])|&[lg]t;",
-    re.IGNORECASE,
+_ABOUT = r"(?:(?:about|around|roughly|approximately|or equal to|exactly) )?"
+_BEFORE_BOUND = words(
+    r"""at_(?:the_)?(?:least|most|minimum|maximum) up_to over under above below beyond exceed(?:s|ing)?
+    no_(?:more|less|fewer|greater|later|earlier)_than upwards?_of (?:a_)?(?:minimum|maximum)_of
+    (?:upper|lower)_bound(?:_(?:of|is))? not_exceeding between within outside until before after almost
+    nearly barely close_to just_short_of"""
 )
-"""A bound, where # stands for a number: "at least #", "# or more", "≥ #", 至少#."""
+_BEYOND = words(
+    r"""more less fewer over under above below up upwards? higher lower greater larger smaller older younger
+    later earlier beyond counting"""
+)
+BOUND = any_of(
+    rf"\b(?:more|less|over|other|\w+er) than {_ABOUT}[a-z]{{0,4}} ?#",
+    rf"\b(?:{_BEFORE_BOUND}) {_ABOUT}#",
+    rf"# ?(?:\w+ )?(?:or|and|&) (?:{_BEYOND})\b",
+    r"# ?(?:\w+ )?at (?:the )?(?:least|most|minimum|maximum)\b",
+    r"# ?(?:\w+ )?(?:minimum|maximum|max|min|upwards|plus|-?ish|tops)\b(?! (?:is|of|value))",
+    "(?:至[少多]|最[多少]|不[少多低高]于|不超过|不足|不到|超过|[大小多少高低]于|将近|接近|约?近) ?#",
+    r"# ?[^\W\d_]?(?:以[上下内外]|之[上下]|开外|多(?!边)|余|或更)",
+    r"[<>≤≥≦≧⩽⩾≪≫≲≳]",
+    r"\\(?:l|g|n?[lg]eq?|[lg]eqslant|[lg]t|ll|gg|less|gtr)(?:qq|sim)?(?![A-Za-z])",
+    "&[lg]t;",
+)
+"""A bound: "at least #", "# or more", "≥ #", 至少#."""
 
-DENIAL = re.compile(
-    r"(?:\bnot\b|n['’]t\b|[≠¬±∓]|\\(?:neq?|not|pm|mp)(?![a-z]))[^#,;:.]{0,40}#|"
-    r"\b(?:neither|nor|never|none|cannot|can['’]t|can not|must not|won['’]t|(?:anything|everything|all|any number) (?:but|except)|except(?: for)?|instead of|rather than|"
-    r"other than|different from|unlike|unequal to|wrong|incorrect|false|excluding|without)\b[^#,;:.]{0,20}#|"
-    r"#(?:, which)?[^#,;.]{0,12}? (?:is|are|was|do|does|did|has|will|would|could|should|can|may|"
-    r"seems|looks|sounds) (?:be )?(?:\w+ly |\w+ so )?(?:not|wrong|incorrect|false|"
-    r"impossible|too|untrue|unlikely|invalid|mistaken|off|excluded|ruled)\b|"
-    r"#[^#,;.]{0,12}?(?:isn|aren|wasn|wouldn|doesn|can)['’]?t\b|"
-    r"#[ ,;:.?!(]{0,3}(?:no|wrong|incorrect|false|is it|maybe|perhaps|unlikely)\b(?! other)|"
-    r"# not\b|# ?\?|\?!|不是[^#]{0,6}#|不等于|并非|#[^#]{0,4}(?:是错|错误|不对|不正确)",
-    re.IGNORECASE,
+_WRONG = r"(?:not|wrong|incorrect|false|impossible|too|untrue|unlikely|invalid|mistaken|off|excluded|ruled)"
+_IS = r"(?:is|are|was|do|does|did|has|will|would|could|should|can|may|seems|looks|sounds)"
+_INSTEAD = words(
+    r"""neither nor never none cannot can['’]t can_not must_not won['’]t
+    (?:anything|everything|all)_(?:but|except)
+    any_number_(?:but|except) except(?:_for)? instead_of rather_than other_than different_from unlike
+    unequal_to wrong incorrect false excluding without"""
+)
+DENIAL = any_of(
+    # "It is not 5", but neither "not drawn to scale, 65" nor "not acute. It is 95"
+    r"(?:\bnot\b|n['’]t\b|[≠¬±∓]|\\(?:neq?|not|pm|mp)(?![a-z]))[^#,;:.]{0,40}#",
+    rf"\b(?:{_INSTEAD})\b[^#,;:.]{{0,20}}#",
+    rf"#(?:, which)?[^#,;.]{{0,12}}? {_IS} (?:be )?(?:\w+ly |\w+ so )?{_WRONG}\b",
+    r"#[^#,;.]{0,12}?(?:isn|aren|wasn|wouldn|doesn|can)['’]?t\b",
+    r"#[ ,;:.?!(]{0,3}(?:no|wrong|incorrect|false|is it|maybe|perhaps|unlikely)\b(?! other)",
+    r"# not\b",
+    r"# ?\?",
+    r"\?!",
+    "不是[^#]{0,6}#|不等于|并非|#[^#]{0,4}(?:是错|错误|不对|不正确)",
 )
 """A number that is denied, or doubted: "not #", "# is wrong", "anything but #"."""
 
-EXPRESSION = re.compile(
-    r"\\(?!(?:angle|triangle|odot|therefore|because|Rightarrow|implies|quad|overline|widehat)(?![A-Za-z])|(?:alpha|beta|gamma|delta|theta|phi|varphi|lambda|mu|omega) ?=)[A-Za-z]|"
-    r"# ?[,;] ?#|[√∛π^Σ∑∫]|\\(?:sqrt|pi|[cdt]?frac|binom|sum|int|log|ln|sin|cos|tan|cot)(?![A-Za-z])|\b(?:sqrt|pi)\b|"
-    r"[+*/×÷·∙⋅_|\\] ?[({\[]* ?[+-]?#|#[)}\]]* ?[+*/×÷·∙⋅_|\\]|#\)? ?!|[+-] ?#|"
-    r"#[)\w]* ?[-‐‑‒–—] ?\(?(?:#|[A-Za-z](?![a-z]))|(?<![\w-])(?:[A-Za-z]|[A-Z]{2,3}) ?[-–] ?#|(?:∠|\\angle) ?#|#\)? ?(?:∠|\\angle)|#\)? ?\(?#|#\([^)]*[-+*/^=]|"
-    r"# ?(?:plus|minus|times #|times [a-z]\b|over|choose|mod|modulo|(?:divided|multiplied) by|to the power|squared|cubed|"
-    r"factorial|raised|percent of|%? of (?:#|[a-z]\b)|in base|base)\b|\b(?:plus|minus|times|by|power|base) #|"
-    r"# ?x ?#|# ?: ?#|#[%°]? ?% ?of\b|"
-    r"(?<![^\W\d_])(?:a(?:rc)?)?(?:log|ln|lg|exp|sine?|cos(?:ine)?|tan(?:gent)?|cot|sec|csc|root|square|cube|"
-    r"factorial|twice|double|triple|half|third|quarter|reciprocal|inverse|opposite|absolute value)(?: of)? ?[_(]{0,2}#",
-    re.IGNORECASE,
+_FUNCTION = words(
+    r"""log ln lg exp sine? cos(?:ine)? tan(?:gent)? cot sec csc root square cube factorial twice double
+    triple half third quarter reciprocal inverse opposite absolute_value"""
+)
+_OPERATION = words(
+    r"""plus minus times_# times_[a-z]\b over choose modulo? (?:divided|multiplied)_by to_the_power
+    squared cubed factorial raised percent_of %?_of_(?:#|[a-z]\b) in_base base"""
+)
+_NAMES = "alpha|beta|gamma|delta|theta|phi|varphi|lambda|mu|omega"
+EXPRESSION = any_of(
+    "[√∛π^Σ∑∫]",
+    # LaTeX that is neither an angle's sign, nor the name in "\alpha = 65"
+    r"\\(?!(?:angle|triangle|odot|therefore|because|Rightarrow|implies|quad|overline|widehat)(?![A-Za-z])"
+    rf"|(?:{_NAMES}) ?=)[A-Za-z]",
+    r"\b(?:sqrt|pi)\b",
+    r"# ?[,;] ?#",
+    r"[+*/×÷·∙⋅_|\\] ?[({\[]* ?[+-]?#",
+    r"#[)}\]]* ?[+*/×÷·∙⋅_|\\]",
+    r"#\)? ?!",
+    "[+-] ?#",
+    r"#[)\w]* ?[-‐‑‒–—] ?\(?(?:#|[A-Za-z](?![a-z]))",
+    r"(?<![\w-])(?:[A-Za-z]|[A-Z]{2,3}) ?[-–] ?#",
+    r"(?:∠|\\angle) ?#|#\)? ?(?:∠|\\angle)",
+    r"#\)? ?\(?#|#\([^)]*[-+*/^=]",
+    "# ?x ?#|# ?: ?#",
+    rf"# ?(?:{_OPERATION})\b|#[%°]? ?% ?of\b",
+    r"\b(?:plus|minus|times|by|power|base) #",
+    rf"(?<![^\W\d_])(?:a(?:rc)?)?(?:{_FUNCTION})(?: of)? ?[_(]{{0,2}}#",
 )
 """A number that is part of something to be worked out: "# + x", "2√3", "twice #", "# squared"."""

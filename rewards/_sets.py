@@ -16,7 +16,8 @@ _SYMBOLS = [
 ]
 _BUILDER = re.compile(r"\\\{ ?([A-Za-z]) ?[|:] ?([^|]+?) ?\\\}")
 _BOUNDS = re.compile(
-    r"(?:(?P<first>[^<>≤≥]+?) ?(?P<left>[<>≤≥]) ?)?(?P<unknown>[A-Za-z]|\\theta) ?(?:(?P<right>[<>≤≥]) ?(?P<last>[^<>≤≥]+?))?"
+    r"(?:(?P<first>[^<>≤≥]+?) ?(?P<left>[<>≤≥]) ?)?(?P<unknown>[A-Za-z]|\\theta) ?"
+    r"(?:(?P<right>[<>≤≥]) ?(?P<last>[^<>≤≥]+?))?"
 )
 _OPEN = {"<": "(", ">": "(", "≤": "[", "≥": "["}
 _CLOSE = {"(": ")", "[": "]"}
@@ -58,7 +59,7 @@ def _interval(bounds: re.Match[str]) -> str | None:
 
 
 def bracket(latex: str) -> str:
-    """`point` for "(1, 2)", `list` for "[1, 2]", `set` for "{1, 2}" with its braces escaped; "" for all else."""
+    r"""`point` for "(1, 2)", `list` for "[1, 2]", `set` for "\{1, 2\}"; "" for all else."""
     match = _BRACKETED.fullmatch(latex.strip())
     inner = match[2] if match else ""
     depth = lowest = 0

@@ -32,7 +32,7 @@ def plain(text: str) -> str:
 
 
 def bare(text: str) -> str:
-    r"""`plain` without what only sets an answer: Markdown's marks, dollars, `\text{…}`, `\left`, LaTeX's spaces."""
+    r"""`plain` without what only sets an answer: Markdown's marks, dollars, `\text{…}`, LaTeX's spaces."""
     text = plain(text)
     for _ in range(3):  # \textbf{\text{5}}
         text, count = _WRAPPED.subn(r"\1", text)

@@ -59,15 +59,30 @@ money 1/100 cent cents ¢ penny pennies pence
 money 1/10 角
 money 1/100 dime
 quantity 1 unit units 个单位 单位
-quantity 1 个 只 人 名 位 辆 本 支 张 条 件 棵 头 匹 座 栋 间 朵 颗 粒 块 片 次 种 组 份 套 双 对 把 台 架 艘 杯 瓶 盒 包 袋 箱 箱子 根 枝 盏 道 题 页 步 圈 倍 层 排 行 列 株 匙 面 口 顶 幅 首 篇 盘 碗 册
+quantity 1 个 只 人 名 位 辆 本 支 张 条 件 棵 头 匹 座 栋 间 朵 颗 粒 块 片 次 种 组 份 套 双 对 把 台
+quantity 1 架 艘 杯 瓶 盒 包 袋 箱 箱子 根 枝 盏 道 题 页 步 圈 倍 层 排 行 列 株 匙 面 口 顶 幅 首 篇
+quantity 1 盘 碗 册
 """
-_CAPITALS = "N J W V A K C F"  # only behind a space: 5N is as likely five times an unknown
+_CAPITALS = "NJWVAKCF"  # only behind a space: 5N is as likely five times an unknown
 
 # Count nouns are an open class: plurals are taken, and these, whose plural has no s.
-_NO_S = ["people", "persons", "men", "women", "children", "kids", "teeth", "feet", "geese", "mice", "sheep", "fish", "deer", "cattle", "dice", "oxen", "police", "aircraft", "species", "series", "offspring", "salmon", "bison", "moose", "bacteria", "vertices", "indices", "axes", "matrices", "radii", "data", "media", "furniture", "luggage", "fruit", "money", "dollar"]
-_TAILS = ["total", "altogether", "overall", "only", "exactly", "approximately", "roughly", "left", "remaining", "visible", "present", "correct", "here", "there", "now", "remain", "remains", "today", "fold", "each", "apiece", "old", "tall", "long", "wide", "high", "deep", "away", "apart", "more-or-less", "sharp", "yes", "sure"]
+_NO_S = """
+people persons men women children kids teeth feet geese mice sheep fish deer cattle dice oxen police aircraft
+species series offspring salmon bison moose bacteria vertices indices axes matrices radii data media furniture
+luggage fruit money dollar
+"""
+_TAILS = """
+total altogether overall only exactly approximately roughly left remaining remain remains visible present
+correct here there now today fold each apiece old tall long wide high deep away apart sharp yes sure
+"""
 # What ends the noun behind a number: "3 apples in the bowl".
-_FUNCTION_WORDS = ["does", "has", "thus", "is", "are", "was", "were", "be", "in", "on", "of", "as", "at", "to", "by", "for", "from", "with", "within", "without", "between", "among", "because", "since", "so", "and", "that", "which", "who", "where", "when", "while", "but", "if", "then", "thus", "hence", "therefore", "it", "they", "this", "these", "those", "the", "a", "an", "shown", "seen", "given", "based", "according"]
+_FUNCTION_WORDS = """
+is are was were be does has thus in on of as at to by for from with within without between among because since
+so and that which who where when while but if then hence therefore it they this these those the a an shown seen
+given based according
+"""
+_COUNTED = frozenset(f"{_NO_S} {_TAILS}".split())
+_ENDS_NOUN = frozenset(_FUNCTION_WORDS.split())
 
 
 @dataclass(frozen=True)
@@ -103,7 +118,7 @@ _UNIT = re.compile(
     rf"[ -]?\(?{_ONE}(?P<per>(?: ?/ ?| ?\* ?| ?每 ?| per | an? (?=hour|minute|second|day)){_ANY})*\)?"
 )
 _PART = re.compile(f"{_ONE}(?P<per>(?!))?")
-_CAPITAL = re.compile(rf" [{_CAPITALS.replace(' ', '')}](?![\w^])")
+_CAPITAL = re.compile(rf" [{_CAPITALS}](?![\w^])")
 _SPELLED_DEGREE = re.compile(r"[ -]?(?:degrees?|°|deg\.?) ?(?:celsius|fahrenheit|[CF](?!\w))", re.IGNORECASE)
 _WORD = re.compile("[ -]?\\(?([^\\W\\d_\u4e00-\u9fff]{2,})(?=[\\W_]|$)")
 
@@ -150,12 +165,9 @@ def counts_things(text: str, start: int, *, one: bool) -> bool:
     noun = any_word = False
     while match := _WORD.match(text, start):
         word = match[1].casefold()
-        if word in _FUNCTION_WORDS:
+        if word in _ENDS_NOUN:
             return noun or not any_word or one
         any_word, start = True, match.end()
-        noun |= (
-            (word.endswith("s") and len(word) > 3 and not word.endswith("ss"))
-            or word in _NO_S
-            or word in _TAILS
-        )
+        plural = word.endswith("s") and len(word) > 3 and not word.endswith("ss")
+        noun |= plural or word in _COUNTED
     return noun or not any_word or one

@@ -14,9 +14,9 @@ _ARTICLE = re.compile(r"^(?:an?|the) ")
 _LATEX = re.compile(r"[\\^_={}<>+*|/]")
 _RUN = re.compile(r"[^\W\d_]+")
 _HAN = re.compile("[\u3400-\u9fff]")
-_NO_WORDS = frozenset(
-    ["and", "or", "if", "for", "sin", "cos", "tan", "cot", "sec", "csc", "log", "exp", "sqrt", "max", "min", "gcd", "lcm", "mod", "arcsin", "arccos", "arctan", "inf", "infinity", "pi"]
-)
+_NO_WORDS = """
+and or if for sin cos tan cot sec csc log exp sqrt max min gcd lcm mod arcsin arccos arctan inf infinity pi
+"""
 _SYMBOL = re.compile("[A-Z][a-z]")
 _LETTER = re.compile(r"\(?([A-Z])\)?[.]?")
 _LETTERED = re.compile(
@@ -44,7 +44,7 @@ def folded(formula: str) -> str:
 def _has_word(text: str) -> bool:
     if _HAN.search(text):
         return True
-    runs = [run for run in _RUN.findall(text) if len(run) > 2 and run.casefold() not in _NO_WORDS]
+    runs = [run for run in _RUN.findall(text) if len(run) > 2 and run.casefold() not in _NO_WORDS.split()]
     return any(not is_unit(run) for run in runs)
 
 
@@ -55,6 +55,6 @@ def choice_letter(formula: str) -> str | None:
 
 
 def stated_letter(formula: str) -> str | None:
-    """The letter of a choice that `formula` begins with, its text aside: "C. 5" and "option C"; None without."""
+    """The letter of a choice that `formula` begins with, its text aside: "C. 5", "option C"; None without."""
     match = _LETTERED.fullmatch(bare(formula))
     return (match[1] or match[2]).upper() if match else None

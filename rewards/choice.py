@@ -11,6 +11,7 @@ from ._latex import readable
 from ._letters import stated_letters, whole_letter, without_pronoun
 from ._number_words import NUMBER_WORD
 from ._numbers import Quantity, read_quantity, same_quantity
+from ._patterns import words as alternatives
 from ._phrases import REFUSAL
 from ._text import plain
 
@@ -34,16 +35,20 @@ _NEGATION = re.compile(
 _OPENING = re.compile(r"[\s*_\"'(]*(?:[a-z][).:]+[\s*_\"']*)?")
 _STATED = re.compile(r"[\s*_\"')]*[,.;!](?!\d)")
 _DENIED = re.compile(r"(?!\w| is)")
-# "No" answers; before a noun it counts: "no image", "no idea". Not so where a clause follows: "No there is …".
+# "No" answers; before a noun it counts: "no image", "no idea". Not so before a clause: "No there is …".
 _DETERMINER = re.compile(
-    r" (?!(?:there|it|they|he|she|the|this|that|these|those|i|we|you|because|since|as)\b)[a-z…]|\. ?\d|[\u3400-\u9fff]"
+    r" (?!(?:there|it|they|he|she|the|this|that|these|those|i|we|you|because|since|as)\b)[a-z…]"
+    r"|\. ?\d|[\u3400-\u9fff]"
 )
 _NO = frozenset({"no", "none", "not", "没有", "无"})
 
 # "There is no dog" says No to whether there is one; what is about the answer itself says nothing.
+_NOTHING = alternatives(
+    """one doubt problem telling difference reason matter longer need sense such more less other change help
+    worries thanks? correct right valid clear sufficient enough definite"""
+)
 _ABSENT = re.compile(
-    r"(?:there (?:is|are|was|were) )?no (?!(?:is|was|are|not|but|and|or)\b|\w* ?(?:one|doubt|problem|telling|difference|reason|matter|longer|need|sense|such|"
-    r"more|less|other|change|help|worries|thanks|thank|correct|right|valid|clear|sufficient|enough|definite)\b)"
+    rf"(?:there (?:is|are|was|were) )?no (?!(?:is|was|are|not|but|and|or)\b|\w* ?(?:{_NOTHING})\b)"
     r"[a-z]+(?: [a-z]+){0,5}\W*"
 )
 _OWN_LETTER = re.compile(r"\(?([A-Za-z])[).:、．]\s*(?=\S)")
@@ -68,13 +73,13 @@ def unreadable(sample: Sample) -> str:
 def choice(completion: Completion, sample: Sample) -> float | None:
     """1 if `<answer>` names the gold choice, by letter, text or number, and no other; else 0.
 
-    A choice's text may lack its unit, its own letter or a bracket behind it, where no other choice is left the
-    same: "50" for 50°, "cat" for "A. cat", "chair" for "chair (highlighted by a red box)". An answer that names
-    two choices scores 0, and so does one with a negation outside the choice's own words: "not (A)", unless it
-    opens with the choice: "No, it is not"; refusals do too, and letters that only stand in other words: "N/A",
-    "vitamin A", the pronoun I. None if the sample's gold answer is not one of its choices; a gold letter in
-    brackets is a letter, whatever the choices' texts are. Range {0, 1}. Source: accuracy reward of GPG
-    (arXiv 2504.02546); strictness is ours.
+    A choice's text may lack its unit, its own letter or a bracket behind it, where no other choice is left
+    the same: "50" for 50°, "cat" for "A. cat", "chair" for "chair (highlighted by a red box)". An answer that
+    names two choices scores 0, and so does one with a negation outside the choice's own words: "not (A)",
+    unless it opens with the choice: "No, it is not". So do refusals, and letters that only stand in other
+    words: "N/A", "vitamin A", the pronoun I. None if the sample's gold answer is not one of its choices; a
+    gold letter in brackets is a letter, whatever the choices' texts are. Range {0, 1}. Source: accuracy
+    reward of GPG (arXiv 2504.02546); strictness is ours.
     """
     gold = _gold(sample)
     if gold is None:
@@ -106,12 +111,14 @@ def named_choice(answer: str, choices: Sequence[str]) -> int | None:
     if letter:
         return texts.get(letter.lower())
     numbers = _numbers(tuple(choices))
-    words = {text: place for text, place in texts.items() if numbers[place] is None}
-    named, rest = _without_choices(_RIGHT.sub("·" * 5, without_pronoun(answer)), words)
+    in_words = {text: place for text, place in texts.items() if numbers[place] is None}
+    named, rest = _without_choices(_RIGHT.sub("·" * 5, without_pronoun(answer)), in_words)
     around = _lower(rest)
-    if not named and "no" in words and _ABSENT.fullmatch(_lower(answer)) and not REFUSAL.search(around):
-        return words["no"]
-    if REFUSAL.search(around) or (_NEGATION.search(around) and not _opens_with_choice(_lower(answer), words)):
+    if not named and "no" in in_words and _ABSENT.fullmatch(_lower(answer)) and not REFUSAL.search(around):
+        return in_words["no"]
+    if REFUSAL.search(around) or (
+        _NEGATION.search(around) and not _opens_with_choice(_lower(answer), in_words)
+    ):
         return None
     named |= {ord(letter) - ord("A") for letter in stated_letters(rest, len(choices))}
     named |= _same_value(answer, numbers, tuple(choices))

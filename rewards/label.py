@@ -6,27 +6,33 @@ import unicodedata
 from gpg_vl.registry import reward
 from gpg_vl.types import Completion, Sample
 
+from ._patterns import words
 from ._text import bare
 
 # How a sentence leads to a name and states nothing else: "The species is", "This is a photo of", "Answer:".
-_KIND = (
-    r"answer|species|breed|class|label|name|category|type|kind|variety|genus|object|item|thing|subject|animal|dog|cat|"
-    r"pet|bird|insect|fish|flower|plant|tree|fruit|food|dish|car|vehicle|make|model|variant|aircraft|airplane|"
-    r"aeroplane|plane|jet|picture|image|photo|photograph|texture|scene|place|landmark|disease"
+_KIND = words(
+    """answer species breed class label name category type kind variety genus object item thing subject
+    animal dog cat pet bird insect fish flower plant tree fruit food dish car vehicle make model variant aircraft
+    airplane aeroplane plane jet picture image photo photograph texture scene place landmark disease"""
+)
+_QUALITY = "final|correct|right|best|exact|most likely|predicted|shown|depicted|main"
+_IS = words(
+    """is are was looks_like appears_to_be seems_to_be must_be should_be would_be is_called is_named
+    belongs_to shows? depicts? contains? features? is_classified_as is_identified_as is_known_as"""
 )
 _LEAD = re.compile(
-    rf"\W*(?:(?:(?:the|this|that|its|my) )?(?:(?:final|correct|right|best|exact|most likely|predicted|shown|depicted|main) )*"
-    rf"(?:{_KIND})(?: (?:name|class|species|breed|model|type))?"
-    r"(?: (?:shown|depicted|pictured|seen))?(?: (?:in|of|on) (?:the|this) (?:image|picture|photo|photograph|car|flower|dog|"
-    r"pet|cat|bird|plant|aircraft|plane|object|animal|vehicle))?"
+    rf"\W*(?:(?:(?:the|this|that|its|my) )?(?:(?:{_QUALITY}) )*(?:{_KIND})"
+    r"(?: (?:name|class|species|breed|model|type))?"
+    rf"(?: (?:shown|depicted|pictured|seen))?(?: (?:in|of|on) (?:the|this) (?:{_KIND}))?"
     r"|it|this|that|these|those|here|i (?:think|believe)(?: (?:it|this|that))?)"
-    r"(?: ?[:=] ?|['’]s |['’]re | (?:is|are|was|looks like|appears to be|seems to be|must be|should be|would be|is called|is named|"
-    r"belongs to|shows?|depicts?|contains?|features?|is classified as|is identified as|is known as) )"
-    r"(?:(?:a|an|the) )?(?:(?:photo|picture|image|photograph|close-up|species|breed|variety|kind|type|member|model) of (?:(?:a|an|the) )?)?",
+    rf"(?: ?[:=] ?|['’](?:s|re) | (?:{_IS}) )(?:(?:a|an|the) )?"
+    r"(?:(?:photo|picture|image|photograph|close-up|species|breed|variety|kind|type|member|model) of "
+    r"(?:(?:a|an|the) )?)?",
     re.IGNORECASE,
 )
 _HAN_LEAD = re.compile(
-    "(?:[这那](?:[张幅]?图[片中里]?|[只个种朵条辆架])?(?:的?[是为]|叫)|(?:答案|品种|种类|名称)[是为:])(?:一[只个种朵条辆架])?"
+    "(?:[这那](?:[张幅]?图[片中里]?|[只个种朵条辆架])?(?:的?[是为]|叫)|(?:答案|品种|种类|名称)[是为:])"
+    "(?:一[只个种朵条辆架])?"
 )
 _OBJECT = re.compile(r"\{ ?[\"'](?:answer|label|class|name)[\"'] ?: ?[\"'](.+)[\"'] ?\}", re.IGNORECASE)
 _LONG = 500
@@ -49,8 +55,9 @@ def label(completion: Completion, sample: Sample) -> float | None:
 
     Case, width, punctuation, underscores, hyphens, spacing and a leading article do not count: "a
     Black-Eyed Susan." is black_eyed_susan. Nor does a lead that names nothing: "It is an oak", "Answer: oak",
-    `\boxed{oak}`. An answer that lists the name among others scores 0, and so does an empty one. None if the gold name is empty, or the sample asks for no class name. Range {0, 1}.
-    Source: class match of GPG's classification runs (arXiv 2504.02546), where an empty answer was worth 1.
+    `\boxed{oak}`. An answer that lists the name among others scores 0, and so does an empty one. None if the
+    gold name is empty, or the sample asks for no class name. Range {0, 1}. Source: class match of GPG's
+    classification runs (arXiv 2504.02546), where an empty answer was worth 1.
     """
     if unreadable(sample):
         return None

@@ -31,11 +31,11 @@ def math_equal(completion: Completion, sample: Sample) -> float | None:
     looked at where the text has such a tag, else only what follows the reasoning; neither tag nor box is no
     prediction. Several boxes must each equal a gold answer, or together list it; empty boxes and boxes of the
     question are none. The same text is right whatever it says, and all that is right for a gold answer that
-    can be read in no other way. What cannot be parsed scores 0, and so do powers of powers of numbers, formulas
-    nested too deeply and very long ones, unless the gold answer is such a one. Floats agree to six decimals,
-    small ones to six digits. None if the gold answer is empty or its braces do not match, or the question asks
-    for no number or formula. Range {0, 1}. Source: accuracy reward of GPG on mathematics (arXiv 2504.02546),
-    worked out by math-verify.
+    can be read in no other way. What cannot be parsed scores 0, and so do powers of powers of numbers,
+    formulas nested too deeply and very long ones, unless the gold answer is such a one. Floats agree to six
+    decimals, small ones to six digits. None if the gold answer is empty or its braces do not match, or the
+    question asks for no number or formula. Range {0, 1}. Source: accuracy reward of GPG on mathematics
+    (arXiv 2504.02546), worked out by math-verify.
     """
     golds = _golds(sample)
     if not golds or sample.answer_type not in ("math", "number"):

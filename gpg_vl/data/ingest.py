@@ -47,9 +47,9 @@ def write_prepared(
 
     Rows that cannot be used are skipped, counted by reason in the manifest and listed in `skipped.jsonl`;
     `strict` fails on the first. `unreadable_gold` says why no reward can read a row's gold answer, "" if one
-    can: such rows are written, and counted by reason. `limit` counts written rows. `progress` gets the rows written and skipped
-    so far. Images are decoded in threads; a few dozen rows are in memory at a time. Writes into a temporary
-    folder beside `out` and renames it, so an interrupted run leaves nothing behind.
+    can: such rows are written, and counted by reason. `limit` counts written rows. `progress` gets the rows
+    written and skipped so far. Images are decoded in threads; a few dozen rows are in memory at a time.
+    Writes into a temporary folder beside `out` and renames it, so an interrupted run leaves nothing behind.
     Raises DataError if `out` exists or no row is left.
     """
     with _whole_folder(out) as folder:

@@ -37,10 +37,10 @@ def read_boxes(text: str) -> tuple[Box, ...]:
     """All boxes in `text`, in order, corners as given.
 
     Reads `(x1,y1),(x2,y2)`, `[x1, y1, x2, y2]` (also as a value of JSON, such as `bbox_2d`, or with a score
-    from 0 to 1 as fifth) and both between `<|box_start|>` and `<|box_end|>` or `<bbox>` tags; points in square
-    brackets; corners by name, such as xmin and x1; and four numbers that are all of the text. Digits are ASCII's,
-    as in JSON, or their full-width forms. One coordinate that is not finite, or beyond 1e6, spoils the whole
-    text: a list with a hole is no prediction.
+    from 0 to 1 as fifth), both between `<|box_start|>` and `<|box_end|>` or `<bbox>` tags, points in square
+    brackets, corners by name, such as xmin and x1, and four numbers that are all of the text. Digits are
+    ASCII's, as in JSON, or their full-width forms. One coordinate that is not finite, or beyond 1e6, spoils
+    the whole text: a list with a hole is no prediction.
     """
     text = text.translate(_WIDE)
     found = [match.groups() for match in _BOX.finditer(text)]
@@ -58,7 +58,7 @@ def _box(numbers: Sequence[float]) -> Box:
 
 
 def _named_boxes(text: str) -> list[Box]:
-    """Boxes whose corners are named, as in {"xmin": 1, "ymin": 2, "xmax": 3, "ymax": 4}; none if one lacks."""
+    """Boxes whose corners are named: {"xmin": 1, "ymin": 2, "xmax": 3, "ymax": 4}; none if one lacks."""
     pairs = [(name.lower().replace("_", ""), float(number)) for name, number in _NAMED.findall(text)]
     boxes = []
     for start in range(0, len(pairs), 4):

@@ -209,9 +209,10 @@ def _closing(text: str, start: int) -> int | None:
     return None
 
 
+_HERE = r"(?:your |the )?(?:final )?answer(?: here)?"
 _BLANK = re.compile(
-    r"(?:\\(?:phantom|hspace)\s*\{.*\}|\\(?:square|Box|ldots|cdots|dots|quad|text\s*\{\s*\}|,|;|!| )|[\s.…_?□]|"
-    r"\\text\s*\{\s*(?:your |the )?(?:final )?answer(?: here)?\s*\}|(?:your |the )?(?:final )?answer(?: here)?)*",
+    r"(?:\\(?:phantom|hspace)\s*\{.*\}|\\(?:square|Box|ldots|cdots|dots|quad|text\s*\{\s*\}|[,;! ])|[\s.…_?□]"
+    rf"|\\text\s*\{{\s*{_HERE}\s*\}}|{_HERE})*",
     re.IGNORECASE | re.DOTALL,
 )
 

@@ -18,7 +18,7 @@ GRADERS: Mapping[AnswerType, str] = {
 def unreadable_gold(sample: Sample, reward: Reward | None = None) -> str:
     """Why `reward` cannot read the sample's gold answer, in a few words that can be counted; "" if it can.
 
-    Without one it is the built-in reward of the answer's type. A reward that does not say is taken to read all.
+    Without one it is the built-in reward of the answer's type. A reward that does not say reads all.
     """
     if reward is None:
         reward = rewards.get(GRADERS[sample.answer_type])

@@ -3,6 +3,8 @@
 import re
 import unicodedata
 
+from gpg_vl.types import Sample
+
 _SUPERSCRIPT = re.compile("[⁺⁻]?[⁰¹²³⁴-⁹]+")
 _SUPERSCRIPT_SIGNS = str.maketrans("⁺⁻", "+-")
 _DEGREE_SIGNS = str.maketrans("º˚", "°°")  # NFKC would make a letter of one, and an accent of the other
@@ -39,3 +41,10 @@ def bare(text: str) -> str:
         if not count:
             break
     return " ".join(_SPACES.sub(" ", _MARKUP.sub("", text)).split()).strip("*")
+
+
+def gold_answers(sample: Sample) -> list[str]:
+    """The gold answer, and the texts in `meta["alternatives"]`: other ways to put it."""
+    others = sample.meta.get("alternatives")
+    listed = others if isinstance(others, list) else []
+    return [sample.answer, *(text for text in listed if isinstance(text, str))]

@@ -7,7 +7,7 @@ from gpg_vl.registry import reward
 from gpg_vl.types import Completion, Sample
 
 from ._patterns import words
-from ._text import bare
+from ._text import bare, gold_answers
 
 # How a sentence leads to a name and states nothing else: "The species is", "This is a photo of", "Answer:".
 _KIND = words(
@@ -55,16 +55,16 @@ def label(completion: Completion, sample: Sample) -> float | None:
 
     Case, width, punctuation, underscores, hyphens, spacing and a leading article do not count: "a
     Black-Eyed Susan." is black_eyed_susan. Nor does a lead that names nothing: "It is an oak", "Answer: oak",
-    `\boxed{oak}`. An answer that lists the name among others scores 0, and so does an empty one. None if the
+    `\boxed{oak}`. Names that `meta["alternatives"]` lists are right too. An answer that lists the name among others scores 0, and so does an empty one. None if the
     gold name is empty, or the sample asks for no class name. Range {0, 1}. Source: class match of GPG's
     classification runs (arXiv 2504.02546), where an empty answer was worth 1.
     """
     if unreadable(sample):
         return None
-    gold = normal_name(sample.answer)
     if completion.answer is None:
         return 0.0
-    return float(gold in {normal_name(completion.answer), normal_name(_stated(completion.answer))})
+    stated = {normal_name(completion.answer), normal_name(_stated(completion.answer))} - {""}
+    return float(not stated.isdisjoint(map(normal_name, gold_answers(sample))))
 
 
 def _stated(answer: str) -> str:

@@ -9,6 +9,7 @@ from gpg_vl.types import Completion, Sample
 from ._formulas import is_readable, same_formula
 from ._latex import is_absurd, is_broken, normal
 from ._numbers import Quantity, read_quantity, same_quantity
+from ._text import gold_answers
 from ._words import choice_letter, folded, stated_letter, words
 
 
@@ -47,9 +48,7 @@ def math_equal(completion: Completion, sample: Sample) -> float | None:
 
 
 def _golds(sample: Sample) -> list[str]:
-    others = sample.meta.get("alternatives")
-    texts = [text for text in others if isinstance(text, str)] if isinstance(others, list) else []
-    return [text for text in (sample.answer, *texts) if not is_broken(text)]
+    return [text for text in gold_answers(sample) if not is_broken(text)]
 
 
 def _has_value(gold: str) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gpg_vl.evaluation.benchmarks import BENCHMARKS, PREPARED, TITLES, Benchmark
-from gpg_vl.evaluation.grading import FORMAT
+from gpg_vl.evaluation.grading import FORMAT, LENIENT
 from gpg_vl.runs.files import Evaluation, Item, score
 from gpg_vl.stats import Interval, estimate, pass_at_k, weighted_sum
 
@@ -39,6 +39,8 @@ def _figures(items: Sequence[Item], benchmark: Benchmark) -> Figures:
         if known:
             values = [item["scores"][measure.reward] for item in known]
             figures[name] = vars(estimate(values, [item["cluster"] for item in known]))
+    if benchmark.lenient:
+        figures[LENIENT] = vars(estimate([item["scores"][LENIENT] or 0.0 for item in items], clusters))
     for k, values in _pass_at(items).items():
         figures[f"pass@{k}"] = vars(estimate(values, clusters))
     return figures

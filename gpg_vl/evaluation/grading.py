@@ -1,19 +1,26 @@
 """Answers to items: what was asked, what came back, what it scored."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
 from gpg_vl.evaluation.benchmarks import Benchmark, Measure
-from gpg_vl.prompting.prompts import answer_part, formulas
+from gpg_vl.prompting.prompts import answer_part, boxed, formulas
 from gpg_vl.rollout.answering import Answered
 from gpg_vl.runs.files import Item
 from gpg_vl.scoring.scorer import Scorer
 from gpg_vl.types import AnswerType, Completion, Sample
 
 FORMAT = Measure("format")
+LENIENT = "lenient"
+"""The score of an answer that may stand outside the tags: in the last box, else in the last statement."""
 Pair = tuple[Sample, Completion]
+
+_TAGS = re.compile(r"</?(?:answer|think)>")
+_SAID = re.compile(r"(?:\banswer\b(?: is| are| would be|:| =)+|答案(?:是|为|：|:)+)\s*", re.IGNORECASE)
+_SENTENCE_END = re.compile(r"[.!?](?=\s)|[。！？]")
 
 
 def check_rewards(benchmark: Benchmark, answer_types: Iterable[AnswerType]) -> None:
@@ -37,6 +44,8 @@ def grade(answered: Sequence[Answered], benchmark: Benchmark) -> list[Item]:
     pairs = [(one.sample, completion) for one in answered for completion in one.completions]
     right = _right([(sample, _to_grade(completion, benchmark)) for sample, completion in pairs], benchmark)
     scores = {measure.reward: _score(measure, pairs) for measure in (*benchmark.measures.values(), FORMAT)}
+    if benchmark.lenient:
+        scores[LENIENT] = _right([(sample, with_last_statement(one)) for sample, one in pairs], benchmark)
     answers = iter(
         _answer(pair, benchmark, right[place], {name: values[place] for name, values in scores.items()})
         for place, pair in enumerate(pairs)
@@ -49,6 +58,25 @@ def _to_grade(completion: Completion, benchmark: Benchmark) -> Completion:
     if benchmark.whole_output and completion.answer is None:
         return replace(completion, answer=answer_part(completion.text, think_opened=completion.think_opened))
     return completion
+
+
+def with_last_statement(completion: Completion) -> Completion:
+    """The completion with its last box, or else its last statement, for an answer, where no tags hold one.
+
+    What is said of the answer ("The answer is 65°.") comes first; then the last sentence. A thought that was
+    never closed states nothing.
+    """
+    if completion.answer is not None:
+        return completion
+    behind = answer_part(completion.text, think_opened=completion.think_opened)
+    text = _TAGS.sub("\n", behind).strip()
+    if boxes := boxed(text):
+        stated = boxes[-1]
+    elif said := list(_SAID.finditer(text)):
+        stated = text[said[-1].end() :].partition("\n")[0]
+    else:
+        stated = _SENTENCE_END.split(text.rpartition("\n")[2].rstrip(" .。"))[-1]
+    return replace(completion, answer=stated.strip() or None)
 
 
 def _right(pairs: Sequence[Pair], benchmark: Benchmark) -> list[float | None]:

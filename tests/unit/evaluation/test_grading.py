@@ -55,6 +55,30 @@ def test_cv_bench_looks_for_an_answer_outside_the_tags(text, strict, cv_bench):
         assert item["correct"] == item["scores"]["choice"] == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "strict", "lenient"),
+    [
+        ("<think>a</think><answer>65</answer>", 1.0, 1.0),
+        ("<think>a</think><answer>66</answer> The answer is 65.", 0.0, 0.0),  # what stands in the tags counts
+        ("<think>a</think>The answer is 65°.", 0.0, 1.0),
+        ("Since 180 - 115 = 65, the answer is: 65 degrees", 0.0, 1.0),
+        ("Angle B is 40. The angles add up to 180.\nSo angle A is 65°.", 0.0, 1.0),
+        ("It may be 65. Let us see. Angle A is 66.", 0.0, 0.0),
+        ("The answer is 66. No, the answer is 65.", 0.0, 1.0),
+        ("The answer is \\boxed{65}, not 66.", 0.0, 1.0),
+        ("<answer>65", 0.0, 1.0),
+        ("<think>The answer is 65.", 0.0, 0.0),
+        ("65 or 66", 0.0, 0.0),
+        ("I cannot determine it: 65", 0.0, 0.0),
+        ("", 0.0, 0.0),
+    ],
+)
+def test_geoqa_is_graded_strictly_and_leniently(text, strict, lenient):
+    sample = Sample("q", "geoqa", "How large is A?", "65°", "number")
+    (item,) = grade([answered(sample, text)], BENCHMARKS["geoqa"])
+    assert (item["correct"], item["scores"]["lenient"]) == (strict, lenient)
+
+
 def test_of_several_answers_the_item_has_the_means():
     (item,) = grade([answered(CHOICE, WHOLE, "<answer>(A)</answer>", "<answer>(B)</answer>", "")], PREPARED)
     assert [sample["correct"] for sample in item["samples"]] == [1.0, 1.0, 0.0, 0.0]

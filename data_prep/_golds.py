@@ -17,8 +17,8 @@ def chosen(answer: str, choices: tuple[str, ...], where: str, numbers: NumberMea
     """The letter in brackets of an answer given as "(B)", "B.", "b", "B. dog" or the choice's text.
 
     `numbers` says what the answer means if it is a number, "text" for one that is none. Raises RowError if it
-    is none of the choices, or may be several: a letter with another choice's text, a number that is both a text
-    and a place.
+    is none of the choices, or may be several: a letter with another choice's text, a number that is both
+    a text and a place.
     """
     letters = [letter(place) for place in range(min(len(choices), 26))]
     if answer in letters:

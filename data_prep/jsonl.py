@@ -51,17 +51,17 @@ def jsonl(
 ) -> Iterator[Draft]:
     """Convert a file with one JSON object a line, a JSON list of objects, or a Parquet file.
 
-    A row has `question` and `answer`, and perhaps `image` (a path) or `images` (several), `choices` (texts, or
-    an object by letters; `options` will do), `answer_type`, `task` and `id`; whatever else it has is kept as
-    `meta`. One turn of `conversations` or `messages`, as LLaVA, VLM-R1 and ms-swift have them, may stand for
-    question and answer. `<image>` in a question and answer tags around an answer are dropped. Rows that share
-    their first image share `meta["cluster"]`, unless they bring their own.
+    A row has `question` and `answer`, and perhaps `image` (a path) or `images` (several), `choices` (texts,
+    or an object by letters; `options` will do), `answer_type`, `task` and `id`; whatever else it has is kept
+    as `meta`. One turn of `conversations` or `messages`, as LLaVA, VLM-R1 and ms-swift have them, may stand
+    for question and answer. `<image>` in a question and answer tags around an answer are dropped. Rows that
+    share their first image share `meta["cluster"]`, unless they bring their own.
 
     Args:
         source: the .jsonl, .json or .parquet file.
         images: folder that the images' paths start from and cannot leave; empty means the file's own.
-        answer_type: of all rows, whatever they say themselves; None takes the row's own, or choice where there
-            are choices. A choice may be answered by its letter, its text or both; boxes are lists of
+        answer_type: of all rows, whatever they say themselves; None takes the row's own, or choice where
+            there are choices. A choice may be answered by its letter, its text or both; boxes are lists of
             [x1, y1, x2, y2] in pixels of the first image as it is shown. Several answers in a list are right
             each for math and label.
         task: of rows that do not say it.

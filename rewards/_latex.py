@@ -82,6 +82,11 @@ _WORDS = re.compile(
 )
 
 
+_PLUS_MINUS = re.compile(r"\\pm(?![A-Za-z])|±")
+_LONE_PLUS = re.compile(r"(?:^|(?<==))\s*\+")
+_COMMA = re.compile(r",(?![^(\[{]*[)\]}])\s*")
+
+
 def readable(formula: str) -> str | None:
     """`formula`, plain or LaTeX, in LaTeX that math-verify reads rightly; None if it states no one value.
 
@@ -91,7 +96,7 @@ def readable(formula: str) -> str | None:
     latex = _with_words(plain(formula))
     for pattern, replacement in _REWRITES:
         latex = pattern.sub(replacement, latex)
-    latex = _without_units(" ".join(latex.split()))
+    latex = _both_signs(_without_units(" ".join(latex.split())))
     if not latex or _nesting(latex) is None or _SIDE_BY_SIDE.search(latex) or _WORDS.search(latex):
         return None
     return latex
@@ -104,6 +109,22 @@ def _with_words(latex: str) -> str:
         if not count:
             break
     return latex
+
+
+def _both_signs(latex: str) -> str:
+    r"""`latex` with two items for each with a \pm: "1 \pm x" is a list of 1 + x and 1 - x."""
+    if not _PLUS_MINUS.search(latex):
+        return latex
+    items = [
+        item
+        for one in _COMMA.split(latex)
+        for item in (
+            [_PLUS_MINUS.sub("+", one, count=1), _PLUS_MINUS.sub("-", one, count=1)]
+            if _PLUS_MINUS.search(one)
+            else [one]
+        )
+    ]
+    return ", ".join(_LONE_PLUS.sub("", item) for item in items)
 
 
 def _set_upright(text: re.Match[str]) -> str:
@@ -176,7 +197,7 @@ _SAME = [
 
 def normal(formula: str) -> str:
     """`formula` as a text to compare: without markup, spaces that part no words, and a closing full stop."""
-    text = bare(_CIRCLED.sub(lambda circled: f"({unicodedata.digit(circled[0])})", formula))
+    text = bare(_CIRCLED.sub(lambda circled: f"({unicodedata.digit(circled[0])})", formula)).rstrip(" .。")
     for pattern, replacement in _SAME:
         text = pattern.sub(replacement, text)
     text = _TIME.sub(lambda half: f"{half[1].lower()}m", text)

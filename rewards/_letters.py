@@ -42,7 +42,8 @@ _PRONOUN = re.compile(
 # "A" before a word is the article, unless the word goes on about choice (A).
 _NO_NOUN = words(
     """is was because since as and or but the a an this that these it they there in on at for with looks?
-    seems? shows? has would must should can matches best only not are if by to from of while where which who"""
+    seems? shows? has would must should can matches best only not are if by to from of while where which
+    who"""
 )
 _ARTICLE = re.compile(rf"(?<![^\W_])(?<!\()A(?= +(?!(?:{_NO_NOUN})\b)[a-z…])")
 

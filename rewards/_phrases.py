@@ -38,7 +38,8 @@ REFUSAL = any_of(
 
 _ABOUT = r"(?:(?:about|around|roughly|approximately|or equal to|exactly) )?"
 _BEFORE_BOUND = words(
-    r"""at_(?:the_)?(?:least|most|minimum|maximum) up_to over under above below beyond exceed(?:s|ing)?
+    r"""at_(?:the_)?(?:least|most|minimum|maximum) (?<!add_)(?<!adds_)up_to
+    over under above below beyond exceed(?:s|ing)?
     no_(?:more|less|fewer|greater|later|earlier)_than upwards?_of (?:a_)?(?:minimum|maximum)_of
     (?:upper|lower)_bound(?:_(?:of|is))? not_exceeding between within outside until before after almost
     nearly barely close_to just_short_of"""

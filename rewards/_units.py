@@ -78,8 +78,8 @@ correct here there now today fold each apiece old tall long wide high deep away 
 # What ends the noun behind a number: "3 apples in the bowl".
 _FUNCTION_WORDS = """
 is are was were be does has thus in on of as at to by for from with within without between among because since
-so and that which who where when while but if then hence therefore it they this these those the a an shown seen
-given based according
+so and that which who where when while but if then hence therefore it they this these those the a an shown
+seen given based according
 """
 _COUNTED = frozenset(f"{_NO_S} {_TAILS}".split())
 _ENDS_NOUN = frozenset(_FUNCTION_WORDS.split())

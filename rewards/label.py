@@ -12,8 +12,9 @@ from ._text import bare, gold_answers
 # How a sentence leads to a name and states nothing else: "The species is", "This is a photo of", "Answer:".
 _KIND = words(
     """answer species breed class label name category type kind variety genus object item thing subject
-    animal dog cat pet bird insect fish flower plant tree fruit food dish car vehicle make model variant aircraft
-    airplane aeroplane plane jet picture image photo photograph texture scene place landmark disease"""
+    animal dog cat pet bird insect fish flower plant tree fruit food dish car vehicle make model variant
+    aircraft airplane aeroplane plane jet picture image photo photograph texture scene place
+    landmark disease"""
 )
 _QUALITY = "final|correct|right|best|exact|most likely|predicted|shown|depicted|main"
 _IS = words(
@@ -55,9 +56,10 @@ def label(completion: Completion, sample: Sample) -> float | None:
 
     Case, width, punctuation, underscores, hyphens, spacing and a leading article do not count: "a
     Black-Eyed Susan." is black_eyed_susan. Nor does a lead that names nothing: "It is an oak", "Answer: oak",
-    `\boxed{oak}`. Names that `meta["alternatives"]` lists are right too. An answer that lists the name among others scores 0, and so does an empty one. None if the
-    gold name is empty, or the sample asks for no class name. Range {0, 1}. Source: class match of GPG's
-    classification runs (arXiv 2504.02546), where an empty answer was worth 1.
+    `\boxed{oak}`. Names that `meta["alternatives"]` lists are right too. An answer that lists the name among
+    others scores 0, and so does an empty one. None if the gold name is empty, or the sample asks for no class
+    name. Range {0, 1}. Source: class match of GPG's classification runs (arXiv 2504.02546), where an empty
+    answer was worth 1.
     """
     if unreadable(sample):
         return None

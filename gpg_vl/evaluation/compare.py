@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gpg_vl.errors import DataError
+from gpg_vl.evaluation.grading import LENIENT
 from gpg_vl.runs.files import Evaluation, Item, is_right, paired_items, score
 from gpg_vl.stats import Interval, mcnemar, paired_difference
 
@@ -36,19 +37,22 @@ def change(pairs: Sequence[Pair]) -> Interval:
 
 
 def compare(before: Evaluation, after: Evaluation) -> dict[str, Any]:
-    """`total` and `tasks`, each with the paired difference in accuracy, McNemar's test and the flips.
+    """`total` and `tasks`, each with the paired difference in accuracy, McNemar's test and the flips; and
+    `lenient`, the total's difference where answers outside the tags count too.
 
     Raises DataError, naming what differs, if the two are not over the same questions, choices and gold
     answers.
     """
     check_same_questions(before, after)
-    by_task = pairs_by_task(paired_items(before, after))
+    pairs = paired_items(before, after)
+    by_task = pairs_by_task(pairs)
     total = _comparison(by_task.pop(TOTAL))
     return {
         "models": [before.get("model"), after.get("model")],
         "differ": [name for name in _SETTINGS if before.get(name) != after.get(name)],
         "clustered": _clustered(after["items"]),
         "total": total,
+        "lenient": _lenient(pairs),
         "tasks": {task: _comparison(pairs) for task, pairs in sorted(by_task.items())},
     }
 
@@ -97,6 +101,19 @@ def _comparison(pairs: Sequence[Pair]) -> dict[str, Any]:
         "mcnemar_p": None if graded else mcnemar(len(fixed), len(broken)),
         "fixed": fixed,
         "broken": broken,
+    }
+
+
+def _lenient(pairs: Sequence[Pair]) -> dict[str, Any] | None:
+    """The same for answers that may stand outside the tags; None unless both evaluations graded them so."""
+    if not all(LENIENT in item.get("scores", {}) for pair in pairs for item in pair):
+        return None
+    before = [first["scores"][LENIENT] or 0.0 for first, _ in pairs]
+    after = [second["scores"][LENIENT] or 0.0 for _, second in pairs]
+    return {
+        "before": sum(before) / len(pairs),
+        "after": sum(after) / len(pairs),
+        "difference": vars(paired_difference(before, after, [item.get("cluster") for _, item in pairs])),
     }
 
 
@@ -156,6 +173,13 @@ def comparison_notes(comparison: Mapping[str, Any]) -> list[str]:
     for kind in ("fixed", "broken"):
         if total[kind]:
             notes.append(f"{kind}: {_some(total[kind])}")
+    if lenient := comparison["lenient"]:
+        by = lenient["difference"]
+        notes.append(
+            f"lenient accuracy, answers outside the tags included: {lenient['before']:.1%} and "
+            f"{lenient['after']:.1%}, {100 * by['mean']:+.1f} "
+            f"({100 * by['low']:+.1f} to {100 * by['high']:+.1f})"
+        )
     if comparison["clustered"]:
         notes.append("questions share statements or images: the intervals know, McNemar's test does not")
     if comparison["differ"]:

@@ -1,6 +1,7 @@
 """Rewards that an audit must fail, each for its own reason, and some that it must not."""
 
 import json
+import re
 import time
 
 from gpg_vl.registry import reward
@@ -44,6 +45,31 @@ def covered(completion, sample):
 
 def _within(inner, outer):
     return outer[0] <= inner[0] and outer[1] <= inner[1] and outer[2] >= inner[2] and outer[3] >= inner[3]
+
+
+def any_number(completion, sample):
+    """Whether the gold number stands somewhere in the answer, whatever stands around it."""
+    if sample.answer_type != "number" or not sample.answer.isdigit():
+        return None
+    return float(sample.answer in re.findall("[0-9]+", completion.answer or ""))
+
+
+def any_letter(completion, sample):
+    """Whether the gold letter stands alone somewhere in the answer."""
+    if not sample.choices:
+        return None
+    return float(sample.answer[1] in re.findall(r"\b[A-Z]\b", completion.answer or ""))
+
+
+def any_no(completion, sample):
+    if sample.choices != ("yes", "no"):
+        return None
+    return float("no" in re.findall("[a-z]+", (completion.answer or "").lower().replace("(b)", "no")))
+
+
+def not_other(completion, sample):
+    """Right unless the answer is another name: a refusal is none."""
+    return float("marigold" in (completion.answer or "")) if "marigold" in sample.answer else None
 
 
 def exact(completion, sample):

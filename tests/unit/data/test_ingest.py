@@ -15,6 +15,7 @@ from gpg_vl.data.images import open_image
 from gpg_vl.data.ingest import in_order, write_prepared
 from gpg_vl.data.prepared import HASHES, MANIFEST, SKIPPED, PreparedDataset
 from gpg_vl.errors import DataError, RowError
+from gpg_vl.scoring.gold import unreadable_gold
 from gpg_vl.types import Sample
 from tests.support.inputs import noise
 
@@ -65,6 +66,14 @@ def test_a_decoded_jpeg_is_stored_without_another_loss(tmp_path):
     assert stored.getpixel((0, 0)) == (1, 2, 3)
 
 
+def test_gold_answers_that_no_reward_reads_are_written_and_counted(tmp_path):
+    golds = ["5", "5 or 6", "more than 5", "five"]
+    samples = [Sample(str(i), "t", "Q?", gold, "number") for i, gold in enumerate(golds)]
+    manifest = write(samples, tmp_path / "d", unreadable_gold=unreadable_gold)
+    assert manifest["rows"] == 4 and manifest["skipped"] == {}
+    assert manifest["unreadable_gold"] == {"gold answer not readable as a number": 2}
+
+
 def test_manifest(tmp_path):
     samples = [row(0, "t/b"), row(1, "t/a"), row(2, "t/b")]
     manifest = write(samples, tmp_path / "d")
@@ -77,6 +86,7 @@ def test_manifest(tmp_path):
         "rows": 3,
         "tasks": {"t/a": 1, "t/b": 2},
         "skipped": {},
+        "unreadable_gold": {},
     }
     assert list(manifest["tasks"]) == ["t/a", "t/b"]
     assert write(samples, tmp_path / "again")["sha256"] == manifest["sha256"]

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from datasets import Dataset
 
 from gpg_vl.data.ingest import write_prepared
 from gpg_vl.data.prepared import SKIPPED, PreparedDataset
@@ -37,7 +38,7 @@ def test_a_full_row_says_everything_itself(tmp_path):
         **{"id": 7, "task": "zoo", "images": ["a.png", "b.png"], "question": "Which?", "answer": "two"},
         **{"choices": ["one", "two", 3], "answer_type": "choice", "meta": {"m": 1}, "source": "book"},
     }
-    made = sample(tmp_path, row, answer_type="label", task="other")
+    made = sample(tmp_path, row, task="other")
     assert (made.id, made.task, made.answer_type, made.answer) == ("7", "zoo", "choice", "(B)")
     assert made.choices == ("one", "two", "3")
     assert [image.size for image in made.images] == [(9, 7), (5, 5)]
@@ -71,6 +72,16 @@ def test_null_is_as_good_as_absent(tmp_path):
         (["two  cats", "a dog"], "Two cats", "(A)"),
         ([3, 4], 4, "(B)"),
         ([True, False], False, "(B)"),
+        (["cat", "dog"], "B.", "(B)"),
+        (["cat", "dog"], "b)", "(B)"),
+        (["cat", "dog"], "B. dog", "(B)"),
+        (["cat", "dog"], "(B) Dog", "(B)"),
+        (["cat", "dog"], ["B"], "(B)"),
+        (["cat", "dog"], "<think>a</think><answer> B </answer>", "(B)"),
+        (["A. cat", "B. dog"], "dog", "(B)"),
+        (["A. cat", "B. dog"], "B. dog", "(B)"),
+        (["10", "20", "30"], 20, "(B)"),
+        ({"B": "dog", "A": "cat"}, "dog", "(B)"),
         (["true", "false"], True, "(A)"),
         (["A", "B"], "B", "(B)"),
         (["B", "A"], "(B)", "(B)"),  # brackets are a letter's
@@ -103,6 +114,14 @@ def test_boxes_are_taken_in_every_usual_form(tmp_path, answer, boxes):
         ({"answer": "C"}, "answer not among the choices", "line 1: the answer 'C' is none .*: x, y"),
         ({"answer": ""}, "empty answer", "line 1: the answer ''"),
         ({"answer": "B", "choices": ["B", "A"]}, "ambiguous answer", r"'B' may be \(A\) or \(B\)"),
+        ({"answer": "B. x"}, "answer not among the choices", "line 1: the answer 'B. x' is none"),
+        ({"answer": "A or B"}, "answer not among the choices", "line 1: the answer 'A or B' is none"),
+        ({"answer": ["A", "B"]}, "several answers", "line 1: a choice has one answer"),
+        ({"answer": []}, "several answers", "line 1: a choice has one answer"),
+        ({"answer": 1}, "a number for a choice", "line 1: 1 may be .* say with --numbers text, from_0 or"),
+        ({"answer": 1, "choices": [1, 2, 3]}, "a number for a choice", "line 1: 1 may be a choice's text"),
+        ({"choices": {"A": "x", "C": "y"}}, "unusable choices", "line 1: choices by letter are A, B"),
+        ({"question": "<image> Which?"}, "missing image", "line 1: 1 <image> in the question, and 0 images"),
         ({"answer": "x", "choices": ["x", "X"]}, "ambiguous answer", r"'x' may be \(A\) or \(B\)"),
         ({"choices": "x, y"}, "unusable choices", "line 1: 'choices' is a list of texts"),
         ({"choices": [["x"], "y"]}, "unusable choices", "line 1: 'choices' is a list of texts"),
@@ -121,6 +140,119 @@ def test_a_bad_row_is_refused_with_its_line(tmp_path, change, reason, message):
     with pytest.raises(RowError, match=f"mine.jsonl {message}|{message}") as caught:
         sample(folder, {**QUESTION, **change})
     assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("choices", "answer", "numbers", "letter"),
+    [
+        ([1, 2, 3], 2, "text", "(B)"),
+        ([1, 2, 3], 2, "from_0", "(C)"),
+        ([1, 2, 3], 2, "from_1", "(B)"),
+        (["cat", "dog"], 0, "from_0", "(A)"),
+        (["cat", "dog"], 2, "from_1", "(B)"),
+        (["cat", "dog"], "B", "from_1", "(B)"),  # a text is no number
+    ],
+)
+def test_what_a_number_means_can_be_said(tmp_path, choices, answer, numbers, letter):
+    row = {"question": "Q?", "choices": choices, "answer": answer}
+    assert sample(tmp_path, row, numbers=numbers).answer == letter
+
+
+def test_a_place_beyond_the_choices_is_refused(tmp_path):
+    with pytest.raises(RowError, match="the answer '2' is none of the choices"):
+        sample(tmp_path, {"question": "Q?", "choices": ["x", "y"], "answer": 2}, numbers="from_0")
+
+
+@pytest.mark.parametrize(
+    ("question", "images", "text"),
+    [
+        ("<image>\nWhich?", ["a.png"], "Which?"),
+        ("Which?\n<image>", ["a.png"], "Which?"),
+        ("<image><image>Which?", ["a.png", "a.png"], "Which?"),
+        ("Of <image> and <image>, which?", ["a.png", "a.png"], "Of\nand\n, which?"),
+        ("  Which? ", ["a.png"], "  Which? "),  # nothing to drop, so nothing is changed
+        ("Is a < b?", [], "Is a < b?"),
+    ],
+)
+def test_placeholders_of_other_tools_are_dropped(tmp_path, question, images, text):
+    noise(4, 4).save(tmp_path / "a.png")
+    assert sample(tmp_path, {**QUESTION, "question": question, "images": images}).question == text
+
+
+@pytest.mark.parametrize("name", ["conversations", "messages"])
+def test_one_turn_of_conversation_is_a_row(tmp_path, name):
+    noise(4, 4).save(tmp_path / "a.png")
+    human, gpt, text = (
+        ("human", "gpt", "value") if name == "conversations" else ("user", "assistant", "content")
+    )
+    role = "from" if name == "conversations" else "role"
+    turns = [{role: human, text: "<image>\nHow many?"}, {role: gpt, text: "<answer>3</answer>"}]
+    made = sample(tmp_path, {"image": "a.png", name: turns}, answer_type="number")
+    assert (made.question, made.answer, dict(made.meta).keys()) == ("How many?", "3", {"cluster"})
+    with pytest.raises(RowError, match="one question and its answer make a row"):
+        sample(tmp_path, {name: turns * 2}, answer_type="number")
+    with pytest.raises(RowError, match="has no 'answer'"):
+        sample(tmp_path, {"image": "a.png", name: turns[:1]}, answer_type="number")
+    with pytest.raises(RowError, match="is a list of human and gpt turns"):
+        sample(tmp_path, {name: ["How many?"]}, answer_type="number")
+
+
+def test_names_of_another_file_are_given(tmp_path):
+    row = {"problem": "Q?", "solution": "<answer> 3 </answer>", "more": 1}
+    made = sample(tmp_path, row, answer_type="number", fields="question=problem, answer=solution")
+    assert (made.question, made.answer, made.meta) == ("Q?", "3", {"more": 1})
+    with pytest.raises(RowError, match=r"has no 'question'.* --fields question=NAME"):
+        sample(tmp_path, row, answer_type="number")
+    for fields in ("problem=question", "question", "question="):
+        with pytest.raises(ConfigurationError, match="--fields is such as"):
+            sample(tmp_path, row, answer_type="number", fields=fields)
+
+
+@pytest.mark.parametrize(
+    ("row", "answer_type", "alternatives"),
+    [
+        ({"answer": ["0.5", "1/2"]}, "math", ["1/2"]),
+        ({"answer": ["color", "colour"]}, "label", ["colour"]),
+        ({"answer": ["5"]}, "number", []),
+    ],
+)
+def test_several_answers_are_alternatives(tmp_path, row, answer_type, alternatives):
+    made = sample(tmp_path, {"question": "Q?", **row}, answer_type=answer_type)
+    assert (made.answer, made.meta.get("alternatives", [])) == (row["answer"][0], alternatives)
+
+
+def test_the_option_says_how_all_answers_are_compared(tmp_path):
+    row = {"question": "Q?", "answer": "1.2", "answer_type": "float"}
+    assert sample(tmp_path, row, answer_type="number").answer_type == "number"
+
+
+@pytest.mark.parametrize("boxes", [[[0.1, 0.2, 0.5, 0.9]], [0.05, 0.1, 0.95, 1.0]])
+def test_boxes_from_0_to_1_are_no_pixels(tmp_path, boxes):
+    with pytest.raises(RowError, match="no box in pixels; multiply by the image's size") as caught:
+        sample(tmp_path, {"question": "Where?", "answer": boxes}, answer_type="boxes")
+    assert caught.value.reason == "boxes from 0 to 1"
+
+
+@pytest.mark.parametrize("images", [{"image": ""}, {"image": None}, {"images": []}, {"images": [""]}, {}])
+def test_no_image_is_said_in_several_ways(tmp_path, images):
+    assert sample(tmp_path, {**QUESTION, **images}).images == ()
+
+
+def test_a_json_list_and_a_parquet_file_are_read_too(tmp_path):
+    noise(9, 7).save(tmp_path / "a.png")
+    listed = tmp_path / "mine.json"
+    listed.write_text(json.dumps([{**QUESTION, "image": "a.png"}, QUESTION]))
+    first, second = (draft() for draft in jsonl(str(listed)))
+    assert (first.id, first.images[0].size, second.id) == ("mine.json:1", (9, 7), "mine.json:2")
+    for text, message in (("{}", "no list of JSON objects"), ("[1]", "no list of JSON"), ("[", "no JSON")):
+        listed.write_text(text)
+        with pytest.raises(DataError, match=message):
+            list(jsonl(str(listed)))
+    data = {**QUESTION, "image": {"bytes": (tmp_path / "a.png").read_bytes(), "path": "a.png"}}
+    Dataset.from_list([data]).to_parquet(tmp_path / "mine.parquet")
+    (draft,) = jsonl(str(tmp_path / "mine.parquet"))
+    made = draft()
+    assert (made.id, made.answer, made.images[0].size) == ("mine.parquet:1", "(B)", (9, 7))
 
 
 def test_images_are_searched_in_a_folder_of_their_own(tmp_path):

@@ -136,7 +136,7 @@ def test_a_missing_image_is_refused(tmp_path):
     source = make(tmp_path / "val", a=item(shape(FAR)))
     (tmp_path / "val" / "a.jpg").unlink()
     (draft,) = lisa(source)
-    assert refused(draft) == "missing image: val/a.json: no file 'a.jpg'"
+    assert refused(draft).startswith("missing image: val/a.json: no file 'a.jpg' in '")
 
 
 def test_another_folder_is_explained(tmp_path):

@@ -40,6 +40,19 @@ def test_items_are_paired_by_id_and_told_apart_by_task():
     assert comparison["total"]["difference"]["mean"] == 0.0
 
 
+def test_the_lenient_difference_is_told_beside_the_strict_one():
+    before, after = evaluation([0, 0, 1, 1]), evaluation([1, 1, 1, 1])
+    assert compare(before, after)["lenient"] is None
+    for given, lenient in ((before, [1, 0, 1, 1]), (after, [1, 1, 1, None])):
+        for item, score in zip(given["items"], lenient, strict=True):
+            item["scores"] = {"lenient": score}
+    comparison = compare(before, after)
+    assert (comparison["lenient"]["before"], comparison["lenient"]["after"]) == (0.75, 0.75)
+    assert "lenient accuracy, answers outside the tags included: 75.0% and 75.0%, +0.0" in comparison_table(
+        comparison
+    )
+
+
 def test_graded_scores_have_no_mcnemar_but_flip_at_a_half():
     total = compare(evaluation([0.2, 0.9, 0.6]), evaluation([0.7, 0.4, 0.55]))["total"]
     assert total["mcnemar_p"] is None

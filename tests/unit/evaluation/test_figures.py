@@ -29,6 +29,19 @@ def test_cv_benchs_official_score():
     assert official_score(rows, {}) is None
 
 
+def test_geoqa_has_a_column_of_lenient_accuracy():
+    rows = [
+        item(0, 0, number=0.0, lenient=1.0),
+        item(1, 1, number=1.0, lenient=1.0),
+        item(2, 0, number=None, lenient=None),
+    ]
+    summary = summarize(rows, BENCHMARKS["geoqa"])
+    assert summary["totals"]["accuracy"]["mean"] == pytest.approx(1 / 3)
+    assert summary["totals"]["lenient"] == vars(wilson(2, 3))  # what no reward can read is wrong in both
+    table = evaluation_table({**summary, "benchmark": "geoqa", "samples": 1})
+    assert "| accuracy | 95 % interval | lenient accuracy |" in table and "66.7%" in table
+
+
 def test_totals_and_tasks():
     rows = [*items(1, 1, 0, task="a"), *items(0, task="b", choices=("x", "y", "z", "w"))]
     summary = summarize(rows, PREPARED)

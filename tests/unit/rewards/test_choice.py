@@ -106,13 +106,57 @@ def test_the_answer_is_what_stands_in_exactly_one_pair_of_tags(text, gold, expec
         ("(B), a cat.", ("dog", "cat"), 1),
         ("(B) or a feline", ("dog", "cat"), 1),
         ("(B) a/b", ("b/a", "a/b"), 1),
+        # small letters behind a lead, Chinese leads, wrappers
+        ("option b", COLOURS, 1),
+        ("The correct answer is b.", COLOURS, 1),
+        ("Answer: b", COLOURS, 1),
+        ("b is correct", COLOURS, 1),
+        ("选B", COLOURS, 1),
+        ("选项B", COLOURS, 1),
+        ("答案是B。", COLOURS, 1),
+        ("{'answer': 'B'}", COLOURS, 1),
+        ('{"answer": "(B)"}', COLOURS, 1),
+        ("\\boxed{B}", COLOURS, 1),
+        ("A small dog", ("cat", "dog"), 1),
+        ("I think it is B", tuple("pqrstuvwxy"), 1),
+        ("B, because I counted three legs", tuple("pqrstuvwxy"), 1),
+        ("(A) B is closer", ("B is closer", "A is closer"), 0),
+        ("The right answer is left", ("left", "right"), 0),
+        # numbers and units
+        ("two", ("0", "1", "2", "3"), 2),
+        ("There are two chairs", ("0", "1", "2", "3"), 2),
+        ("2.0", ("0", "1", "2", "3"), 2),
+        ("10m", ("5 m", "10 m", "15 m"), 1),
+        ("10 meters", ("5 m", "10 m", "15 m"), 1),
+        ("1000 cm", ("5 m", "10 m", "15 m"), 1),
+        ("50 degrees", ("40°", "50°", "60°"), 1),
+        ("50", ("40°", "50°", "60°"), 1),
+        ("4.40", ("3.85米", "4.40米"), 1),
+        ("1/2", ("$\\frac{1}{3}$", "$\\frac{1}{2}$", "$2$"), 1),
+        ("160√3", ("160m", "160√{3}m"), 1),
+        ("2\\sqrt3", ("$\\sqrt{2}$", "$2\\sqrt{3}$", "$4$"), 1),
+        # letters of their own, brackets, Chinese
+        ("dog", ("A. cat", "B. dog"), 1),
+        ("The dog", ("(A) cat", "(B) dog"), 1),
+        ("table", ("chair (highlighted by a red box)", "table (highlighted by a blue box)"), 1),
+        ("tram", ("a bus", "a tram"), 1),
+        ("这是一只狗", ("猫", "狗"), 1),
+        ("红色的", ("蓝色", "红色"), 1),
+        # no, and what follows yes
+        ("yes, there is no dog", ("no", "yes"), 1),
+        ("There is no dog.", ("yes", "no"), 1),
+        ("no dogs", ("yes", "no"), 1),
+        # letters among letters
+        ("A", ("D", "C", "B", "A"), 0),
+        ("(A) D", ("D", "C", "B", "A"), 0),
+        ("E", ("(c)", "(a)", "(e)", "(d)", "(b)"), 4),
     ],
 )
 def test_one_choice_is_named_by_letter_or_by_text(answer, choices, named):
     assert named_choice(answer, choices) == named
-    gold = f"({'ABCD'[named]})"
+    gold = f"({'ABCDE'[named]})"
     assert score(f"<answer>{answer}</answer>", gold, choices) == 1.0
-    other = f"({'ABCD'[named - 1]})"
+    other = f"({'ABCDE'[(named + 1) % len(choices)]})"
     assert score(f"<answer>{answer}</answer>", other, choices) == 0.0
 
 
@@ -166,6 +210,43 @@ def test_one_choice_is_named_by_letter_or_by_text(answer, choices, named):
         ("red, dark red", COLOURS),
         ("(A) blue", COLOURS),  # letter and text disagree
         ("Bicycle", COLOURS),
+        # letters in abbreviations and names, refusals, other words
+        ("N/A", COLOURS),
+        ("The answer is N/A", COLOURS),
+        ("Q&A", COLOURS),
+        ("B&B", COLOURS),
+        ("U.S.A.", COLOURS),
+        ("vitamin A", COLOURS),
+        ("A+", COLOURS),
+        ("B-52", COLOURS),
+        ("25 °C", COLOURS),
+        ("Johnny B. Goode", COLOURS),
+        ("I guess so", tuple("pqrstuvwxy")),
+        ("Not enough information", COLOURS),
+        ("It cannot be determined whether it is red", COLOURS),
+        ("No answer can be given.", ("yes", "no")),
+        ("I have no idea", ("yes", "no")),
+        ("no image provided", ("yes", "no")),
+        ("There is no way to tell.", ("yes", "no")),
+        ("Unknown, no data", ("yes", "no")),
+        ("No. 1", ("yes", "no")),
+        ("B is false", COLOURS),
+        ("I rule out B", COLOURS),
+        ("排除B", COLOURS),
+        ("不是狗", ("猫", "狗")),
+        ("没有答案", ("有", "没有")),
+        # numbers that are another, none, or not only one
+        ("more than 10", COUNTS),
+        ("≥ 10", COUNTS),
+        ("±1", COUNTS),
+        ("two or 12", COUNTS),
+        ("A. 10", COUNTS),
+        ("10 minutes", ("5 m", "10 m")),
+        ("10 km", ("5 m", "10 m")),
+        ("5", ("5 m", "5 km")),
+        ("B. 3√2", ("$\\sqrt{2}$", "$2\\sqrt{3}$", "$3\\sqrt{2}$")),
+        ("A. C", ("D", "C", "B", "A")),
+        ("person", ("person (red)", "person (blue)")),
         ("reddish", COLOURS),
         ("A reddish one", COLOURS),
         ("blueberry", COLOURS),

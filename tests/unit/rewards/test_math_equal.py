@@ -79,6 +79,56 @@ def score(text, gold, think_opened=False, **meta):
         ("evelyn", "\\text{Evelyn}"),
         ("(A)", "A"),
         ("2^{2^{10}}", "2^{2^{10}}"),
+        # numeric logarithms, which sympy cannot simplify in time
+        ("\\log_2 3", "\\log_2 3"),
+        ("\\frac{\\ln 3}{\\ln 2}", "\\log_2 3"),
+        ("\\ln 3/\\ln 2", "\\log_2 3"),
+        ("log_2(3)", "\\log_{2}3"),
+        ("\\frac{\\log 3}{\\log 2} + 1", "\\log_2 3 + 1"),
+        ("\\frac12\\ln 3", "\\ln\\sqrt{3}"),
+        ("x=\\log_2 3", "x=\\frac{\\ln 3}{\\ln 2}"),
+        ("\\log_2 3, \\log_2 5", "\\frac{\\ln 5}{\\ln 2}, \\log_2 3"),
+        # plain text
+        ("4*pi", "4\\pi"),
+        ("pi*4", "4\\pi"),
+        ("9pi", "9\\pi"),
+        ("pi/2", "\\frac{\\pi}{2}"),
+        ("1/2 π", "\\frac{\\pi}{2}"),
+        ("2·√3", "2\\sqrt{3}"),
+        ("2sqrt(3)", "2\\sqrt{3}"),
+        ("(-∞,3]", "(-\\infty,3]"),
+        ("1 - \\frac{1}{\\mathrm{e}}", "1-\\frac{1}{e}"),
+        # numbers with units, and around words
+        ("16π cm²", "16\\pi"),
+        ("16pi cm^2", "16\\pi"),
+        ("5 dollars", "5"),
+        ("5 m/s^2", "5"),
+        ("8厘米", "8"),
+        ("9", "9 (apples)"),
+        ("36", "36 (sq. inches)"),
+        ("∠1=65°", "65"),
+        ("\\approx 3.14", "3.14"),
+        ("5\\text{ million}", "5000000"),
+        ("one half", "\\frac{1}{2}"),
+        ("The answer is 65", "65"),
+        ("1/3", "0.\\overline{3}"),
+        # sets
+        ("1 \\le x < 2", "[1,2)"),
+        ("(-\\infty,3]", "x \\le 3"),
+        ("x<0 \\text{ or } x>1", "(-\\infty,0)\\cup(1,\\infty)"),
+        ("\\{x \\mid x>2\\}", "(2,\\infty)"),
+        ("\\frac{5 + \\sqrt{61}}{18}, \\frac{5 - \\sqrt{61}}{18}", "\\frac{5 \\pm \\sqrt{61}}{18}"),
+        ("x=2, x=-2", "x=\\pm 2"),
+        # lists
+        ("1或2", "1,2"),
+        ("1、2", "1,2"),
+        ("1和2", "1,2"),
+        # words
+        ("an ellipse", "\\text{ellipse}"),
+        ("June 20", "\\text{June 20}"),
+        ("3:30 PM", "3:30 p.m."),
+        ("no", "\\text{No}"),
+        ("C. 5", "C"),
     ],
 )
 def test_the_same_value_in_another_form_is_right(answer, gold):
@@ -149,6 +199,34 @@ def test_the_same_value_in_another_form_is_right(answer, gold):
         ("\\boxed", "65"),
         ("\\boxed{65", "65"),
         ("<answer>65", "65"),
+        ("\\log_2 5", "\\log_2 3"),
+        ("1 + \\frac{1}{\\mathrm{e}}", "1 - \\frac{1}{\\mathrm{e}}"),
+        ("\\frac{1}{3 \\cdot 2^{1006}}", "\\frac{2^{1005}+1}{3 \\cdot 2^{1006}}"),
+        ("2^{1006}+1", "2^{1006}"),
+        ("65\\text{x}", "65"),
+        ("65\\mathrm{i}", "65"),
+        ("65\\text{pi}", "65"),
+        ("65\\text{ thousand}", "65"),
+        ("65\\text{ squared}", "65"),
+        ("65\\text{ is wrong}", "65"),
+        ("65\\text{ does not work}", "65"),
+        ("at least 65", "65"),
+        ("x \\ge 65", "65"),
+        ("1", "x+z=1"),
+        ("11a+c", "7=11a+c"),
+        ("\\{1,2\\}", "(1,2)"),
+        ("[3, \\frac{\\pi}{2}]", "(3, \\frac{\\pi}{2})"),
+        ("\\{-1,3\\}", "\\{x|-1<x<3\\}"),
+        ("(1,2]", "[1,2)"),
+        ("x<2", "x>2"),
+        ("y>2", "x>2"),
+        ("1010_3", "1010_2"),
+        ("1010_2", "1010"),
+        ("la", "Al"),
+        ("D. 5", "C"),
+        ("C or D", "C"),
+        ("3:30 AM", "3:30 p.m."),
+        ("0.28\\%", "0.28"),
     ],
 )
 def test_another_value_several_or_none_are_wrong(answer, gold):
@@ -195,6 +273,11 @@ def test_another_value_several_or_none_are_wrong(answer, gold):
         ("\\boxed{5}</answer>", 0.0),
         ("<think><answer>5</answer></think>", 0.0),
         ("<think>a</think><answer>5 \\text{ or } \\boxed{5}</answer>", 1.0),
+        ("3 + \\boxed{} = 8, so \\boxed{5}", 1.0),
+        ("3 + \\boxed{\\phantom{5}} = 8, so \\boxed{5}", 1.0),
+        ("Put it in \\boxed{\\text{answer}}: \\boxed{5}", 1.0),
+        ("\\boxed{\\phantom{5}}", 0.0),
+        ("\\boxed{}", 0.0),
     ],
 )
 def test_where_the_prediction_stands(text, expected):
@@ -216,6 +299,70 @@ def test_where_the_prediction_stands(text, expected):
 )
 def test_any_of_several_right_answers_will_do(text, alternatives, expected):
     assert score(text, "5", alternatives=alternatives) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "gold", "expected"),
+    [
+        ("\\boxed{1} and \\boxed{2}", "1,2", 1.0),
+        ("\\boxed{2} and \\boxed{1}", "1,2", 1.0),
+        ("\\boxed{(2, 2)} and \\boxed{(6, 2)}", "(2,2),(6,2)", 1.0),
+        ("\\boxed{1}, \\boxed{2}: \\boxed{1,2}", "1,2", 1.0),
+        ("\\boxed{1} and \\boxed{3}", "1,2", 0.0),
+        ("\\boxed{1}, \\boxed{2}, \\boxed{3}", "1,2", 0.0),
+        ("\\boxed{1}", "1,2", 0.0),
+    ],
+)
+def test_several_boxes_may_list_the_answer(text, gold, expected):
+    assert score(text, gold) == expected
+
+
+def test_a_box_of_the_question_is_quoted():
+    completion = parse_completion(
+        "3x = \\boxed{12} has \\boxed{4}", think_opened=False, token_count=1, finish_reason="eos"
+    )
+    question = "What is x in 3x = \\boxed{12}?"
+    assert math_equal(completion, Sample("1", "math", question, "4", "math")) == 1.0
+    assert math_equal(completion, Sample("1", "math", "Solve.", "4", "math")) == 0.0
+
+
+@pytest.mark.parametrize(
+    "gold",
+    [
+        *(
+            "\\mathrm{e}",
+            "1+\\mathrm{i}",
+            "x=0, x=\\pm 2",
+            "\\approx 17.1",
+            "R=1, I=(-1,1)",
+            "0.333...",
+            "相交",
+        ),
+        *("k\\pi+\\frac{\\pi}{2},k\\in\\mathbb{Z}", "12:00", "①③", "A、B", "是", "8人", "3 5", "E_1, E_2"),
+        *("\\begin{cases}x=1\\\\y=2\\end{cases}", "a \\text{ if } b", "٦٥", "\\{x|x>2\\}"),
+    ],
+)
+def test_the_same_text_is_right_for_any_gold_answer(gold):
+    assert score(f"\\boxed{{{gold}}}", gold) == 1.0
+    assert score(f"<think>a</think><answer>$ {gold} $.</answer>", gold) == 1.0
+    assert score("\\boxed{7/13}", gold) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("gold", "reason"),
+    [
+        ("5", ""),
+        ("\\frac{1}{2}", ""),
+        ("\\text{Tuesday}", ""),
+        ("x^2+1", ""),
+        ("8 cm", ""),
+        ("E_1, E_2", "gold answer comparable only as a text"),
+        ("①③", "gold answer comparable only as a text"),
+        ("\\frac{1}{", "gold answer is empty or its braces do not match"),
+    ],
+)
+def test_what_cannot_be_read_is_told(gold, reason):
+    assert rewards.get("math").unreadable(Sample("1", "math", "Solve.", gold, "math")) == reason
 
 
 def test_of_several_right_answers_one_that_can_be_parsed_is_enough():

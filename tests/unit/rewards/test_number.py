@@ -5,6 +5,7 @@ import pytest
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.prompting.prompts import parse_completion
 from gpg_vl.rewards._numbers import read_quantity
+from gpg_vl.rewards.math_equal import math_equal
 from gpg_vl.rewards.number import number
 from gpg_vl.types import Sample
 
@@ -95,6 +96,67 @@ def score(text, gold, **options):
         ("**5**", 5.0),
         ("It is not drawn to scale, 65", 65.0),
         ("The angle is not acute. It is 95", 95.0),
+        ("The answer is 65, not drawn to scale", 65.0),
+        # names
+        ("∠1 = 65°", 65.0),
+        ("angle 1 = 65", 65.0),
+        ("m∠1 = 65°", 65.0),
+        ("AB=5 cm", 5.0),
+        ("f(0) = 7", 7.0),
+        ("\\alpha = 65^\\circ", 65.0),
+        ("∠1 = 180° - 115° = 65°", 65.0),
+        ("3 + 4 = 7", 7.0),
+        # words
+        ("sixty-five", 65.0),
+        ("There are three objects.", 3.0),
+        ("Three.", 3.0),
+        ("one hundred and five", 105.0),
+        ("two thousand", 2000.0),
+        ("one half", 0.5),
+        ("two thirds", 2 / 3),
+        ("two and a half", 2.5),
+        ("two point five", 2.5),
+        ("a dozen", 12.0),
+        ("minus five", -5.0),
+        ("three (3)", 3.0),
+        ("the one on the left has 3", 3.0),
+        ("The two sides add up to 7", 7.0),
+        ("六十五", 65.0),
+        ("二百零五", 205.0),
+        ("五个苹果", 5.0),
+        ("三分之二", 2 / 3),
+        ("一共有5个三角形", 5.0),
+        # separators, powers of ten, magnitudes
+        ("1 234 567", 1234567.0),
+        ("1\u00a0234\u00a0567", 1234567.0),
+        ("1\u202f234", 1234.0),
+        ("1’234’567", 1234567.0),
+        ("1.234.567", 1234567.0),
+        ("1.234,5", 1234.5),
+        ("12,34,567", 1234567.0),
+        ("2,5", 2.5),
+        ("1.2 × 10^3", 1200.0),
+        ("1.5 \\times 10^{-4}", 0.00015),
+        ("5×10³ kg", 5000.0),
+        ("5*10^-1", 0.5),
+        ("10^{3}", 1000.0),
+        ("5k", 5000.0),
+        ("65万", 650000.0),
+        ("2.5 million", 2.5e6),
+        ("1:4", 0.25),
+        ("0.\\overline{3}", 1 / 3),
+        # units
+        ("9.8 m/s²", 9.8),
+        ("9.8 \\text{ m/s}^2", 9.8),
+        ("36 km/h", 36.0),
+        ("5cm^2^", 5.0),
+        ("5 miles per hour", 5.0),
+        ("8平方厘米", 8.0),
+        ("73 people", 73.0),
+        ("12 red apples in the bowl", 12.0),
+        ("25 (trees)", 25.0),
+        ("about 5", 5.0),
+        ("≈ 5", 5.0),
     ],
 )
 def test_one_number_is_read(text, value):
@@ -120,6 +182,61 @@ def test_one_number_is_read(text, value):
         "65° and 25°",
         "1 2 3 4 5 6 7 8 9",
         "1.2.3",
+        "5; 5",
+        # bounds
+        "at least 3",
+        "at most 3",
+        "more than 3",
+        "no more than 3",
+        "fewer than 3",
+        "over 3",
+        "up to 3",
+        "3 or more",
+        "3 and above",
+        "x = 3 or less",
+        ">3",
+        "<3",
+        "≤3",
+        "\\ge 3",
+        "3 > x",
+        "至少3",
+        "超过3个",
+        "3以上",
+        # expressions with unknowns
+        "3x",
+        "3 x",
+        "3n",
+        "3i",
+        "3°x",
+        "x/3",
+        "3/x",
+        "3 + x",
+        "3.0 + PE + PF",
+        "AB + 3",
+        "3 - x",
+        "3(x + 1)",
+        # other magnitudes and words behind
+        "3 foo",
+        "3 wrong answers are given, so x",
+        # digits in words
+        "H3O",
+        "x3",
+        "mp3",
+        "R3",
+        "∠3",
+        # denials and refusals
+        "3 is wrong",
+        "3 is incorrect",
+        "3, which is false",
+        "anything but 3",
+        "It cannot be 3",
+        "3?",
+        "不是3",
+        "N/A",
+        "There is not enough information to work out the value of f(3).",
+        "It cannot be determined from 3",
+        "3 or four",
+        "3 three 4",
         "1e5 or 1e6",
         "1e5.5",
         "2e3x",
@@ -241,6 +358,18 @@ def test_hostile_lengths_cost_no_time(text):
         ("<answer>1000001.1</answer>", "1000000", 0.0),
         ("<answer>0.0000009</answer>", "0", 1.0),
         ("<answer>0.0000011</answer>", "0", 0.0),
+        ("<answer>0.5</answer>", "50%", 1.0),
+        ("<answer>50</answer>", "50%", 1.0),
+        ("<answer>50%</answer>", "0.5", 1.0),
+        ("<answer>0.5%</answer>", "0.5", 0.0),
+        ("<answer>50 cm</answer>", "0.5 m", 1.0),
+        ("<answer>50 cm</answer>", "50 m", 0.0),
+        ("<answer>36 km/h</answer>", "10 m/s", 1.0),
+        ("<answer>1:4</answer>", "\\frac{1}{4}", 1.0),
+        ("<answer>4:1</answer>", "4", 0.0),
+        ("<answer>65K</answer>", "65", 0.0),
+        ("<answer>65万</answer>", "65", 0.0),
+        ("<answer>12</answer>", "twelve", 1.0),
     ],
 )
 def test_score(text, gold, expected):
@@ -269,3 +398,22 @@ def test_no_tolerance_asks_for_the_very_number():
 def test_a_gold_answer_that_is_no_number_cannot_be_graded(gold):
     assert score("<answer>3</answer>", gold) is None
     assert score("no tags", gold) is None
+
+
+@pytest.mark.parametrize("gold", ["65", "65°", "8 cm²", "\\frac{1}{4}", "1200", "2.5", "73"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *("65", "65°", "∠1 = 65°", "sixty-five", "The answer is 65.", "65 degrees", "65 or 66", "65x", "H65"),
+        *("more than 65", "65 is wrong", "65 million", "65\\text{ million}", "65\\text{x}", "650"),
+        *("8 cm²", "8cm^2", "8 平方厘米", "8", "≈ 8", "8 m²", "1:4", "1/4", "0.25", "\\frac14", "25%", "4:1"),
+        *("1.2 × 10^3", "1,200", "1 200", "1.2k", "73 people", "73 个", "**73**", "`73`", "73元", "N/A", ""),
+        *("2.5", "5/2", "2 1/2", "2½", "-2.5", "2.50 m", "180 - 115 = 65", "not 65", "65 + PE + PF", "nan"),
+    ],
+)
+def test_number_and_math_agree(answer, gold):
+    """Training with one and evaluation with the other reward the same answers."""
+    sample = Sample("1", "geoqa", "How many degrees?", gold, "number")
+    text = f"<think>3</think><answer>{answer}</answer>"
+    completion = parse_completion(text, think_opened=False, token_count=1, finish_reason="eos")
+    assert number(completion, sample) == math_equal(completion, sample)

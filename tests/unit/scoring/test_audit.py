@@ -75,6 +75,24 @@ def test_every_recipe_passes(name):
         ("any_digits", {"wrong answer", "wrong answer in Arabic-Indic digits"}),
         ("without_tags", {"gold answer in two pairs of tags", "wrong, then gold answer in tags"}),
         ("covered", {"ten boxes over the whole image", "gold boxes plus nine others"}),
+        (
+            "any_number",
+            {
+                *("gold answer as a bound", "gold answer as a bound in symbols", "gold answer or more"),
+                *("gold answer denied", "gold answer called wrong", "unit-like text behind the gold answer"),
+                *(
+                    "an unknown behind the gold answer",
+                    "gold answer plus an unknown",
+                    "gold answer in a word",
+                ),
+            },
+        ),
+        (
+            "any_letter",
+            {"gold letter in an abbreviation", "gold letter as a stray one", "gold letter denied"},
+        ),
+        ("any_no", {"no as a determiner", "refusal in a sentence"}),
+        ("not_other", {"gold answer denied"}),
     ],
 )
 def test_a_reward_that_can_be_fooled_fails(name, tricks):

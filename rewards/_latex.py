@@ -84,6 +84,7 @@ _WORDS = re.compile(
 
 _PLUS_MINUS = re.compile(r"\\pm(?![A-Za-z])|±")
 _LONE_PLUS = re.compile(r"(?:^|(?<==))\s*\+")
+_BRACES = re.compile(r"(\\\{)(.*)(\\\})")
 _COMMA = re.compile(r",(?![^(\[{]*[)\]}])\s*")
 
 
@@ -115,16 +116,13 @@ def _both_signs(latex: str) -> str:
     r"""`latex` with two items for each with a \pm: "1 \pm x" is a list of 1 + x and 1 - x."""
     if not _PLUS_MINUS.search(latex):
         return latex
-    items = [
-        item
-        for one in _COMMA.split(latex)
-        for item in (
-            [_PLUS_MINUS.sub("+", one, count=1), _PLUS_MINUS.sub("-", one, count=1)]
-            if _PLUS_MINUS.search(one)
-            else [one]
-        )
-    ]
-    return ", ".join(_LONE_PLUS.sub("", item) for item in items)
+    match = _BRACES.fullmatch(latex)
+    start, inner, end = match.groups() if match else ("", latex, "")
+    items = []
+    for item in _COMMA.split(inner):
+        signs = "+-" if _PLUS_MINUS.search(item) else "+"
+        items += [_LONE_PLUS.sub("", _PLUS_MINUS.sub(sign, item, count=1)) for sign in signs]
+    return f"{start}{', '.join(items)}{end}"
 
 
 def _set_upright(text: re.Match[str]) -> str:

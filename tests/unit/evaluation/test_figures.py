@@ -30,11 +30,7 @@ def test_cv_benchs_official_score():
 
 
 def test_geoqa_has_a_column_of_lenient_accuracy():
-    rows = [
-        item(0, 0, number=0.0, lenient=1.0),
-        item(1, 1, number=1.0, lenient=1.0),
-        item(2, 0, number=None, lenient=None),
-    ]
+    rows = [item(0, 0, lenient=1.0), item(1, 1, lenient=1.0), item(2, 0, lenient=None)]
     summary = summarize(rows, BENCHMARKS["geoqa"])
     assert summary["totals"]["accuracy"]["mean"] == pytest.approx(1 / 3)
     assert summary["totals"]["lenient"] == vars(wilson(2, 3))  # what no reward can read is wrong in both

@@ -93,7 +93,9 @@ def _same(gold: Any, other: Any) -> bool:
             return False
         gold = equations[0][1]
     elif equations[1]:
-        other = equations[1][1]
+        name, other = equations[1]
+        if not (_is_name(name) or (_is_number(name) and _is_number(other) and _same_number(name, other))):
+            return False
     gold, other = _element(gold), _element(other)
     if _is_number(gold) or _is_number(other):
         return _is_number(gold) and _is_number(other) and _same_number(gold, other)
@@ -120,12 +122,14 @@ def _is_name(side: Any) -> bool:
         return all(isinstance(part, sympy.Symbol | sympy.Integer) for part in side.args) and side.args[0] in (
             1, *side.free_symbols,
         )  # fmt: skip
-    return isinstance(side, sympy.Symbol | sympy.Function)
+    return isinstance(side, sympy.Symbol | sympy.Function) and not isinstance(side, sympy.Abs)
 
 
 def _element(value: Any) -> Any:
-    """The one member of a set, or the value itself."""
-    return value.args[0] if isinstance(value, sympy.FiniteSet) and len(value.args) == 1 else value
+    """The one member of a set, if it is no point; or the value itself."""
+    if isinstance(value, sympy.FiniteSet) and len(value.args) == 1 and isinstance(value.args[0], sympy.Expr):
+        return value.args[0]
+    return value
 
 
 def _members(value: Any) -> Sequence[Any] | None:
@@ -166,6 +170,8 @@ def _same_number(gold: sympy.Expr, other: sympy.Expr) -> bool:
     left, right = gold.doit(), other.doit()
     if isinstance(left, sympy.Rational) and isinstance(right, sympy.Rational):
         return bool(left == right)
+    if isinstance(left, sympy.Integer):
+        return bool(right == left or sympy.nsimplify(right, rational=True) == left)
     decimal = left.has(sympy.Float) or right.has(sympy.Float)
     left, right = sympy.N(left, _DIGITS), sympy.N(right, _DIGITS)
     size, difference = abs(left), abs(left - right)

@@ -11,7 +11,10 @@ _DEEPEST = 25
 _LONGEST = 1_000
 
 # A number to the power of a power, a power or factorial of a million and more, a factorial of a factorial.
-_TOWER = re.compile(r"\^\s*[{(]*\d+\s*\^|\^\s*[{(]*\d{6}|\d{6,}[)}\s]*!|![)}\]\s]*!|\\binom\s*\{\d{6}")
+_TOWER = re.compile(
+    r"\^\s*[{(]*\d+\s*\^|\^\s*[{(]*\d{6}|\d{5,}[)}\s]*!|![)}\]\s]*!|\\binom\s*\{\d{6}|\d{4,}\s*[})]*\s*\)\s*\^|"
+    r"\\(?:sum|prod)[^^]*\^\s*\{?\s*\d{4}|\b(?:gcd|lcm)\b.*!"
+)
 
 # Two numbers side by side, which math-verify would add up: "3 5" is no 8. Not so the base of "\log_2 8".
 _SIDE_BY_SIDE = re.compile(r"(?<![_^\d.])\d[\d.]*(?:\s|\\q?quad|\\[,;: ])+\d")
@@ -71,7 +74,7 @@ _REWRITES = [
             r"(?<=[\d)}A-Za-z])\s*(?:、|；|;|或者?|和|与|,?\s*(?<![A-Za-z])(?:and|or)(?![A-Za-z]))\s*(?=\S)",
             ", ",
         ),
-        (r"\s*[.,;]$", ""),
+        (r"(?<!\.)\s*[.,;]$", ""),
     )
 ]
 _REPEATING = re.compile(r"(\d*)\.(\d*)\\(?:overline|bar|dot)\s*\{?(\d+)\}?")
@@ -82,6 +85,7 @@ _WORDS = re.compile(
 )
 
 
+_GOES_ON = re.compile(r"\.\.|…|\\[lc]?dots|\\equiv|≡")
 _PLUS_MINUS = re.compile(r"\\pm(?![A-Za-z])|±")
 _LONE_PLUS = re.compile(r"(?:^|(?<==))\s*\+")
 _BRACES = re.compile(r"(\\\{)(.*)(\\\})")
@@ -98,7 +102,13 @@ def readable(formula: str) -> str | None:
     for pattern, replacement in _REWRITES:
         latex = pattern.sub(replacement, latex)
     latex = _both_signs(_without_units(" ".join(latex.split())))
-    if not latex or _nesting(latex) is None or _SIDE_BY_SIDE.search(latex) or _WORDS.search(latex):
+    if (
+        not latex
+        or "\\equiv" in latex
+        or _nesting(latex) is None
+        or _SIDE_BY_SIDE.search(latex)
+        or _WORDS.search(latex)
+    ):
         return None
     return latex
 

@@ -6,11 +6,12 @@ from ._patterns import words
 
 # A letter stands alone: "(B)", "B", "B.", "b)"; not the B of "Blue", "B-52", "B+" or "Bob's".
 _STANDING = re.compile(
-    r"\(([A-Za-z])\)|(?<![A-Za-zÀ-ɏ0-9°∠])(?<!\d[ -])(?<!° )(?<![A-Za-z]['’.&-])"
-    r"(?:([A-Z])(?![A-Za-zÀ-ɏ0-9]|['’][A-Za-z]|[+#$]| ?=|-[A-Za-z0-9]|\.(?:Sc|Ed|Com|Tech|Eng|Phil)\b)"
+    r"\(([A-Za-z])\)|(?<![A-Za-zÀ-ӿ0-9°∠~!✗❌])(?<![✗❌] )(?<!^-)(?<!\d[ -])(?<!° )(?<![A-Za-z]['’.&-])"
+    r"(?:([A-Z])(?![A-Za-zÀ-ɏ0-9]|['’][A-Za-z]|[+#$%♭♯]| ?=|-(?:[A-Za-z0-9]|$)|"
+    r" (?:flat|sharp|minor|major|minus|plus|movie)\b|\.(?:Sc|Ed|Com|Tech|Eng|Phil)\b)"
     r"|([A-Za-z])\))"
 )
-_WHOLE = re.compile(r"[^\w≠¬]*([A-Za-z])[^\w≠¬+#]*")
+_WHOLE = re.compile(r"[^\w≠¬∠~!✗❌]*([A-Za-z])[^\w≠¬+#%♭♯]*")
 _OBJECT = re.compile(
     r"[{\[(]* ?[\"']?(?:answer|option|choice|letter)[\"']? ?[:=] ?[\"'(\[]*([A-Za-z])[\"')\].]* ?[}\])]*",
     re.IGNORECASE,
@@ -31,19 +32,22 @@ _JOINED = re.compile(
 _CLUSTER = re.compile(r"(?<![^\W_])[A-Za-z](?: ?[&/] ?[A-Za-z]|\.[A-Za-z])+(?![^\W_])\.?")
 # A capital that is part of a name, and no choice: "vitamin A", "Johnny B. Goode".
 _NAMED = re.compile(
-    r"\b(?-i:[A-Z][a-z]+\.? [A-Z]\. ?(?=[A-Z][a-z]))|"
+    r"\b(?-i:[A-Z][a-z]+\.? [A-Z]\. ?(?=[A-Z][a-z])|[Pfg]\([A-Z]\))|"
+    r"\b(?-i:(?!Option|Answer|Choice|Letter|Select|Pick|Choose|It|The|So|Thus|Hence)[A-Z][a-z]+ I\b)|"
     r"\b(?:vitamin|plan|hepatitis|grade|type|appendix|schedule|influenza|malcolm|model|class|blood|mr|mrs|dr|"
     r"side|usb|team|gate|terminal|platform|bus|exhibit|generation|gen)[ -]\(?[A-Z](?![^\W_])",
     re.IGNORECASE,
 )
 _PRONOUN = re.compile(
-    r"(?<![^\W_])I(?= (?!is\b|because\b|since\b|as\b|and\b|or\b)[a-z]|['’](?:m|d|ve|ll|s)\b)"
+    r"(?<![^\W_])I(?= (?!is\b|because\b|since\b|as\b|and\b|or\b)[a-z]|['’](?:m|d|ve|ll|s)\b|, (?:too|as)\b"
+    r"| - the\b)"
+    r"|(?<=\bdo )I\b|(?<=\bcan )I\b|(?<=\bshould )I\b|(?<=\band )I\b|(?<=\bam )I\b"
 )
 # "A" before a word is the article, unless the word goes on about choice (A).
 _NO_NOUN = words(
     """is was because since as and or but the a an this that these it they there in on at for with looks?
     seems? shows? has would must should can matches best only not are if by to from of while where which
-    who"""
+    who fits? describes? represents? depicts? satisfies corresponds? contains? gives? makes"""
 )
 _ARTICLE = re.compile(rf"(?<![^\W_])(?<!\()A(?= +(?!(?:{_NO_NOUN})\b)[a-z…])")
 

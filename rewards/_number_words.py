@@ -42,7 +42,7 @@ _POINTING = re.compile(
 )
 # Beside digits a word before its noun counts something else: "two sides add up to 5", but "3 or four".
 _BEFORE_NOUN = re.compile(
-    rf"(?<!\bor )(?<!\band )(?<!\bto )(?<![-–—,])\b(?:{_UNIT_WORD})\b(?= (?!or\b|and\b|to\b|is\b)[a-z])",
+    rf"(?<!\bor )(?<!\bto )(?<![-–—,])\b(?:{_UNIT_WORD})\b(?= (?!or\b|and\b|to\b|is\b)[a-z])",
     re.IGNORECASE,
 )
 
@@ -93,7 +93,10 @@ def _english(match: re.Match[str], pointing: list[tuple[int, int]]) -> str:
             total, current = total + (current or 1) * _SCALES[word], 0
         elif word == "hundred":
             current = (current or 1) * 100
-        elif word != "and":
+        elif word == "and":
+            if previous not in _SCALES:
+                return match[0]  # "sixty and five"
+        else:
             value = _SMALL.get(word, _TENS.get(word, 0))
             if previous in _SMALL or (previous in _TENS and not 0 < value < 10):
                 return match[0]  # "five six" is no number

@@ -22,7 +22,8 @@ _LATEX = [
         (r"\\[cdt]?frac\s*(?:\{([^{}]*)\}|(\d))\s*(?:\{([^{}]*)\}|(\d))", r" (\1\2)/(\3\4) "),
         (r"\((\s*[+-]?[\d.,]+\s*)\)/\((\s*[+-]?[\d.,]+\s*)\)", r"\1/\2"),
         (r" +(?=/)|(?<=/) +", ""),
-        (r"(?<=[\d.}]) ?\^ ?\{? ?(?:\\circ|°|0) ?\}?(?![\d.])|\\(?:circ|degree)(?![A-Za-z])", "°"),
+        (r"(?<=[\d.}]) ?\^ ?\{? ?(?:\\circ|°|o) ?\}?(?![\w.])|\\(?:circ|degree)(?![A-Za-z])", "°"),
+        (r"百分之 ?(\d+(?:\.\d+)?)", r"\1%"),
         (r"\\(?:approx|sim)(?![A-Za-z])|[≈≒≃]", " "),
         (r"\\times(?![A-Za-z])", "×"),
         (r"\\Omega(?![A-Za-z])", "Ω"),
@@ -33,6 +34,7 @@ _LATEX = [
         (r"\{([^{}\\]*)\}(?!\^)", r"\1"),
     )
 ]
+_RAISED_ZERO = re.compile(r"(?<=[\d.}]) ?\^ ?\{? ?0 ?\}?(?![\d.])")  # as a degree sign is often typed
 _SIGN = re.compile(r"(?<![\w)}\]°%])[‐‑‒–—](?=\.?\d)|\b(?:minus|negative) (?=[+-]?\.?\d)", re.IGNORECASE)
 _CURRENCY = re.compile(
     r"(?:\b(?:US|HK|CA?|AU?|NZ))?\$|[€£¥₹₽]|\b(?:Rs|USD|RMB|EUR)\b\.? ?(?=\d)", re.IGNORECASE
@@ -45,14 +47,18 @@ _REPEATING = re.compile(
 _WORKED_OUT = re.compile(r"(?!.*[A-Za-z]{4})[\w\s+*/×÷·().°%√π^∠△-]*")
 _OPERATION = re.compile(r"[\w°)] ?[+*/×÷·-] ?[\w(∠√]|\d∠|\d√")
 
-_SAYS = r"(?=\s*(?:=|:(?!\s*\d+$)|is\b|equals\b|measures\b|has\b))"
+_SAYS = r"(?=\s*(?:的度数|的大小)?\s*(?:=|为|是|:(?!\s*\d+$)|is\b|equals\b|measures\b|has\b))"
 _NAME = re.compile(
     r"(?:\bm ?)?(?:∠|\\angle|△|\\triangle|⊙|\b(?:angles?|side|segment|arc|line|circle|triangle|question|q|"
     rf"part|case|step|figure|fig\.?|item))\s*\{{?\w{{1,5}}\}}?{_SAYS}"
+    rf"|\\?(?:sin|cos|tan|cot) ?\{{?(?:∠|\\angle)? ?[A-Za-z0-9°]{{1,5}}\}}?{_SAYS}"
     rf"|(?<![\w.])[A-Za-z]{{1,3}}(?:_?\{{?\d{{1,2}}\}}?|'|\(\s*[-\w,.° ]{{1,8}}\s*\)){_SAYS}",
     re.IGNORECASE,
 )
 _ASSIGNED = re.compile(r"\W*((?:m ?)?(?:∠|\\angle|△|⊙)?\s*[^\W\d_][\w']{0,5}|name)\s*=\s*")
+_ASSIGNED_BEHIND = re.compile(r"# ?= ?([A-Za-z][\w']{0,5})$")
+_CAPITALISED = re.compile(r"(?!About|Approximately|Around|Roughly|Only|Exactly|Answer)[A-Z][a-z]+\.? ")
+_LETTER = re.compile(r"(?<!\\)[A-Za-z]")
 _LEAD = re.compile(
     r"\W*(?:(?:the )?(?:final |correct )?(?:answer|result|value)(?: is)?:? ?|答案[是为:]* ?)?", re.IGNORECASE
 )
@@ -61,6 +67,11 @@ _IN_WORD = re.compile(r"[A-Za-z_]#|#[°%]?(?![\u4e00-\u9fff])[^\W\d_]|\d")
 _UNKNOWN = re.compile(
     r"(?<![\w.'’-])(?:(?![aAI] )[A-Za-z]|[A-Z]{2,3}) ?\(?#"
     r"|#\)?[°%]? (?:(?![aAI])[A-Za-z](?![\w'’])|[aA](?![\w'’]| \w))"
+)
+_POINTED_AT = re.compile(
+    r"\b(?:option|choice|question|step|page|figure|fig|room|route|case|chapter|section|example|problem|exercise|"
+    r"part|item)\b\.? ?#",
+    re.IGNORECASE,
 )
 _ORDINAL = re.compile(r"(?:st|nd|rd|th)(?![A-Za-z])")
 _HAN = re.compile("[\u4e00-\u9fff]+")
@@ -106,19 +117,19 @@ def same_quantity(
 
 
 @lru_cache(maxsize=4096)
-def read_quantity(text: str, *, decimal_comma: bool = True) -> Quantity | None:
+def read_quantity(text: str, *, formula: bool = False) -> Quantity | None:
     """The one number that `text` states, with its unit; None if there is none, or several that differ.
 
     None too for what has to be worked out ("2√3", "5!", "3 + x"), is bounded ("at least 5"), denied
-    ("not 5"), refused ("cannot be determined"), or followed by what is no unit ("5x"). With `decimal_comma`
-    2,5 is two and a half; else a list, and no number.
+    ("not 5"), refused ("cannot be determined"), or followed by what is no unit ("5x"). In a
+    `formula` a comma parts a list, 5^0 is a power and no 5°, and what follows a number is a unit or a plural.
     """
     if len(text) > _LONGEST:
         return None
     text = bare(text)
     if _has_foreign_digits(text) or REFUSAL.search(text):
         return None
-    return _last_of_chain(_spelled(text), decimal_comma)
+    return _last_of_chain(_spelled(text, formula), formula)
 
 
 def _has_foreign_digits(text: str) -> bool:
@@ -127,8 +138,11 @@ def _has_foreign_digits(text: str) -> bool:
     return not text.isascii() and any(c.isdecimal() and not c.isascii() for c in text)
 
 
-def _spelled(text: str) -> str:
+def _spelled(text: str, formula: bool) -> str:
     """`text` with one spelling for LaTeX, currencies, signs and number words."""
+    text = text.replace("#", " ")  # which will stand for numbers
+    if not formula:
+        text = _RAISED_ZERO.sub("°", text)
     for pattern, replacement in _LATEX:
         text = pattern.sub(replacement, text)
     text = " ".join(_REPEATING.sub(_repeating, _CURRENCY.sub("", text)).split())
@@ -144,42 +158,51 @@ def _repeating(match: re.Match[str]) -> str:
     return f"{value.numerator}/{value.denominator}"
 
 
-def _last_of_chain(text: str, decimal_comma: bool) -> Quantity | None:
+def _last_of_chain(text: str, formula: bool) -> Quantity | None:
     """What `text` states; of "∠1 = 180° - 115° = 65°" the last, unless another number stands in the chain."""
     *earlier, last = text.split("=")
     if not (any(map(_OPERATION.search, earlier)) and all(map(_WORKED_OUT.fullmatch, earlier))):
-        return _read(text, decimal_comma)
-    found, *others = [_read(part, decimal_comma) for part in (last, *earlier)]
+        return _read(text, formula)
+    named = _ASSIGNED.fullmatch(earlier[0] + "=")
+    if named is None and any(map(_LETTER.search, earlier)):
+        return None  # "x + y = 5" is no 5
+    found, *others = [_read(part, formula) for part in (last, *earlier)]
     if found is None or any(one and not same_quantity(found, one) for one in others):
         return None
-    name = _ASSIGNED.fullmatch(earlier[0] + "=")
-    alone = name is not None or not re.search("[A-Za-z]", earlier[0])
-    return replace(found, name="".join(name[1].split()) if name else "", alone=alone)
+    return replace(found, name="".join(named[1].split()) if named else "", alone=True)
 
 
-def _read(text: str, decimal_comma: bool) -> Quantity | None:
+def _read(text: str, formula: bool) -> Quantity | None:
     assigned = _ASSIGNED.match(text)
     name = "".join(assigned[1].split()) if assigned else ""
     found: list[Quantity] = []
     rest: list[str] = []  # the text with a # for each number and its unit
     text = _NAME.sub("name", text)
     start = 0
-    while numeral := find_numeral(text, start, decimal_comma=decimal_comma):
+    while numeral := find_numeral(text, start, decimal_comma=not formula):
         if numeral.value is None:
             return None
         unit, end = _unit(text, numeral.end)
-        if end is None or not counts_things(text, end, one=abs(numeral.value) == 1):
+        if end is None:
+            return None
+        if formula and not counts_things(text, end, one=abs(numeral.value) == 1):
             return None
         found.append(Quantity(numeral.value, unit or (RATIO if numeral.is_ratio else None)))
         rest += [text[start : numeral.start], "#"]
         start = end
     around = "".join([*rest, text[start:]])
-    patterns = (BOUND, DENIAL, EXPRESSION, _IN_WORD, _UNKNOWN)
+    patterns = (BOUND, DENIAL, EXPRESSION, _IN_WORD, _UNKNOWN, _POINTED_AT)
     if not found or any(pattern.search(around) for pattern in patterns):
         return None
     if any(not same_quantity(found[0], other) for other in found[1:]):
         return None
-    return Quantity(found[0].value, found[0].unit, name, _is_alone(around, assigned is not None))
+    if behind := _ASSIGNED_BEHIND.search(around):
+        name = behind[1]
+    head = around.partition("#")[0]
+    alone = assigned is not None or _LEAD.fullmatch(head) is not None
+    if formula and not alone and _CAPITALISED.fullmatch(head):
+        return None  # "June 20", "Boeing 737"
+    return Quantity(found[0].value, found[0].unit, name, alone)
 
 
 def _unit(text: str, start: int) -> tuple[Unit | None, int | None]:
@@ -194,9 +217,3 @@ def _unit(text: str, start: int) -> tuple[Unit | None, int | None]:
             return None, None if not BOUND.match("#" + han[0]) else end
         return unit, end
     return unit, end
-
-
-def _is_alone(around: str, assigned: bool) -> bool:
-    """Whether nothing else is stated around the numbers: words may follow a number, and not lead to it."""
-    head = around.partition("#")[0]
-    return assigned or _LEAD.fullmatch(head) is not None

@@ -38,7 +38,7 @@ def _numeral(decimal: str) -> re.Pattern[str]:
 
 _WITH_POINT, _WITH_COMMA = _numeral(_POINTS), _numeral(_COMMAS)
 _SCALE = re.compile(
-    r" ?[kK](?!\w)|(?:M|B|[bmt]n)(?!\w)|[ -]?(?:hundred|thousand|million|billion|trillion|dozen)\b|"
+    r" ?[kKM](?!\w)|(?:B|[bmt]n)(?!\w)|[ -]?(?:hundred|thousand|million|billion|trillion|dozen)s?\b|"
     r" ?[十百千万亿]+(?![米克瓦伏])"
 )
 _SCALES = {
@@ -114,4 +114,4 @@ def _scale(match: re.Match[str]) -> int:
     scale = match[0].strip(" -")
     if scale[0] in _HAN_SCALES:
         return prod(_HAN_SCALES[character] for character in scale)
-    return _SCALES[scale.casefold()]
+    return _SCALES[scale.casefold().removesuffix("s")]

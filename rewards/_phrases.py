@@ -18,8 +18,9 @@ _CANNOT = words(
 _NOT_HAD = words(
     r"""answers? ideas? clues? way images? pictures? photos? data info(?:rmation)? evidence context details?
     indications? options? choices? comment response results? solutions? opinion input content knowledge
-    conclusions? means possibility guess reference text description figure diagram question
-    one_(?:can|knows|could)"""
+    conclusions? files? attachments? visuals? videos? links? access right_answer certainty preference output
+    caption prompt hints? basis photographs? means possibility guess reference text description figure diagram
+    question one_(?:can|knows|could)"""
 )
 REFUSAL = any_of(
     r"\bn ?/ ?a\b",
@@ -54,11 +55,13 @@ BOUND = any_of(
     rf"# ?(?:\w+ )?(?:or|and|&) (?:{_BEYOND})\b",
     r"# ?(?:\w+ )?at (?:the )?(?:least|most|minimum|maximum)\b",
     r"# ?(?:\w+ )?(?:minimum|maximum|max|min|upwards|plus|-?ish|tops)\b(?! (?:is|of|value))",
-    "(?:至[少多]|最[多少]|不[少多低高]于|不超过|不足|不到|超过|[大小多少高低]于|将近|接近|约?近) ?#",
+    "(?:至[少多]|最[多少]|不[少多低高]于|不超过|不足|不到|不止|超过|[大小多少高低]于|将近|接近|约?近) ?#",
     r"# ?[^\W\d_]?(?:以[上下内外]|之[上下]|开外|多(?!边)|余|或更)",
-    r"[<>≤≥≦≧⩽⩾≪≫≲≳]",
+    r"[<>≤≥≦≧⩽⩾≪≫≲≳≮≯⪅⪆∞→]",
+    r"\binfinity\b|\bor equal to #|# and some\b",
+    r"\b(?:min|max|at_least|at_most|lower_bound|upper_bound)\b[\"':=( ]*#|\b(?:minimum|maximum) #",
     r"\\(?:l|g|n?[lg]eq?|[lg]eqslant|[lg]t|ll|gg|less|gtr)(?:qq|sim)?(?![A-Za-z])",
-    "&[lg]t;",
+    "&[lg]t;|#[^#]?起",
 )
 """A bound: "at least #", "# or more", "≥ #", 至少#."""
 
@@ -79,22 +82,26 @@ DENIAL = any_of(
     r"#[ ,;:.?!(]{0,3}(?:no|wrong|incorrect|false|is it|maybe|perhaps|unlikely)\b(?! other)",
     r"# not\b",
     r"# ?\?",
-    r"\?!",
+    r"\?!|!=|=/=|≠|(?<!\w)! ?#|\bdoubt|# (?:is|was) the wrong\b|\bbesides #|\b(?:none|too \w+): #",
     "不是[^#]{0,6}#|不等于|并非|#[^#]{0,4}(?:是错|错误|不对|不正确)",
 )
 """A number that is denied, or doubted: "not #", "# is wrong", "anything but #"."""
 
 _FUNCTION = words(
     r"""log ln lg exp sine? cos(?:ine)? tan(?:gent)? cot sec csc root square cube factorial twice double
-    triple half third quarter reciprocal inverse opposite absolute_value"""
+    triple half third quarter reciprocal inverse opposite negative absolute_value det gcd lcm"""
 )
 _OPERATION = words(
     r"""plus minus times_# times_[a-z]\b over choose modulo? (?:divided|multiplied)_by to_the_power
-    squared cubed factorial raised percent_of %?_of_(?:#|[a-z]\b) in_base base"""
+    squared cubed factorial lakhs? crores? sin cos tan cot log ln sqrt pi tens pairs basis_points raised
+    percent_of %?_of_(?:#|[a-z]\b) in_base base"""
 )
 _NAMES = "alpha|beta|gamma|delta|theta|phi|varphi|lambda|mu|omega"
 EXPRESSION = any_of(
-    "[√∛π^Σ∑∫]",
+    "[√∛π^Σ∑∫‰]",
+    r"[A-Za-z]'* ?\(#",
+    r"[α-ωΑ-Ψ∂∇⌊⌈] ?\(?#|#\)? ?[α-ωΑ-ΨΑ∂∇⌋⌉]|第 ?#|# ?分之",
+    r"# ?[-=] ?$|# ?(?:\.\.\.|…)|(?<![\"'])#['′″]",
     # LaTeX that is neither an angle's sign, nor the name in "\alpha = 65"
     r"\\(?!(?:angle|triangle|odot|therefore|because|Rightarrow|implies|quad|overline|widehat)(?![A-Za-z])"
     rf"|(?:{_NAMES}) ?=)[A-Za-z]",

@@ -24,6 +24,7 @@ def plain(text: str) -> str:
 
     A superscript becomes ^{2}, so that 65⁰ is not 650; 3½ becomes 3 1/2; full-width digits become Latin.
     """
+    text = text.replace("\0", " ")
     if text.isascii():
         return " ".join(text.split())
     text = text.translate(_DEGREE_SIGNS)

@@ -8,6 +8,8 @@ from fractions import Fraction
 # Letters that are as likely unknowns (a, d, n, t, x) are no units.
 _TABLE = """
 length 1 m meter meters metre metres 米 公尺
+length 1/1000000000 nm nanometer nanometers
+length 1/1000000 µm μm um micrometer micrometers micron microns
 length 1/1000 mm millimeter millimeters millimetre millimetres 毫米
 length 1/100 cm cms centimeter centimeters centimetre centimetres 厘米 公分
 length 1/10 dm decimeter decimeters decimetre decimetres 分米
@@ -17,6 +19,7 @@ length 381/1250 ft foot feet 英尺
 length 1143/1250 yd yard yards 码
 length 201168/125 mi mile miles 英里
 time 1 s sec secs second seconds 秒 秒钟
+time 1/1000000 µs μs
 time 1/1000 ms millisecond milliseconds 毫秒
 time 60 min mins minute minutes 分钟 分
 time 3600 h hr hrs hour hours 小时 时
@@ -43,15 +46,18 @@ percent 1 % percent pct percentage 百分点
 points 1 pt pts point points 分数
 speed 1 mph kmph kmh kph knots knot
 force 1 newton newtons kN 牛 牛顿
-energy 1 joule joules kJ kcal calorie calories cal eV 焦 焦耳
+energy 1 kWh Wh MWh joule joules kJ kcal calorie calories cal eV 焦 焦耳
 power 1 watt watts kW MW 瓦 千瓦
 voltage 1 volt volts mV kV 伏 伏特
 current 1 ampere amperes amp amps mA 安 安培
 resistance 1 Ω ohm ohms kΩ 欧 欧姆
-frequency 1 Hz kHz MHz GHz hertz 赫兹
-pressure 1 Pa kPa MPa atm bar pascal pascals 帕
+frequency 1 rpm fps bpm Hz kHz MHz GHz hertz 赫兹
+pressure 1 psi Pa kPa MPa atm bar pascal pascals 帕
 charge 1 coulomb coulombs
 substance 1 mol mols mole moles 摩尔
+sound 1 dB decibel decibels
+pixels 1 px pixel pixels
+concentration 1 ppm
 bytes 1 byte bytes kB KB MB GB TB
 temperature 1 kelvin celsius fahrenheit °C °F ℃ ℉ 摄氏度
 money 1 dollar dollars USD usd euro euros EUR yuan RMB rupee rupees yen won 元 块 块钱 人民币 美元 欧元
@@ -77,9 +83,9 @@ correct here there now today fold each apiece old tall long wide high deep away 
 """
 # What ends the noun behind a number: "3 apples in the bowl".
 _FUNCTION_WORDS = """
-is are was were be does has thus in on of as at to by for from with within without between among because since
-so and that which who where when while but if then hence therefore it they this these those the a an shown
-seen given based according
+per is are was were be does has thus in on of as at to by for from with within without between among because
+since so and that which who where when while but if then hence therefore it they this these those the a an
+shown seen given based according
 """
 _COUNTED = frozenset(f"{_NO_S} {_TAILS}".split())
 _ENDS_NOUN = frozenset(_FUNCTION_WORDS.split())
@@ -117,6 +123,11 @@ _ANY = re.sub(r"\?P<\w+>", "?:", _ONE)
 _UNIT = re.compile(
     rf"[ -]?\(?{_ONE}(?P<per>(?: ?/ ?| ?\* ?| ?每 ?| per | an? (?=hour|minute|second|day)){_ANY})*\)?"
 )
+# What physics multiplies and divides: N/m, kg·m/s. By themselves N, J, W and V are as likely unknowns.
+_PHYSICS = re.compile(
+    r"[ -]?(?:[kM]?[NJWVA]|kg|g)(?:[ ·*/.](?:kg|m|s|K|C|A|h|mol)(?:\^?\{?-?\d\}?)?)+(?![A-Za-z\d])"
+)
+_RATE = re.compile(rf"(?: ?/ ?| per ){_ANY}")
 _PART = re.compile(f"{_ONE}(?P<per>(?!))?")
 _CAPITAL = re.compile(rf" [{_CAPITALS}](?![\w^])")
 _SPELLED_DEGREE = re.compile(r"[ -]?(?:degrees?|°|deg\.?) ?(?:celsius|fahrenheit|[CF](?!\w))", re.IGNORECASE)
@@ -127,6 +138,8 @@ def unit_at(text: str, start: int) -> tuple[Unit, int] | None:
     """The unit of measurement that begins at `start`, perhaps behind a space, and where it ends."""
     if degree := _SPELLED_DEGREE.match(text, start):
         return Unit("temperature", Fraction(1)), degree.end()
+    if match := _PHYSICS.match(text, start) or _RATE.match(text, start):
+        return Unit("".join(match[0].split()), Fraction(1)), match.end()
     if match := _UNIT.match(text, start) or _UNIT.match(text.lower(), start):
         return _unit(match), match.end()
     if match := _CAPITAL.match(text, start):
@@ -161,7 +174,8 @@ def is_unit(word: str) -> bool:
 
 def counts_things(text: str, start: int, *, one: bool) -> bool:
     """Whether only a counted noun, words of no value, or the rest of a sentence stand behind the number at
-    `start`; `one` allows the singular. "3 red cars" does, "3 squared", "3 wrong" and "3 x" do not."""
+    `start`; `one` allows the singular. "3 red cars" does, "3 squared", "3 wrong" and "3 x" do not.
+    """
     noun = any_word = False
     while match := _WORD.match(text, start):
         word = match[1].casefold()

@@ -57,4 +57,6 @@ def choice_letter(formula: str) -> str | None:
 def stated_letter(formula: str) -> str | None:
     """The letter of a choice that `formula` begins with, its text aside: "C. 5", "option C"; None without."""
     match = _LETTERED.fullmatch(bare(formula))
-    return (match[1] or match[2]).upper() if match else None
+    if match is None or re.search(r"[).:] [A-Za-z]$", bare(formula)):  # "C: D"
+        return None
+    return (match[1] or match[2]).upper()

@@ -27,9 +27,13 @@ _HAN = re.compile("[\u3400-\u9fff]")
 # Chinese has no spaces: a single character is a word between these, and not in 熊猫.
 _HAN_STARTS = re.compile("(?<![^\\W是为有只个条匹头张辆座把位名的一选案择小大或者和])")
 _HAN_ENDS = re.compile("(?![^\\W的在和或吧呢否])")
+_NEGATIVE = alternatives(
+    r"""not? none nor neither never cannot except wrong incorrect false far_from hardly doubt\w* impossible
+    opposite_of least_likely besides lacks? absent rather instead (?:other|less)_than rul(?:ed?|es|ing)_out
+    (?:any(?:thing)?|every(?:thing)?|all)_(?:\w+_)?but exclud\w+ eliminat\w+ unlikely"""
+)
 _NEGATION = re.compile(
-    r"[≠¬不非没]|错误|排除|n['’]t\b|\b(?:not?|none|nor|neither|never|cannot|except|without|wrong|incorrect|false|rather|instead|"
-    r"(?:other|less) than|(?:anything|all) but|rul(?:ed?|es|ing) out|exclud\w+|eliminat\w+|unlikely)\b"
+    rf"\b(?:{_NEGATIVE})\b|\bwithout (?:an? |the )?…|n['’]t\b|[≠¬不非没错除勿]|别选|以外|哪有|难道|假如"
 )
 # What may stand around a choice that opens the answer: "**(B) No**, it isn't"; "No is wrong" states none.
 _OPENING = re.compile(r"[\s*_\"'(]*(?:[a-z][).:]+[\s*_\"']*)?")
@@ -37,7 +41,7 @@ _STATED = re.compile(r"[\s*_\"')]*[,.;!](?!\d)")
 _DENIED = re.compile(r"(?!\w| is)")
 # "No" answers; before a noun it counts: "no image", "no idea". Not so before a clause: "No there is …".
 _DETERMINER = re.compile(
-    r" (?!(?:there|it|they|he|she|the|this|that|these|those|i|we|you|because|since|as)\b)[a-z…]"
+    r" (?!(?:there|it|they|he|she|the|this|that|these|those|i|we|you|because|since|as)\b)[a-z…]| \d"
     r"|\. ?\d|[\u3400-\u9fff]"
 )
 _NO = frozenset({"no", "none", "not", "没有", "无"})
@@ -57,9 +61,17 @@ _ARTICLE = re.compile(r"^(?:an?|the) (?=\w)")
 _BOXED = re.compile(r"\$?\\(?:boxed|text|mathrm|textbf) ?\{(.*)\}\$?\.?")
 _RIGHT = re.compile(r"\bright(?= (?:answer|choice|option)\b)", re.IGNORECASE)  # correct, and no side
 # "(B) 10 m": a letter, and what it is said to stand for.
-_LETTERED = re.compile(r"\W*(?:(?:option|choice|answer)\b:? ?)?\(?([A-Za-z])\)?[).:、] *(.+)", re.IGNORECASE)
+_LETTERED = re.compile(
+    r"\W*(?:(?:option|choice|answer)\b:? ?)?\(?([A-Za-z])\)?"
+    rf"(?:[).:、,]| -| (?=-?\d|{NUMBER_WORD})) *(.+)",
+    re.IGNORECASE,
+)
+_LAST_SAID = re.compile(r"=|\bis\b|是")
 _PROSE = re.compile(rf"(?!{NUMBER_WORD})[A-Za-z]{{3,}} ", re.IGNORECASE)
+_IN_FORMULA = re.compile(r"(?!\d{1,2}:\d\d)(?=.*[√π\\^]|.*\d)(?!.*(?<![A-Za-z\\])[A-Za-z]{3}).*")
 _FORMULA = re.compile(r"[\d√π\\]")
+_LONGEST = 10_000
+"""Characters; a longer answer names nothing."""
 _LONG = 200
 """Characters; no choice's formula is longer."""
 
@@ -98,6 +110,8 @@ def _gold(sample: Sample) -> int | None:
 
 def named_choice(answer: str, choices: Sequence[str]) -> int | None:
     """Index of the one choice that `answer` names; None if it names none, or several."""
+    if len(answer) > _LONGEST:
+        return None
     answer = plain(answer)
     if boxed := _BOXED.fullmatch(answer):
         answer = boxed[1].strip()
@@ -111,14 +125,17 @@ def named_choice(answer: str, choices: Sequence[str]) -> int | None:
     if letter:
         return texts.get(letter.lower())
     numbers = _numbers(tuple(choices))
-    in_words = {text: place for text, place in texts.items() if numbers[place] is None}
+    in_words = {
+        text: place
+        for text, place in texts.items()
+        if numbers[place] is None and not _IN_FORMULA.fullmatch(choices[place])
+    }
     named, rest = _without_choices(_RIGHT.sub("·" * 5, without_pronoun(answer)), in_words)
     around = _lower(rest)
     if not named and "no" in in_words and _ABSENT.fullmatch(_lower(answer)) and not REFUSAL.search(around):
         return in_words["no"]
-    if REFUSAL.search(around) or (
-        _NEGATION.search(around) and not _opens_with_choice(_lower(answer), in_words)
-    ):
+    opens = _opens_with_choice(_lower(answer), in_words)
+    if not opens and (REFUSAL.search(around) or _NEGATION.search(around)):
         return None
     named |= {ord(letter) - ord("A") for letter in stated_letters(rest, len(choices))}
     named |= _same_value(answer, numbers, tuple(choices))
@@ -193,7 +210,7 @@ def _same_value(answer: str, numbers: Sequence[Quantity | None], choices: tuple[
         return {place for place, number in enumerate(numbers) if number and _same_number(number, stated)}
     if len(given) > _LONG or not _FORMULA.search(given) or not any(map(_FORMULA.search, choices)):
         return set()
-    formula = _formula(given)
+    formula = _formula(_LAST_SAID.split(given)[-1])
     return {place for place, choice in enumerate(choices) if formula and _formula(choice) == formula}
 
 
@@ -213,7 +230,7 @@ def _formula(text: str) -> str | None:
 @lru_cache(maxsize=1024)
 def _numbers(choices: tuple[str, ...]) -> tuple[Quantity | None, ...]:
     """The number that each choice is, with its unit; None for a choice that is none."""
-    read = [None if _PROSE.match(choice) else read_quantity(choice) for choice in choices]
+    read = [None if _PROSE.match(choice) or ":" in choice else read_quantity(choice) for choice in choices]
     return tuple(number if number and number.alone else None for number in read)
 
 

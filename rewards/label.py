@@ -26,7 +26,7 @@ _LEAD = re.compile(
     r"(?: (?:name|class|species|breed|model|type))?"
     rf"(?: (?:shown|depicted|pictured|seen))?(?: (?:in|of|on) (?:the|this) (?:{_KIND}))?"
     r"|it|this|that|these|those|here|i (?:think|believe)(?: (?:it|this|that))?)"
-    rf"(?: ?[:=] ?|['’](?:s|re) | (?:{_IS}) )(?:(?:a|an|the) )?"
+    rf"(?: ?[:=] ?|['’](?:s|re) | (?:{_IS}):? )(?:most likely )?(?:(?:a|an|the) )?"
     r"(?:(?:photo|picture|image|photograph|close-up|species|breed|variety|kind|type|member|model) of "
     r"(?:(?:a|an|the) )?)?",
     re.IGNORECASE,

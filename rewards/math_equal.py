@@ -52,7 +52,7 @@ def _golds(sample: Sample) -> list[str]:
 
 
 def _has_value(gold: str) -> bool:
-    if choice_letter(gold) or words(gold) or read_quantity(gold, decimal_comma=False):
+    if choice_letter(gold) or words(gold) or read_quantity(gold, formula=True):
         return True
     return not is_absurd(gold) and is_readable(gold)
 
@@ -66,9 +66,9 @@ def _equal(gold: str, prediction: str) -> bool:
         return False
     if letter := choice_letter(gold):
         return stated_letter(prediction) == letter
-    number = read_quantity(gold, decimal_comma=False)
+    number = read_quantity(gold, formula=True)
     if number is not None and number.alone:
-        stated = read_quantity(prediction, decimal_comma=False)
+        stated = read_quantity(prediction, formula=True)
         if stated is not None:
             return _same_name(number, stated) and same_quantity(number, stated, _close)
     elif expected := words(gold):
@@ -77,9 +77,11 @@ def _equal(gold: str, prediction: str) -> bool:
 
 
 def _close(gold: Fraction, value: Fraction) -> bool:
-    """To six decimals, as math-verify compares; small numbers to six digits."""
+    """To six decimals, as math-verify compares; small numbers to six digits, whole ones exactly."""
+    if gold.denominator == 1:
+        return gold == value
     difference = abs(gold - value)
-    while gold and abs(gold) < Fraction(1, 1000) and difference:
+    while abs(gold) < Fraction(1, 1000) and difference:
         gold, difference = gold * 10, difference * 10
     return difference * 2 <= Fraction(1, 10**6)
 

@@ -10,13 +10,16 @@ from gpg_vl.types import Box
 _NUMBER = r"[-+]?(?:(?:\d+(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?|nan|inf(?:inity)?)"
 _COMMA = r"(?:\s*,\s*|\s+)"
 _POINT = rf"[(\[]\s*({_NUMBER})\s*,\s*({_NUMBER})\s*[)\]]"
-_CORNERS = rf"{_POINT}\s*(?:(?:,|to|and|-)\s*)?{_POINT}"  # (x1,y1),(x2,y2)
+_CORNERS = rf"{_POINT}\s*(?:(?:,|to|and|->?|→)\s*)?(?:bottom[- ]right:?\s*)?{_POINT}"  # (x1,y1),(x2,y2)
 _FOUR = _COMMA.join([f"({_NUMBER})"] * 4)
 _SCORE = rf"(?:{_COMMA}(?:0?\.\d+|[01](?:\.0*)?))?"  # a detector's confidence, from 0 to 1
 _LIST = rf"[\[({{]\s*{_FOUR}{_SCORE}\s*[\])}}]"
 _TAGGED = rf"<(?:b?box|bounding_box)>\s*{_FOUR}{_SCORE}\s*</"
 _BOX = re.compile(f"{_CORNERS}|{_LIST}|{_TAGGED}", re.IGNORECASE | re.ASCII)  # "ı" would match i, no float
-_BARE = re.compile(rf"(?:[A-Za-z_ ]{{0,40}}[:=]? ?)?{_FOUR}{_SCORE} ?\.?", re.IGNORECASE | re.ASCII)
+_BARE = re.compile(
+    rf"(?:\{{?[\"']?[A-Za-z_ ]{{0,40}}(?:_2d)?[\"']?[:=]? ?[\"']?)?{_FOUR}{_SCORE} ?\.?[\"']?\}}?",
+    re.IGNORECASE | re.ASCII,
+)
 _CORNER_NAMES = (
     ("x1", "y1", "x2", "y2"),
     ("xmin", "ymin", "xmax", "ymax"),

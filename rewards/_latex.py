@@ -104,7 +104,7 @@ def readable(formula: str) -> str | None:
     latex = _both_signs(_without_units(" ".join(latex.split())))
     if (
         not latex
-        or "\\equiv" in latex
+        or _GOES_ON.search(latex)
         or _nesting(latex) is None
         or _SIDE_BY_SIDE.search(latex)
         or _WORDS.search(latex)

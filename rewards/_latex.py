@@ -181,6 +181,7 @@ def _nesting(formula: str) -> int | None:
 
 
 _CIRCLED = re.compile("[①-⑨]")
+_FULL_STOP = re.compile(r"(?<!\.) ?[.。]$")
 _SINGLE = re.compile(r"\{(\w)\}")
 _NO_SPACE = re.compile(r"(?<![^\W_]) | (?![^\W_])")
 _TIME = re.compile(r"(?<=\d) ?([ap])\.? ?m\b\.?", re.IGNORECASE)
@@ -205,8 +206,9 @@ _SAME = [
 
 def normal(formula: str) -> str:
     """`formula` as a text to compare: without markup, spaces that part no words, and a closing full stop."""
-    text = bare(_CIRCLED.sub(lambda circled: f"({unicodedata.digit(circled[0])})", formula)).rstrip(" .。")
+    text = bare(_CIRCLED.sub(lambda circled: f"({unicodedata.digit(circled[0])})", formula))
+    text = _FULL_STOP.sub("", text)
     for pattern, replacement in _SAME:
         text = pattern.sub(replacement, text)
     text = _TIME.sub(lambda half: f"{half[1].lower()}m", text)
-    return _SINGLE.sub(r"\1", _NO_SPACE.sub("", text)).rstrip(".。")
+    return _SINGLE.sub(r"\1", _NO_SPACE.sub("", text))

@@ -125,7 +125,7 @@ def check_readable(report: Report, scorer: Scorer, data: PreparedDataset) -> Non
         return
     counts = "; ".join(f"{reason} ({count} rows)" for reason, count in reasons.most_common())
     cure = "no group of such a row is graded, or only one spelling is right: leave the rows out, or mend them"
-    report.add([Finding("gold answers", "warn", counts, cure)], {"unreadable_gold": dict(reasons)})
+    report.add([Finding("unreadable gold", "warn", counts, cure)], {"unreadable_gold": dict(reasons)})
 
 
 def _marks(scorer: Scorer, sample: Sample, scores: GroupScores) -> tuple[float, ...]:

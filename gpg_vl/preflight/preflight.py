@@ -51,7 +51,7 @@ def preflight(config: TrainConfig, machine: Machine, trial: Trial | None, *, res
     if data is not None and scorer is not None:
         rows = attempt("data", lambda: choose_rows(data, scorer, config.run.seed)) or []
     if data is not None and scorer is not None:
-        attempt("gold answers", lambda: check_readable(report, scorer, data))
+        attempt("unreadable gold", lambda: check_readable(report, scorer, data))
     if rows and scorer is not None:
         attempt("gold answers", lambda: check_gold(report, scorer, rows, config.prompt))
         attempt("reward audit", lambda: check_audit(report, config.rewards, rows, config.prompt))

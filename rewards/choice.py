@@ -124,12 +124,7 @@ def named_choice(answer: str, choices: Sequence[str]) -> int | None:
         return place
     if letter:
         return texts.get(letter.lower())
-    numbers = _numbers(tuple(choices))
-    in_words = {
-        text: place
-        for text, place in texts.items()
-        if numbers[place] is None and not _IN_FORMULA.fullmatch(choices[place])
-    }
+    in_words = _in_words(tuple(choices))
     named, rest = _without_choices(_RIGHT.sub("·" * 5, without_pronoun(answer)), in_words)
     around = _lower(rest)
     if not named and "no" in in_words and _ABSENT.fullmatch(_lower(answer)) and not REFUSAL.search(around):
@@ -138,7 +133,7 @@ def named_choice(answer: str, choices: Sequence[str]) -> int | None:
     if not opens and (REFUSAL.search(around) or _NEGATION.search(around)):
         return None
     named |= {ord(letter) - ord("A") for letter in stated_letters(rest, len(choices))}
-    named |= _same_value(answer, numbers, tuple(choices))
+    named |= _same_value(answer, tuple(choices))
     return named.pop() if len(named) == 1 else None
 
 
@@ -198,13 +193,14 @@ def _places(text: str, words: str) -> list[tuple[int, int]]:
     return found
 
 
-def _same_value(answer: str, numbers: Sequence[Quantity | None], choices: tuple[str, ...]) -> set[int]:
+def _same_value(answer: str, choices: tuple[str, ...]) -> set[int]:
     """Places of the choices worth the number that `answer` states, or the same formula as all of it.
 
     What stands behind a letter, as in "(B) 10 m", counts for the whole.
     """
     lettered = _LETTERED.fullmatch(answer)
     given = lettered[2] if lettered else answer
+    numbers = _numbers(choices)
     stated = read_quantity(given) if any(numbers) else None
     if stated is not None:
         return {place for place, number in enumerate(numbers) if number and _same_number(number, stated)}
@@ -232,6 +228,17 @@ def _numbers(choices: tuple[str, ...]) -> tuple[Quantity | None, ...]:
     """The number that each choice is, with its unit; None for a choice that is none."""
     read = [None if _PROSE.match(choice) or ":" in choice else read_quantity(choice) for choice in choices]
     return tuple(number if number and number.alone else None for number in read)
+
+
+@lru_cache(maxsize=1024)
+def _in_words(choices: tuple[str, ...]) -> dict[str, int]:
+    """Of `_texts` those that answers name by their words, and not by their value."""
+    numbers = _numbers(choices)
+    return {
+        text: place
+        for text, place in _texts(choices).items()
+        if numbers[place] is None and not _IN_FORMULA.fullmatch(choices[place])
+    }
 
 
 @lru_cache(maxsize=1024)

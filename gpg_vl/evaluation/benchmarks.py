@@ -9,6 +9,7 @@ from typing import Any
 from gpg_vl.data.prepared import MANIFEST, read_manifest
 from gpg_vl.errors import DataError, UnknownNameError, unknown
 from gpg_vl.prompting.prompts import Prompt
+from gpg_vl.scoring.gold import GRADERS
 from gpg_vl.types import AnswerType
 
 FOLDER = Path("data")
@@ -25,13 +26,7 @@ class Measure:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-GRADERS: Mapping[AnswerType, Measure] = {
-    "choice": Measure("choice"),
-    "number": Measure("number"),
-    "math": Measure("math"),
-    "label": Measure("label"),
-    "boxes": Measure("detection"),  # of one box it is the overlap
-}
+DEFAULT_GRADERS: Mapping[AnswerType, Measure] = {kind: Measure(name) for kind, name in GRADERS.items()}
 
 
 @dataclass(frozen=True)
@@ -48,7 +43,7 @@ class Benchmark:
     prompt: Prompt = field(default_factory=Prompt)
     """For models that bring none."""
     graders: Mapping[AnswerType, Measure] = field(default_factory=dict)
-    """What makes an answer right, where it is not as in GRADERS."""
+    """What makes an answer right, where it is not as in DEFAULT_GRADERS."""
     accuracy: str = "accuracy"
     """What the share of right answers is called."""
     measures: Mapping[str, Measure] = field(default_factory=dict)
@@ -63,7 +58,7 @@ class Benchmark:
 
     def grader(self, answer_type: AnswerType) -> Measure:
         """What makes an answer of this type right."""
-        return self.graders.get(answer_type, GRADERS[answer_type])
+        return self.graders.get(answer_type, DEFAULT_GRADERS[answer_type])
 
 
 _BOX: Mapping[AnswerType, Measure] = {"boxes": Measure("iou", {"threshold": 0.5})}

@@ -9,7 +9,7 @@ GRADERS: Mapping[AnswerType, str] = {
     "choice": "choice",
     "number": "number",
     "math": "math",
-    "boxes": "detection",
+    "boxes": "detection",  # of one box it is the overlap
     "label": "label",
 }
 """The built-in reward that compares answers of each type."""

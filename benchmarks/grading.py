@@ -43,10 +43,10 @@ def _median(work: Callable[[], None], repeats: int = 5) -> float:
     return sorted(seconds[1:])[repeats // 2]
 
 
-def choices() -> None:
-    """4,096 completions with format and choice: 512 questions by 8 answers."""
+def choices(first: int) -> None:
+    """4,096 completions with format and choice: 512 new questions by 8 answers."""
     graders = [rewards.get(name).function for name in ("format", "choice")]
-    for i in range(512):
+    for i in range(first, first + 512):
         sample = Sample(str(i), "colours", "Which?", "(B)", "choice", tuple(f"{one} {i}" for one in _COLOURS))
         for text in _CHOSEN:
             answer = _completion(f"<think>{_THOUGHT}</think><answer>{text.format(i=i)}</answer>")
@@ -65,9 +65,9 @@ def mathematics(first: int) -> None:
 
 def main() -> None:
     """Measure and print."""
-    starts = iter(range(2, 10_000, 100))
+    questions, starts = iter(range(0, 10_000, 512)), iter(range(2, 10_000, 100))
     figures = {
-        "format_and_choice_4096_seconds": _median(choices),
+        "format_and_choice_4096_seconds": _median(lambda: choices(next(questions))),
         "math_1000_seconds": _median(lambda: mathematics(next(starts))),
     }
     print(json.dumps(figures, indent=1))

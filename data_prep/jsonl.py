@@ -79,7 +79,9 @@ def jsonl(
     asked = _Asked(file.name, folder, answer_type, task, numbers)
     renamed = _renamed(fields)
     for number, row in _rows(file):
-        given = {renamed.get(name, name): value for name, value in row.items() if value is not None}
+        own = {name: value for name, value in row.items() if value is not None}
+        given = own | {ours: own.pop(theirs) for theirs, ours in renamed.items() if theirs in own}
+        given = {name: value for name, value in given.items() if name not in renamed or name in FIELDS}
         yield partial(_sample, given, f"{file.name}:{number}", _where(file, number), asked)
 
 
@@ -167,7 +169,7 @@ def _spoken(row: dict[str, Any], where: str) -> dict[str, Any]:
         role = _ROLES.get(str(turn.get("from", turn.get("role")))) if isinstance(turn, dict) else None
         if role is None:
             raise RowError("unusable conversation", f"{where}: {name!r} is a list of human and gpt turns")
-        turns[role].append(_text(turn.get("value", turn.get("content", ""))))
+        turns[role].append(_said(turn.get("value", turn.get("content", "")), where))
     if len(turns["user"]) != 1 or len(turns["assistant"]) > 1:
         raise RowError(
             "several turns", f"{where}: one question and its answer make a row, not a conversation"
@@ -175,6 +177,16 @@ def _spoken(row: dict[str, Any], where: str) -> dict[str, Any]:
     rest = {key: value for key, value in row.items() if key != name}
     spoken = {"answer": turns["assistant"][0]} if turns["assistant"] else {}
     return {"question": turns["user"][0], **spoken, **rest}
+
+
+def _said(content: Any, where: str) -> str:
+    """The text of a turn, which may be a list of parts: {"type": "text", "text": …} and images."""
+    if not isinstance(content, list):
+        return _text(content)
+    parts = [part for part in content if isinstance(part, dict)]
+    if len(parts) < len(content) or any(part.get("type") not in ("text", "image") for part in parts):
+        raise RowError("unusable conversation", f"{where}: a turn's parts are texts and images")
+    return "\n".join(_text(part["text"]) for part in parts if part.get("type") == "text" and "text" in part)
 
 
 def _question(value: Any, images: int, where: str) -> str:
@@ -188,12 +200,15 @@ def _question(value: Any, images: int, where: str) -> str:
 def _choices(row: dict[str, Any], where: str) -> tuple[str, ...]:
     choices = row.get("choices", row.get("options", []))
     if isinstance(choices, dict):
-        letters = [chr(ord("A") + place) for place in range(len(choices))]
-        if sorted(choices) != letters:
+        by_letter = {str(name).upper(): text for name, text in choices.items() if text is not None}
+        letters = [chr(ord("A") + place) for place in range(len(by_letter))]
+        if sorted(by_letter) != letters:
             raise RowError("unusable choices", f"{where}: choices by letter are A, B, …, got {choices!r}")
-        choices = [choices[letter] for letter in letters]
+        choices = [by_letter[letter] for letter in letters]
     if not isinstance(choices, list) or any(isinstance(choice, list | dict) for choice in choices):
         raise RowError("unusable choices", f"{where}: 'choices' is a list of texts, got {choices!r}")
+    while choices and choices[-1] is None:  # columns of a table, more than this row needs
+        choices = choices[:-1]
     return tuple(_text(choice) for choice in choices)
 
 
@@ -215,11 +230,13 @@ def _answers(
     if answer_type == "boxes":
         text = tagged_answer(_text(value))
         boxes = read_boxes(text)
-        if boxes and any(side % 1 for box in boxes for side in box) and max(map(max, boxes)) <= 1:
+        if boxes and max(map(max, boxes)) <= 1:
             raise RowError(
                 "boxes from 0 to 1", f"{where}: {text} is no box in pixels; multiply by the image's size"
             )
         return (json.dumps([list(box) for box in boxes]) if boxes else text), []
+    if isinstance(value, dict):
+        raise RowError("unusable answer", f"{where}: the answer is an object: {value!r}")
     values = value if isinstance(value, list) else [value]
     texts = list(dict.fromkeys(tagged_answer(_text(one)).strip() for one in values))
     if len(texts) != 1 and answer_type not in ("math", "label"):
@@ -228,17 +245,19 @@ def _answers(
         raise RowError("empty answer", f"{where}: the answer is an empty list")
     if answer_type == "choice":
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return chosen(texts[0], choices, where, asked.numbers if is_number else "text"), []
+        is_place = is_number or (
+            texts[0].isdigit() and (asked.numbers != "unclear" or texts[0] not in choices)
+        )
+        return chosen(texts[0], choices, where, asked.numbers if is_place else "text"), []
     return texts[0], texts[1:]
 
 
 def _files(row: dict[str, Any], folder: Path, where: str) -> list[Path | bytes]:
     if "image" in row and "images" in row:
         raise RowError("unusable path", f"{where} has both 'image' and 'images'; give one of them")
-    cells = [row["image"]] if "image" in row else row.get("images", [])
-    if not isinstance(cells, list):
-        raise RowError("unusable path", f"{where}: 'images' is a list of paths, got {cells!r}")
-    return [_file(cell, folder, where) for cell in cells if cell != ""]
+    cells = row.get("image", row.get("images", []))
+    cells = cells if isinstance(cells, list) else [cells]
+    return [_file(cell, folder, where) for cell in cells if cell not in ("", None)]
 
 
 def _file(cell: Any, folder: Path, where: str) -> Path | bytes:
@@ -250,6 +269,11 @@ def _file(cell: Any, folder: Path, where: str) -> Path | bytes:
 
 def _meta(row: dict[str, Any], where: str) -> dict[str, Any]:
     meta = row.get("meta", {})
+    if isinstance(meta, str):  # as prepared sets store it
+        try:
+            meta = json.loads(meta or "{}")
+        except json.JSONDecodeError:
+            meta = None
     if not isinstance(meta, dict):
         raise RowError("unusable meta", f"{where}: 'meta' is an object, got {meta!r}")
     used = {*FIELDS, *(() if "choices" in row else ("options",))}

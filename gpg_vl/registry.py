@@ -172,8 +172,8 @@ def reward(
     With a `deadline` in seconds the function runs in worker processes, without the sample's images: for what
     takes long or may hang. An answer that exceeds it by itself gets `timeout_score`: the least that the
     reward gives, or hanging would pay. `bounds` are the least and the greatest score.
-    `unreadable(sample)` says in a few words why the sample's gold answer cannot be graded, "" if it can: what
-    `prepare` and `preflight` count.
+    `unreadable(sample)` says in a few words why the sample's gold answer cannot be read, or only in part; ""
+    if it can: what `prepare` and `preflight` count.
     """
     return _attach(lambda function: Reward(name, function, kind, deadline, timeout_score, bounds, unreadable))
 

@@ -23,9 +23,6 @@ _FUNCTIONS = (
 )
 _NAMES = "alpha|beta|gamma|delta|theta|lambda|mu|phi|omega|infty"
 _TEXT = re.compile(r"\\(?:text|mbox|math|operatorname)(?:bf|it|rm|normal|sf|tt)?\*?(?![a-z])\s*\{([^{}]*)\}")
-_LETTER = re.compile(
-    r"(?<=[\w})])?\s*\\(?:text|mbox|mathrm|mathit|operatorname)(?:bf|it|rm)?\s*\{\s*([A-Za-z])\s*\}"
-)
 _REWRITES = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
@@ -77,7 +74,6 @@ _REWRITES = [
         (r"(?<!\.)\s*[.,;]$", ""),
     )
 ]
-_REPEATING = re.compile(r"(\d*)\.(\d*)\\(?:overline|bar|dot)\s*\{?(\d+)\}?")
 _AFTER_VALUE = re.compile(r"(?:(?<=[\d)}])|(?<=\\pi)(?![A-Za-z])|(?<=\\circ\}))(?=[ A-Za-z\\\u4e00-\u9fff])")
 _ENDS = re.compile(r"\s*(?:$|[,;)\]}=<>]|\\(?:le|ge|cup|in|times)(?![A-Za-z]))")
 _WORDS = re.compile(
@@ -181,6 +177,7 @@ def _nesting(formula: str) -> int | None:
 
 
 _CIRCLED = re.compile("[①-⑨]")
+_BETWEEN_CIRCLED = re.compile(r"(?<=[①-⑨])(?:\s|[、,，])+(?=[①-⑨])")
 _FULL_STOP = re.compile(r"(?<!\.) ?[.。]$")
 _SINGLE = re.compile(r"\{(\w)\}")
 _NO_SPACE = re.compile(r"(?<![^\W_]) | (?![^\W_])")
@@ -195,18 +192,17 @@ _SAME = [
         (r"∞", r"\\infty"),
         (r"π", r"\\pi"),
         (r"\^ ?\{? ?\\circ ?\}?|\\degree", "°"),
-        (r"[、，；;]", ","),
+        (r"[、;]", ","),
         (r"\\varnothing|∅", r"\\emptyset"),
-        (r"(?<=\)),? ?(?=\()", ""),
         (r",? ?\(? ?([a-z]) ?(?:\\in|∈) ?(?:\\mathbb ?\{? ?Z ?\}?|ℤ|Z) ?\)?$", r",\1∈Z"),
-        (r"\\q?quad", " "),
     )
 ]
 
 
 def normal(formula: str) -> str:
     """`formula` as a text to compare: without markup, spaces that part no words, and a closing full stop."""
-    text = bare(_CIRCLED.sub(lambda circled: f"({unicodedata.digit(circled[0])})", formula))
+    text = _BETWEEN_CIRCLED.sub("", formula)  # ①、③ is ①③
+    text = bare(_CIRCLED.sub(lambda circled: f"({unicodedata.digit(circled[0])})", text))
     text = _FULL_STOP.sub("", text)
     for pattern, replacement in _SAME:
         text = pattern.sub(replacement, text)

@@ -2,7 +2,7 @@
 
 import re
 
-from ._patterns import words
+from ._patterns import alternatives
 
 # A letter stands alone: "(B)", "B", "B.", "b)"; not the B of "Blue", "B-52", "B+" or "Bob's".
 _STANDING = re.compile(
@@ -44,7 +44,7 @@ _PRONOUN = re.compile(
     r"|(?<=\bdo )I\b|(?<=\bcan )I\b|(?<=\bshould )I\b|(?<=\band )I\b|(?<=\bam )I\b"
 )
 # "A" before a word is the article, unless the word goes on about choice (A).
-_NO_NOUN = words(
+_NO_NOUN = alternatives(
     """is was because since as and or but the a an this that these it they there in on at for with looks?
     seems? shows? has would must should can matches best only not are if by to from of while where which
     who fits? describes? represents? depicts? satisfies corresponds? contains? gives? makes"""

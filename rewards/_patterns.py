@@ -8,6 +8,6 @@ def any_of(*patterns: str) -> re.Pattern[str]:
     return re.compile("|".join(patterns), re.IGNORECASE)
 
 
-def words(text: str) -> str:
+def alternatives(text: str) -> str:
     """The alternatives of a pattern, from words with spaces between them; _ stands for a space in a word."""
     return "|".join(text.split()).replace("_", " ")

@@ -3,19 +3,19 @@
 In the patterns about numbers a # stands for a number with its unit.
 """
 
-from ._patterns import any_of, words
+from ._patterns import alternatives, any_of
 
-_FIND_OUT = words(
+_FIND_OUT = alternatives(
     r"""determined? tell told say said answer(?:ed)? know known see seen find found calculated? computed?
     concluded? infer(?:red)? solved? identif(?:y|ied) provided? given? worked?_out decided? judged?
     establish(?:ed)? count(?:ed)? measured? read sure certain help view access make_out deduced? estimated?
     specif(?:y|ied) confirm(?:ed)? process assist display(?:ed)? load(?:ed)?"""
 )
-_CANNOT = words(
+_CANNOT = alternatives(
     r"""cannot can_?not can['’]?t could_?not couldn['’]?t unable_to impossible_to no_way_to not_possible_to
     hard_to difficult_to not_(?:be_)?able_to n['’]t_(?:be_)?able_to fail(?:ed|s)?_to"""
 )
-_NOT_HAD = words(
+_NOT_HAD = alternatives(
     r"""answers? ideas? clues? way images? pictures? photos? data info(?:rmation)? evidence context details?
     indications? options? choices? comment response results? solutions? opinion input content knowledge
     conclusions? files? attachments? visuals? videos? links? access right_answer certainty preference output
@@ -38,14 +38,14 @@ REFUSAL = any_of(
 """An answer that gives none: "N/A", "it cannot be determined", "no idea", 无法确定."""
 
 _ABOUT = r"(?:(?:about|around|roughly|approximately|or equal to|exactly) )?"
-_BEFORE_BOUND = words(
+_BEFORE_BOUND = alternatives(
     r"""at_(?:the_)?(?:least|most|minimum|maximum) (?<!add_)(?<!adds_)up_to
     over under above below beyond exceed(?:s|ing)?
     no_(?:more|less|fewer|greater|later|earlier)_than upwards?_of (?:a_)?(?:minimum|maximum)_of
     (?:upper|lower)_bound(?:_(?:of|is))? not_exceeding between within outside until before after almost
     nearly barely close_to just_short_of"""
 )
-_BEYOND = words(
+_BEYOND = alternatives(
     r"""more less fewer over under above below up upwards? higher lower greater larger smaller older younger
     later earlier beyond counting"""
 )
@@ -67,7 +67,7 @@ BOUND = any_of(
 
 _WRONG = r"(?:not|wrong|incorrect|false|impossible|too|untrue|unlikely|invalid|mistaken|off|excluded|ruled)"
 _IS = r"(?:is|are|was|do|does|did|has|will|would|could|should|can|may|seems|looks|sounds)"
-_INSTEAD = words(
+_INSTEAD = alternatives(
     r"""neither nor never none cannot can['’]t can_not must_not won['’]t
     (?:anything|everything|all)_(?:but|except)
     any_number_(?:but|except) except(?:_for)? instead_of rather_than other_than different_from unlike
@@ -87,11 +87,11 @@ DENIAL = any_of(
 )
 """A number that is denied, or doubted: "not #", "# is wrong", "anything but #"."""
 
-_FUNCTION = words(
+_FUNCTION = alternatives(
     r"""log ln lg exp sine? cos(?:ine)? tan(?:gent)? cot sec csc root square cube factorial twice double
     triple half third quarter reciprocal inverse opposite negative absolute_value det gcd lcm"""
 )
-_OPERATION = words(
+_OPERATION = alternatives(
     r"""plus minus times_# times_[a-z]\b over choose modulo? (?:divided|multiplied)_by to_the_power
     squared cubed factorial lakhs? crores? sin cos tan cot log ln sqrt pi tens pairs basis_points raised
     percent_of %?_of_(?:#|[a-z]\b) in_base base"""

@@ -34,36 +34,73 @@ mass 1000 ton tons tonne tonnes 吨
 pounds 1 lb lbs pound pounds 磅
 pounds 1/16 oz ounce ounces 盎司
 volume 1 L l liter liters litre litres 升
-volume 1/1000 mL ml milliliter milliliters millilitre millilitres 毫升
-volume 1/1000 cc
+volume 1/1000 cc mL ml milliliter milliliters millilitre millilitres 毫升
 gallons 1 gal gallon gallons 加仑
 area 1 hectare hectares ha 公顷
 acres 1 acre acres 英亩 亩
 angle 1 ° degree degrees deg degs 度
-angle 1 grad
+grads 1 grad
 radians 1 rad rads radian radians 弧度
 percent 1 % percent pct percentage 百分点
-points 1 pt pts point points 分数
-speed 1 mph kmph kmh kph knots knot
-force 1 newton newtons kN 牛 牛顿
-energy 1 kWh Wh MWh joule joules kJ kcal calorie calories cal eV 焦 焦耳
-power 1 watt watts kW MW 瓦 千瓦
-voltage 1 volt volts mV kV 伏 伏特
-current 1 ampere amperes amp amps mA 安 安培
-resistance 1 Ω ohm ohms kΩ 欧 欧姆
-frequency 1 rpm fps bpm Hz kHz MHz GHz hertz 赫兹
-pressure 1 psi Pa kPa MPa atm bar pascal pascals 帕
-charge 1 coulomb coulombs
-substance 1 mol mols mole moles 摩尔
+points 1 pt pts point points
+speed 1 mph
+speed 15625/25146 kmph kmh kph
+knots 1 knot knots
+force 1 newton newtons 牛 牛顿
+force 1000 kN
+energy 1 joule joules 焦 焦耳
+energy 1000 kJ
+energy 3600 Wh
+energy 3600000 kWh
+energy 3600000000 MWh
+calories 1 cal calorie calories
+calories 1000 kcal
+electronvolts 1 eV
+power 1 watt watts 瓦
+power 1000 kW 千瓦
+power 1000000 MW
+voltage 1 volt volts 伏 伏特
+voltage 1/1000 mV
+voltage 1000 kV
+current 1 ampere amperes amp amps 安 安培
+current 1/1000 mA
+resistance 1 Ω ohm ohms 欧 欧姆
+resistance 1000 kΩ
+frequency 1 Hz hertz 赫兹
+frequency 1000 kHz
+frequency 1000000 MHz
+frequency 1000000000 GHz
+rotation 1 rpm
+pictures 1 fps
+beats 1 bpm
+pressure 1 Pa pascal pascals 帕
+pressure 1000 kPa
+pressure 1000000 MPa
+pressure 100000 bar
+pressure 101325 atm
+pounds_of_pressure 1 psi
 sound 1 dB decibel decibels
 pixels 1 px pixel pixels
 concentration 1 ppm
-bytes 1 byte bytes kB KB MB GB TB
-temperature 1 kelvin celsius fahrenheit °C °F ℃ ℉ 摄氏度
-money 1 dollar dollars USD usd euro euros EUR yuan RMB rupee rupees yen won 元 块 块钱 人民币 美元 欧元
-money 1/100 cent cents ¢ penny pennies pence
-money 1/10 角
-money 1/100 dime
+charge 1 coulomb coulombs
+substance 1 mol mols mole moles 摩尔
+bytes 1 byte bytes
+bytes 1000 kB KB
+bytes 1000000 MB
+bytes 1000000000 GB
+bytes 1000000000000 TB
+kelvin 1 kelvin
+celsius 1 celsius °C 摄氏度
+fahrenheit 1 fahrenheit °F
+dollars 1 dollar dollars USD usd 美元
+dollars 1/100 cent cents ¢
+euros 1 euro euros EUR 欧元
+yuan 1 yuan RMB 元 块 块钱 人民币
+yuan 1/10 角
+rupees 1 rupee rupees
+yen 1 yen
+won 1 won
+pennies 1 penny pennies pence
 quantity 1 unit units 个单位 单位
 quantity 1 个 只 人 名 位 辆 本 支 张 条 件 棵 头 匹 座 栋 间 朵 颗 粒 块 片 次 种 组 份 套 双 对 把 台
 quantity 1 架 艘 杯 瓶 盒 包 袋 箱 箱子 根 枝 盏 道 题 页 步 圈 倍 层 排 行 列 株 匙 面 口 顶 幅 首 篇
@@ -137,7 +174,8 @@ _WORD = re.compile("[ -]?\\(?([^\\W\\d_\u4e00-\u9fff]{2,})(?=[\\W_]|$)")
 def unit_at(text: str, start: int) -> tuple[Unit, int] | None:
     """The unit of measurement that begins at `start`, perhaps behind a space, and where it ends."""
     if degree := _SPELLED_DEGREE.match(text, start):
-        return Unit("temperature", Fraction(1)), degree.end()
+        kind = "fahrenheit" if degree[0].lower().endswith(("f", "fahrenheit")) else "celsius"
+        return Unit(kind, Fraction(1)), degree.end()
     if match := _PHYSICS.match(text, start) or _RATE.match(text, start):
         return Unit("".join(match[0].split()), Fraction(1)), match.end()
     if match := _UNIT.match(text, start) or _UNIT.match(text.lower(), start):

@@ -11,7 +11,7 @@ from ._latex import readable
 from ._letters import stated_letters, whole_letter, without_pronoun
 from ._number_words import NUMBER_WORD
 from ._numbers import Quantity, read_quantity, same_quantity
-from ._patterns import words as alternatives
+from ._patterns import alternatives
 from ._phrases import REFUSAL
 from ._text import plain
 

@@ -6,18 +6,18 @@ import unicodedata
 from gpg_vl.registry import reward
 from gpg_vl.types import Completion, Sample
 
-from ._patterns import words
+from ._patterns import alternatives
 from ._text import bare, gold_answers
 
 # How a sentence leads to a name and states nothing else: "The species is", "This is a photo of", "Answer:".
-_KIND = words(
+_KIND = alternatives(
     """answer species breed class label name category type kind variety genus object item thing subject
     animal dog cat pet bird insect fish flower plant tree fruit food dish car vehicle make model variant
     aircraft airplane aeroplane plane jet picture image photo photograph texture scene place
     landmark disease"""
 )
 _QUALITY = "final|correct|right|best|exact|most likely|predicted|shown|depicted|main"
-_IS = words(
+_IS = alternatives(
     """is are was looks_like appears_to_be seems_to_be must_be should_be would_be is_called is_named
     belongs_to shows? depicts? contains? features? is_classified_as is_identified_as is_known_as"""
 )

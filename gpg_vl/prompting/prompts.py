@@ -232,10 +232,9 @@ def formulas(completion: Completion, question: str = "") -> list[str]:
 
 
 def _given(text: str, question: str) -> list[str]:
-    """What is boxed in `text`, but for blanks and, where another box stands beside them, quotations."""
-    boxes = [box for box in dict.fromkeys(boxed(text)) if not _BLANK.fullmatch(box)]
+    """What is boxed in `text`, but for blanks and what is quoted from `question`."""
     quoted = set(boxed(question))
-    return [box for box in boxes if box not in quoted] or boxes
+    return [box for box in dict.fromkeys(boxed(text)) if box not in quoted and not _BLANK.fullmatch(box)]
 
 
 def parse_completion(

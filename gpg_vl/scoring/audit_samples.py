@@ -17,6 +17,7 @@ _CHOICES: Sequence[tuple[str, str, tuple[str, ...]]] = [
     ("What colour is the car?", "(A)", ("red", "dark red", "blue")),
     ("What colour is the door?", "(B)", ("red", "dark red", "blue")),
     ("How many chairs are there?", "(C)", ("1", "10", "2", "12")),
+    ("Which letter is painted on the door?", "(I)", tuple("KLMNPQRSTU")),
     ("Which is closest to the camera?", "(E)", ("lamp", "table lamp", "sofa", "shelf", "desk", "plant")),
 ]
 _FREE: Sequence[tuple[AnswerType, str, str]] = [

@@ -1,6 +1,7 @@
 """Gold answers that rewards cannot read: counted before training, where they cost a row and not a run."""
 
 from collections.abc import Mapping
+from functools import cache
 
 from gpg_vl.registry import Reward, rewards
 from gpg_vl.types import AnswerType, Sample
@@ -21,5 +22,11 @@ def unreadable_gold(sample: Sample, reward: Reward | None = None) -> str:
     Without one it is the built-in reward of the answer's type. A reward that does not say reads all.
     """
     if reward is None:
-        reward = rewards.get(GRADERS[sample.answer_type])
+        reward = _grader(sample.answer_type)
     return reward.unreadable(sample) if reward.unreadable else ""
+
+
+@cache
+def _grader(answer_type: AnswerType) -> Reward:
+    """Looked up once: every look-up reads the installed packages."""
+    return rewards.get(GRADERS[answer_type])

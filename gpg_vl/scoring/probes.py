@@ -212,6 +212,7 @@ def _hedged_answers(gold: str) -> _Named:
     if number := re.match(r"[0-9][0-9.,]*", gold):
         yield "gold answer or more", f"{number[0]} or more"
         yield "unit-like text behind the gold answer", rf"{number[0]}\text{{ million}}"
+        yield "a magnitude behind the gold answer", f"{number[0]}k"
         yield "an unknown behind the gold answer", rf"{number[0]}\text{{x}}"
         yield "gold answer plus an unknown", f"{number[0]} + x"
         yield "gold answer in a word", f"H{number[0]}O"

@@ -120,7 +120,9 @@ def test_gold_answers_below_full_marks_are_shown(check, scene_samples, tmp_path)
     assert len(figures["gold_below"]) == 3
     assert figures["unreadable_gold"] == {"choice: gold answer not among the choices": 3}
     [unreadable] = found["unreadable gold"]
-    assert unreadable["level"] == "warn" and "gold answer not among the choices (3 rows)" in unreadable["text"]
+    assert (
+        unreadable["level"] == "warn" and "gold answer not among the choices (3 rows)" in unreadable["text"]
+    )
     assert figures["gold_below"][0] == f"{rows[0].id!r} (gold 'many'): format 1, choice not gradable"
 
 

@@ -82,6 +82,8 @@ def test_null_is_as_good_as_absent(tmp_path):
         (["A. cat", "B. dog"], "B. dog", "(B)"),
         (["10", "20", "30"], 20, "(B)"),
         ({"B": "dog", "A": "cat"}, "dog", "(B)"),
+        ({"a": "cat", "b": "dog", "c": None}, "dog", "(B)"),
+        (["cat", "dog", None], "dog", "(B)"),
         (["true", "false"], True, "(A)"),
         (["A", "B"], "B", "(B)"),
         (["B", "A"], "(B)", "(B)"),  # brackets are a letter's
@@ -126,9 +128,10 @@ def test_boxes_are_taken_in_every_usual_form(tmp_path, answer, boxes):
         ({"choices": "x, y"}, "unusable choices", "line 1: 'choices' is a list of texts"),
         ({"choices": [["x"], "y"]}, "unusable choices", "line 1: 'choices' is a list of texts"),
         ({"meta": 3}, "unusable meta", "line 1: 'meta' is an object, got 3"),
+        ({"meta": "{"}, "unusable meta", "line 1: 'meta' is an object"),
         ({"image": "a.png", "images": ["a.png"]}, "unusable path", "both 'image' and 'images'"),
-        ({"images": "a.png"}, "unusable path", "line 1: 'images' is a list of paths, got 'a.png'"),
-        ({"image": ["a.png"]}, "unusable path", "line 1: expected the path of an image"),
+        ({"image": [3]}, "unusable path", "line 1: expected the path of an image"),
+        ({"answer": {"a": 1}}, "unusable answer", "line 1: the answer is an object"),
         ({"image": "none.png"}, "missing image", "line 1: no file 'none.png'"),
         ({"image": "../secret.png"}, "path outside the folder", "line 1: .* leads out of"),
     ],
@@ -151,6 +154,9 @@ def test_a_bad_row_is_refused_with_its_line(tmp_path, change, reason, message):
         (["cat", "dog"], 0, "from_0", "(A)"),
         (["cat", "dog"], 2, "from_1", "(B)"),
         (["cat", "dog"], "B", "from_1", "(B)"),  # a text is no number
+        (["cat", "dog"], "1", "from_0", "(B)"),
+        (["0", "1", "2"], "1", "from_1", "(A)"),
+        (["0", "1", "2"], "1", "unclear", "(B)"),
     ],
 )
 def test_what_a_number_means_can_be_said(tmp_path, choices, answer, numbers, letter):
@@ -189,6 +195,10 @@ def test_one_turn_of_conversation_is_a_row(tmp_path, name):
     turns = [{role: human, text: "<image>\nHow many?"}, {role: gpt, text: "<answer>3</answer>"}]
     made = sample(tmp_path, {"image": "a.png", name: turns}, answer_type="number")
     assert (made.question, made.answer, dict(made.meta).keys()) == ("How many?", "3", {"cluster"})
+    parts = [{role: human, text: [{"type": "image"}, {"type": "text", "text": "How many?"}]}, turns[1]]
+    assert sample(tmp_path, {"image": "a.png", name: parts}, answer_type="number").question == "How many?"
+    with pytest.raises(RowError, match="a turn's parts are texts and images"):
+        sample(tmp_path, {name: [{role: human, text: [{"type": "video"}]}]}, answer_type="number")
     with pytest.raises(RowError, match="one question and its answer make a row"):
         sample(tmp_path, {name: turns * 2}, answer_type="number")
     with pytest.raises(RowError, match="has no 'answer'"):
@@ -203,6 +213,13 @@ def test_names_of_another_file_are_given(tmp_path):
     assert (made.question, made.answer, made.meta) == ("Q?", "3", {"more": 1})
     with pytest.raises(RowError, match=r"has no 'question'.* --fields question=NAME"):
         sample(tmp_path, row, answer_type="number")
+    both = sample(
+        tmp_path,
+        {**row, "question": "Another?"},
+        answer_type="number",
+        fields="question=problem,answer=solution",
+    )
+    assert both.question == "Q?"
     for fields in ("problem=question", "question", "question="):
         with pytest.raises(ConfigurationError, match="--fields is such as"):
             sample(tmp_path, row, answer_type="number", fields=fields)
@@ -226,7 +243,7 @@ def test_the_option_says_how_all_answers_are_compared(tmp_path):
     assert sample(tmp_path, row, answer_type="number").answer_type == "number"
 
 
-@pytest.mark.parametrize("boxes", [[[0.1, 0.2, 0.5, 0.9]], [0.05, 0.1, 0.95, 1.0]])
+@pytest.mark.parametrize("boxes", [[[0.1, 0.2, 0.5, 0.9]], [0.05, 0.1, 0.95, 1.0], [[0.0, 0.0, 1.0, 1.0]]])
 def test_boxes_from_0_to_1_are_no_pixels(tmp_path, boxes):
     with pytest.raises(RowError, match="no box in pixels; multiply by the image's size") as caught:
         sample(tmp_path, {"question": "Where?", "answer": boxes}, answer_type="boxes")

@@ -239,6 +239,8 @@ def test_the_same_value_in_another_form_is_right(answer, gold):
         ("2x=3", "3"),
         ("4=3", "3"),
         ("|x|=3", "3"),
+        ("(x+1),(x+2)", "(x+1)(x+2)"),
+        ("5 GB", "5 MB"),
         ("8 \\equiv 3", "3"),
         ("C: D", "C"),
         ("3=y", "x=3"),

@@ -97,6 +97,7 @@ def test_a_box_of_the_question_is_quoted():
     )
     question = "What is x in 3x = \\boxed{12}?"
     assert math_equal(completion, Sample("1", "math", question, "4", "math")) == 1.0
+    assert math_equal(completion, Sample("1", "math", question + " \\boxed{4}", "4", "math")) == 0.0
     assert math_equal(completion, Sample("1", "math", "Solve.", "4", "math")) == 0.0
 
 

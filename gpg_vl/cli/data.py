@@ -68,7 +68,10 @@ def _print_doubtful(manifest: dict[str, Any], out: Path) -> None:
     for reason, count in skipped.items():
         print(f"  {reason}: {count}")
     if unreadable:
-        print(f"written, though the reward of their type cannot read them: {sum(unreadable.values())} rows")
+        print(
+            f"written, though the reward of their type reads their gold answer not or in part: "
+            f"{sum(unreadable.values())} rows"
+        )
     for reason, count in unreadable.items():
         print(f"  {reason}: {count}")
 

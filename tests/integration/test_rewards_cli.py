@@ -264,7 +264,7 @@ def test_mistakes(words, message, tmp_path, capsys):
 
 def test_audit_tells_by_its_exit_code(capsys):
     code, output = audit(capsys, "choice")
-    assert code == 0 and "18 samples: built in" in output and "choice (correctness): 5 of 18" in output
+    assert code == 0 and "19 samples: built in" in output and "choice (correctness): 6 of 19" in output
     assert cells(output, "all letters listed")[2:4] == ["0", "1"] and "passed: " in output
     code, output = audit(capsys, f"{FOOLED}:in_text")
     assert code == 1
@@ -298,7 +298,7 @@ def test_audit_of_a_users_data(scenes_folder, scene_samples, capsys):
 
 def test_audit_of_recipes_and_configurations(scenes_folder, tmp_path, capsys):
     code, output = audit(capsys, "--config", files("gpg_vl.configs").joinpath("quickstart_gpg.yaml"))
-    assert code == 0 and "18 samples: built in" in output
+    assert code == 0 and "19 samples: built in" in output
     assert cells(output, "wrong answer")[2:4] == ["0.1", "1.1"]
     file = tmp_path / "own.yaml"
     file.write_text(

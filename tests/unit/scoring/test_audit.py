@@ -182,7 +182,7 @@ def test_a_sum_is_audited_along_every_route():
 
 def test_samples_that_a_reward_cannot_grade_are_left_out():
     numbers = [sample for sample in built_in_samples() if sample.answer_type == "number"]
-    assert audit_reward("choice", {}, built_in_samples(), INSTRUCT).graded == 5
+    assert audit_reward("choice", {}, built_in_samples(), INSTRUCT).graded == 6
     with pytest.raises(DataError, match=r"choice: no gold answer of the 4 samples \(number\) gets a score"):
         audit_reward("choice", {}, numbers, INSTRUCT)
 

@@ -77,10 +77,9 @@ _REWRITES = [
 _AFTER_VALUE = re.compile(r"(?:(?<=[\d)}])|(?<=\\pi)(?![A-Za-z])|(?<=\\circ\}))(?=[ A-Za-z\\\u4e00-\u9fff])")
 _ENDS = re.compile(r"\s*(?:$|[,;)\]}=<>]|\\(?:le|ge|cup|in|times)(?![A-Za-z]))")
 _WORDS = re.compile(
-    r"(?<!begin\{)(?<!\\end\{)(?<![\\A-Za-z])[A-Za-z]{4,}|[\u3400-\u9fff]|(?<![\\A-Za-z])(?:is|not|the|are|if|for|was|then|but)(?![A-Za-z])"
+    r"(?<!begin\{)(?<!\\end\{)(?<![\\A-Za-z])[A-Za-z]{4,}|[\u3400-\u9fff]"
+    r"|(?<![\\A-Za-z])(?:is|not|the|are|if|for|was|then|but)(?![A-Za-z])"
 )
-
-
 _GOES_ON = re.compile(r"\.\.|…|\\[lc]?dots|\\equiv|≡")
 _PLUS_MINUS = re.compile(r"\\pm(?![A-Za-z])|±")
 _LONE_PLUS = re.compile(r"(?:^|(?<==))\s*\+")

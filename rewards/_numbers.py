@@ -173,47 +173,50 @@ def _last_of_chain(text: str, formula: bool) -> Quantity | None:
 
 
 def _read(text: str, formula: bool) -> Quantity | None:
+    """The one number in `text`, if all that stands around it lets it be a plain statement."""
     assigned = _ASSIGNED.match(text)
-    name = "".join(assigned[1].split()) if assigned else ""
-    found: list[Quantity] = []
-    rest: list[str] = []  # the text with a # for each number and its unit
-    text = _NAME.sub("name", text)
-    start = 0
-    while numeral := find_numeral(text, start, decimal_comma=not formula):
-        if numeral.value is None:
-            return None
-        unit, end = _unit(text, numeral.end)
-        if end is None:
-            return None
-        if formula and not counts_things(text, end, one=abs(numeral.value) == 1):
-            return None
-        found.append(Quantity(numeral.value, unit or (RATIO if numeral.is_ratio else None)))
-        rest += [text[start : numeral.start], "#"]
-        start = end
-    around = "".join([*rest, text[start:]])
+    found, around = _numbers_in(_NAME.sub("name", text), formula)
     patterns = (BOUND, DENIAL, EXPRESSION, _IN_WORD, _UNKNOWN, _POINTED_AT)
     if not found or any(pattern.search(around) for pattern in patterns):
         return None
     if any(not same_quantity(found[0], other) for other in found[1:]):
         return None
-    if behind := _ASSIGNED_BEHIND.search(around):
-        name = behind[1]
     head = around.partition("#")[0]
     alone = assigned is not None or _LEAD.fullmatch(head) is not None
     if formula and not alone and _CAPITALISED.fullmatch(head):
         return None  # "June 20", "Boeing 737"
-    return Quantity(found[0].value, found[0].unit, name, alone)
+    named = assigned or _ASSIGNED_BEHIND.search(around)
+    return replace(found[0], name="".join(named[1].split()) if named else "", alone=alone)
 
 
-def _unit(text: str, start: int) -> tuple[Unit | None, int | None]:
-    """The unit at `start`, and where it ends; no end where something stands there that is no unit."""
-    if ordinal := _ORDINAL.match(text, start):
-        return None, ordinal.end()
-    found = unit_at(text, start)
-    unit, end = found if found else (None, start)
-    if han := _HAN.match(text, end):
-        counted = found is not None and _HAN.match(text, end - 1)
-        if not counted and not _HAN_GOES_ON.match(text, end):
-            return None, None if not BOUND.match("#" + han[0]) else end
-        return unit, end
-    return unit, end
+def _numbers_in(text: str, formula: bool) -> tuple[list[Quantity], str]:
+    """All numbers in `text`, and the text with a # for each and its unit.
+
+    None of them if one is no number, or something stands behind it that is no unit.
+    """
+    found: list[Quantity] = []
+    rest: list[str] = []
+    start = 0
+    while numeral := find_numeral(text, start, decimal_comma=not formula):
+        unit, end = unit_at(text, numeral.end) or (None, numeral.end)
+        if numeral.value is None or _goes_on(text, numeral.end, end):
+            return [], text
+        if formula and not counts_things(text, end, one=abs(numeral.value) == 1):
+            return [], text
+        if ordinal := _ORDINAL.match(text, end):
+            end = ordinal.end()
+        found.append(Quantity(numeral.value, unit or (RATIO if numeral.is_ratio else None)))
+        rest += [text[start : numeral.start], "#"]
+        start = end
+    return found, "".join([*rest, text[start:]])
+
+
+def _goes_on(text: str, start: int, end: int) -> bool:
+    """Whether Chinese that is no part of the statement follows a number at `start` whose unit ends at `end`.
+
+    What a Chinese unit counts is a part, and so are the rest of a sentence and a bound.
+    """
+    han = _HAN.match(text, end)
+    if han is None or (end > start and _HAN.match(text, end - 1)):
+        return False
+    return not _HAN_GOES_ON.match(text, end) and not BOUND.match("#" + han[0])

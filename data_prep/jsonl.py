@@ -25,7 +25,6 @@ LAYOUT = "a file with one JSON object a line, a JSON file with a list of objects
 class _Asked:
     """What the command says about all rows."""
 
-    name: str
     images: Path
     answer_type: AnswerType | None
     task: str
@@ -76,13 +75,12 @@ def jsonl(
     folder = Path(images) if images else file.parent
     if not folder.is_dir():
         raise ConfigurationError(f"--images is the folder of the images; there is no folder {images!r}")
-    asked = _Asked(file.name, folder, answer_type, task, numbers)
+    asked = _Asked(folder, answer_type, task, numbers)
     renamed = _renamed(fields)
     for number, row in _rows(file):
         own = {name: value for name, value in row.items() if value is not None}
-        given = own | {ours: own.pop(theirs) for theirs, ours in renamed.items() if theirs in own}
-        given = {name: value for name, value in given.items() if name not in renamed or name in FIELDS}
-        yield partial(_sample, given, f"{file.name}:{number}", _where(file, number), asked)
+        mapped = {ours: own.pop(theirs) for theirs, ours in renamed.items() if theirs in own}
+        yield partial(_sample, own | mapped, f"{file.name}:{number}", _where(file, number), asked)
 
 
 def _renamed(fields: str) -> Mapping[str, str]:

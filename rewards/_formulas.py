@@ -103,8 +103,7 @@ def _same(gold: Any, other: Any) -> bool:
         closed = (gold.left_open, gold.right_open) == (other.left_open, other.right_open)
         return closed and _same(gold.start, other.start) and _same(gold.end, other.end)
     if (members := _members(gold)) and (others := _members(other)):
-        ordered = not (isinstance(gold, sympy.FiniteSet))
-        return _same_in_order(members, others) if ordered else _same_members(members, others)
+        return (_same_members if isinstance(gold, sympy.FiniteSet) else _same_in_order)(members, others)
     return bool(verify([gold], [other], timeout_seconds=None))
 
 
@@ -119,9 +118,7 @@ def _equation(value: Any) -> tuple[Any, Any] | None:
 def _is_name(side: Any) -> bool:
     """Whether a side of an equation names what the other is worth: x, AB, f(x), sin x."""
     if isinstance(side, sympy.Mul):
-        return all(isinstance(part, sympy.Symbol | sympy.Integer) for part in side.args) and side.args[0] in (
-            1, *side.free_symbols,
-        )  # fmt: skip
+        return all(isinstance(part, sympy.Symbol) or part == 1 for part in side.args)
     return isinstance(side, sympy.Symbol | sympy.Function) and not isinstance(side, sympy.Abs)
 
 

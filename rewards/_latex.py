@@ -2,8 +2,10 @@
 
 import re
 import unicodedata
+from functools import lru_cache
 
-from ._text import bare, plain
+from ._patterns import rewriter
+from ._text import bare, plain, unwrapped
 from ._units import unit_at
 
 _NESTING = re.compile(r"\\.|[][(){}]", re.DOTALL)
@@ -23,57 +25,54 @@ _FUNCTIONS = (
 )
 _NAMES = "alpha|beta|gamma|delta|theta|lambda|mu|phi|omega|infty"
 _TEXT = re.compile(r"\\(?:text|mbox|math|operatorname)(?:bf|it|rm|normal|sf|tt)?\*?(?![a-z])\s*\{([^{}]*)\}")
-_REWRITES = [
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
-        (r"\\?\$|\*\*(?![\w({])|(?<![\w)}])\*\*|`|\\(?:left|right|displaystyle|limits)(?![A-Za-z])", ""),
-        (r"\\[cdt]frac", r"\\frac"),
-        (r"\^\s*\{?\s*(?:\\circ|°)\s*\}?|°|\\degree", r"^{\\circ}"),
-        (r"\\(?:approx|simeq|sim)(?![A-Za-z])|[≈≒≃]", ""),
-        (r"\\(?:Rightarrow|implies|therefore|because|quad|qquad)(?![A-Za-z])|[∴∵]", " "),
-        (r"[×✕]|(?<![\w*])\*(?!\*)|(?<!\*)\*(?!\*)", r"\\times "),
-        (r"\*\*", "^"),
-        (r"[·∙⋅]", r"\\cdot "),
-        (r"÷", r"\\div "),
-        (r"(?<![\w.)}/])(\d+) ?/ ?(\d+) (?=π|\\?pi(?![a-z])|\\?sqrt|√)", r"\\frac{\1}{\2}"),
-        (r"∛\s*(\w+)", r"\\sqrt[3]{\1}"),
-        (r"∞|(?<![\\A-Za-z])inf(?:ty|inity)?(?![A-Za-z])", r"\\infty "),
-        (r"π|(?<![\\A-Za-z])[Pp]i(?![A-Za-z])", r"\\pi "),
-        (r"θ", r"\\theta "),
-        (r"≤|≦|⩽|\\leqslant", r"\\le "),
-        (r"≥|≧|⩾|\\geqslant", r"\\ge "),
-        (r"<=", r"\\le "),
-        (r">=", r"\\ge "),
-        (r"∪", r"\\cup "),
-        (r"∈", r"\\in "),
-        (r"[√]\s*\{", r"\\sqrt{"),
-        (r"√\s*(\d+(?:\.\d+)?|[A-Za-z])", r"\\sqrt{\1}"),
-        (r"(?:√|(?<![\\A-Za-z])sqrt)\s*\(([^()]*)\)", r"\\sqrt{\1}"),
-        (r"(?<![\\A-Za-z])sqrt\s*(\d+|[A-Za-z](?![A-Za-z]))", r"\\sqrt{\1}"),
-        (r"(?<![\\A-Za-z])sqrt\s*\{", r"\\sqrt{"),
-        (rf"(?<![\\A-Za-z])({_FUNCTIONS}|{_NAMES})(?![A-Za-z])", r"\\\1"),
-        (r"\\lg(?![A-Za-z])", r"\\log_{10}"),
-        (
-            r"\\(ln|log(?:_\w|_\{\w+\})?) ?(\d+(?:\.\d+)?)(?![\d^])",
-            r"\\\1(\2)",
-        ),  # the quotient in \ln 3/\ln 2
-        (r"\\varnothing|∅", r"\\emptyset "),
-        (r"^\s*(?:\\mathbb\s*\{?\s*R\s*\}?|ℝ)\s*$", r"(-\\infty, \\infty)"),
-        (r"\\begin\{cases\}(.*?)\\end\{cases\}", lambda cases: re.sub(r"\\\\", ",", cases[1])),
-        (r"(?<=\d) (?=[A-Za-z](?![A-Za-z]))", ""),  # 5 i
-        (r"\\log_(\d+)\s*\(", r"\\log_{\1}("),
-        (r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
-        (r"\\sqrt\s*(\d)", r"\\sqrt{\1}"),
-        (r"(?<![_^]\d)(?<=\d)(?:\\[,!; ]|\{,\}|\s)+(?=\d{3}(?!\d))", ""),  # thousands
-        (r"(?<![\d.,_^])(\d+) (\d+) ?/ ?(\d+)", r"\1\\frac{\2}{\3}"),  # 3 1/2 is no 3 + 1/2
-        (r"(?<![\w.])(\d+(?:\.\d+)?)[eE]([+-]?\d{1,3})(?!\w)", r"\1 \\times 10^{\2}"),
-        (
-            r"(?<=[\d)}A-Za-z])\s*(?:、|；|;|或者?|和|与|,?\s*(?<![A-Za-z])(?:and|or)(?![A-Za-z]))\s*(?=\S)",
-            ", ",
-        ),
-        (r"(?<!\.)\s*[.,;]$", ""),
-    )
-]
+_rewritten = rewriter(
+    (r"\\?\$|\*\*(?![\w({])|(?<![\w)}])\*\*|`|\\(?:left|right|displaystyle|limits)(?![A-Za-z])", ""),
+    (r"\\[cdt]frac", r"\\frac"),
+    (r"\^\s*\{?\s*(?:\\circ|°)\s*\}?|°|\\degree", r"^{\\circ}"),
+    (r"\\(?:approx|simeq|sim)(?![A-Za-z])|[≈≒≃]", ""),
+    (r"\\(?:Rightarrow|implies|therefore|because|quad|qquad)(?![A-Za-z])|[∴∵]", " "),
+    (r"[×✕]|(?<![\w*])\*(?!\*)|(?<!\*)\*(?!\*)", r"\\times "),
+    (r"\*\*", "^"),
+    (r"[·∙⋅]", r"\\cdot "),
+    (r"÷", r"\\div "),
+    (r"(?<![\w.)}/])(\d+) ?/ ?(\d+) (?=π|\\?pi(?![a-z])|\\?sqrt|√)", r"\\frac{\1}{\2}"),
+    (r"∛\s*(\w+)", r"\\sqrt[3]{\1}"),
+    (r"∞|(?<![\\A-Za-z])inf(?:ty|inity)?(?![A-Za-z])", r"\\infty "),
+    (r"π|(?<![\\A-Za-z])[Pp]i(?![A-Za-z])", r"\\pi "),
+    (r"θ", r"\\theta "),
+    (r"≤|≦|⩽|\\leqslant", r"\\le "),
+    (r"≥|≧|⩾|\\geqslant", r"\\ge "),
+    (r"<=", r"\\le "),
+    (r">=", r"\\ge "),
+    (r"∪", r"\\cup "),
+    (r"∈", r"\\in "),
+    (r"[√]\s*\{", r"\\sqrt{"),
+    (r"√\s*(\d+(?:\.\d+)?|[A-Za-z])", r"\\sqrt{\1}"),
+    (r"(?:√|(?<![\\A-Za-z])sqrt)\s*\(([^()]*)\)", r"\\sqrt{\1}"),
+    (r"(?<![\\A-Za-z])sqrt\s*(\d+|[A-Za-z](?![A-Za-z]))", r"\\sqrt{\1}"),
+    (r"(?<![\\A-Za-z])sqrt\s*\{", r"\\sqrt{"),
+    (rf"(?<![\\A-Za-z])({_FUNCTIONS}|{_NAMES})(?![A-Za-z])", r"\\\1"),
+    (r"\\lg(?![A-Za-z])", r"\\log_{10}"),
+    (
+        r"\\(ln|log(?:_\w|_\{\w+\})?) ?(\d+(?:\.\d+)?)(?![\d^])",
+        r"\\\1(\2)",
+    ),  # the quotient in \ln 3/\ln 2
+    (r"\\varnothing|∅", r"\\emptyset "),
+    (r"^\s*(?:\\mathbb\s*\{?\s*R\s*\}?|ℝ)\s*$", r"(-\\infty, \\infty)"),
+    (r"\\begin\{cases\}(.*?)\\end\{cases\}", lambda cases: re.sub(r"\\\\", ",", cases[1])),
+    (r"(?<=\d) (?=[A-Za-z](?![A-Za-z]))", ""),  # 5 i
+    (r"\\log_(\d+)\s*\(", r"\\log_{\1}("),
+    (r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
+    (r"\\sqrt\s*(\d)", r"\\sqrt{\1}"),
+    (r"(?<![_^]\d)(?<=\d)(?:\\[,!; ]|\{,\}|\s)+(?=\d{3}(?!\d))", ""),  # thousands
+    (r"(?<![\d.,_^])(\d+) (\d+) ?/ ?(\d+)", r"\1\\frac{\2}{\3}"),  # 3 1/2 is no 3 + 1/2
+    (r"(?<![\w.])(\d+(?:\.\d+)?)[eE]([+-]?\d{1,3})(?!\w)", r"\1 \\times 10^{\2}"),
+    (
+        r"(?<=[\d)}A-Za-z])\s*(?:、|；|;|或者?|和|与|,?\s*(?<![A-Za-z])(?:and|or)(?![A-Za-z]))\s*(?=\S)",
+        ", ",
+    ),
+    (r"(?<!\.)\s*[.,;]$", ""),
+)
 _AFTER_VALUE = re.compile(r"(?:(?<=[\d)}])|(?<=\\pi)(?![A-Za-z])|(?<=\\circ\}))(?=[ A-Za-z\\\u4e00-\u9fff])")
 _ENDS = re.compile(r"\s*(?:$|[,;)\]}=<>]|\\(?:le|ge|cup|in|times)(?![A-Za-z]))")
 _WORDS = re.compile(
@@ -93,9 +92,7 @@ def readable(formula: str) -> str | None:
     Words may part a list ("1 or 2"), name a function or be a unit of measurement; with any other the formula
     is prose: "3 is wrong" is no 3, and "5 million" no 5.
     """
-    latex = _with_words(plain(formula))
-    for pattern, replacement in _REWRITES:
-        latex = pattern.sub(replacement, latex)
+    latex = _rewritten(_with_words(plain(formula)))
     latex = _both_signs(_without_units(" ".join(latex.split())))
     if (
         not latex
@@ -110,11 +107,7 @@ def readable(formula: str) -> str | None:
 
 def _with_words(latex: str) -> str:
     r"""What `\text{…}` sets, without it: "3\text{x}" is 3x, and "3\text{ cm}" 3 cm."""
-    for _ in range(3):
-        latex, count = _TEXT.subn(_set_upright, latex)
-        if not count:
-            break
-    return latex
+    return unwrapped(latex, _TEXT, _set_upright)
 
 
 def _both_signs(latex: str) -> str:
@@ -181,29 +174,25 @@ _FULL_STOP = re.compile(r"(?<!\.) ?[.。]$")
 _SINGLE = re.compile(r"\{(\w)\}")
 _NO_SPACE = re.compile(r"(?<![^\W_]) | (?![^\W_])")
 _TIME = re.compile(r"(?<=\d) ?([ap])\.? ?m\b\.?", re.IGNORECASE)
-_SAME = [
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
-        (r"\\[cdt]frac", r"\\frac"),
-        (r"\\leq?(?:slant)?(?![A-Za-z])|≤|<=", "≤"),
-        (r"\\geq?(?:slant)?(?![A-Za-z])|≥|>=", "≥"),
-        (r"\\mid(?![A-Za-z])", "|"),
-        (r"∞", r"\\infty"),
-        (r"π", r"\\pi"),
-        (r"\^ ?\{? ?\\circ ?\}?|\\degree", "°"),
-        (r"[、;]", ","),
-        (r"\\varnothing|∅", r"\\emptyset"),
-        (r",? ?\(? ?([a-z]) ?(?:\\in|∈) ?(?:\\mathbb ?\{? ?Z ?\}?|ℤ|Z) ?\)?$", r",\1∈Z"),
-    )
-]
+_same_spelling = rewriter(
+    (r"\\[cdt]frac", r"\\frac"),
+    (r"\\leq?(?:slant)?(?![A-Za-z])|≤|<=", "≤"),
+    (r"\\geq?(?:slant)?(?![A-Za-z])|≥|>=", "≥"),
+    (r"\\mid(?![A-Za-z])", "|"),
+    (r"∞", r"\\infty"),
+    (r"π", r"\\pi"),
+    (r"\^ ?\{? ?\\circ ?\}?|\\degree", "°"),
+    (r"[、;]", ","),
+    (r"\\varnothing|∅", r"\\emptyset"),
+    (r",? ?\(? ?([a-z]) ?(?:\\in|∈) ?(?:\\mathbb ?\{? ?Z ?\}?|ℤ|Z) ?\)?$", r",\1∈Z"),
+)
 
 
+@lru_cache(maxsize=256)
 def normal(formula: str) -> str:
     """`formula` as a text to compare: without markup, spaces that part no words, and a closing full stop."""
     text = _BETWEEN_CIRCLED.sub("", formula)  # ①、③ is ①③
     text = bare(_CIRCLED.sub(lambda circled: f"({unicodedata.digit(circled[0])})", text))
-    text = _FULL_STOP.sub("", text)
-    for pattern, replacement in _SAME:
-        text = pattern.sub(replacement, text)
+    text = _same_spelling(_FULL_STOP.sub("", text))
     text = _TIME.sub(lambda half: f"{half[1].lower()}m", text)
     return _SINGLE.sub(r"\1", _NO_SPACE.sub("", text))

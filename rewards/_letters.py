@@ -64,9 +64,10 @@ def whole_letter(answer: str) -> str | None:
 
 
 def stated_letters(answer: str, count: int) -> set[str]:
-    """Capitals of the letters of `count` choices that `answer` states; in it a … stands for choices' words.
+    """Capitals of the letters of `count` choices that `answer` states.
 
-    Pronoun, article, abbreviations ("N/A", "U.S.A.") and names ("vitamin A") are none.
+    In `answer` the pronoun is gone, and a … stands for choices' words. Article, abbreviations ("N/A",
+    "U.S.A.") and names ("vitamin A") are none.
     """
     last = chr(ord("A") + count - 1)
 
@@ -75,7 +76,7 @@ def stated_letters(answer: str, count: int) -> set[str]:
         several = "." not in cluster[0][:-1] and max(map(str.upper, letters)) <= last
         return " ".join(f"({letter})" for letter in letters) if several and len(set(letters)) > 1 else "·"
 
-    answer = _CLUSTER.sub(apart, _ARTICLE.sub("·", without_pronoun(answer)))
+    answer = _CLUSTER.sub(apart, _ARTICLE.sub("·", answer))
     answer = _NAMED.sub("·", answer)
     letters = {"".join(found) for found in _STANDING.findall(answer) + _SMALL.findall(answer)}
     letters |= {letter for pair in _JOINED.findall(answer.lower()) for letter in pair}

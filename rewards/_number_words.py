@@ -11,14 +11,14 @@ _TEN_WORDS = "twenty thirty forty fifty sixty seventy eighty ninety"
 _PART_WORDS = "third fourth fifth sixth seventh eighth ninth tenth"
 _SMALL = {word: value for value, word in enumerate(_SMALL_WORDS.split())}
 _TENS = {word: 10 * tens for tens, word in enumerate(_TEN_WORDS.split(), start=2)}
-_SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _PARTS = {word: value for value, word in enumerate(_PART_WORDS.split(), start=3)}
 _PARTS |= {"half": 2, "quarter": 4, "hundredth": 100, "thousandth": 1000}
 _PARTS |= {f"{word}s": value for word, value in _PARTS.items()} | {"halves": 2}
 _UNIT_WORD = "|".join([*_SMALL, *_TENS])
 NUMBER_WORD = rf"(?:{_UNIT_WORD}|half|an?|minus|negative)\b"
 """Pattern of what a number in words begins with."""
-_SCALE = "|".join(_SCALES)
+_SCALE = "|".join(SCALES)
 _RUN = re.compile(
     rf"\b(?:(?P<start>{_UNIT_WORD})|an? (?=(?:{_SCALE}|dozen)\b))"
     rf"(?P<more>(?:[ -](?:and )?(?:{_UNIT_WORD}|{_SCALE}))*)"
@@ -48,8 +48,8 @@ _BEFORE_NOUN = re.compile(
 
 _HAN = {character: value for value, character in enumerate("零一二三四五六七八九")}
 _HAN |= {"〇": 0, "两": 2, "俩": 2}
-_HAN_TENS = {"十": 10, "百": 100, "千": 1000}
-_HAN_SCALES = {"万": 10**4, "亿": 10**8}
+HAN_TENS = {"十": 10, "百": 100, "千": 1000}
+HAN_SCALES = {"万": 10**4, "亿": 10**8}
 _HAN_NUMBER = re.compile(
     r"(?P<percent>百分之)?(?P<whole>[零〇一二三四五六七八九两十百千万亿]+)(?:点(?P<point>[零〇一二三四五六七八九]+))?(?P<half>半)?"
 )
@@ -73,10 +73,10 @@ def with_digits(text: str) -> str:
         text = _han(text)
     if not re.search("[a-zA-Z]", text):
         return text
+    text = _QUARTER.sub("one quarter", _TWICE.sub(", ", text))
     pointing = [match.span() for match in _POINTING.finditer(text)]
     if re.search("[0-9]", text):
         pointing += [match.span() for match in _BEFORE_NOUN.finditer(text)]
-    text = _QUARTER.sub("one quarter", _TWICE.sub(", ", text))
     text = _RUN.sub(lambda match: _english(match, pointing), text)
     text = _DIGIT_PARTS.sub(lambda match: f"{match[1]}/{_PARTS[match[2].casefold()]}", text)
     return _HALF.sub(_half, text)
@@ -89,12 +89,12 @@ def _english(match: re.Match[str], pointing: list[tuple[int, int]]) -> str:
     words = re.findall("[a-z]+", f"{match['start'] or 'one'}{match['more']}".casefold())
     previous = ""
     for word in words:
-        if word in _SCALES and _SCALES[word] > 100:
-            total, current = total + (current or 1) * _SCALES[word], 0
+        if word in SCALES and SCALES[word] > 100:
+            total, current = total + (current or 1) * SCALES[word], 0
         elif word == "hundred":
             current = (current or 1) * 100
         elif word == "and":
-            if previous not in _SCALES:
+            if previous not in SCALES:
                 return match[0]  # "sixty and five"
         else:
             value = _SMALL.get(word, _TENS.get(word, 0))
@@ -158,12 +158,12 @@ def _han_value(text: str) -> int | None:
     for character in text:
         if character in _HAN:
             digit, seen = _HAN[character], True
-        elif character in _HAN_TENS:
+        elif character in HAN_TENS:
             if character != "十" and not digit:
                 return None
-            section, digit, seen = section + (digit or 1) * _HAN_TENS[character], 0, True
+            section, digit, seen = section + (digit or 1) * HAN_TENS[character], 0, True
         else:
             if not section + digit:
                 return None
-            total, section, digit = (total + section + digit) * _HAN_SCALES[character], 0, 0
+            total, section, digit = (total + section + digit) * HAN_SCALES[character], 0, 0
     return total + section + digit if seen else None

@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from ._number_words import with_digits
 from ._numerals import find_numeral
+from ._patterns import rewriter
 from ._phrases import BOUND, DENIAL, EXPRESSION, REFUSAL
 from ._text import bare
 from ._units import PERCENT, RATIO, Unit, counts_things, unit_at
@@ -16,24 +17,21 @@ from ._units import PERCENT, RATIO, Unit, counts_things, unit_at
 _LONGEST = 2_000
 """Characters; a longer text is no statement of one number."""
 
-_LATEX = [
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
-        (r"\\[cdt]?frac\s*(?:\{([^{}]*)\}|(\d))\s*(?:\{([^{}]*)\}|(\d))", r" (\1\2)/(\3\4) "),
-        (r"\((\s*[+-]?[\d.,]+\s*)\)/\((\s*[+-]?[\d.,]+\s*)\)", r"\1/\2"),
-        (r" +(?=/)|(?<=/) +", ""),
-        (r"(?<=[\d.}]) ?\^ ?\{? ?(?:\\circ|°|o) ?\}?(?![\w.])|\\(?:circ|degree)(?![A-Za-z])", "°"),
-        (r"百分之 ?(\d+(?:\.\d+)?)", r"\1%"),
-        (r"\\(?:approx|sim)(?![A-Za-z])|[≈≒≃]", " "),
-        (r"\\times(?![A-Za-z])", "×"),
-        (r"\\Omega(?![A-Za-z])", "Ω"),
-        (r"\\cdot(?![A-Za-z])", "·"),
-        (r"\\([%$#&_])", r"\1"),
-        (r"\bper ?cent\b", "percent"),
-        (r"(?<=\d)\{,\}(?=\d)", ","),
-        (r"\{([^{}\\]*)\}(?!\^)", r"\1"),
-    )
-]
+_without_latex = rewriter(
+    (r"\\[cdt]?frac\s*(?:\{([^{}]*)\}|(\d))\s*(?:\{([^{}]*)\}|(\d))", r" (\1\2)/(\3\4) "),
+    (r"\((\s*[+-]?[\d.,]+\s*)\)/\((\s*[+-]?[\d.,]+\s*)\)", r"\1/\2"),
+    (r" +(?=/)|(?<=/) +", ""),
+    (r"(?<=[\d.}]) ?\^ ?\{? ?(?:\\circ|°|o) ?\}?(?![\w.])|\\(?:circ|degree)(?![A-Za-z])", "°"),
+    (r"百分之 ?(\d+(?:\.\d+)?)", r"\1%"),
+    (r"\\(?:approx|sim)(?![A-Za-z])|[≈≒≃]", " "),
+    (r"\\times(?![A-Za-z])", "×"),
+    (r"\\Omega(?![A-Za-z])", "Ω"),
+    (r"\\cdot(?![A-Za-z])", "·"),
+    (r"\\([%$#&_])", r"\1"),
+    (r"\bper ?cent\b", "percent"),
+    (r"(?<=\d)\{,\}(?=\d)", ","),
+    (r"\{([^{}\\]*)\}(?!\^)", r"\1"),
+)
 _RAISED_ZERO = re.compile(r"(?<=[\d.}]) ?\^ ?\{? ?0 ?\}?(?![\d.])")  # as a degree sign is often typed
 _SIGN = re.compile(r"(?<![\w)}\]°%])[‐‑‒–—](?=\.?\d)|\b(?:minus|negative) (?=[+-]?\.?\d)", re.IGNORECASE)
 _CURRENCY = re.compile(
@@ -143,8 +141,7 @@ def _spelled(text: str, formula: bool) -> str:
     text = text.replace("#", " ")  # which will stand for numbers
     if not formula:
         text = _RAISED_ZERO.sub("°", text)
-    for pattern, replacement in _LATEX:
-        text = pattern.sub(replacement, text)
+    text = _without_latex(text)
     text = " ".join(_REPEATING.sub(_repeating, _CURRENCY.sub("", text)).split())
     return _SIGN.sub("-", with_digits(text))
 

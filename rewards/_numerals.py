@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import prod
 
+from ._number_words import HAN_SCALES, HAN_TENS, SCALES
+
 _DIGITS = 300
 """A numeral with more digits, or a greater power of ten, is no number that a task asks for."""
 _POINTS = r"""(?:
@@ -42,10 +44,10 @@ _SCALE = re.compile(
     r" ?[十百千万亿]+(?![米克瓦伏])"
 )
 _SCALES = {
-    "k": 10**3, "m": 10**6, "b": 10**9, "mn": 10**6, "bn": 10**9, "tn": 10**12, "dozen": 12, "hundred": 100,
-    "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12,
-}  # fmt: skip
-_HAN_SCALES = {"十": 10, "百": 100, "千": 1000, "万": 10**4, "亿": 10**8}
+    **SCALES,
+    **{"k": 10**3, "m": 10**6, "b": 10**9, "mn": 10**6, "bn": 10**9, "tn": 10**12, "dozen": 12},
+}
+_HAN_SCALES = {**HAN_TENS, **HAN_SCALES}
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,17 @@
 
 import re
 
-_SYMBOLS = [
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
-        (r"\\leq?(?![A-Za-z])", "≤"),
-        (r"\\geq?(?![A-Za-z])", "≥"),
-        (r"\\lt(?![A-Za-z])|&lt;", "<"),
-        (r"\\gt(?![A-Za-z])|&gt;", ">"),
-        (r"\\(?:mid|vert)(?![A-Za-z])", "|"),
-        (r"\\in\s*(?:\\mathbb\s*\{?R\}?|R(?![A-Za-z])|ℝ)\s*(?=[|:,])", ""),
-        (r"\s+", " "),
-    )
-]
+from ._patterns import rewriter
+
+_with_symbols = rewriter(
+    (r"\\leq?(?![A-Za-z])", "≤"),
+    (r"\\geq?(?![A-Za-z])", "≥"),
+    (r"\\lt(?![A-Za-z])|&lt;", "<"),
+    (r"\\gt(?![A-Za-z])|&gt;", ">"),
+    (r"\\(?:mid|vert)(?![A-Za-z])", "|"),
+    (r"\\in\s*(?:\\mathbb\s*\{?R\}?|R(?![A-Za-z])|ℝ)\s*(?=[|:,])", ""),
+    (r"\s+", " "),
+)
 _BUILDER = re.compile(r"\\\{ ?([A-Za-z]) ?[|:] ?([^|]+?) ?\\\}")
 _BOUNDS = re.compile(
     r"(?:(?P<first>[^<>≤≥]+?) ?(?P<left>[<>≤≥]) ?)?(?P<unknown>[A-Za-z]|\\theta) ?"
@@ -32,9 +31,7 @@ def as_set(latex: str) -> tuple[str, str] | None:
 
     Reads chains, "x<0 or x>1" with its `or` as a comma, and `\{x | x > 2\}`; None for all else.
     """
-    for pattern, replacement in _SYMBOLS:
-        latex = pattern.sub(replacement, latex)
-    latex = latex.strip()
+    latex = _with_symbols(latex).strip()
     if builder := _BUILDER.fullmatch(latex):
         latex = builder[2]
     if member := _MEMBER.fullmatch(latex):

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Callable
 
 from gpg_vl.types import Sample
 
@@ -10,6 +11,7 @@ _SUPERSCRIPT_SIGNS = str.maketrans("⁺⁻", "+-")
 _DEGREE_SIGNS = str.maketrans("º˚", "°°")  # NFKC would make a letter of one, and an accent of the other
 _SIGNS = str.maketrans("−⁄", "-/")
 
+_ARTICLE = re.compile(r"^(?:an?|the) ")
 _WRAPPED = re.compile(
     r"\\(?:boxed|fbox|mbox|text(?:bf|it|rm|normal|tt)?|math(?:rm|bf|it|sf)|operatorname\*?)\s*\{([^{}]*)\}"
 )
@@ -36,12 +38,22 @@ def plain(text: str) -> str:
 
 def bare(text: str) -> str:
     r"""`plain` without what only sets an answer: Markdown's marks, dollars, `\text{…}`, LaTeX's spaces."""
-    text = plain(text)
-    for _ in range(3):  # \textbf{\text{5}}
-        text, count = _WRAPPED.subn(r"\1", text)
+    text = unwrapped(plain(text), _WRAPPED, r"\1")
+    return " ".join(_SPACES.sub(" ", _MARKUP.sub("", text)).split()).strip("*")
+
+
+def unwrapped(text: str, wrapped: re.Pattern[str], content: str | Callable[[re.Match[str]], str]) -> str:
+    r"""`text` with the `content` of what is `wrapped`, three deep at most: \textbf{\text{5}}."""
+    for _ in range(3):
+        text, count = wrapped.subn(content, text)
         if not count:
             break
-    return " ".join(_SPACES.sub(" ", _MARKUP.sub("", text)).split()).strip("*")
+    return text
+
+
+def without_article(text: str) -> str:
+    """`text`, in small letters, without an article that begins it."""
+    return _ARTICLE.sub("", text)
 
 
 def gold_answers(sample: Sample) -> list[str]:

@@ -218,7 +218,7 @@ def counts_things(text: str, start: int, *, one: bool) -> bool:
     while match := _WORD.match(text, start):
         word = match[1].casefold()
         if word in _ENDS_NOUN:
-            return noun or not any_word or one
+            break
         any_word, start = True, match.end()
         plural = word.endswith("s") and len(word) > 3 and not word.endswith("ss")
         noun |= plural or word in _COUNTED

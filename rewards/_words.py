@@ -2,7 +2,7 @@
 
 import re
 
-from ._text import bare
+from ._text import bare, without_article
 from ._units import is_unit
 
 _ENDS = " .。!\"'"
@@ -10,13 +10,13 @@ _ORDINAL = re.compile(r"(?<=\d)(?:st|nd|rd|th)\b")
 _MONTH = re.compile(
     r"\b(?:january|february|march|april|may|june|july|august|september|october|november|december)\b"
 )
-_ARTICLE = re.compile(r"^(?:an?|the) ")
 _LATEX = re.compile(r"[\\^_={}<>+*|/]")
 _RUN = re.compile(r"[^\W\d_]+")
 _HAN = re.compile("[\u3400-\u9fff]")
-_NO_WORDS = """
+_NAMES = """
 and or if for sin cos tan cot sec csc log exp sqrt max min gcd lcm mod arcsin arccos arctan inf infinity pi
 """
+_NO_WORDS = frozenset(_NAMES.split())
 _SYMBOL = re.compile("[A-Z][a-z]")
 _LETTER = re.compile(r"\(?([A-Z])\)?[.]?")
 _LETTERED = re.compile(
@@ -37,14 +37,14 @@ def words(formula: str) -> str | None:
 def folded(formula: str) -> str:
     """`formula` as words are compared: without case, hyphens or article; a date's parts in one order."""
     text = _ORDINAL.sub("", bare(formula).strip(_ENDS).casefold().replace("-", " "))
-    parts = _ARTICLE.sub("", text).split()
+    parts = without_article(text).split()
     return " ".join(sorted(part.strip(",") for part in parts) if _MONTH.search(text) else parts)
 
 
 def _has_word(text: str) -> bool:
     if _HAN.search(text):
         return True
-    runs = [run for run in _RUN.findall(text) if len(run) > 2 and run.casefold() not in _NO_WORDS.split()]
+    runs = [run for run in _RUN.findall(text) if len(run) > 2 and run.casefold() not in _NO_WORDS]
     return any(not is_unit(run) for run in runs)
 
 

@@ -126,11 +126,10 @@ def named_choice(answer: str, choices: Sequence[str]) -> int | None:
         return texts.get(letter.lower())
     in_words = _in_words(tuple(choices))
     named, rest = _without_choices(_RIGHT.sub("·" * 5, without_pronoun(answer)), in_words)
-    around = _lower(rest)
-    if not named and "no" in in_words and _ABSENT.fullmatch(_lower(answer)) and not REFUSAL.search(around):
+    small, around = _lower(answer), _lower(rest)
+    if not named and "no" in in_words and _ABSENT.fullmatch(small) and not REFUSAL.search(around):
         return in_words["no"]
-    opens = _opens_with_choice(_lower(answer), in_words)
-    if not opens and (REFUSAL.search(around) or _NEGATION.search(around)):
+    if not _opens_with_choice(small, in_words) and (REFUSAL.search(around) or _NEGATION.search(around)):
         return None
     named |= {ord(letter) - ord("A") for letter in stated_letters(rest, len(choices))}
     named |= _same_value(answer, tuple(choices))
@@ -145,7 +144,7 @@ def _among_letters(answer: str, choices: Sequence[str]) -> int | None:
     stated = _LETTERED.fullmatch(answer)
     letter = whole_letter(answer) or (whole_letter(stated[2]) and stated[1] if stated else None)
     if letter is None:
-        letters = stated_letters(answer, len(choices))
+        letters = stated_letters(without_pronoun(answer), len(choices))
         letter = letters.pop() if len(letters) == 1 and not _NEGATION.search(_lower(answer)) else ""
     place = _index(letter, len(choices)) if letter else None
     if stated and place is not None and whole_letter(stated[2]) not in (None, whole_letter(choices[place])):

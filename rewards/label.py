@@ -7,7 +7,7 @@ from gpg_vl.registry import reward
 from gpg_vl.types import Completion, Sample
 
 from ._patterns import alternatives
-from ._text import bare, gold_answers
+from ._text import bare, gold_answers, without_article
 
 # How a sentence leads to a name and states nothing else: "The species is", "This is a photo of", "Answer:".
 _KIND = alternatives(
@@ -40,7 +40,6 @@ _LONG = 500
 """Characters; a longer answer names nothing."""
 
 _APOSTROPHE = re.compile("['’`]")
-_ARTICLE = re.compile(r"^(?:an?|the) ")
 
 
 def unreadable(sample: Sample) -> str:
@@ -87,4 +86,4 @@ def normal_name(name: str) -> str:
     """
     folded = _APOSTROPHE.sub("", unicodedata.normalize("NFKC", name).casefold())
     spaced = "".join(" " if unicodedata.category(c).startswith("P") else c for c in folded)
-    return _ARTICLE.sub("", " ".join(spaced.split()))
+    return without_article(" ".join(spaced.split()))

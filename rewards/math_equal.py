@@ -12,10 +12,12 @@ from ._numbers import Quantity, read_quantity, same_quantity
 from ._text import gold_answers
 from ._words import choice_letter, folded, stated_letter, words
 
+_TYPES = ("math", "number")
+
 
 def unreadable(sample: Sample) -> str:
     """Why no gold answer can be compared by its value; "" if one can."""
-    if sample.answer_type not in ("math", "number"):
+    if sample.answer_type not in _TYPES:
         return "no number or formula is asked for"
     golds = _golds(sample)
     if not golds:
@@ -39,7 +41,7 @@ def math_equal(completion: Completion, sample: Sample) -> float | None:
     (arXiv 2504.02546), worked out by math-verify.
     """
     golds = _golds(sample)
-    if not golds or sample.answer_type not in ("math", "number"):
+    if not golds:
         return None
     boxes = formulas(completion, sample.question)
     wrong = [box for box in boxes if not any(_equal(gold, box) for gold in golds)]
@@ -48,6 +50,9 @@ def math_equal(completion: Completion, sample: Sample) -> float | None:
 
 
 def _golds(sample: Sample) -> list[str]:
+    """Those that can be compared; none where the question asks for another type."""
+    if sample.answer_type not in _TYPES:
+        return []
     return [text for text in gold_answers(sample) if not is_broken(text)]
 
 

@@ -3,7 +3,7 @@
 import io
 import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,16 +56,14 @@ class PreparedDataset:
 
     def _sample(self, index: int, *, headers_only: bool = False) -> Sample:
         row = self.rows[index]
-        return Sample(
-            id=row["id"],
-            task=row["task"],
-            question=row["question"],
-            answer=row["answer"],
-            answer_type=row["answer_type"],
-            choices=tuple(row["choices"]),
-            images=tuple(self._image(row, k, index, headers_only) for k in range(len(row["images"]))),
-            meta=json.loads(row["meta"]),
+        return _sample(
+            row, tuple(self._image(row, k, index, headers_only) for k in range(len(row["images"])))
         )
+
+    def without_images(self) -> Iterator[Sample]:
+        """Every row's texts; no image is read."""
+        for row in self.rows.remove_columns("images"):
+            yield _sample(row, ())
 
     def _image(self, row: dict[str, Any], k: int, index: int, header_only: bool) -> PILImage.Image:
         try:
@@ -101,6 +99,19 @@ class PreparedDataset:
             raise DataError(f"every prompt of {', '.join(self.folders)} is longer than {max_tokens} tokens")
         numbers = [self.numbers[i] for i in kept] if self.numbers else kept
         return PreparedDataset(self.rows.select(kept), self.folders, len(self) - len(kept), numbers)
+
+
+def _sample(row: Mapping[str, Any], images: tuple[PILImage.Image, ...]) -> Sample:
+    return Sample(
+        id=row["id"],
+        task=row["task"],
+        question=row["question"],
+        answer=row["answer"],
+        answer_type=row["answer_type"],
+        choices=tuple(row["choices"]),
+        images=images,
+        meta=json.loads(row["meta"]),
+    )
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

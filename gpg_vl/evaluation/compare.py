@@ -1,6 +1,7 @@
 """Two evaluations of the same questions: paired differences, and the items that flipped."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from gpg_vl.errors import DataError
@@ -26,12 +27,12 @@ def pairs_by_task(pairs: Sequence[Pair]) -> dict[str, list[Pair]]:
     return by_task
 
 
-def change(pairs: Sequence[Pair]) -> Interval:
-    """Paired change in accuracy with its 95 % interval."""
+def change(pairs: Sequence[Pair], score: Callable[[Item], float] = itemgetter("correct")) -> Interval:
+    """Paired change in accuracy, or in another score, with its 95 % interval."""
     before, after = zip(*pairs, strict=True)
     return paired_difference(
-        [item["correct"] for item in before],
-        [item["correct"] for item in after],
+        [score(item) for item in before],
+        [score(item) for item in after],
         [item.get("cluster") for item in after],
     )
 
@@ -108,13 +109,15 @@ def _lenient(pairs: Sequence[Pair]) -> dict[str, Any] | None:
     """The same for answers that may stand outside the tags; None unless both evaluations graded them so."""
     if not all(LENIENT in item.get("scores", {}) for pair in pairs for item in pair):
         return None
-    before = [first["scores"][LENIENT] or 0.0 for first, _ in pairs]
-    after = [second["scores"][LENIENT] or 0.0 for _, second in pairs]
     return {
-        "before": sum(before) / len(pairs),
-        "after": sum(after) / len(pairs),
-        "difference": vars(paired_difference(before, after, [item.get("cluster") for _, item in pairs])),
+        "before": sum(_lenient_score(before) for before, _ in pairs) / len(pairs),
+        "after": sum(_lenient_score(after) for _, after in pairs) / len(pairs),
+        "difference": vars(change(pairs, _lenient_score)),
     }
+
+
+def _lenient_score(item: Item) -> float:
+    return item["scores"][LENIENT] or 0.0
 
 
 def _clustered(items: Sequence[Item]) -> bool:

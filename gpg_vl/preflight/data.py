@@ -1,6 +1,5 @@
 """Preflight without a model: data, routes, gold answers, the reward audit, lengths of prompts."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -114,10 +113,8 @@ def check_gold(report: Report, scorer: Scorer, samples: Sequence[Sample], prompt
 
 def check_readable(report: Report, scorer: Scorer, data: PreparedDataset) -> None:
     """Count gold answers, of all rows, that a reward of their route cannot read."""
-    rows = data.rows.select_columns(["id", "task", "question", "choices", "answer", "answer_type", "meta"])
     reasons: Counter[str] = Counter()
-    for row in rows:
-        sample = Sample(**{**row, "choices": tuple(row["choices"]), "meta": json.loads(row["meta"])})
+    for sample in data.without_images():
         for one in scorer.route(sample.task) if _routed(scorer, sample) else ():
             if reason := unreadable_gold(sample, one.reward):
                 reasons[f"{one.name}: {reason}"] += 1

@@ -1,6 +1,7 @@
 """Tokens per second of decoding: this project's engine, transformers' `generate`, and the bandwidth floor."""
 
 import gc
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -8,23 +9,24 @@ from statistics import median
 from typing import Any
 
 import torch
+from torch.autograd.profiler_util import DeviceType
+from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import inputs, naive
-from benchmarks.limits import decode_bytes, timed
+from benchmarks.limits import decode_bytes, synchronize, timed
 from benchmarks.scales import Scale
 from gpg_vl.model.policy import Policy
 from gpg_vl.model.sizes import ModelSizes
 from gpg_vl.prompting.encode import EncodedPrompt
+from gpg_vl.rollout.decoding import Decoding, Growing
 from gpg_vl.rollout.engine import Request, RolloutEngine
-from gpg_vl.rollout.sampling import Sampling
+from gpg_vl.rollout.sampling import Sampling, StopTexts
 
 
 def ours(policy: Policy, prompts: Sequence[EncodedPrompt], scale: Scale, rows: int, repeats: int) -> float:
     """Tokens per second of this project's engine."""
-    size, tokens = scale.workload.group_size, scale.workload.new_tokens
-    # A prompt that is the same object would go through the vision tower only once.
-    asked = [replace(prompts[i % len(prompts)]) for i in range(rows // size)]
-    requests = [Request(prompt, str(number)) for number, prompt in enumerate(asked)]
+    size, tokens = scale.workload.group_size, scale.decoded
+    requests = [Request(prompt, str(number)) for number, prompt in enumerate(_asked(prompts, rows // size))]
     engine = RolloutEngine(policy, max_concurrent=rows)
 
     def generate(count: int) -> None:
@@ -34,9 +36,50 @@ def ours(policy: Policy, prompts: Sequence[EncodedPrompt], scale: Scale, rows: i
     return rows * (tokens - 1) / _seconds(generate, tokens, policy.device, repeats)
 
 
+def _asked(prompts: Sequence[EncodedPrompt], count: int) -> list[EncodedPrompt]:
+    """So many prompts: one that is the same object would go through the vision tower only once."""
+    return [replace(prompts[i % len(prompts)]) for i in range(count)]
+
+
+@torch.no_grad()
+def kernels(policy: Policy, prompts: Sequence[EncodedPrompt], scale: Scale, rows: int) -> dict[str, Any]:
+    """Kernels and milliseconds a token of theirs, beside the milliseconds that pass: what the launches cost."""
+    size, steps = scale.workload.group_size, 4
+    sampling = Sampling(32)
+    stops = StopTexts(policy.tokenizer, (), policy.vocabulary)
+    policy.eval()
+    with policy.autocast():
+        decoding = Decoding(policy, size, sampling, stops, check_every=8)
+        asked = _asked(prompts, rows // size)
+        keys = [(0, 0, str(i)) for i in range(len(asked))]
+        growing = [[Growing() for _ in range(size)] for _ in asked]
+        decoding.admit(range(len(asked)), asked, keys, growing)
+
+        def advance() -> None:
+            for _ in range(steps):
+                decoding.advance()
+
+        advance()
+        wall = timed(advance, policy.device)
+        watched = ProfilerActivity.CUDA if policy.device.type == "cuda" else ProfilerActivity.CPU
+        with profile(activities=[watched]) as prof:
+            advance()
+            synchronize(policy.device)
+    spent = [event for event in prof.events() if event.device_type == DeviceType.CUDA]
+    busy: Counter[str] = Counter()
+    for event in spent:
+        busy[event.name[:80]] += event.self_device_time_total / 1e3 / steps
+    return {
+        "ms a token": 1e3 * wall / steps,
+        "kernel ms a token": sum(busy.values()),
+        "kernels a token": len(spent) / steps,
+        "largest": dict(busy.most_common(8)),
+    }
+
+
 def plain(model: Any, processor: Any, scale: Scale, rows: int, repeats: int) -> float:
     """Tokens per second of transformers' `generate` over prompts and images repeated G times."""
-    workload, device = scale.workload, model.device
+    device, workload = model.device, replace(scale.workload, new_tokens=scale.decoded)
     asked = replace(workload, questions=rows // workload.group_size)
     prompts = {name: values.to(device) for name, values in naive.encode(asked, processor).items()}
     sampling = {"do_sample": True, "top_k": 0, "top_p": 1.0, "pad_token_id": processor.tokenizer.pad_token_id}
@@ -70,7 +113,7 @@ def floor(
         prompts=rows // scale.workload.group_size,
         prompt_tokens=prompt_tokens,
         answers=rows,
-        new_tokens=scale.workload.new_tokens,
+        new_tokens=scale.decoded,
         itemsize=itemsize,
     )
     return rows * bandwidth / needed

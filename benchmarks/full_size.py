@@ -54,8 +54,8 @@ def vowels(completion: Completion, sample: Sample) -> float:
     return sum(c in "aeiou" for c in letters) / max(1, len(letters))
 
 
-def write_model(folder: Path, processor: Any) -> None:
-    """A randomly initialised model in bf16, with its processor."""
+def write_model(folder: Path, processor: Any, device: torch.device | str = "cpu") -> None:
+    """A randomly initialised model in bf16, made on `device`, with its processor."""
     from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
     token = processor.tokenizer.convert_tokens_to_ids
@@ -66,7 +66,9 @@ def write_model(folder: Path, processor: Any) -> None:
     towers = {"text_config": TEXT | ends, "vision_config": VISION}
     config = Qwen2VLConfig(**towers, **tokens, tie_word_embeddings=True, dtype=torch.bfloat16)
     torch.manual_seed(0)
-    Qwen2VLForConditionalGeneration._from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
+    with torch.device(device):
+        model = Qwen2VLForConditionalGeneration._from_config(config, dtype=torch.bfloat16)
+    model.save_pretrained(folder)
     processor.save_pretrained(folder)
 
 

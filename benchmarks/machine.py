@@ -30,9 +30,12 @@ def _gpu() -> dict[str, Any]:
 
 
 def commit() -> str:
-    """Of the checkout; `-dirty` behind it where files differ."""
+    """Of the checkout; `-dirty` behind it where files differ, and `unknown` without git."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def write_result(file: Path, module: str, figures: dict[str, Any]) -> None:

@@ -15,6 +15,10 @@ from gpg_vl.training.session import Session, build_accelerator, build_session
 from gpg_vl.training.train import train_step
 
 
+MICRO_BATCH = RunConfig().micro_batch_tokens
+"""Tokens of a forward and backward pass."""
+
+
 def build(workload: Workload, model: Path, data: Path) -> Session:
     """A session on the workload; `data` is written and must not exist."""
     write_prepared(inputs.samples(workload), data, source="noise", converter="benchmarks", version="1")

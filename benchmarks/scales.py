@@ -1,4 +1,4 @@
-"""What `benchmarks.gpu` measures, and on what. It stays as it is: figures of different commits compare."""
+"""What `benchmarks.gpu_session` measures, and on what. It stays as it is: figures of different commits compare."""
 
 from dataclasses import dataclass
 
@@ -13,6 +13,10 @@ class Scale:
     workload: Workload
     """Four of its groups fill a micro-batch of 8,192 tokens."""
     rows: tuple[int, ...]
+    more_rows: tuple[int, ...]
+    """Measured last, if there is time."""
+    decoded: int
+    """Tokens of an answer where only decoding is measured."""
     copy: int
     """Bytes copied within the device."""
     side: int
@@ -20,7 +24,7 @@ class Scale:
 
 
 FULL = Scale(
-    Workload(side=616, group_size=8, new_tokens=187, questions=16), (64, 128, 256, 512), 4 * GIB, 8192
+    Workload(side=616, group_size=8, new_tokens=187, questions=16), (64, 256), (128, 512), 64, 4 * GIB, 8192
 )
 SMALL = Scale(
     Workload(
@@ -31,6 +35,8 @@ SMALL = Scale(
         model=ModelSize(hidden=64, layers=2, feed_forward=128, vision_hidden=64, vision_layers=1),
     ),
     (8, 16),
+    (4,),
+    8,
     2**26,
     512,
 )

@@ -1,0 +1,274 @@
+"""The stages of `benchmarks.gpu_session`, each run in a process of its own by that module.
+
+A stage yields figures, and every dictionary is a line of the session's file as soon as it is there: what a
+time limit cuts off later does not take it away.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+from transformers import AutoProcessor
+
+from benchmarks import decode_rate, full_size, gpu_probes, gradient_rate, inputs, naive, ours
+from benchmarks.limits import copy_bandwidth, matmul_rate, timed
+from benchmarks.machine import machine
+from benchmarks.scales import FULL, SMALL, Scale
+from gpg_vl.config import ModelConfig
+from gpg_vl.environment import environment
+from gpg_vl.model.adapt import choose_weights
+from gpg_vl.model.compiling import compile_layers
+from gpg_vl.model.policy import Policy, load_policy
+from gpg_vl.preflight.data import Lengths
+from gpg_vl.preflight.fits import Machine, Plan, model_sizes
+from gpg_vl.preflight.memory import forecast
+from gpg_vl.prompting.encode import EncodedPrompt
+from gpg_vl.prompting.prompts import Prompt
+from gpg_vl.rollout.answering import build_encoder
+from gpg_vl.training.session import Session
+from gpg_vl.training.train import train_step
+from tests.support.tensor_memory import peak_on_cpu, peak_on_gpu
+
+Figures = dict[str, Any]
+"""By the names that the session's file uses."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and on what a stage works."""
+
+    device: torch.device
+    scale: Scale
+    small: bool
+    processor: str
+    work: Path
+    """Scratch folder of the session: the model is written there once."""
+
+    @property
+    def model(self) -> Path:
+        return self.work / "model"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the arithmetic that `precision: auto` takes there."""
+        return torch.bfloat16 if self.device.type == "cuda" else torch.float32
+
+    def policy(self) -> tuple[Policy, list[EncodedPrompt]]:
+        """The model, and the questions that it is asked."""
+        policy = load_policy(str(self.model), device=self.device)
+        policy.suppress(inputs.suppressed_tokens(policy.processor, policy.model))
+        prompts = build_encoder(policy, Prompt(), ModelConfig()).encode(inputs.samples(self.scale.workload))
+        return policy, prompts
+
+
+def probe(place: Place) -> Iterator[Figures]:
+    """Versions, what the card moves and multiplies at most, and what attention costs at new lengths."""
+    yield {"machine": machine(), "environment": environment()}
+    yield limits(place)
+    for figures in gpu_probes.attention(place.device, small=place.small):
+        yield {"attention": figures}
+
+
+def limits(place: Place) -> Figures:
+    """Bytes copied and FLOPs multiplied a second at most."""
+    return {
+        "copy bytes/s": copy_bandwidth(place.device, place.scale.copy),
+        "matmul FLOP/s": matmul_rate(place.device, place.dtype, place.scale.side),
+    }
+
+
+def tests(place: Place) -> Iterator[Figures]:
+    """Answers and training on the card beside the CPU's."""
+    yield _pytest("not memory")
+
+
+def memory_tests(place: Place) -> Iterator[Figures]:
+    """Peaks of memory beside their forecast."""
+    yield _pytest("memory")
+
+
+def _pytest(chosen: str) -> Figures:
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        chosen,
+        "tests/integration/test_gpu.py",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    lines = done.stdout.strip().splitlines()
+    failures = [line for line in lines if re.match(r"E  |FAILED|ERROR", line)]
+    return {"result": lines[-1] if lines else done.stderr[-500:], "failures": failures[:40]}
+
+
+def model(place: Place) -> Iterator[Figures]:
+    """The model, made on the device and written; then loaded onto it."""
+
+    def write() -> None:
+        if place.small:
+            inputs.write_model(place.scale.workload.model, place.model, Path(place.processor))
+        else:
+            full_size.write_model(place.model, AutoProcessor.from_pretrained(place.processor), place.device)
+
+    yield {"write s": timed(write, place.device)}
+    yield {"load s": timed(lambda: load_policy(str(place.model), device=place.device), place.device)}
+
+
+def decode(place: Place) -> Iterator[Figures]:
+    """Tokens a second of rollouts, beside the floor; and the share of the time that kernels take."""
+    yield from _decode(place, place.scale.rows)
+
+
+def decode_more(place: Place) -> Iterator[Figures]:
+    """The same with other numbers of rows."""
+    yield from _decode(place, place.scale.more_rows)
+
+
+def _decode(place: Place, rows: tuple[int, ...]) -> Iterator[Figures]:
+    policy, prompts = place.policy()
+    yield from _rates(place, policy, prompts, rows)
+
+
+def _rates(
+    place: Place, policy: Policy, prompts: list[EncodedPrompt], rows: tuple[int, ...]
+) -> Iterator[Figures]:
+    bandwidth = copy_bandwidth(place.device, place.scale.copy)
+    sizes = model_sizes(ModelConfig(path=str(place.model)), download=False)
+    longest = max(prompt.length for prompt in prompts)
+    for count in rows:
+        tokens = decode_rate.ours(policy, prompts, place.scale, count, repeats=2)
+        floor = decode_rate.floor(
+            sizes, longest, place.scale, count, bandwidth, policy.compute_dtype.itemsize
+        )
+        yield {"rows": count, "tokens/s": tokens, "floor": floor, "share": tokens / floor}
+        yield {"rows": count} | decode_rate.kernels(policy, prompts, place.scale, count)
+
+
+def generate(place: Place) -> Iterator[Figures]:
+    """Tokens a second of transformers' `generate` in the rollouts' place."""
+    loaded, processor = naive.load(place.model, place.dtype)
+    loaded.to(place.device).eval()
+    for count in place.scale.rows:
+        fits, tokens = decode_rate.largest_that_fits(
+            lambda rows: decode_rate.plain(loaded, processor, place.scale, rows, repeats=1),
+            count,
+            place.scale.workload.group_size,
+        )
+        yield {"rows": count, "generate rows": fits, "generate tokens/s": tokens}
+
+
+def lora(place: Place) -> Iterator[Figures]:
+    """Rollouts with adapters beside frozen weights."""
+    policy, prompts = place.policy()
+    choose_weights(policy, ModelConfig(path=str(place.model), lora_rank=16))
+    policy.to(place.device)
+    yield from _rates(place, policy, prompts, place.scale.rows[:1])
+
+
+def gradient(place: Place) -> Iterator[Figures]:
+    """The gradient pass over one micro-batch, beside what matrix products reach."""
+    policy, prompts = place.policy()
+    yield _gradient(place, policy, prompts)
+
+
+def compiled(place: Place) -> Iterator[Figures]:
+    """The same with `model.compile`."""
+    policy, prompts = place.policy()
+    compile_layers(policy.text_model.layers, policy.device)
+    yield _gradient(place, policy, prompts)
+
+
+def _gradient(place: Place, policy: Policy, prompts: list[EncodedPrompt]) -> Figures:
+    sizes = model_sizes(ModelConfig(path=str(place.model)), download=False)
+    rows = gradient_rate.fullest_micro_batch(policy, prompts, place.scale.workload, ours.MICRO_BATCH)
+    peak = limits(place)["matmul FLOP/s"]
+    return gradient_rate.measure(policy, rows, sizes, peak, repeats=3)
+
+
+def memory(place: Place) -> Iterator[Figures]:
+    """The peak of two steps beside its forecast; then the seconds of a third."""
+    sessions: list[Session] = []
+
+    def two_steps() -> None:
+        sessions.append(ours.build(place.scale.workload, place.model, place.work / "data"))
+        for step in (1, 2):
+            train_step(sessions[0], step)
+
+    measured = (peak_on_gpu if place.device.type == "cuda" else peak_on_cpu)(two_steps)
+    [session] = sessions
+    expected = _forecast(session, place.scale)
+    yield {"measured": measured, "forecast": expected, "ratio": expected / measured}
+    metrics = train_step(session, 3)[2]
+    yield {"step": {name: value for name, value in metrics.items() if isinstance(value, int | float)}}
+
+
+def _forecast(session: Session, scale: Scale) -> float:
+    """Bytes at the peak."""
+    encoder, data, card = session.learner.encoder, session.learner.data, Machine()
+    samples = [data[row] for row in range(len(data))]
+    lengths = Lengths(max(map(encoder.prompt_length, samples)), max(map(encoder.image_tokens, samples)))
+    plan = Plan(session.config, model_sizes(session.config.model, download=False), lengths, card)
+    return forecast(plan.sizes, plan.load(scale.workload.new_tokens), card.cards).peak
+
+
+def quickstart(place: Place) -> Iterator[Figures]:
+    """The tour, shortened: does it learn there, and how fast."""
+    out = place.work / "quickstart"
+    short = {"warm_start_steps": 20, "steps": 4, "train_rows": 400, "held_out_rows": 32}
+    longer = {"warm_start_steps": 300, "steps": 60, "train_rows": 4000, "held_out_rows": 320}
+    options = [
+        w for name, value in (short if place.small else longer).items() for w in (f"--{name}", str(value))
+    ]
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "gpg_vl", "quickstart", "--out", str(out), *options], check=True)
+    summary = json.loads((out / "summary.json").read_text())
+    accuracy = {name: summary[name]["total"]["accuracy"]["mean"] for name in ("base", "trained")}
+    steps = [json.loads(line) for line in (out / "gpg" / "metrics.jsonl").read_text().splitlines()]
+    gaps = max(step["logprob_gap"] for step in steps)
+    yield accuracy | {
+        "seconds": time.perf_counter() - start,
+        "phases": summary["seconds"],
+        "largest gap": gaps,
+    }
+
+
+def trace(place: Place) -> Iterator[Figures]:
+    """Where one step's time goes, by torch's profiler: a table beside the session's file."""
+    sessions = ours.build(place.scale.workload, place.model, place.work / "trace_data")
+    train_step(sessions, 1)
+    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (place.device.type == "cuda")
+    with profile(activities=activities) as prof:
+        train_step(sessions, 2)
+    by = "self_cuda_time_total" if place.device.type == "cuda" else "self_cpu_time_total"
+    yield {"table": prof.key_averages().table(sort_by=by, row_limit=40, max_name_column_width=60)}
+
+
+Stage = Callable[[Place], Iterator[Figures]]
+STAGES: dict[str, tuple[Stage, int]] = {
+    "probe": (probe, 60),
+    "tests": (tests, 90),
+    "model": (model, 60),
+    "decode": (decode, 100),
+    "gradient": (gradient, 60),
+    "memory": (memory, 90),
+    "generate": (generate, 80),
+    "lora": (lora, 60),
+    "compiled": (compiled, 90),
+    "memory_tests": (memory_tests, 80),
+    "quickstart": (quickstart, 90),
+    "trace": (trace, 60),
+    "decode_more": (decode_more, 90),
+}
+"""In the order of what they teach, with the seconds that each may take."""

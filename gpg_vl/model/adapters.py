@@ -7,6 +7,7 @@ import re
 import struct
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from types import ModuleType
@@ -14,7 +15,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import Module
 
 from gpg_vl.errors import ConfigurationError, ModelError
@@ -110,6 +111,38 @@ def _from_layer(name: str) -> str:
     """`layers.3.self_attn.…` of `model.language_model.layers.3.self_attn.…`."""
     numbered = re.search(r"\w+\.\d+\..*", name)
     return numbered.group() if numbered else name
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """A plain LoRA adapter: base(x) + scaling · up (down x)."""
+
+    base: nn.Linear
+    down: Tensor
+    """(rank, in)."""
+    up: Tensor
+    """(out, rank)."""
+    scaling: float
+
+
+def low_rank(layer: Any) -> LowRank | None:
+    """The adapter beside a linear layer; None where there is none, or one that does more than that."""
+    if not hasattr(layer, "base_layer"):
+        return None
+    from peft.tuners.lora.layer import Linear
+
+    if (
+        type(layer) is not Linear
+        or layer.active_adapters != [_NAME]
+        or layer.merged
+        or layer.disable_adapters
+    ):
+        return None
+    down, up = layer.lora_A[_NAME], layer.lora_B[_NAME]
+    plain = type(layer.base_layer) is nn.Linear and not layer.fan_in_fan_out and up.bias is None
+    if not plain or _NAME in getattr(layer, "lora_variant", {}):
+        return None
+    return LowRank(layer.base_layer, down.weight, up.weight, layer.scaling[_NAME])
 
 
 def save_adapter(model: Any, folder: Path) -> None:

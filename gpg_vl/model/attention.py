@@ -7,16 +7,17 @@ without ever joining it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import pad
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-ATTENTION_NAME = "gpg_vl_shared_prefix"
-"""Registered with transformers for the text decoder. Outside decoding it is SDPA."""
+ATTENTION_NAME = "gpg_vl_packed"
+"""SDPA for the text model's packed rows: for a name that it does not know, transformers makes no mask of its
+own, and does not take the positions behind an image for another sequence's."""
+ALL_ATTENTION_FUNCTIONS.register(ATTENTION_NAME, sdpa_attention_forward)
 
 FIRST_CAPACITY = 64
 """Columns of a new cache; it doubles up to the longest answer."""
@@ -63,12 +64,18 @@ class Prefix:
     keys: list[Tensor]
     """Per layer (B, KV heads, P, head size)."""
     values: list[Tensor]
-    padding: Tensor
-    """(B, P) bool, True where there is no token."""
+    lengths: Tensor
+    """(B,) int64 tokens of each prompt."""
     layout: Layout | None = None
     """Which slots read which prompt; set before decoding."""
-    suffix_padding: Tensor | None = None
-    """(N, T) bool, True for columns of the answers' cache before an answer's first; None without such."""
+    padding: Tensor | None = None
+    """(B, 1, 1, P) bool, True where there is no token; set with the layout."""
+
+    def lay_out(self, counts: Sequence[int]) -> None:
+        """Let so many slots read each prompt, one question's behind the other's."""
+        places = torch.arange(self.keys[0].shape[2], device=self.lengths.device)
+        self.padding = (places >= self.lengths[:, None])[:, None, None]
+        self.layout = Layout.of(counts, self.lengths.device)
 
     def keep(self, questions: Tensor, longest: int) -> None:
         """Drop all but some questions' caches, and what is behind the `longest` prompt of these; layer by
@@ -76,16 +83,15 @@ class Prefix:
         for buffers in (self.keys, self.values):
             for layer, buffer in enumerate(buffers):
                 buffers[layer] = buffer[:, :, :longest].index_select(0, questions)
-        self.padding = self.padding[:, :longest].index_select(0, questions)
+        self.lengths = self.lengths.index_select(0, questions)
 
     def join(self, other: "Prefix") -> "Prefix":
         """These questions and behind them the `other` ones; uses both up."""
-        size = max(self.padding.shape[1], other.padding.shape[1])
+        size = max(self.keys[0].shape[2], other.keys[0].shape[2])
         for own, more in ((self.keys, other.keys), (self.values, other.values)):
             for layer in range(len(own)):
                 own[layer] = torch.cat([_wider(own[layer], size), _wider(more[layer], size)])
-        pads = [pad(part.padding, (0, size - part.padding.shape[1]), value=True) for part in (self, other)]
-        return Prefix(self.keys, self.values, torch.cat(pads))
+        return Prefix(self.keys, self.values, torch.cat([self.lengths, other.lengths]))
 
 
 def _wider(buffer: Tensor, size: int) -> Tensor:
@@ -93,105 +99,102 @@ def _wider(buffer: Tensor, size: int) -> Tensor:
     return pad(buffer, (0, 0, 0, size - buffer.shape[2]))
 
 
+@dataclass(frozen=True)
+class View:
+    """What one step writes and reads of the answers' cache."""
+
+    column: Tensor
+    """(1,) int64: the column that is written, the same for all answers."""
+    starts: Tensor
+    """(N,) int64: the column of each answer's first token."""
+    span: int
+    """Columns that are read; some of them may lie behind the written one."""
+    hidden: Tensor | None
+    """(N, 1, 1, span) bool: columns outside of an answer; None where there are none."""
+
+    @classmethod
+    def of(cls, column: Tensor, starts: Tensor, span: int, *, masked: bool) -> "View":
+        """`masked` is False where all columns of the span belong to every answer."""
+        if not masked:
+            return cls(column, starts, span, None)
+        columns = torch.arange(span, device=column.device)
+        hidden = (columns < starts[:, None]) | (columns > column)
+        return cls(column, starts, span, hidden[:, None, None])
+
+
 class AnswerCache:
     """Keys and values of N answers, a column for each token; grows by doubling, to at most `most` columns.
 
-    Has the two methods that transformers' attention layers and text models call on a cache.
+    Steps that read the same span of columns may share a CUDA graph: spans are multiples of `bucket`.
     """
 
-    def __init__(self, layers: int, dtype: torch.dtype, most: int) -> None:
-        self.dtype, self.most = dtype, most
-        self.keys: list[Tensor | None] = [None] * layers
-        self.values: list[Tensor | None] = [None] * layers
-        self.lengths = [0] * layers
-
-    def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Append one token's (N, KV heads, 1, head size); returns all so far (N, KV heads, T, head size)."""
-        length = self.lengths[layer]
-        self.lengths[layer] = length + 1
-        keys, values = keys.to(self.dtype), values.to(self.dtype)
-        return self._append(self.keys, layer, keys, length), self._append(self.values, layer, values, length)
-
-    def _append(self, buffers: list[Tensor | None], layer: int, new: Tensor, length: int) -> Tensor:
-        """Write one token behind `length` stored ones; returns a view of all of them."""
-        buffers[layer] = buffer = self._room(buffers[layer], new, length)
-        buffer[:, :, length] = new[:, :, 0]
-        return buffer[:, :, : length + 1]
-
-    def _room(self, buffer: Tensor | None, new: Tensor, length: int) -> Tensor:
-        """`buffer` with a free place at `length`, twice as long where it was full."""
-        if buffer is not None and length < buffer.shape[2]:
-            return buffer
-        shape = list(new.shape)
-        doubled = FIRST_CAPACITY if buffer is None else 2 * buffer.shape[2]
-        shape[2] = max(length + 1, min(doubled, self.most))
-        grown = new.new_empty(shape)
-        if buffer is not None:
-            grown[:, :, :length] = buffer[:, :, :length]
-        return grown
-
-    def get_seq_length(self, layer: int = 0) -> int:
+    def __init__(self, shape: tuple[int, int, int], most: int, bucket: int, like: Tensor) -> None:
+        """`shape`: layers, KV heads, head size; `like` has their type and device."""
+        layers, heads, size = shape
+        self.most, self.bucket = _up(most, bucket), bucket
+        self.layers = [like.new_zeros(2, 0, heads, 0, size) for _ in range(layers)]
+        """(2, N, KV heads, capacity, head size) each: keys, then values."""
+        self.length = 0
         """Columns so far."""
-        return self.lengths[layer]
+
+    @property
+    def span(self) -> int:
+        """Columns that the next step reads, its own included."""
+        return _up(self.length + 1, self.bucket)
+
+    def make_room(self) -> bool:
+        """See to it that the next step has its columns; says whether anything moved."""
+        capacity = self.layers[0].shape[3]
+        if self.span <= capacity:
+            return False
+        wanted = max(self.span, min(max(2 * capacity, _up(FIRST_CAPACITY, self.bucket)), self.most))
+        for layer, buffer in enumerate(self.layers):
+            self.layers[layer] = pad(buffer, (0, 0, 0, wanted - capacity))
+        return True
+
+    def write(self, layer: int, keys_values: Tensor, view: View) -> tuple[Tensor, Tensor]:
+        """Store one token's (2, N, KV heads, D); returns keys and values (N, KV heads, span, D) of all."""
+        buffer = self.layers[layer]
+        buffer.index_copy_(3, view.column, keys_values[:, :, :, None])
+        keys, values = buffer[:, :, :, : view.span].unbind()
+        return keys, values
 
     def extend(self, answers: int) -> None:
         """Add answers whose columns so far are empty: zeros, since they are read with weight 0."""
-        for buffers in (self.keys, self.values):
-            for layer, buffer in enumerate(buffers):
-                if buffer is not None:
-                    buffers[layer] = torch.cat([buffer, buffer.new_zeros(answers, *buffer.shape[1:])])
+        for layer, buffer in enumerate(self.layers):
+            empty = buffer.new_zeros(2, answers, *buffer.shape[2:])
+            self.layers[layer] = torch.cat([buffer, empty], dim=1)
 
     def keep(self, slots: Tensor, first: int) -> None:
         """Keep only these answers, in this order, and the columns from `first` on."""
-        for buffers in (self.keys, self.values):
-            for layer, buffer in enumerate(buffers):
-                if buffer is not None:
-                    buffers[layer] = buffer[:, :, first:].index_select(0, slots)
-        self.lengths = [max(0, length - first) for length in self.lengths]
+        for layer, buffer in enumerate(self.layers):
+            self.layers[layer] = buffer[:, :, :, first:].index_select(1, slots)
+        self.length = max(0, self.length - first)
 
 
-def shared_prefix_attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    prefix: Prefix | None = None,
-    **kwargs: Any,
-) -> tuple[Tensor, None]:
-    """Attention function in transformers' interface; with `prefix`, one decoding step.
+def _up(number: int, unit: int) -> int:
+    """The next multiple of `unit`."""
+    return -(-number // unit) * unit
 
-    query: (N, heads, 1, D); key, value: (N, KV heads, T, D), the answers' own suffixes, those of a question
-    next to each other. Returns (N, 1, heads, D).
+
+def attend(queries: Tensor, keys: Tensor, values: Tensor, prefix: Prefix, layer: int, view: View) -> Tensor:
+    """What each answer reads of its prompt and of its own tokens, by one softmax over both.
+
+    queries: (N, heads, D), scaled; keys, values: (N, KV heads, T, D), the answers' own, those of a question
+    next to each other. Returns (N, heads · D).
     """
-    if prefix is None:
-        outputs: tuple[Tensor, None] = sdpa_attention_forward(
-            module, query, key, value, attention_mask, scaling=scaling, **kwargs
-        )
-        return outputs
-    return _decode(query, key, value, prefix, module.layer_idx, scaling), None  # type: ignore[arg-type]
-
-
-def _decode(
-    query: Tensor, key: Tensor, value: Tensor, prefix: Prefix, layer: int, scaling: float | None
-) -> Tensor:
-    prompt_key, prompt_value, layout = prefix.keys[layer], prefix.values[layer], prefix.layout
-    assert layout is not None, "the prefix has no layout yet"
-    answers, heads, _, size = query.shape
-    kv_heads, prompt = prompt_key.shape[1:3]
-    scale = size**-0.5 if scaling is None else scaling
-    query = (query * scale).view(answers, kv_heads, -1, size)  # (N, KV, rep, D)
+    layout, prompt_keys, prompt_values = prefix.layout, prefix.keys[layer], prefix.values[layer]
+    assert layout is not None and prefix.padding is not None, "the prefix has no layout yet"
+    answers, _, size = queries.shape
+    kv_heads, prompt = prompt_keys.shape[1:3]
+    queries = queries.reshape(answers, kv_heads, -1, size)  # (N, KV, rep, D)
     # One matrix product per question: its answers and their grouped heads are rows of one query block.
-    to_prompt = layout.spread(query) @ prompt_key.transpose(2, 3)  # (B, KV, W·rep, P)
-    to_prompt = layout.gather(to_prompt.masked_fill(prefix.padding[:, None, None, :], float("-inf")))
-    to_suffix = query @ key.transpose(2, 3)  # (N, KV, rep, T)
-    if prefix.suffix_padding is not None:
-        to_suffix = to_suffix.masked_fill(prefix.suffix_padding[:, None, None, :], float("-inf"))
-    weights = torch.cat([to_prompt, to_suffix], dim=-1).float().softmax(dim=-1).to(value.dtype)
+    to_prompt = layout.spread(queries) @ prompt_keys.transpose(2, 3)  # (B, KV, W·rep, P)
+    to_prompt = layout.gather(to_prompt.masked_fill(prefix.padding, float("-inf")))
+    to_suffix = queries @ keys.transpose(2, 3)  # (N, KV, rep, T)
+    if view.hidden is not None:
+        to_suffix = to_suffix.masked_fill(view.hidden, float("-inf"))
+    weights = torch.cat([to_prompt, to_suffix], dim=-1).float().softmax(dim=-1).to(values.dtype)
     on_prompt, on_suffix = weights[..., :prompt], weights[..., prompt:]
-    from_prompt = layout.gather(layout.spread(on_prompt) @ prompt_value)  # (N, KV, rep, D)
-    return (from_prompt + on_suffix @ value).reshape(answers, 1, heads, size)
-
-
-ALL_ATTENTION_FUNCTIONS.register(ATTENTION_NAME, shared_prefix_attention)
+    from_prompt = layout.gather(layout.spread(on_prompt) @ prompt_values)  # (N, KV, rep, D)
+    return (from_prompt + on_suffix @ values).reshape(answers, -1)

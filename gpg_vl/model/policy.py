@@ -19,12 +19,13 @@ from transformers import (
 
 from gpg_vl.errors import ModelError
 from gpg_vl.model.adapters import ADAPTER_CONFIG, has_adapter, load_adapter, save_adapter
-from gpg_vl.model.attention import ATTENTION_NAME, AnswerCache, Prefix
+from gpg_vl.model.attention import ATTENTION_NAME, Prefix
 from gpg_vl.model.compat import cache_argument, enable_checkpointing
 from gpg_vl.model.compiling import compile_layers
 from gpg_vl.model.families import FAMILIES, Family, family_of
 from gpg_vl.model.logprobs import Targets, VocabularyHead
 from gpg_vl.model.packing import PackedBatch
+from gpg_vl.model.step import StepModel
 from gpg_vl.prompting.prompts import VISION_TOKENS
 from gpg_vl.runtime.profiling import phase
 
@@ -128,9 +129,9 @@ class Policy(nn.Module):
         """What activations and caches are held in."""
         return torch.bfloat16 if self.bf16 else torch.float32
 
-    def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """bf16 arithmetic over fp32 weights, where asked for."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+    def autocast(self, *, cached: bool = True) -> contextlib.AbstractContextManager[Any]:
+        """bf16 arithmetic over fp32 weights, where asked for; `cached` keeps bf16 copies of trained ones."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16, cache_enabled=cached)
 
     @phase("forward")
     def forward(
@@ -190,34 +191,18 @@ class Policy(nn.Module):
     def prefill(self, batch: PackedBatch, lengths: Tensor) -> tuple[Tensor, Prefix]:
         """Read B prompts of `lengths` (B,). Returns their last hidden states (B, H) and caches."""
         cache = DynamicCache()
-        with self.autocast():
+        with self.autocast(cached=False):  # every weight is read once
             hidden = self._read(batch, cache)
             last = hidden[torch.arange(len(lengths), device=self.device), lengths - 1]
-        padding = torch.arange(hidden.shape[1], device=self.device) >= lengths[:, None]
         # Under autocast the rotary embedding leaves keys in fp32: twice the cache, and a cast per token.
         keys = [layer.keys.to(self.compute_dtype) for layer in cache.layers]
         values = [layer.values.to(self.compute_dtype) for layer in cache.layers]
-        return last, Prefix(keys, values, padding)
+        return last, Prefix(keys, values, lengths)
 
-    @phase("decode")
-    @torch.no_grad()
-    def decode(self, tokens: Tensor, positions: Tensor, prefix: Prefix, cache: AnswerCache) -> Tensor:
-        """Read one token of each of N answers: tokens (N,), positions (N,) to hidden states (N, H)."""
-        with self.autocast():
-            hidden: Tensor = self.text_model(
-                input_ids=tokens[:, None],
-                position_ids=self._positions(positions[None, :, None].expand(3, -1, 1)),
-                attention_mask=None,
-                use_cache=True,
-                prefix=prefix,
-                **{self._cache_argument: cache},
-            ).last_hidden_state  # (N, 1, H)
-        return hidden[:, 0]
-
-    def head(self, hidden: Tensor) -> Tensor:
-        """Vocabulary projection: hidden states (…, H) to logits (…, V)."""
-        logits: Tensor = self.model.lm_head(hidden)
-        return logits
+    def step_model(self, positions: int) -> StepModel:
+        """The text model for single tokens, with its weights of now, at up to so many positions."""
+        places = self._positions(torch.arange(positions, device=self.device).expand(3, 1, -1))
+        return StepModel(self.text_model, self.model.lm_head, self.compute_dtype, places)
 
     def save(self, folder: Path, card: Mapping[str, Any]) -> None:
         """Write weights, processor and `gpg_vl.json`; `from_pretrained` of transformers reads it."""

@@ -9,14 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
-from gpg_vl.model.attention import AnswerCache, Layout, Prefix
-from gpg_vl.model.logprobs import sampler_logits
+from gpg_vl.model.attention import AnswerCache, Prefix, View
 from gpg_vl.model.packing import Row, Segment, collate
 from gpg_vl.model.policy import Policy
 from gpg_vl.prompting.encode import EncodedPrompt
-from gpg_vl.rollout.sampling import DRAW_ELEMENTS, Sampling, StopTexts, draw, uniform_stream
+from gpg_vl.rollout.graphs import Graphs
+from gpg_vl.rollout.sampling import Sampling, StopTexts, uniform_stream
+from gpg_vl.rollout.slots import Drawn, Sent, Slots, Stepper
+from gpg_vl.runtime.profiling import phase
 from gpg_vl.types import FinishReason
 
 StreamKey = tuple[int, int, str]
@@ -52,41 +53,65 @@ class _Question:
         return [slot for slot, answer in enumerate(self.answers) if answer.finish_reason is None]
 
 
+@dataclass(frozen=True)
+class Pace:
+    """How often the host looks at what was drawn, and in what units caches are read."""
+
+    check_every: int
+    """Tokens between two looks. With more than one, what was sent at a look is read at the next, so that the
+    device never waits; what it drew behind an answer's end is thrown away."""
+    bucket: int
+    """Columns of the answers' cache that are read are a multiple of this."""
+    graphs: bool
+    """Whether steps become CUDA graphs."""
+
+
 class Decoding:
     """Questions whose answers are being sampled: N' slots, those of a question next to each other."""
 
     def __init__(
-        self, policy: Policy, group_size: int, sampling: Sampling, stops: StopTexts, check_every: int
+        self,
+        policy: Policy,
+        group_size: int,
+        sampling: Sampling,
+        stops: StopTexts,
+        pace: Pace,
+        positions: int,
     ) -> None:
+        """`positions`: how many there are at most in a prompt and its answers."""
         self._policy, self._group_size, self._sampling = policy, group_size, sampling
-        self._stops, self._check_every = stops, check_every
+        self._stops, self._pace = stops, pace
         self._eos = set(policy.eos_token_ids)
         self._stream_length = sampling.max_new_tokens if sampling.temperature > 0 else 1
+        self._stepper = Stepper(policy.step_model(positions), sampling, policy.suppressed_ids)
+        # Some filters of the sampler ask the host.
+        self._graphs = Graphs(enabled=pace.graphs and sampling.top_p == 1)
         self._clear()
 
     def _clear(self) -> None:
-        policy, device = self._policy, self._policy.device
+        device, model = self._policy.device, self._stepper.model
         self._questions: list[_Question] = []
         self._running: set[int] = set()  # questions of which not all answers are known to be complete
-        self._pending: list[tuple[Tensor, Tensor]] = []  # tokens and log-probabilities nobody looked at
-        self._horizon = 1  # tokens until the next look
         self._prefix: Prefix | None = None
-        self._cache = AnswerCache(policy.layers, policy.compute_dtype, self._most_columns)
-        self._tokens = torch.zeros(0, dtype=torch.long, device=device)  # (N',) the last ones
-        self._positions = torch.zeros(0, dtype=torch.long, device=device)  # (N',) of these
-        self._ages = torch.zeros(0, dtype=torch.long, device=device)  # (N',) tokens drawn
-        self._starts = torch.zeros(0, dtype=torch.long, device=device)  # (N',) columns
-        self._draws = torch.zeros(0, self._stream_length, dtype=torch.float64, device=device)  # (N', T)
+        like = torch.zeros(0, dtype=model.dtype, device=device)
+        self._cache = AnswerCache(model.cache_shape, self._most_columns, self._pace.bucket, like)
+        self._column = torch.zeros(1, dtype=torch.long, device=device)  # the next one of the cache
+        self._slots = Slots.empty(self._stream_length, device)
+        self._drawn = Drawn(0, self._pace.check_every, device)
+        self._sent: list[tuple[list[Growing], Sent]] = []
+        self._horizon = 1  # tokens until the next look
+        self._graphs.forget()
 
     @property
     def _most_columns(self) -> int:
-        """The last token of an answer is never read, and those drawn between two looks may run on."""
-        return self._sampling.max_new_tokens - 1 + self._check_every
+        """The last token of an answer is never read, and those drawn between looks may run on."""
+        late = self._pace.check_every
+        return self._sampling.max_new_tokens - 1 + (late if late == 1 else 2 * late)
 
     @property
     def slots(self) -> int:
         """Answers that are decoded together, those included that are complete and not yet given up."""
-        return len(self._tokens)
+        return len(self._slots)
 
     def admit(
         self,
@@ -100,93 +125,98 @@ class Decoding:
         `indices` are the caller's names of the questions; `growing` receives their answers.
         """
         policy, device, size = self._policy, self._policy.device, self._group_size
-        self._look()
+        self._send()
+        self._receive(all_of_it=True)
         rows = [Row((Segment(prompt, (), ()),)) for prompt in prompts]
         lengths = torch.tensor([row.length for row in rows], device=device)
         hidden, prefix = policy.prefill(collate(rows).to(device), lengths)  # (b, H)
-        length = self._cache.get_seq_length()
         streams = [uniform_stream((*key, g), self._stream_length) for key in keys for g in range(size)]
         draws = torch.stack(streams).to(device)  # (b·G, T)
-        tokens, logprobs = self._draw(hidden, draws[:, 0].view(-1, size))  # (b, G)
+        tokens, logprobs = self._stepper.draw(hidden, draws[:, 0].view(-1, size))  # (b, G)
         questions = [
-            _Question(index, prompt.length, length, answers)
+            _Question(index, prompt.length, self._cache.length, answers)
             for index, prompt, answers in zip(indices, prompts, growing, strict=True)
         ]
         answers = [answer for question in questions for answer in question.answers]
-        self._record(answers, tokens.reshape(-1, 1), logprobs.reshape(-1, 1))
-        firsts = torch.tensor([prompt.next_position for prompt in prompts], device=device)
+        firsts = tokens.reshape(-1, 1).tolist(), logprobs.reshape(-1, 1).tolist()
+        self._record(answers, *firsts)
+        positions = torch.tensor([prompt.next_position for prompt in prompts], device=device)
+        new = Slots(
+            tokens=tokens.flatten(),
+            positions=positions.repeat_interleave(size),
+            ages=torch.ones_like(tokens.flatten()),
+            starts=torch.full_like(tokens.flatten(), self._cache.length),
+            draws=draws,
+        )
         self._questions += questions
         self._running |= set(indices)
-        self._plan_look()
         self._prefix = prefix if self._prefix is None else self._prefix.join(prefix)
-        self._cache.extend(len(streams))
-        self._tokens = torch.cat([self._tokens, tokens.flatten()])
-        self._positions = torch.cat([self._positions, firsts.repeat_interleave(size)])
-        self._ages = torch.cat([self._ages, torch.ones_like(tokens.flatten())])
-        self._starts = torch.cat([self._starts, torch.full_like(tokens.flatten(), length)])
-        self._draws = torch.cat([self._draws, draws])
-        self._lay_out()
+        self._cache.extend(len(new))
+        self._slots = self._slots.join(new)
+        self._moved()
+        self._plan_look()
 
-    def _lay_out(self) -> None:
+    def _moved(self) -> None:
+        """The slots are others than before."""
         if self._prefix is not None:
-            counts = [len(question.answers) for question in self._questions]
-            self._prefix.layout = Layout.of(counts, self._tokens.device)
+            self._prefix.lay_out([len(question.answers) for question in self._questions])
+        self._column.fill_(self._cache.length)
+        self._drawn = Drawn(len(self._slots), self._pace.check_every, self._policy.device)
+        self._graphs.forget()
 
     def advance(self) -> None:
         """Draw one more token for every slot."""
-        if self._prefix is None or not any(question.live for question in self._questions):
+        if not any(question.live for question in self._questions):
             return
-        self._prefix.suffix_padding = self._before_start()
-        hidden = self._policy.decode(self._tokens, self._positions, self._prefix, self._cache)  # (N', H)
-        # A slot whose answer is complete, and not yet known to be, may run past the end of its stream.
-        ages = self._ages.clamp(max=self._stream_length - 1)
-        tokens, logprobs = self._draw(hidden, self._draws.gather(1, ages[:, None]))  # (N', 1)
-        self._tokens = tokens[:, 0]
-        self._positions = self._positions + 1
-        self._ages = self._ages + 1
-        self._pending.append((tokens, logprobs))
-        if len(self._pending) >= self._horizon:
-            self._look()
+        if self._cache.make_room():
+            self._graphs.forget()
+        span = self._cache.span
+        masked = span > self._cache.length + 1 or any(question.start for question in self._questions)
+        with phase("decode"):
+            self._graphs.run((span, masked), lambda: self._step(span, masked=masked))
+        self._cache.length += 1
+        self._drawn.count += 1
+        if self._drawn.count >= self._horizon:
+            self._send()
+            self._receive(all_of_it=self._horizon_is_last())
             self._plan_look()
 
-    def _before_start(self) -> Tensor | None:
-        """(N', T) bool: columns before an answer's first; T counts the one about to be written."""
-        if not any(question.start for question in self._questions):
-            return None
-        columns = torch.arange(self._cache.get_seq_length() + 1, device=self._tokens.device)
-        return columns < self._starts[:, None]
+    def _step(self, span: int, *, masked: bool) -> None:
+        assert self._prefix is not None
+        view = View.of(self._column, self._slots.starts, span, masked=masked)
+        self._stepper.step(self._slots, self._prefix, self._cache, self._drawn, view)
 
-    def _draw(self, hidden: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens and log-probabilities (n, g) behind hidden states (n, H), with uniforms (n, g).
-
-        Logits exist for a few rows at a time.
-        """
-        policy, sampling = self._policy, self._sampling
-        rows = max(1, DRAW_ELEMENTS // policy.vocabulary)
-        parts = []
-        for part, u in zip(hidden.split(rows), uniforms.split(rows), strict=True):
-            logits = sampler_logits(policy.head(part), sampling.logit_temperature, policy.suppressed_ids)
-            parts.append(draw(logits, u, sampling))
-        tokens, logprobs = zip(*parts, strict=True)
-        return torch.cat(tokens), torch.cat(logprobs)
-
-    def _look(self) -> None:
-        """Bring the tokens drawn since the last look to their answers."""
-        if self._pending:
-            tokens, logprobs = zip(*self._pending, strict=True)
+    def _send(self) -> None:
+        """Let the tokens drawn since the last look go to the host."""
+        if self._drawn.count:
             answers = [answer for question in self._questions for answer in question.answers]
-            self._record(answers, torch.cat(tokens, dim=1), torch.cat(logprobs, dim=1))
-            self._pending = []
+            self._sent.append((answers, self._drawn.send()))
+
+    def _receive(self, *, all_of_it: bool) -> None:
+        """Bring what was sent to its answers; the last of it later, if that lets the device run on."""
+        waiting = 0 if all_of_it or self._pace.check_every == 1 else 1
+        while len(self._sent) > waiting:
+            answers, sent = self._sent.pop(0)
+            self._record(answers, *sent.read())
+
+    def _horizon_is_last(self) -> bool:
+        """Whether all answers have their limit, so that nothing is left to run on with."""
+        return all(self._left(question) <= 0 for question in self._questions if question.live)
+
+    def _left(self, question: _Question) -> int:
+        """Tokens until the limit of a question's answers: one was drawn when it came, and one a column."""
+        return self._sampling.max_new_tokens - 1 - (self._cache.length - question.start)
 
     def _plan_look(self) -> None:
         """Look every few tokens, and when the longest answers reach their limit."""
-        lengths = [len(q.answers[slot].token_ids) for q in self._questions for slot in q.live]
-        left = self._sampling.max_new_tokens - max(lengths, default=0)
-        self._horizon = max(1, min(self._check_every, left))
+        left = [self._left(question) for question in self._questions if question.live]
+        self._horizon = min([self._pace.check_every, *(tokens for tokens in left if tokens > 0)])
 
-    def _record(self, answers: Sequence[Growing], tokens: Tensor, logprobs: Tensor) -> None:
+    def _record(
+        self, answers: Sequence[Growing], tokens: Sequence[list[int]], logprobs: Sequence[list[float]]
+    ) -> None:
         """Append up to each answer's end; tokens and logprobs: (n, t)."""
-        for answer, ids, values in zip(answers, tokens.tolist(), logprobs.tolist(), strict=True):
+        for answer, ids, values in zip(answers, tokens, logprobs, strict=True):
             for token, logprob in zip(ids, values, strict=True):
                 if answer.finish_reason is not None:
                     break
@@ -203,7 +233,7 @@ class Decoding:
 
     def retire(self) -> list[int]:
         """Give up slots of complete answers; returns the questions whose last answer is complete now."""
-        if self._pending:  # nothing new is known
+        if self._drawn.count:  # nothing new is known
             return []
         live = {question.index: question.live for question in self._questions}
         complete = [index for index in live if index in self._running and not live[index]]
@@ -218,22 +248,20 @@ class Decoding:
 
     def _columns_to_drop(self, kept: Sequence[_Question]) -> bool:
         """Whether the cache has the longest answer's length, and columns that only complete ones read."""
-        length = self._cache.get_seq_length()
-        return length >= self._sampling.max_new_tokens - 1 and min(q.start for q in kept) > 0
+        full = self._cache.length >= self._sampling.max_new_tokens - 1
+        return full and min(question.start for question in kept) > 0
 
     def _keep(self, kept: list[_Question], live: Mapping[int, Sequence[int]]) -> None:
         """Keep the live slots of these questions, and the columns that they read."""
-        device, slots, rows, first = self._tokens.device, [], [], 0
+        device, slots, rows, first = self._policy.device, [], [], 0
         for row, question in enumerate(self._questions):
             if live[question.index]:
                 rows.append(row)
             slots += [first + slot for slot in live[question.index]]
             first += len(question.answers)
         chosen = torch.tensor(slots, device=device)
-        self._tokens, self._positions = self._tokens[chosen], self._positions[chosen]
-        self._ages, self._draws = self._ages[chosen], self._draws[chosen]
         column = min(question.start for question in kept)
-        self._starts = self._starts[chosen] - column
+        self._slots = self._slots.keep(chosen, column)
         self._cache.keep(chosen, column)
         if self._prefix is not None and len(rows) < len(self._questions):
             longest = max(question.prompt_length for question in kept)
@@ -242,4 +270,4 @@ class Decoding:
             question.answers = [question.answers[slot] for slot in live[question.index]]
             question.start -= column
         self._questions = kept
-        self._lay_out()
+        self._moved()

@@ -8,7 +8,7 @@ import torch
 
 from gpg_vl.model.policy import Policy
 from gpg_vl.prompting.encode import EncodedPrompt
-from gpg_vl.rollout.decoding import Decoding, Growing
+from gpg_vl.rollout.decoding import Decoding, Growing, Pace
 from gpg_vl.rollout.sampling import Sampling, StopTexts
 from gpg_vl.types import FinishReason
 
@@ -19,10 +19,9 @@ Watch = Callable[[Sequence[Sequence[int]]], None]
 What it raises ends the generation."""
 Done = Callable[[int, "list[Answer]"], None]
 """Gets a request's index and its answers as soon as the last of them is complete."""
-CHECK_EVERY = {"cpu": 1}
-"""Tokens between two looks at which answers have ended, by device. A GPU runs ahead meanwhile, and what it
-drew behind an end is thrown away."""
-_CHECK_EVERY = 8
+PACE = {"cpu": Pace(check_every=1, bucket=1, graphs=False)}
+"""By device: a CPU gains nothing by running ahead."""
+_PACE = Pace(check_every=8, bucket=64, graphs=False)
 
 
 @dataclass(frozen=True)
@@ -51,11 +50,11 @@ class RolloutEngine:
     """Samples groups of answers from a policy."""
 
     def __init__(
-        self, policy: Policy, *, max_concurrent: int, seed: int = 0, check_every: int | None = None
+        self, policy: Policy, *, max_concurrent: int, seed: int = 0, pace: Pace | None = None
     ) -> None:
-        """`check_every`: see CHECK_EVERY, whose value it overrides; the answers do not depend on it."""
+        """`pace` stands in for that of PACE; the answers do not depend on it."""
         self.policy, self.max_concurrent, self.seed = policy, max_concurrent, seed
-        self.check_every = check_every or CHECK_EVERY.get(policy.device.type, _CHECK_EVERY)
+        self.pace = pace or PACE.get(policy.device.type, _PACE)
         self._stop: dict[tuple[str, ...], StopTexts] = {}
 
     @torch.no_grad()
@@ -82,22 +81,24 @@ class RolloutEngine:
         queue = deque(sorted(range(len(requests)), key=lambda i: -requests[i].prompt.length))
         was_training = policy.training
         policy.eval()
+        last = max((request.prompt.next_position for request in requests), default=0)
         try:
-            with policy.autocast():  # around the loop: it keeps its bf16 copies of weights until it closes
-                decoding = Decoding(policy, group_size, sampling, stops, self.check_every)
-                while queue or decoding.slots:
-                    free = (self.max_concurrent - decoding.slots) // group_size
-                    for part in _admissible(queue, requests, free if decoding.slots else max(1, free)):
-                        asked = [requests[i] for i in part]
-                        keys = [(self.seed, request.step, request.id) for request in asked]
-                        prompts = [request.prompt for request in asked]
-                        decoding.admit(part, prompts, keys, [growing[i] for i in part])
-                    watch(everything)
-                    decoding.advance()
-                    for i in decoding.retire():
-                        answers[i] = self._answers(growing[i], stops)
-                        done(i, answers[i])
+            decoding = Decoding(
+                policy, group_size, sampling, stops, self.pace, last + sampling.max_new_tokens
+            )
+            while queue or decoding.slots:
+                free = (self.max_concurrent - decoding.slots) // group_size
+                for part in _admissible(queue, requests, free if decoding.slots else max(1, free)):
+                    asked = [requests[i] for i in part]
+                    keys = [(self.seed, request.step, request.id) for request in asked]
+                    prompts = [request.prompt for request in asked]
+                    decoding.admit(part, prompts, keys, [growing[i] for i in part])
                 watch(everything)
+                decoding.advance()
+                for i in decoding.retire():
+                    answers[i] = self._answers(growing[i], stops)
+                    done(i, answers[i])
+            watch(everything)
         finally:
             policy.train(was_training)
         return answers

@@ -12,8 +12,9 @@ from torch.nn.functional import pad
 
 from gpg_vl.errors import ConfigurationError
 
-DRAW_ELEMENTS = 2**24
-"""Logits in memory at a time: answers times vocabulary would be gigabytes."""
+DRAW_ELEMENTS = {"cpu": 2**24}
+"""Logits in memory at a time, by device: answers times vocabulary would be gigabytes."""
+_DRAW_ELEMENTS = 2**27  # a GPU reads the vocabulary's matrix anew for every part
 _BLOCK = 512
 """Tokens whose probabilities are summed together."""
 _NUCLEUS = 1024
@@ -63,6 +64,11 @@ def uniform_stream(key: tuple[int, int, str, int], length: int) -> Tensor:
 def _number(seed: int, step: int, question: str, answer: int) -> int:
     text = f"{seed}\x1f{step}\x1f{question}\x1f{answer}"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little")
+
+
+def draw_rows(vocabulary: int, device: torch.device) -> int:
+    """Answers whose logits are in memory at a time."""
+    return max(1, DRAW_ELEMENTS.get(device.type, _DRAW_ELEMENTS) // vocabulary)
 
 
 def draw(logits: Tensor, uniforms: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:

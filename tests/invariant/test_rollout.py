@@ -7,7 +7,9 @@ import pytest
 from transformers import AutoModelForImageTextToText
 
 from gpg_vl.model.policy import Policy
+from gpg_vl.model.step import StepModel
 from gpg_vl.prompting.encode import EncodedPrompt
+from gpg_vl.rollout.decoding import Pace
 from gpg_vl.rollout.engine import Answer, Request, RolloutEngine
 from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.types import Sample
@@ -78,23 +80,23 @@ def test_an_answer_does_not_depend_on_its_neighbours(policy, mixed_samples):
         assert len({a.token_ids for a in one}) > 1
 
 
-@pytest.mark.parametrize("check_every", [1, 5])
-def test_questions_come_in_as_others_are_done(policy, mixed_samples, monkeypatch, check_every):
+@pytest.mark.parametrize("pace", [Pace(1, 1, graphs=False), Pace(5, 16, graphs=False)], ids=["cpu", "gpu"])
+def test_questions_come_in_as_others_are_done(policy, mixed_samples, monkeypatch, pace):
     """Answers of questions of any age decode together as they would alone."""
     samples = [replace(s, id=f"{s.id}/{copy}") for copy in range(4) for s in mixed_samples]
     batch = requests(policy, samples)
     sampling = Sampling(max_new_tokens=30, stop=("e",))
     alone = RolloutEngine(policy, max_concurrent=1, seed=5)
     expected = [alone.generate([one], 2, sampling)[0] for one in batch]
-    widths, decode = [], policy.decode
+    widths, read = [], StepModel.read
 
-    def watched(tokens, positions, prefix, cache):
-        widths.append((len(tokens), prefix.suffix_padding is not None))
-        return decode(tokens, positions, prefix, cache)
+    def watched(self, tokens, positions, prefix, cache, view):
+        widths.append((len(tokens), int(view.starts.max()) > 0))
+        return read(self, tokens, positions, prefix, cache, view)
 
-    monkeypatch.setattr(policy, "decode", watched)
+    monkeypatch.setattr(StepModel, "read", watched)
     order: list[int] = []
-    engine = RolloutEngine(policy, max_concurrent=8, seed=5, check_every=check_every)
+    engine = RolloutEngine(policy, max_concurrent=8, seed=5, pace=pace)
     answers = engine.generate(batch, 2, sampling, done=lambda i, group: order.append(i))
     for one, other in zip(answers, expected, strict=True):
         assert [a.token_ids for a in one] == [a.token_ids for a in other]
@@ -146,20 +148,24 @@ def test_work_done_for_a_group(policy, mixed_samples, monkeypatch):
     """Every image passes the vision tower once per question, and every prompt is read once."""
     images, decoded = [], []
     features, text = policy.model.model.get_image_features, policy.text_model.forward
+    read = StepModel.read
 
     def count_images(pixels, grid, **kwargs):
         images.append(len(grid))
         return features(pixels, grid, **kwargs)
 
     def count_tokens(**kwargs):
-        shape = (
-            kwargs["inputs_embeds"].shape if kwargs.get("input_ids") is None else kwargs["input_ids"].shape
-        )
-        decoded.append(shape[0] * shape[1])
+        rows, tokens, _ = kwargs["inputs_embeds"].shape
+        decoded.append(rows * tokens)
         return text(**kwargs)
+
+    def count_steps(self, tokens, *args):
+        decoded.append(len(tokens))
+        return read(self, tokens, *args)
 
     monkeypatch.setattr(policy.model.model, "get_image_features", count_images)
     monkeypatch.setattr(policy.text_model, "forward", count_tokens)
+    monkeypatch.setattr(StepModel, "read", count_steps)
     batch = requests(policy, mixed_samples)
     RolloutEngine(policy, max_concurrent=64).generate(batch, 8, Sampling(max_new_tokens=3))
     longest = max(request.prompt.length for request in batch)

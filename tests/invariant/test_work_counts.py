@@ -25,8 +25,9 @@ from gpg_vl.config import (
     TrainConfig,
 )
 from gpg_vl.data.ingest import write_prepared
+from gpg_vl.model.step import StepModel
 from gpg_vl.model.tiny import TinySize, save_tiny
-from gpg_vl.rollout import decoding
+from gpg_vl.rollout import sampling as sampling_module
 from gpg_vl.training.session import Session, build_accelerator, build_learner
 from gpg_vl.training.train import train_step
 from gpg_vl.training.warmstart import sft_step, supervised_rows
@@ -100,10 +101,11 @@ class Counter(TorchDispatchMode):
             self._bytes, self.work.largest = made.nbytes, tuple(made.shape)
 
     def text(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        embeds = kwargs.get("inputs_embeds")
-        given = kwargs["input_ids"] if embeds is None else embeds[..., 0]
+        self.read(kwargs["inputs_embeds"][..., 0])
+
+    def read(self, tokens: Tensor) -> None:
         self.work.text_calls += 1
-        self.work.text_tokens += given.numel()
+        self.work.text_tokens += tokens.numel()
 
     def vision(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.work.vision_calls += 1
@@ -122,7 +124,14 @@ def counted(session: Session) -> tuple[Work, Work]:
         (policy.vision_tower, counter.vision),
         (session.learner.model, lambda *_: counter.use(training)),
     ]
-    with ExitStack() as stack:
+    read = StepModel.read
+
+    def counted_read(self: StepModel, tokens: Tensor, *args: Any) -> Tensor:
+        counter.read(tokens)
+        return read(self, tokens, *args)
+
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StepModel, "read", counted_read)
         for module, hook in hooks:
             stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
         stack.enter_context(counter)
@@ -156,7 +165,7 @@ def test_work_of_a_step(group_size: int, config: TrainConfig):
 def test_logits_of_sampling_do_not_grow_with_the_answers(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(decoding, "DRAW_ELEMENTS", 12 * SIZE.vocabulary)
+    monkeypatch.setitem(sampling_module.DRAW_ELEMENTS, "cpu", 12 * SIZE.vocabulary)
     for group_size in (4, 8):
         rollout = replace(config.rollout, group_size=group_size)
         sampling, _ = counted(session_of(replace(config, rollout=rollout)))

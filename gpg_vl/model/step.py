@@ -1,0 +1,212 @@
+"""One token of each answer through the text model, with few kernels and no autocast.
+
+Decoding reads every weight for a handful of tokens, so casts and launches cost more than arithmetic. Here the
+matrices lie in the arithmetic's type, those that read the same input are one product, and keys and values are
+rotated and stored together. Results equal those of transformers' layers but for rounding.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear, rms_norm
+
+from gpg_vl.model.adapters import low_rank
+from gpg_vl.model.attention import AnswerCache, Prefix, View, attend
+
+
+class Projection:
+    """Linear layers of the same input as one: (N, in) to (N, sum of their outputs).
+
+    Weights of another type than `dtype` are copied, and the copies joined; others are used where they are.
+    Plain LoRA adapters are two more products for all layers together; layers of any other kind run as they
+    are.
+    """
+
+    def __init__(self, layers: Sequence[nn.Module], dtype: torch.dtype) -> None:
+        adapters = [low_rank(layer) for layer in layers]
+        bases = [layer if one is None else one.base for layer, one in zip(layers, adapters, strict=True)]
+        self._dtype = dtype
+        self._modules = layers if any(type(base) is not nn.Linear for base in bases) else []
+        if self._modules:
+            return
+        parts = [(base.weight.detach(), None if base.bias is None else base.bias.detach()) for base in bases]
+        if len(bases) > 1 and any(weight.dtype != dtype for weight, _ in parts):
+            parts = [
+                (_joined([weight for weight, _ in parts], dtype), _joined([bias for _, bias in parts], dtype))
+            ]
+        self._parts = [(w.to(dtype), None if bias is None else bias.to(dtype)) for w, bias in parts]
+        self._down, self._up = _low_rank_of(adapters, [base.out_features for base in bases], dtype)
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        if self._modules:
+            # the modules' own weights may be of any type
+            with torch.autocast(inputs.device.type, self._dtype, enabled=self._dtype != torch.float32):
+                return torch.cat([layer(inputs) for layer in self._modules], dim=-1).to(self._dtype)
+        outputs = [linear(inputs, weight, bias) for weight, bias in self._parts]
+        output = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
+        if self._down is not None and self._up is not None:
+            output.addmm_(inputs @ self._down, self._up)
+        return output
+
+
+def _joined(parts: Sequence[Tensor | None], dtype: torch.dtype) -> Tensor | None:
+    """(sum of rows, …) in `dtype`, copied part by part; None where all are None."""
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        assert not known, "layers of one input, some with a bias and some without"
+        return None
+    whole = known[0].new_empty((sum(map(len, known)), *known[0].shape[1:]), dtype=dtype)
+    for place, part in zip(whole.split([len(part) for part in known]), known, strict=True):
+        place.copy_(part)
+    return whole
+
+
+def _low_rank_of(
+    adapters: Sequence[Any], sizes: Sequence[int], dtype: torch.dtype
+) -> tuple[Tensor | None, Tensor | None]:
+    """(in, sum of ranks) and (sum of ranks, sum of outputs): every adapter writes its own layer's outputs."""
+    found = [one for one in adapters if one is not None]
+    if not found:
+        return None, None
+    down = torch.cat([one.down.detach() for one in found]).t().to(dtype)
+    up = down.new_zeros(down.shape[1], sum(sizes))
+    row = column = 0
+    for one, size in zip(adapters, sizes, strict=True):
+        if one is not None:
+            rank = len(one.down)
+            up[row : row + rank, column : column + size] = one.scaling * one.up.detach().t()
+            row += rank
+        column += size
+    return down, up
+
+
+@dataclass(frozen=True)
+class _Norm:
+    """An RMS norm; its result in the type of `weight`'s arithmetic."""
+
+    weight: Tensor
+    epsilon: float
+
+    @classmethod
+    def of(cls, module: Any) -> "_Norm":
+        return cls(module.weight.detach().float(), module.variance_epsilon)
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        return rms_norm(inputs, self.weight.shape, self.weight, self.epsilon)
+
+
+class _Layer:
+    """A decoder layer: attention behind one norm, a gated feed-forward part behind another."""
+
+    def __init__(self, layer: Any, dtype: torch.dtype, heads: tuple[int, int]) -> None:
+        attention, feed = layer.self_attn, layer.mlp
+        self._heads, self._dtype = heads, dtype
+        self._before_attention = _Norm.of(layer.input_layernorm)
+        self._read = Projection([attention.q_proj, attention.k_proj, attention.v_proj], dtype)
+        self._norms = (
+            [_Norm.of(attention.q_norm), _Norm.of(attention.k_norm)] if hasattr(attention, "q_norm") else []
+        )
+        self._write = Projection([attention.o_proj], dtype)
+        self._before_feed = _Norm.of(layer.post_attention_layernorm)
+        self._gated = Projection([feed.gate_proj, feed.up_proj], dtype)
+        self._activation: Callable[[Tensor], Tensor] = feed.act_fn
+        self._narrow = Projection([feed.down_proj], dtype)
+
+    def queries_keys_values(self, hidden: Tensor, rotation: "Rotation") -> tuple[Tensor, Tensor]:
+        """(N, H) to scaled queries (N, heads, D), and keys and values (2, N, KV heads, D), in `dtype`."""
+        heads, kv_heads = self._heads
+        read = self._read(self._before_attention(hidden).to(self._dtype))
+        read = read.view(len(hidden), heads + 2 * kv_heads, -1)
+        if self._norms:
+            queries, keys, values = read.float().split([heads, kv_heads, kv_heads], dim=1)
+            query_norm, key_norm = self._norms
+            read = torch.cat([query_norm(queries), key_norm(keys), values], dim=1)
+        turned = rotation(read, self._dtype)
+        keys_values = turned[:, heads:].view(len(hidden), 2, kv_heads, -1).transpose(0, 1)
+        return turned[:, :heads], keys_values
+
+    def finish(self, hidden: Tensor, attended: Tensor) -> Tensor:
+        """The residual stream (N, H) behind what attention has read, (N, heads · D)."""
+        hidden = hidden + self._write(attended)
+        gate, up = self._gated(self._before_feed(hidden).to(self._dtype)).chunk(2, dim=-1)
+        return hidden + self._narrow(self._activation(gate) * up)
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """Rotary embedding of one token of each answer, for its heads of queries, keys and values together.
+
+    Queries are scaled too, and values stay what they are.
+    """
+
+    cosines: Tensor
+    """(N, heads + 2 · KV heads, D) fp32."""
+    sines: Tensor
+    """The same; negative in the first half of D."""
+
+    def __call__(self, heads: Tensor, dtype: torch.dtype) -> Tensor:
+        turned = torch.empty_like(heads, dtype=dtype)
+        other = heads.roll(heads.shape[-1] // 2, dims=-1)
+        return torch.addcmul(heads * self.cosines, other, self.sines, out=turned)
+
+
+class StepModel:
+    """A text model with its vocabulary for one token of each answer, as its weights are when it is made."""
+
+    def __init__(self, text_model: Any, head: nn.Linear, dtype: torch.dtype, positions: Tensor) -> None:
+        """`positions`: all that an answer's tokens may have, as the rotary embedding takes them."""
+        config = text_model.config
+        self.dtype = dtype
+        self._heads = (config.num_attention_heads, config.num_key_value_heads)
+        self._embedding, self._norm = text_model.embed_tokens, _Norm.of(text_model.norm)
+        self._layers = [_Layer(layer, dtype, self._heads) for layer in text_model.layers]
+        self._head = head.weight.detach().to(dtype)
+        angles = text_model.rotary_emb(self._norm.weight, positions)
+        self._cosines, self._sines = _tables(*angles, text_model.layers[0].self_attn.scaling)
+        self.cache_shape = (len(self._layers), config.num_key_value_heads, self._cosines.shape[-1])
+        """Layers, KV heads, head size."""
+        self.vocabulary = len(self._head)
+
+    def read(
+        self, tokens: Tensor, positions: Tensor, prefix: Prefix, cache: AnswerCache, view: View
+    ) -> Tensor:
+        """Hidden states (N, H) behind one token of each answer: tokens (N,), positions (N,).
+
+        Their keys and values go to `cache`, where `view` says. An answer that has run past its end may have
+        positions beyond all: what it reads there, nobody looks at.
+        """
+        positions = positions.clamp(max=len(self._cosines) - 1)
+        hidden = self._embedding(tokens).float()
+        rotation = Rotation(*(self._spread(table[positions]) for table in (self._cosines, self._sines)))
+        for number, layer in enumerate(self._layers):
+            queries, keys_values = layer.queries_keys_values(hidden, rotation)
+            keys, values = cache.write(number, keys_values, view)
+            attended = attend(queries, keys, values, prefix, number, view)
+            hidden = layer.finish(hidden, attended)
+        return self._norm(hidden)
+
+    def _spread(self, table: Tensor) -> Tensor:
+        """(N, 3, D) for each head: (N, heads + 2 · KV heads, D)."""
+        heads, kv_heads = self._heads
+        queries, keys, values = table.unbind(dim=1)
+        parts = [(queries, heads), (keys, kv_heads), (values, kv_heads)]
+        return torch.cat([part[:, None].expand(-1, count, -1) for part, count in parts], dim=1)
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Logits (…, V) of hidden states (…, H)."""
+        return linear(hidden.to(self.dtype), self._head)
+
+
+def _tables(cosines: Tensor, sines: Tensor, scaling: float) -> tuple[Tensor, Tensor]:
+    """(1, positions, D) both to (positions, 3, D): for queries, which are scaled, for keys and for values."""
+    cosines, sines = cosines[0].float(), sines[0].float()
+    first, second = sines.chunk(2, dim=-1)
+    sines = torch.cat([-first, second], dim=-1)
+    nothing = torch.zeros_like(sines)
+    return (
+        torch.stack([scaling * cosines, cosines, nothing + 1], dim=1),
+        torch.stack([scaling * sines, sines, nothing], dim=1),
+    )

@@ -1,0 +1,136 @@
+"""CUDA without a card: what is on the device has a shape and a type, but no values.
+
+Tensors of the CPU stay real. What would make the machine wait for the device shows: reading a value raises
+`DataDependentOutputException`, and copies back to the CPU are counted.
+"""
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import Qwen2_5_VLConfig, Qwen2VLConfig
+
+from gpg_vl.model.attention import ATTENTION_NAME
+from gpg_vl.model.families import FAMILIES
+from gpg_vl.model.policy import Policy, model_class
+
+QWEN2_VL_2B: dict[str, Any] = {
+    "text_config": {
+        "hidden_size": 1536,
+        "intermediate_size": 8960,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 12,
+        "num_key_value_heads": 2,
+        "vocab_size": 151_936,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
+    },
+    "vision_config": {"depth": 32, "embed_dim": 1280, "hidden_size": 1536, "num_heads": 16},
+    "tie_word_embeddings": True,
+}
+QWEN2_5_VL_3B: dict[str, Any] = {
+    "text_config": QWEN2_VL_2B["text_config"]
+    | {"hidden_size": 2048, "intermediate_size": 11_008, "num_hidden_layers": 36, "num_attention_heads": 16},
+    "vision_config": {"hidden_size": 1280, "intermediate_size": 3420, "out_hidden_size": 2048},
+    "tie_word_embeddings": True,
+}
+"""Both as in the published config.json."""
+
+_NO_KERNEL = frozenset(
+    "view expand permute transpose t unsqueeze squeeze slice select split split_with_sizes alias detach unbind "
+    "_unsafe_view as_strided unfold diagonal _reshape_alias lift_fresh empty empty_strided new_empty "
+    "empty_like new_empty_strided".split()
+)
+"""Operators that only look at memory, or take some."""
+
+
+class Kernels(TorchDispatchMode):
+    """Over a FakeTensorMode: leaves the CPU's tensors real, and counts what is launched for the others.
+
+    One call of SDPA counts once, with the casts of its arguments.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.launched: Counter[str] = Counter()
+        self.copies_back = 0
+        """Copies from the device to the CPU."""
+        self.quiet = False
+
+    @property
+    def total(self) -> int:
+        return self.launched.total()
+
+    def reset(self) -> None:
+        """Count from here on."""
+        self.launched.clear()
+        self.copies_back = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        given = tree_leaves((args, kwargs))
+        device = any(isinstance(one, FakeTensor) and one.device.type == "cuda" for one in given)
+        named = kwargs.get("device")
+        if not device and (named is None or torch.device(named).type != "cuda"):
+            with unset_fake_temporarily():
+                return func(*args, **kwargs)
+        out = func(*args, **kwargs)
+        name = func.overloadpacket.__name__
+        self.copies_back += isinstance(out, torch.Tensor) and out.device.type == "cpu"
+        if func.namespace != "prim" and name not in _NO_KERNEL and not self.quiet:
+            self.launched[name] += 1
+        return out
+
+
+class _Attention(TorchFunctionMode):
+    """Counts SDPA by its name: its fused kernels cannot be chosen without a card."""
+
+    def __init__(self, kernels: Kernels) -> None:
+        super().__init__()
+        self._kernels = kernels
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+        self._kernels.launched[func.__name__] += 1
+        self._kernels.quiet = True
+        try:
+            return func(*args, **(kwargs or {}))
+        finally:
+            self._kernels.quiet = False
+
+
+@contextlib.contextmanager
+def fake_cuda() -> Iterator[Kernels]:
+    """Within, tensors may be put on `cuda`, and autocast works there."""
+    kernels = Kernels()
+    with contextlib.ExitStack() as stack:
+        patched = {"torch.cuda.is_bf16_supported": True}
+        patched["torch.cuda.amp.common.amp_definitely_not_available"] = False
+        for name, value in patched.items():
+            stack.enter_context(mock.patch(name, lambda *_, value=value, **__: value))
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        stack.enter_context(kernels)
+        stack.enter_context(_Attention(kernels))
+        yield kernels
+
+
+def fake_policy(sizes: dict[str, Any] = QWEN2_VL_2B, *, suppressed: int = 293) -> Policy:
+    """A policy of these sizes in bf16 arithmetic on the device, without a processor; within `fake_cuda`."""
+    newer = "out_hidden_size" in sizes["vision_config"]
+    config = (Qwen2_5_VLConfig if newer else Qwen2VLConfig)(**sizes)
+    config._attn_implementation = {"text_config": ATTENTION_NAME, "vision_config": "sdpa"}
+    with torch.device("cuda"):
+        model = model_class(FAMILIES[config.model_type]).from_config(config)
+        policy = Policy(model, None, bf16=True)
+        policy.suppressed_ids = torch.empty(suppressed, dtype=torch.long)
+    return policy

@@ -18,16 +18,18 @@ from benchmarks.scales import Scale
 from gpg_vl.model.policy import Policy
 from gpg_vl.model.sizes import ModelSizes
 from gpg_vl.prompting.encode import EncodedPrompt
-from gpg_vl.rollout.decoding import Decoding, Growing
+from gpg_vl.rollout.decoding import Decoding, Growing, Pace
 from gpg_vl.rollout.engine import Request, RolloutEngine
 from gpg_vl.rollout.sampling import Sampling, StopTexts
 
 
-def ours(policy: Policy, prompts: Sequence[EncodedPrompt], scale: Scale, rows: int, repeats: int) -> float:
+def ours(
+    policy: Policy, prompts: Sequence[EncodedPrompt], scale: Scale, rows: int, repeats: int, pace: Pace
+) -> float:
     """Tokens per second of this project's engine."""
     size, tokens = scale.workload.group_size, scale.decoded
     requests = [Request(prompt, str(number)) for number, prompt in enumerate(_asked(prompts, rows // size))]
-    engine = RolloutEngine(policy, max_concurrent=rows)
+    engine = RolloutEngine(policy, max_concurrent=rows, pace=pace)
 
     def generate(count: int) -> None:
         answers = engine.generate(requests, size, Sampling(count))
@@ -42,15 +44,18 @@ def _asked(prompts: Sequence[EncodedPrompt], count: int) -> list[EncodedPrompt]:
 
 
 @torch.no_grad()
-def kernels(policy: Policy, prompts: Sequence[EncodedPrompt], scale: Scale, rows: int) -> dict[str, Any]:
+def kernels(
+    policy: Policy, prompts: Sequence[EncodedPrompt], scale: Scale, rows: int, pace: Pace
+) -> dict[str, Any]:
     """Kernels and milliseconds a token of theirs, beside the milliseconds that pass: what the launches cost."""
     size, steps = scale.workload.group_size, 4
     sampling = Sampling(32)
     stops = StopTexts(policy.tokenizer, (), policy.vocabulary)
     policy.eval()
     with policy.autocast():
-        decoding = Decoding(policy, size, sampling, stops, check_every=8)
         asked = _asked(prompts, rows // size)
+        longest = max(prompt.next_position for prompt in asked)
+        decoding = Decoding(policy, size, sampling, stops, pace, longest + sampling.max_new_tokens)
         keys = [(0, 0, str(i)) for i in range(len(asked))]
         growing = [[Growing() for _ in range(size)] for _ in asked]
         decoding.admit(range(len(asked)), asked, keys, growing)

@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 import torch
 
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # before Triton is imported
+
 from gpg_vl.data.ingest import write_prepared
 from gpg_vl.model.policy import Policy, load_policy
 from gpg_vl.model.tiny import save_tiny

@@ -33,17 +33,22 @@ class Layout:
     """(B·W,) the slot at each place, any where it is empty; None where all places are taken."""
     place: Tensor | None
     """(N,) the place of each slot."""
+    first: Tensor
+    """(B,) int64, each question's first slot."""
+    count: Tensor
+    """(B,) int64, its slots."""
 
     @classmethod
     def of(cls, counts: Sequence[int], device: torch.device) -> "Layout":
         """For so many slots of each question, one behind the other."""
-        width = max(counts)
+        width, slots = max(counts), torch.tensor(counts)
+        first, count = (slots.cumsum(0) - slots).to(device), slots.to(device)
         if min(counts) == width:
-            return cls(len(counts), width, None, None)
-        place = [row * width + k for row, count in enumerate(counts) for k in range(count)]
+            return cls(len(counts), width, None, None, first, count)
+        place = [row * width + k for row, n in enumerate(counts) for k in range(n)]
         fill = torch.zeros(len(counts) * width, dtype=torch.long)
         fill[place] = torch.arange(len(place))
-        return cls(len(counts), width, fill.to(device), torch.tensor(place, device=device))
+        return cls(len(counts), width, fill.to(device), torch.tensor(place, device=device), first, count)
 
     def spread(self, slots: Tensor) -> Tensor:
         """(N, KV, rep, X) to (B, KV, W·rep, X): a question's answers and grouped heads in one block."""

@@ -3,6 +3,7 @@
 import contextlib
 import json
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ from transformers import (
 
 from gpg_vl.errors import ModelError
 from gpg_vl.model.adapters import ADAPTER_CONFIG, has_adapter, load_adapter, save_adapter
-from gpg_vl.model.attention import ATTENTION_NAME, Prefix
+from gpg_vl.model.attention import ATTENTION_NAME, Prefix, attend
 from gpg_vl.model.compat import cache_argument, enable_checkpointing
 from gpg_vl.model.compiling import compile_layers
 from gpg_vl.model.families import FAMILIES, Family, family_of
@@ -199,10 +200,14 @@ class Policy(nn.Module):
         values = [layer.values.to(self.compute_dtype) for layer in cache.layers]
         return last, Prefix(keys, values, lengths)
 
-    def step_model(self, positions: int) -> StepModel:
-        """The text model for single tokens, with its weights of now, at up to so many positions."""
+    def step_model(self, positions: int, *, fused: bool = False) -> StepModel:
+        """The text model for single tokens, with its weights of now, at up to so many positions.
+
+        `fused`: attention as Triton kernels.
+        """
         places = self._positions(torch.arange(positions, device=self.device).expand(3, 1, -1))
-        return StepModel(self.text_model, self.model.lm_head, self.compute_dtype, places)
+        reads = import_module("gpg_vl.model.fused").attend if fused else attend
+        return StepModel(self.text_model, self.model.lm_head, self.compute_dtype, places, reads)
 
     def save(self, folder: Path, card: Mapping[str, Any]) -> None:
         """Write weights, processor and `gpg_vl.json`; `from_pretrained` of transformers reads it."""

@@ -14,7 +14,10 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, rms_norm
 
 from gpg_vl.model.adapters import low_rank
-from gpg_vl.model.attention import AnswerCache, Prefix, View, attend
+from gpg_vl.model.attention import AnswerCache, Prefix, View
+
+Attend = Callable[[Tensor, Tensor, Tensor, Prefix, int, View], Tensor]
+"""`gpg_vl.model.attention.attend`, or the same as Triton kernels."""
 
 
 class Projection:
@@ -156,10 +159,12 @@ class Rotation:
 class StepModel:
     """A text model with its vocabulary for one token of each answer, as its weights are when it is made."""
 
-    def __init__(self, text_model: Any, head: nn.Linear, dtype: torch.dtype, positions: Tensor) -> None:
+    def __init__(
+        self, text_model: Any, head: nn.Linear, dtype: torch.dtype, positions: Tensor, attend: Attend
+    ) -> None:
         """`positions`: all that an answer's tokens may have, as the rotary embedding takes them."""
         config = text_model.config
-        self.dtype = dtype
+        self.dtype, self._attend = dtype, attend
         self._heads = (config.num_attention_heads, config.num_key_value_heads)
         self._embedding, self._norm = text_model.embed_tokens, _Norm.of(text_model.norm)
         self._layers = [_Layer(layer, dtype, self._heads) for layer in text_model.layers]
@@ -184,7 +189,7 @@ class StepModel:
         for number, layer in enumerate(self._layers):
             queries, keys_values = layer.queries_keys_values(hidden, rotation)
             keys, values = cache.write(number, keys_values, view)
-            attended = attend(queries, keys, values, prefix, number, view)
+            attended = self._attend(queries, keys, values, prefix, number, view)
             hidden = layer.finish(hidden, attended)
         return self._norm(hidden)
 

@@ -191,7 +191,7 @@ _LEAST_HEAD = 16
 
 def _decoding(sizes: ModelSizes, load: Load, answers: int) -> float:
     """The logits of the answers drawn together, and the attention scores over prompt and answer."""
-    logits = min(answers * sizes.vocabulary, DRAW_ELEMENTS)
+    logits = min(answers * sizes.vocabulary, DRAW_ELEMENTS["cpu"])
     drawing = 3 * FP32 * logits  # beside them, the probabilities and their blocks
     scores = answers * sizes.text.query * (load.prompt_tokens + load.answer_tokens) * FP32
     return max(drawing, scores / _LEAST_HEAD)

@@ -62,8 +62,10 @@ class Pace:
     device never waits; what it drew behind an answer's end is thrown away."""
     bucket: int
     """Columns of the answers' cache that are read are a multiple of this."""
-    graphs: bool
+    graphs: bool = False
     """Whether steps become CUDA graphs."""
+    fused: bool = False
+    """Whether attention is two Triton kernels a layer."""
 
 
 class Decoding:
@@ -83,7 +85,9 @@ class Decoding:
         self._stops, self._pace = stops, pace
         self._eos = set(policy.eos_token_ids)
         self._stream_length = sampling.max_new_tokens if sampling.temperature > 0 else 1
-        self._stepper = Stepper(policy.step_model(positions), sampling, policy.suppressed_ids)
+        self._stepper = Stepper(
+            policy.step_model(positions, fused=pace.fused), sampling, policy.suppressed_ids
+        )
         # Some filters of the sampler ask the host.
         self._graphs = Graphs(enabled=pace.graphs and sampling.top_p == 1)
         self._clear()

@@ -19,9 +19,9 @@ Watch = Callable[[Sequence[Sequence[int]]], None]
 What it raises ends the generation."""
 Done = Callable[[int, "list[Answer]"], None]
 """Gets a request's index and its answers as soon as the last of them is complete."""
-PACE = {"cpu": Pace(check_every=1, bucket=1, graphs=False)}
-"""By device: a CPU gains nothing by running ahead."""
-_PACE = Pace(check_every=8, bucket=64, graphs=False)
+CPU_PACE = Pace(check_every=1, bucket=1)
+"""A CPU gains nothing by running ahead."""
+GPU_PACE = Pace(check_every=8, bucket=64)
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ class RolloutEngine:
     def __init__(
         self, policy: Policy, *, max_concurrent: int, seed: int = 0, pace: Pace | None = None
     ) -> None:
-        """`pace` stands in for that of PACE; the answers do not depend on it."""
+        """`pace` stands in for the device's own; the answers do not depend on it."""
         self.policy, self.max_concurrent, self.seed = policy, max_concurrent, seed
-        self.pace = pace or PACE.get(policy.device.type, _PACE)
+        self.pace = pace or (CPU_PACE if policy.device.type == "cpu" else GPU_PACE)
         self._stop: dict[tuple[str, ...], StopTexts] = {}
 
     @torch.no_grad()

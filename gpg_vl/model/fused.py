@@ -1,7 +1,7 @@
-"""`attend` as two Triton kernels: one reads each prompt once for all its answers, one reads what is their own.
+"""`attend` as two Triton kernels: one reads each prompt once for all its answers, one what is their own.
 
-Scores, weights and sums stay on the chip, in fp32. The prompt is read in parts by many programs at a time; what
-a part gives is merged by its largest score and its sum of weights, so that all parts are one softmax.
+Scores, weights and sums stay on the chip, in fp32. The prompt is read in parts by many programs at a time;
+what a part gives is merged by its largest score and its sum of weights, so that all parts are one softmax.
 """
 
 import torch
@@ -18,7 +18,7 @@ _PROGRAMS = 264
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, prefix: Prefix, layer: int, view: View) -> Tensor:
-    """As `gpg_vl.model.attention.attend`, which it equals but for rounding: (N, heads, D) to (N, heads · D)."""
+    """As `gpg_vl.model.attention.attend`, but for rounding: queries (N, heads, D) to (N, heads · D)."""
     assert prefix.layout is not None, "the prefix has no layout yet"
     prompt_keys, prompt_values, layout = prefix.keys[layer], prefix.values[layer], prefix.layout
     answers, heads, size = queries.shape
@@ -53,7 +53,6 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, prefix: Prefix, layer:
     return out
 
 
-# ruff: noqa: N803, ANN001, ANN202 - Triton's own conventions
 @triton.jit
 def _add_keys(
     queries,

@@ -9,76 +9,66 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch.autograd.profiler_util import DeviceType
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import profile
 
 from benchmarks import inputs, naive
+from benchmarks.kernels import Spent, activity
 from benchmarks.limits import decode_bytes, synchronize, timed
 from benchmarks.scales import Scale
 from gpg_vl.model.policy import Policy
 from gpg_vl.model.sizes import ModelSizes
 from gpg_vl.prompting.encode import EncodedPrompt
-from gpg_vl.rollout.decoding import Decoding, Growing, Pace
+from gpg_vl.rollout.decoding import Pace
 from gpg_vl.rollout.engine import Request, RolloutEngine
-from gpg_vl.rollout.sampling import Sampling, StopTexts
+from gpg_vl.rollout.sampling import Sampling
 
 
 def ours(
     policy: Policy, prompts: Sequence[EncodedPrompt], scale: Scale, rows: int, repeats: int, pace: Pace
 ) -> float:
     """Tokens per second of this project's engine."""
-    size, tokens = scale.workload.group_size, scale.decoded
-    requests = [Request(prompt, str(number)) for number, prompt in enumerate(_asked(prompts, rows // size))]
+    generate, tokens = _engine(policy, prompts, scale, rows, pace), scale.decoded
+    return rows * (tokens - 1) / _seconds(generate, tokens, policy.device, repeats)
+
+
+def _engine(
+    policy: Policy, prompts: Sequence[EncodedPrompt], scale: Scale, rows: int, pace: Pace
+) -> Callable[[int], None]:
+    """Answers of so many tokens in `rows` rows."""
+    size = scale.workload.group_size
+    # A prompt that is the same object would go through the vision tower only once.
+    asked = [replace(prompts[i % len(prompts)]) for i in range(rows // size)]
+    requests = [Request(prompt, str(number)) for number, prompt in enumerate(asked)]
     engine = RolloutEngine(policy, max_concurrent=rows, pace=pace)
 
     def generate(count: int) -> None:
         answers = engine.generate(requests, size, Sampling(count))
         assert all(len(answer.token_ids) == count for group in answers for answer in group)
 
-    return rows * (tokens - 1) / _seconds(generate, tokens, policy.device, repeats)
+    return generate
 
 
-def _asked(prompts: Sequence[EncodedPrompt], count: int) -> list[EncodedPrompt]:
-    """So many prompts: one that is the same object would go through the vision tower only once."""
-    return [replace(prompts[i % len(prompts)]) for i in range(count)]
-
-
-@torch.no_grad()
 def kernels(
-    policy: Policy, prompts: Sequence[EncodedPrompt], scale: Scale, rows: int, pace: Pace
+    policy: Policy, prompts: Sequence[EncodedPrompt], scale: Scale, rows: int, pace: Pace, steps: int = 16
 ) -> dict[str, Any]:
-    """Kernels and milliseconds a token of theirs, beside the milliseconds that pass: what the launches cost."""
-    size, steps = scale.workload.group_size, 4
-    sampling = Sampling(32)
-    stops = StopTexts(policy.tokenizer, (), policy.vocabulary)
-    policy.eval()
-    with policy.autocast():
-        asked = _asked(prompts, rows // size)
-        longest = max(prompt.next_position for prompt in asked)
-        decoding = Decoding(policy, size, sampling, stops, pace, longest + sampling.max_new_tokens)
-        keys = [(0, 0, str(i)) for i in range(len(asked))]
-        growing = [[Growing() for _ in range(size)] for _ in asked]
-        decoding.admit(range(len(asked)), asked, keys, growing)
+    """Kernels of the engine a token behind the first one, and their milliseconds.
 
-        def advance() -> None:
-            for _ in range(steps):
-                decoding.advance()
-
-        advance()
-        wall = timed(advance, policy.device)
-        watched = ProfilerActivity.CUDA if policy.device.type == "cuda" else ProfilerActivity.CPU
-        with profile(activities=[watched]) as prof:
-            advance()
+    The rest of a token's time is what launching them costs. On a CPU, operators instead.
+    """
+    generate, device = _engine(policy, prompts, scale, rows, pace), policy.device.type
+    generate(1 + steps)  # warms up
+    spent = []
+    for count in (1, 1 + steps):
+        with profile(activities=[activity(device)]) as prof:
+            generate(count)
             synchronize(policy.device)
-    spent = [event for event in prof.events() if event.device_type == DeviceType.CUDA]
-    busy: Counter[str] = Counter()
-    for event in spent:
-        busy[event.name[:80]] += event.self_device_time_total / 1e3 / steps
+        spent.append(Spent(prof.events(), device))
+    first, whole = spent
+    ms = {name: (whole.ms[name] - first.ms[name]) / steps for name in whole.ms}
     return {
-        "ms a token": 1e3 * wall / steps,
-        "kernel ms a token": sum(busy.values()),
-        "kernels a token": len(spent) / steps,
-        "largest": dict(busy.most_common(8)),
+        "kernel ms a token": sum(ms.values()),
+        "kernels a token": (whole.calls.total() - first.calls.total()) / steps,
+        "largest": dict(Counter(ms).most_common(8)),
     }
 
 

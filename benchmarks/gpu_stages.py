@@ -5,23 +5,23 @@ time limit cuts off later does not take it away.
 """
 
 import json
-import re
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoProcessor
 
 from benchmarks import decode_rate, full_size, gpu_probes, gradient_rate, inputs, naive, ours
-from benchmarks.limits import copy_bandwidth, matmul_rate, timed
+from benchmarks.gpu_tests import run_tests
+from benchmarks.kernels import Spent, activity
+from benchmarks.limits import copy_bandwidth, matmul_rate, synchronize, timed
 from benchmarks.machine import machine
 from benchmarks.scales import FULL, SMALL, Scale
+from benchmarks.stage_process import Figures
+from gpg_vl.cli.main import main as gpg_vl
 from gpg_vl.config import ModelConfig
 from gpg_vl.environment import environment
 from gpg_vl.model.adapt import choose_weights
@@ -37,8 +37,8 @@ from gpg_vl.training.session import Session
 from gpg_vl.training.train import train_step
 from tests.support.tensor_memory import peak_on_cpu, peak_on_gpu
 
-Figures = dict[str, Any]
-"""By the names that the session's file uses."""
+_LARGEST_TRACE = 16
+"""MiB of a compressed trace that is kept."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,11 @@ class Place:
     scale: Scale
     small: bool
     processor: str
+    """Hub id or folder."""
     work: Path
     """Scratch folder of the session: the model is written there once."""
+    trace: Path
+    """File of the trace."""
 
     @property
     def model(self) -> Path:
@@ -67,6 +70,26 @@ class Place:
         policy.suppress(inputs.suppressed_tokens(policy.processor, policy.model))
         prompts = build_encoder(policy, Prompt(), ModelConfig()).encode(inputs.samples(self.scale.workload))
         return policy, prompts
+
+
+def place(device: str, small: bool, processor: str, work: Path, out: Path) -> Place:
+    """For the session's options; `out` is its file, and the trace goes beside it."""
+    scale = SMALL if small else FULL
+    trace = out.with_name(f"{out.stem}_trace.json.gz")
+    return Place(torch.device(device), scale, small, processor, work, trace)
+
+
+def check(place: Place, needs_model: bool) -> Iterator[Figures]:
+    """Exit with one line where the GPU is missing, or a processor that is needed; no figures."""
+    if place.device.type == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("no CUDA device is here: use --device cpu --small")
+    if needs_model:
+        try:
+            AutoProcessor.from_pretrained(place.processor)
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise SystemExit(f"--processor {place.processor} is none that can be loaded: {reason}") from None
+    yield from ()
 
 
 def probe(place: Place) -> Iterator[Figures]:
@@ -87,30 +110,12 @@ def limits(place: Place) -> Figures:
 
 def tests(place: Place) -> Iterator[Figures]:
     """Answers and training on the card beside the CPU's."""
-    yield _pytest("not memory")
+    yield run_tests("not memory_forecast")
 
 
 def memory_tests(place: Place) -> Iterator[Figures]:
     """Peaks of memory beside their forecast."""
-    yield _pytest("memory")
-
-
-def _pytest(chosen: str) -> Figures:
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-k",
-        chosen,
-        "tests/integration/test_gpu.py",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
-    lines = done.stdout.strip().splitlines()
-    failures = [line for line in lines if re.match(r"E  |FAILED|ERROR", line)]
-    return {"result": lines[-1] if lines else done.stderr[-500:], "failures": failures[:40]}
+    yield run_tests("memory_forecast")
 
 
 def model(place: Place) -> Iterator[Figures]:
@@ -148,11 +153,12 @@ def _rates(
     sizes = model_sizes(ModelConfig(path=str(place.model)), download=False)
     longest = max(prompt.length for prompt in prompts)
     for count in rows:
-        tokens = decode_rate.ours(policy, prompts, place.scale, count, repeats=2)
+        rate = decode_rate.ours(policy, prompts, place.scale, count, repeats=2)
         floor = decode_rate.floor(
             sizes, longest, place.scale, count, bandwidth, policy.compute_dtype.itemsize
         )
-        yield {"rows": count, "tokens/s": tokens, "floor": floor, "share": tokens / floor}
+        figures = {"tokens/s": rate, "ms a token": 1e3 * count / rate, "floor": floor, "share": rate / floor}
+        yield {"rows": count} | figures
         yield {"rows": count} | decode_rate.kernels(policy, prompts, place.scale, count)
 
 
@@ -226,49 +232,44 @@ def _forecast(session: Session, scale: Scale) -> float:
 def quickstart(place: Place) -> Iterator[Figures]:
     """The tour, shortened: does it learn there, and how fast."""
     out = place.work / "quickstart"
-    short = {"warm_start_steps": 20, "steps": 4, "train_rows": 400, "held_out_rows": 32}
-    longer = {"warm_start_steps": 300, "steps": 60, "train_rows": 4000, "held_out_rows": 320}
-    options = [
-        w for name, value in (short if place.small else longer).items() for w in (f"--{name}", str(value))
-    ]
+    if place.small:
+        lengths = {"warm_start_steps": 5, "steps": 2, "train_rows": 160, "held_out_rows": 16}
+    else:
+        lengths = {"warm_start_steps": 250, "steps": 20, "train_rows": 3000, "held_out_rows": 192}
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "gpg_vl", "quickstart", "--out", str(out), *options], check=True)
+    words = [word for name, value in lengths.items() for word in (f"--{name}", str(value))]
+    gpg_vl(["quickstart", "--out", str(out), *words])
+    seconds = time.perf_counter() - start
     summary = json.loads((out / "summary.json").read_text())
-    accuracy = {name: summary[name]["total"]["accuracy"]["mean"] for name in ("base", "trained")}
-    steps = [json.loads(line) for line in (out / "gpg" / "metrics.jsonl").read_text().splitlines()]
-    gaps = max(step["logprob_gap"] for step in steps)
-    yield accuracy | {
-        "seconds": time.perf_counter() - start,
-        "phases": summary["seconds"],
-        "largest gap": gaps,
-    }
+    yield {"seconds": seconds, "phases": summary["seconds"]}
+    yield {name: summary[name]["total"]["accuracy"]["mean"] for name in ("base", "trained")}
+    losses = [step["loss"] for step in _steps(out / "warmstart")]
+    yield {"first loss": losses[0], "last loss": losses[-1]}
+    yield {"largest gap": max(step["logprob_gap"] for step in _steps(out / "gpg"))}
+
+
+def _steps(run: Path) -> list[Figures]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
 def trace(place: Place) -> Iterator[Figures]:
-    """Where one step's time goes, by torch's profiler: a table beside the session's file."""
-    sessions = ours.build(place.scale.workload, place.model, place.work / "trace_data")
-    train_step(sessions, 1)
-    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (place.device.type == "cuda")
-    with profile(activities=activities) as prof:
-        train_step(sessions, 2)
-    by = "self_cuda_time_total" if place.device.type == "cuda" else "self_cpu_time_total"
-    yield {"table": prof.key_averages().table(sort_by=by, row_limit=40, max_name_column_width=60)}
-
-
-Stage = Callable[[Place], Iterator[Figures]]
-STAGES: dict[str, tuple[Stage, int]] = {
-    "probe": (probe, 60),
-    "tests": (tests, 90),
-    "model": (model, 60),
-    "decode": (decode, 100),
-    "gradient": (gradient, 60),
-    "memory": (memory, 90),
-    "generate": (generate, 80),
-    "lora": (lora, 60),
-    "compiled": (compiled, 90),
-    "memory_tests": (memory_tests, 80),
-    "quickstart": (quickstart, 90),
-    "trace": (trace, 60),
-    "decode_more": (decode_more, 90),
-}
-"""In the order of what they teach, with the seconds that each may take."""
+    """Where the time of a step with short answers goes, by torch's profiler: sums, and a file to look at."""
+    workload = replace(place.scale.workload, new_tokens=8)  # longer ones make files too large to pass on
+    session = ours.build(workload, place.model, place.work / "trace_data")
+    train_step(session, 1)
+    kind = place.device.type
+    plain = timed(lambda: train_step(session, 2), place.device)
+    with profile(activities=list({ProfilerActivity.CPU, activity(kind)})) as prof:
+        train_step(session, 3)
+        synchronize(place.device)
+    spent = Spent(prof.events(), kind)
+    largest = {name: {"calls": spent.calls[name], "ms": ms} for name, ms in spent.ms.most_common(30)}
+    yield {"step s": plain, "kernels": spent.calls.total(), "kernel s": spent.ms.total() / 1e3}
+    yield {"largest": largest}
+    prof.export_chrome_trace(str(place.trace))
+    size = place.trace.stat().st_size / 2**20
+    if size > _LARGEST_TRACE:
+        place.trace.unlink()
+        yield {"trace": f"left out: {size:.0f} MiB"}
+    else:
+        yield {"trace": place.trace.name, "MiB": size}

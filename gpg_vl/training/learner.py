@@ -19,6 +19,7 @@ from gpg_vl.model.policy import Policy
 from gpg_vl.prompting.encode import EncodedPrompt, PromptEncoder
 from gpg_vl.runs.checkpoint import TrainState, random_states, save_checkpoint
 from gpg_vl.runs.folder import RunFolder
+from gpg_vl.runtime.devices import send
 from gpg_vl.runtime.parallel import World
 from gpg_vl.runtime.profiling import phase
 from gpg_vl.training.optim import set_learning_rate
@@ -32,13 +33,16 @@ class MicroBatch:
     rows: tuple[Row, ...]
     """This process's rows; none where only a dummy keeps step with the other processes."""
     packed: PackedBatch
+    """On the device."""
+    answer_index: Tensor
+    """(M,) as in `packed`, on the CPU."""
     last: bool
     """Whether gradients synchronise behind it."""
 
     @property
-    def real(self) -> Tensor:
-        """(M,) bool: targets that are no dummies."""
-        return self.packed.answer_index >= 0
+    def tokens(self) -> int:
+        """Targets of `rows`; those of a dummy stand behind them."""
+        return sum(row.targets for row in self.rows)
 
 
 @dataclass
@@ -66,16 +70,22 @@ class Learner:
         """This process's rows cut by tokens; gradients synchronise on the last part only.
 
         All processes get equally many, so collectives inside the model (DDP's, ZeRO-3's) stay matched: where
-        a process has fewer, dummies of weight 0 fill up.
+        a process has fewer, dummies of weight 0 fill up. Nothing here waits for a GPU, which works on the
+        micro-batch before while this one is collated.
         """
         parts = cut(rows, max_tokens)
         count = max(self.world.gather([len(parts)]))
         for number in range(count):
             part = parts[number] if number < len(parts) else []
-            packed = collate(self._in_step(part)).to(self.accelerator.device)
+            collated = collate(self._in_step(part))
+            packed = collated.to(self.accelerator.device)
             last = number == count - 1
             with self._gradients(synchronise=last):
-                yield MicroBatch(tuple(part), packed, last)
+                yield MicroBatch(tuple(part), packed, collated.answer_index, last)
+
+    def send(self, tensor: Tensor) -> Tensor:
+        """A tensor on the model's device, without waiting for it."""
+        return send(tensor, self.accelerator.device)
 
     def with_images(self, rows: Sequence[Row], sources: Sequence[int]) -> list[Row]:
         """Rows whose prompts have their images: those that another process sampled come without.

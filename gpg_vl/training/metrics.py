@@ -77,7 +77,10 @@ def collection_tokens(collection: Collection) -> int:
 
 
 class UpdateFigures:
-    """Sums over micro-batches, reduced to metrics at the end of the updates of one rollout."""
+    """Sums over micro-batches, reduced to metrics at the end of the updates of one rollout.
+
+    They stay on the device until then.
+    """
 
     def __init__(self) -> None:
         self._sums: dict[str, list[Tensor]] = {}
@@ -93,7 +96,7 @@ class UpdateFigures:
 
     def add_first(self, logprobs: Tensor, entropies: Tensor, sampled: Tensor) -> None:
         """What only the first update says: entropy, and distance to the sampler's log-probabilities."""
-        gap = (logprobs.detach() - sampled.to(logprobs.device)).abs()
+        gap = (logprobs.detach() - sampled).abs()
         for name, value in {"entropy": entropies.sum(), "logprob_gap": gap.sum()}.items():
             self._sums.setdefault(name, []).append(value.double())
         self._first_tokens += len(logprobs)
@@ -104,9 +107,8 @@ class UpdateFigures:
 
     def metrics(self, world: World) -> Metrics:
         """`loss`, `kl` and `grad_norm` per optimizer step, other figures per token; over all processes."""
-        own: dict[str, float] = {
-            name: float(torch.stack(values).sum()) for name, values in self._sums.items()
-        }
+        totals = torch.stack([torch.stack(values).sum() for values in self._sums.values()])
+        own: dict[str, float] = dict(zip(self._sums, totals.tolist(), strict=True))
         own |= {"tokens": self._tokens, "first_tokens": self._first_tokens}
         parts = world.gather([own])
         sums = {name: sum(part[name] for part in parts) for name in parts[0]}

@@ -12,13 +12,12 @@ from gpg_vl.algorithm.batch import Knobs, StepBatch, sampled_logprobs, step_batc
 from gpg_vl.algorithm.collect import Collection, Group, collect
 from gpg_vl.algorithm.losses import LOSSES
 from gpg_vl.config import TrainConfig
-from gpg_vl.model.packing import PackedBatch
 from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.runs.checkpoint import find_checkpoint
 from gpg_vl.runs.folder import RunFolder
 from gpg_vl.runtime.shutdown import StopRequest
 from gpg_vl.training.ahead import ScoringAhead
-from gpg_vl.training.learner import deal
+from gpg_vl.training.learner import MicroBatch, deal
 from gpg_vl.training.metrics import Clock, UpdateFigures, collection_metrics, collection_tokens
 from gpg_vl.training.optim import learning_rate
 from gpg_vl.training.run import open_run
@@ -90,7 +89,10 @@ def update_in_memory(session: Session, batch: StepBatch, step: int) -> Metrics:
 
 
 def update(session: Session, batch: StepBatch, step: int) -> Metrics:
-    """Follow the gradient of one batch, `updates_per_rollout` times."""
+    """Follow the gradient of one batch, `updates_per_rollout` times.
+
+    Waits for a GPU once per optimizer step, for the gradient's norm.
+    """
     config, learner = session.config, session.learner
     loss_fn = LOSSES[config.algorithm.preset]
     rate = learning_rate(step, config.optim, config.run.steps)
@@ -101,26 +103,24 @@ def update(session: Session, batch: StepBatch, step: int) -> Metrics:
     for _ in range(config.algorithm.updates_per_rollout):
         for number, micro in enumerate(learner.micro_batches(rows, session.micro_batch_tokens)):
             packed, first = micro.packed, number not in old
-            advantages = batch.per_token(batch.advantages, packed.answer_index)  # (M,)
-            weights = batch.per_token(batch.weights, packed.answer_index)  # (M,)
+            advantages = learner.send(batch.per_token(batch.advantages, micro.answer_index))  # (M,)
+            weights = learner.send(batch.per_token(batch.weights, micro.answer_index))  # (M,)
             # The ratio is 1 in the first update: without a KL term, every loss has GPG's slopes.
             slopes = -advantages * weights if first and session.reference is None else None
             logprobs, entropies = learner.model(packed, config.rollout.temperature, slopes)  # (M,), (M,)
-            ratio = ratio_inputs(session, batch, packed, old.get(number))
+            ratio = ratio_inputs(session, batch, micro, old.get(number))
             loss, sums = loss_fn(logprobs, advantages, weights, **ratio)
             learner.backward(loss, micro)
-            figures.add(loss, sums, tokens=int(micro.real.sum()))
+            figures.add(loss, sums, tokens=micro.tokens)
             if first:
                 old[number] = logprobs.detach()
-                sampled = sampled_logprobs(micro.rows, batch)
-                figures.add_first(logprobs[micro.real], entropies[micro.real], sampled)
+                sampled = learner.send(sampled_logprobs(micro.rows, batch))
+                figures.add_first(logprobs[: micro.tokens], entropies[: micro.tokens], sampled)
         figures.add_norm(learner.optimizer_step(rate, config.optim.max_grad_norm))
     return figures.metrics(learner.world) | {"learning_rate": rate}
 
 
-def ratio_inputs(
-    session: Session, batch: StepBatch, micro: PackedBatch, old: Tensor | None
-) -> dict[str, Any]:
+def ratio_inputs(session: Session, batch: StepBatch, micro: MicroBatch, old: Tensor | None) -> dict[str, Any]:
     """What the clipped losses take beside GPG's three tensors; nothing for GPG."""
     algorithm = session.config.algorithm
     if algorithm.preset == "gpg":
@@ -128,8 +128,8 @@ def ratio_inputs(
     inputs: dict[str, Any] = {"old_logprobs": old, "clip": algorithm.clip}
     if session.reference is not None:
         with torch.no_grad():
-            reference, _ = session.reference(micro, session.config.rollout.temperature)
-        kl_weights = batch.per_token(batch.kl_weights, micro.answer_index)
+            reference, _ = session.reference(micro.packed, session.config.rollout.temperature)
+        kl_weights = session.learner.send(batch.per_token(batch.kl_weights, micro.answer_index))
         inputs |= {"reference_logprobs": reference, "kl_weights": kl_weights, "kl_beta": algorithm.kl_beta}
     return inputs
 

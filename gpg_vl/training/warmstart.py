@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from gpg_vl.config import RolloutConfig, SftConfig
 from gpg_vl.model.packing import Row, Segment, join
 from gpg_vl.prompting.encode import PromptEncoder
@@ -70,13 +72,14 @@ def sft_step(learner: Learner, config: SftConfig) -> Metrics:
     tokens = sum(learner.world.gather([sum(row.targets for row in rows)]))
     rate = learning_rate(learner.step + 1, config.optim, config.run.steps)
     learner.model.train()
-    total = 0.0
+    losses = []
     for micro in learner.micro_batches(rows, config.run.micro_batch_tokens):
-        logprobs, _ = learner.model(micro.packed, 1.0, -micro.real.float())  # (M,)
-        loss = -(logprobs * micro.real).sum() / tokens
+        real = learner.send((micro.answer_index >= 0).float())  # (M,), 0 for dummies
+        logprobs, _ = learner.model(micro.packed, 1.0, -real)  # (M,)
+        loss = -(logprobs * real).sum() / tokens
         learner.backward(loss, micro)
-        total += float(loss.detach())
-    total = sum(learner.world.gather([total]))
+        losses.append(loss.detach())
+    total = sum(learner.world.gather([sum(torch.stack(losses).tolist())]))
     norm = learner.optimizer_step(rate, config.optim.max_grad_norm)
     nonfinite = int(not math.isfinite(norm))
     figures: Metrics = {"loss": total, "grad_norm": norm, "learning_rate": rate, "nonfinite": nonfinite}

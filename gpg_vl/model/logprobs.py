@@ -1,8 +1,9 @@
 """Log-probabilities of sampled tokens: the vocabulary is projected in parts, and no logits are kept."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,12 +11,20 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
-from gpg_vl.errors import ModelError
+from gpg_vl.errors import GpgError, ModelError
 
 LOGITS_ROWS = 256
 """Rows of logits at a time: 156 MB in fp32 with Qwen2-VL's vocabulary, twice."""
+LOGITS_ROWS_ON_CUDA = 2_048
+"""Fewer parts, though each takes 1.2 GB twice: adding one's share reads and writes the vocabulary's whole
+gradient, 1.9 GB with Qwen2-VL-2B."""
 _SLICE = 16_384
 """Tokens of the vocabulary whose gradients are added at a time, where they are not added in place."""
+
+
+def logits_rows(device: str) -> int:
+    """Rows of logits at a time on a type of device."""
+    return LOGITS_ROWS_ON_CUDA if device == "cuda" else LOGITS_ROWS
 
 
 def sampler_logits(logits: Tensor, temperature: float, suppressed: Tensor) -> Tensor:
@@ -41,15 +50,16 @@ class Targets:
     """(s,) ids of tokens that are never sampled."""
     known_slopes: Tensor | None = None
     """(M,) the loss's derivatives by the log-probabilities, but for a common factor, where they are known
-    before the forward. They save work; wrong ones cost it, with a warning."""
+    before the forward. They save work; wrong ones cost it, with a warning, on a CPU. Elsewhere finding out
+    would make every micro-batch wait: the matrix's gradient becomes NaN, and `check_slopes` raises."""
 
 
 class VocabularyHead(nn.Linear):
     """A model's vocabulary projection, in the place of its `lm_head` and with its weight.
 
     With `targets` it maps hidden states (M, H) to the targets' log-probabilities and the entropies of their
-    distributions, (M,), (M,), in nats, the entropies detached. Logits exist for 256 rows at a time, in the
-    forward and in the backward pass.
+    distributions, (M,), (M,), in nats, the entropies detached. Logits exist for `logits_rows` at a time, in
+    the forward and in the backward pass.
 
     Per target the forward multiplies with the vocabulary's matrix twice, for the logits and for their
     gradient by the hidden state, which is known but for a factor. A trained matrix's own gradient takes one
@@ -65,6 +75,7 @@ class VocabularyHead(nn.Linear):
             )
         super().__init__(projection.in_features, projection.out_features, bias=False, device="meta")
         self.weight = projection.weight
+        self._misled: Tensor | None = None  # () bool
 
     def forward(  # type: ignore[override]
         self, hidden: Tensor, targets: Targets | None = None
@@ -72,8 +83,20 @@ class VocabularyHead(nn.Linear):
         if targets is None:
             return linear(hidden, self.weight)
         learning = torch.is_grad_enabled() and (hidden.requires_grad or self.weight.requires_grad)
-        logprobs, entropies = _TokenLogprobs.apply(hidden, self.weight, targets, learning)
+        logprobs, entropies = _TokenLogprobs.apply(hidden, self.weight, targets, learning, self._note)
         return logprobs, entropies
+
+    def _note(self, misled: Tensor) -> None:
+        self._misled = misled if self._misled is None else self._misled | misled
+
+    def check_slopes(self) -> None:
+        """Raise GpgError if known slopes have turned out wrong since the last call. Waits for the device."""
+        misled, self._misled = self._misled, None
+        if misled is not None and misled.item():
+            raise GpgError(
+                "the slopes known ahead are not the loss's, so the vocabulary has no gradient: the loss, or "
+                "what was said of it before the forward pass, is wrong"
+            )
 
 
 class _TokenLogprobs(torch.autograd.Function):
@@ -85,7 +108,12 @@ class _TokenLogprobs(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Targets, learning: bool
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Targets,
+        learning: bool,
+        note: Callable[[Tensor], None],
     ) -> tuple[Tensor, Tensor]:
         parts = _Parts(hidden, weight, targets, _arithmetic(weight))
         logprobs, entropies = parts.new_empty(len(hidden)), parts.new_empty(len(hidden))
@@ -99,43 +127,46 @@ class _TokenLogprobs(torch.autograd.Function):
                 logs.index_fill_(-1, targets.suppressed, 0.0)  # 0·-inf is NaN
                 entropies[rows] = -torch.einsum("mv,mv->m", probabilities, logs)
                 if directions is not None:
-                    directions[rows] = parts.directions(rows, probabilities, by_weight)
+                    parts.directions(rows, probabilities, by_weight, out=directions[rows])
         ctx.save_for_backward(*((hidden, weight) if trained else (None, None)), directions)
         ctx.dtype, ctx.targets, ctx.arithmetic = hidden.dtype, targets, parts.arithmetic
-        ctx.by_weight = by_weight
+        ctx.by_weight, ctx.note = by_weight, note
         ctx.mark_non_differentiable(entropies)
         return logprobs, entropies
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slopes: Tensor, _: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+    def backward(ctx: Any, slopes: Tensor, _: Tensor) -> tuple[Tensor, Tensor | None, None, None, None]:
         hidden, weight, directions = ctx.saved_tensors
         by_hidden = (slopes[:, None] * directions).to(ctx.dtype)
         if weight is None:
-            return by_hidden, None, None, None
+            return by_hidden, None, None, None, None
         by_weight, ctx.by_weight = ctx.by_weight, None  # used up
         if by_weight is not None:
-            by_weight = _scaled(by_weight, slopes, ctx.targets.known_slopes)
+            scaled = _scaled if by_weight.device.type == "cpu" else partial(_scaled_unseen, note=ctx.note)
+            by_weight = scaled(by_weight, slopes, ctx.targets.known_slopes)
         if by_weight is None:
             parts = _Parts(hidden, weight, ctx.targets, ctx.arithmetic)
             by_weight = parts.new_zeros(*weight.shape)
             for rows in parts:
                 _, probabilities = parts.distributions(rows)
                 parts.add_by_weight(by_weight, rows, parts.excess(rows, probabilities), slopes)
-        return by_hidden, by_weight.to(weight.dtype), None, None
+        return by_hidden, by_weight.to(weight.dtype), None, None, None
 
 
 class _Parts:
     """Rows of logits, a part at a time, in two buffers that all parts share.
 
-    Matrix products are computed in `arithmetic`, everything else in fp32 or wider.
+    Matrix products are computed in `arithmetic`, everything else in fp32 or wider. CUDA's keep the sums of
+    bf16 products in fp32, which CPUs round.
     """
 
     def __init__(self, hidden: Tensor, weight: Tensor, targets: Targets, arithmetic: torch.dtype) -> None:
         self.hidden, self.weight = hidden.to(arithmetic), weight.to(arithmetic)
         self.targets, self.arithmetic = targets, arithmetic
         self._exact = torch.promote_types(arithmetic, torch.float32)
-        size = (min(len(hidden), LOGITS_ROWS), len(weight))
+        self._rows = logits_rows(hidden.device.type)
+        size = (min(len(hidden), self._rows), len(weight))
         self._logits, self._logs = self.new_empty(*size), self.new_empty(*size)
 
     def new_empty(self, *size: int) -> Tensor:
@@ -146,16 +177,20 @@ class _Parts:
 
     def __iter__(self) -> Iterator[slice]:
         count = len(self.hidden)
-        return (slice(start, min(start + LOGITS_ROWS, count)) for start in range(0, count, LOGITS_ROWS))
+        return (slice(start, min(start + self._rows, count)) for start in range(0, count, self._rows))
+
+    def _product(self, left: Tensor, right: Tensor, out: Tensor) -> Tensor:
+        if self.arithmetic == self._exact:
+            return torch.mm(left, right, out=out)
+        if out.is_cuda:
+            return torch.mm(left, right, out_dtype=self._exact, out=out)
+        return out.copy_(left @ right)
 
     def distributions(self, rows: slice) -> tuple[Tensor, Tensor]:
         """Log-probabilities and probabilities of all tokens, (m, V) each, until the next part's."""
         hidden = self.hidden[rows]
         logits, logs = self._logits[: len(hidden)], self._logs[: len(hidden)]
-        if self.arithmetic == self._exact:
-            torch.mm(hidden, self.weight.t(), out=logits)
-        else:
-            logits.copy_(hidden @ self.weight.t())
+        self._product(hidden, self.weight.t(), out=logits)
         sampler_logits(logits, self.targets.temperature, self.targets.suppressed)
         torch.log_softmax(logits, dim=-1, out=logs)
         return logs, torch.exp(logs, out=logits)
@@ -166,15 +201,17 @@ class _Parts:
         probabilities.scatter_add_(-1, tokens, probabilities.new_full(tokens.shape, -1.0))
         return probabilities.to(self.arithmetic)
 
-    def directions(self, rows: slice, probabilities: Tensor, by_weight: Tensor | None) -> Tensor:
-        """d log p(y) / d hidden (m, H); uses the probabilities up.
+    def directions(
+        self, rows: slice, probabilities: Tensor, by_weight: Tensor | None, *, out: Tensor
+    ) -> None:
+        """Write d log p(y) / d hidden (m, H) to `out`; uses the probabilities up.
 
         The share of the gradient by the matrix, with the known slopes, is added to `by_weight`.
         """
         excess = self.excess(rows, probabilities)
         if by_weight is not None and self.targets.known_slopes is not None:
             self.add_by_weight(by_weight, rows, excess, self.targets.known_slopes)
-        return (excess @ self.weight).to(self._exact).div_(-self.targets.temperature)
+        self._product(excess, self.weight, out=out).div_(-self.targets.temperature)
 
     def add_by_weight(self, total: Tensor, rows: slice, excess: Tensor, slopes: Tensor) -> None:
         """Add a part's share to the gradient by the matrix (V, H)."""
@@ -182,6 +219,9 @@ class _Parts:
         scaled = scaled.to(self.arithmetic)
         if self.arithmetic == self._exact:
             total.addmm_(excess.t(), scaled)
+            return
+        if total.is_cuda:
+            torch.addmm(total, excess.t(), scaled, out_dtype=self._exact, out=total)
             return
         for own, part in zip(total.split(_SLICE), excess.split(_SLICE, dim=1), strict=True):
             own.add_(part.t() @ scaled)
@@ -196,14 +236,30 @@ def _arithmetic(weight: Tensor) -> torch.dtype:
 def _scaled(by_weight: Tensor, slopes: Tensor, known: Tensor) -> Tensor | None:
     """A gradient that was made with `known` slopes, for the right ones, (M,) both; uses it up.
 
-    None if they differ by more than a factor, with a warning unless the loss is broken. Waits for the device.
+    None if they differ by more than a factor, with a warning unless the loss is broken.
     """
-    known = known.to(slopes.dtype)
-    largest = known.abs().argmax()
-    factor = (slopes[largest] / known[largest]).nan_to_num(0.0, 0.0, 0.0)  # no slopes, no gradient
-    if torch.allclose(slopes, factor * known, rtol=1e-5, atol=0.0):
+    factor, right = _factor(slopes, known)
+    if right:
         return by_weight.mul_(factor)
     if slopes.isfinite().all():
         message = "the slopes known ahead are not the loss's: the vocabulary is projected again"
         warnings.warn(message, stacklevel=2)
     return None
+
+
+def _scaled_unseen(
+    by_weight: Tensor, slopes: Tensor, known: Tensor, note: Callable[[Tensor], None]
+) -> Tensor:
+    """`_scaled` without waiting for the device: NaN if they differ, and `note` is told, () bool."""
+    factor, right = _factor(slopes, known)
+    note(~right & slopes.isfinite().all())
+    return by_weight.mul_(factor.masked_fill(~right, float("nan")))
+
+
+def _factor(slopes: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """By what the known slopes are to be multiplied, (1,), and whether that makes them right, () bool."""
+    known = known.to(slopes.dtype)
+    largest = known.abs().argmax()[None]
+    factor = slopes.index_select(0, largest) / known.index_select(0, largest)
+    factor = factor.nan_to_num(0.0, 0.0, 0.0)  # no slopes, no gradient
+    return factor, torch.isclose(slopes, factor * known, rtol=1e-5, atol=0.0).all()

@@ -206,6 +206,10 @@ class Policy(nn.Module):
         reads = import_module("gpg_vl.model.fused").attend if fused else attend
         return StepModel(self.text_model, self.model.lm_head, self.compute_dtype, places, reads)
 
+    def check_slopes(self) -> None:
+        """Raise GpgError if slopes known ahead were not the loss's since the last call: `Targets`."""
+        self.model.lm_head.check_slopes()
+
     def save(self, folder: Path, card: Mapping[str, Any]) -> None:
         """Write weights, processor and `gpg_vl.json`; `from_pretrained` of transformers reads it."""
         if self.has_adapter:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gpg_vl.model.logprobs import LOGITS_ROWS
+from gpg_vl.model.logprobs import logits_rows
 from gpg_vl.model.packing import packing_pays
 from gpg_vl.model.sizes import ModelSizes, Tower
 from gpg_vl.rollout.engine import PREFILL_TOKENS
@@ -107,7 +107,7 @@ def forecast(sizes: ModelSizes, load: Load, cards: Cards) -> Forecast:
     gradients = {"gradients": FP32 * sizes.trained / (cards.count if cards.zero >= 2 else 1)}
     phases = {
         "rollout": _gathered(sizes, cards, live=False) | rollout_parts(sizes, load),
-        "update": gradients | _gathered(sizes, cards, live=True) | update_parts(sizes, load),
+        "update": gradients | _gathered(sizes, cards, live=True) | update_parts(sizes, load, cards),
         OPTIMIZER_STEP: gradients | {"temporaries": _step_temporaries(sizes, cards)},
     }
     return Forecast(_states(sizes, cards, load), phases)
@@ -215,9 +215,10 @@ def shape(sizes: ModelSizes, load: Load) -> MicroBatch:
     return MicroBatch(tokens, row, math.ceil(answers / group), answers * answer, masked=together > 1)
 
 
-def update_parts(sizes: ModelSizes, load: Load) -> Parts:
+def update_parts(sizes: ModelSizes, load: Load, cards: Cards) -> Parts:
     """What the fullest micro-batch keeps for its backward pass, and the widest moment of that pass."""
     micro, c = shape(sizes, load), load.compute
+    logits = _logits(sizes, micro, c, logits_rows("cuda" if cards.cuda else "cpu"))
     patches = micro.prompts * load.image_tokens * sizes.patches
     mask = micro.tokens * micro.row_tokens if micro.masked else 0
     layer = micro.tokens * _kept(sizes.text, c, masked=micro.masked)
@@ -226,7 +227,7 @@ def update_parts(sizes: ModelSizes, load: Load) -> Parts:
         + 2 * FP32 * micro.targets * sizes.text.width,  # read by the vocabulary, and their gradients
         "attention mask": mask * c,
         "images": patches * (FP32 + (c if load.bf16 else 0)) * sizes.pixels,
-        "logits or widest layer": max(_logits(sizes, micro, c), _layer_gradients(sizes, micro.tokens, c)),
+        "logits or widest layer": max(logits, _layer_gradients(sizes, micro.tokens, c)),
     }
     if sizes.vision and sizes.vision.trained:
         seen = patches * _kept(sizes.vision, c, masked=False)
@@ -258,9 +259,9 @@ def _kept(tower: Tower, compute: int, *, masked: bool) -> float:
     return norms + inputs + attention + compute * 4 * tower.feed_forward
 
 
-def _logits(sizes: ModelSizes, micro: MicroBatch, compute: int) -> float:
+def _logits(sizes: ModelSizes, micro: MicroBatch, compute: int, rows: int) -> float:
     """Two buffers of logits and the vocabulary's gradient; in bf16, copies of a buffer and of the matrix."""
-    buffer = FP32 * min(micro.targets, LOGITS_ROWS) * sizes.vocabulary
+    buffer = FP32 * min(micro.targets, rows) * sizes.vocabulary
     copies = 0 if compute == FP32 else compute * sizes.vocabulary * sizes.text.width + buffer / 2
     return 2 * buffer + FP32 * sizes.vocabulary_gradient + copies
 

@@ -142,6 +142,11 @@ class Learner:
         A gradient that is not finite is dropped: one such step would destroy the weights.
         """
         set_learning_rate(self.optimizer, rate)
+        norm = self._step(max_grad_norm)
+        self.policy.check_slopes()  # wrong ones made it NaN, so nothing was followed
+        return norm
+
+    def _step(self, max_grad_norm: float) -> float:
         if self.engine is not None:  # clips by its own configuration, and drops what is not finite
             self.engine.step()
             return float(self.engine.get_global_grad_norm())

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gpg_vl.errors import ModelError
-from gpg_vl.model.logprobs import LOGITS_ROWS, Targets, VocabularyHead
+from gpg_vl.errors import GpgError, ModelError
+from gpg_vl.model import logprobs as module
+from gpg_vl.model.logprobs import LOGITS_ROWS, Targets, VocabularyHead, _scaled_unseen
 from tests.support.products import multiplied_rows
 
 HIDDEN, VOCABULARY = 16, 1000
@@ -76,6 +77,41 @@ def test_wrong_slopes_are_noticed(known: Known, size: float):
     with pytest.warns(UserWarning, match="known ahead"):
         found = gradients((logprobs * slopes).sum(), hidden, head)
     torch.testing.assert_close(found, expected, rtol=1e-7, atol=0.0)
+
+
+@pytest.mark.parametrize(
+    "known", [torch.zeros_like, torch.ones_like, lambda s: s.roll(1), _one_off], ids=lambda f: f.__name__
+)
+def test_wrong_slopes_are_noticed_without_waiting(known: Known, monkeypatch: pytest.MonkeyPatch):
+    """As on a GPU: no gradient of the matrix rather than a wrong one, and an error when asked."""
+    monkeypatch.setattr(module, "_scaled", lambda *slopes: _scaled_unseen(*slopes, note=head._note))
+    projection, hidden, tokens, slopes = inputs(300)
+    expected = gradients((plain(projection(hidden), tokens)[0] * slopes).sum(), hidden, projection)
+    head = VocabularyHead(projection)
+    for given, right in ((known(slopes), False), (-2 * slopes, True)):
+        logprobs, _ = head(hidden, Targets(tokens, 1.0, SUPPRESSED, given))
+        by_hidden, by_weight = gradients((logprobs * slopes).sum(), hidden, head)
+        torch.testing.assert_close(by_hidden, expected[0])
+        assert by_weight is not None
+        if right:
+            torch.testing.assert_close(by_weight, expected[1])
+        else:
+            assert by_weight.isnan().all()
+    with pytest.raises(GpgError, match="known ahead"):
+        head.check_slopes()
+    head.check_slopes()  # said once
+
+
+def test_a_broken_loss_without_waiting_is_no_mistake_of_the_slopes(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "_scaled", lambda *slopes: _scaled_unseen(*slopes, note=head._note))
+    projection, hidden, tokens, slopes = inputs(20)
+    head = VocabularyHead(projection)
+    for factor in (0.0, float("nan")):
+        logprobs, _ = head(hidden, Targets(tokens, 1.0, SUPPRESSED, slopes))
+        _, by_weight = gradients((logprobs * slopes * factor).sum(), hidden, head)
+        assert by_weight is not None
+        assert by_weight.isnan().all() if factor else not by_weight.any()
+        head.check_slopes()
 
 
 def test_known_slopes_of_many_tokens():

@@ -38,6 +38,7 @@ LOAD = Load(
 )
 
 
+CPU = Cards(cuda=False)
 W, G, A = "weights", "gradients", "AdamW's moments"
 MASTERS, DDP = "DeepSpeed's fp32 masters", "DDP's gradient buckets"
 DEEPSPEED = {"DeepSpeed's gradient bucket": BUCKET}
@@ -98,8 +99,8 @@ def test_the_fullest_micro_batch(changes, expected):
 
 def test_activations_of_a_packed_pass_in_fp32():
     # per token and layer: norms 4·4·10 + inputs 4·2·10 + attention 4·(2·8 + 8 + 8) + 4·4·30 = 848
-    # 60 targets' hidden states of 40 bytes, and their gradients; the mask of 100·40 pairs, bool and 4 bytes
-    parts = update_parts(SIZES, LOAD)
+    # 60 targets' hidden states of 40 bytes, and their gradients; the mask of 100·40 pairs, 4 bytes each
+    parts = update_parts(SIZES, LOAD, CPU)
     assert parts["text activations"] == 2 * (100 * 848) + 2 * 60 * 40
     assert parts["attention mask"] == 4 * 4000
     assert "vision activations" not in parts and "bf16 weights" not in parts
@@ -109,25 +110,25 @@ def test_activations_of_a_packed_pass_in_fp32():
 
 def test_bf16_halves_what_is_not_a_norm_and_copies_weights():
     # norms 160 + inputs of five products 2·5·10 + attention 2·(2·8 + 8 + 8) + 2·4·30 = 564
-    parts = update_parts(SIZES, replace(LOAD, bf16=True))
+    parts = update_parts(SIZES, replace(LOAD, bf16=True), CPU)
     assert parts["text activations"] == 2 * (100 * 564) + 2 * 60 * 40
     assert parts["bf16 weights"] == 1400
 
 
 def test_checkpointing_keeps_one_input_a_layer_and_one_whole_layer():
-    parts = update_parts(SIZES, replace(LOAD, checkpointing=True))
+    parts = update_parts(SIZES, replace(LOAD, checkpointing=True), CPU)
     assert parts["text activations"] == 2 * 100 * 40 + 100 * 848 + 2 * 60 * 40
 
 
 def test_images_go_through_a_trained_tower_once_a_prompt():
     sizes = replace(SIZES, vision=VISION, pixels=12, patches=4)
-    parts = update_parts(sizes, replace(LOAD, image_tokens=5))
+    parts = update_parts(sizes, replace(LOAD, image_tokens=5), CPU)
     patches = 3 * 5 * 4
     assert parts["images"] == patches * 12 * 4
     # per patch and layer: norms 2·4·6 + 4·(9·6 + 3·24) = 552
     assert parts["vision activations"] == 3 * patches * 552
     frozen = replace(sizes, vision=replace(VISION, trained=False))
-    assert "vision activations" not in update_parts(frozen, replace(LOAD, image_tokens=5))
+    assert "vision activations" not in update_parts(frozen, replace(LOAD, image_tokens=5), CPU)
 
 
 def test_a_cpu_holds_all_images_of_a_step_and_steps_weight_by_weight():
@@ -138,14 +139,20 @@ def test_a_cpu_holds_all_images_of_a_step_and_steps_weight_by_weight():
     assert forecast(sizes, LOAD, Cards()).phases["optimizer step"]["temporaries"] == 4 * 800
 
 
-def test_logits_exist_for_256_answer_tokens_at_a_time():
-    # two buffers of 256 of 300 targets; a gradient of 60,000 numbers is wider
-    load = replace(LOAD, micro_batch_tokens=5000, groups=1, group_size=10, answer_tokens=30)
-    sizes = replace(SIZES, vocabulary_gradient=60_000)
-    assert shape(sizes, load).targets == 300
-    assert update_parts(sizes, load)["logits or widest layer"] == 2 * 4 * 256 * 100 + 4 * 60_000
-    halved = update_parts(sizes, replace(load, bf16=True))
-    assert halved["logits or widest layer"] == 2.5 * 4 * 256 * 100 + 4 * 60_000 + 2 * 100 * SIZES.text.width
+@pytest.mark.parametrize(("cards", "rows"), [(CPU, 256), (Cards(), 2048)], ids=["cpu", "cuda"])
+def test_logits_exist_for_some_answer_tokens_at_a_time(cards, rows):
+    # two buffers of so many of 2,400 targets; a gradient of 60,000 numbers is wider
+    load = replace(LOAD, micro_batch_tokens=5000, groups=1, group_size=80, answer_tokens=30)
+    sizes = replace(SIZES, vocabulary=1000, vocabulary_gradient=60_000)
+    assert shape(sizes, load).targets == 2400
+    assert update_parts(sizes, load, cards)["logits or widest layer"] == 2 * 4 * rows * 1000 + 4 * 60_000
+    halved = update_parts(sizes, replace(load, bf16=True), cards)
+    expected = 2.5 * 4 * rows * 1000 + 4 * 60_000 + 2 * 1000 * SIZES.text.width
+    assert halved["logits or widest layer"] == expected
+    assert (
+        forecast(sizes, load, cards).phases["update"]["logits or widest layer"]
+        == 2 * 4 * rows * 1000 + 240_000
+    )
 
 
 def test_caches():

@@ -33,9 +33,12 @@ class ModelConfig:
     compile: bool = False
     """torch.compile for the language model's layers in the gradient pass; rollouts are not compiled. Warm-up:
     half a minute in the first step, and less once more when a new kind of batch comes."""
+    attention: Literal["sdpa", "flex"] = "sdpa"
+    """Attention of the language model in packed rows. flex: torch's FlexAttention, which leaves out the work
+    between answers and has no mask in memory; it needs a GPU and triton, and compiles in the first step."""
     vision_attention: Literal["sdpa", "flash_attention_2"] = "sdpa"
     """Attention of the vision tower; flash_attention_2 needs a GPU and the flash-attn package. The language
-    model's packed rows have tree masks, which it does not take: they are always SDPA's."""
+    model's packed rows have tree masks, which it does not take: `attention` is theirs."""
     lora_rank: int = 0
     """Rank of LoRA adapters on the language model's linear layers; 0 trains full weights."""
     lora_alpha: int = 0

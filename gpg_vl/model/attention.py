@@ -7,17 +7,20 @@ without ever joining it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask
 from torch.nn.functional import pad
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from gpg_vl.model.flex import flex_rows
+
 ATTENTION_NAME = "gpg_vl_packed"
-"""SDPA for the text model's packed rows: for a name that it does not know, transformers makes no mask of its
-own, and does not take the positions behind an image for another sequence's."""
-ALL_ATTENTION_FUNCTIONS.register(ATTENTION_NAME, sdpa_attention_forward)
+"""The text model's attention over packed rows, as it is registered with transformers: for a name that it does
+not know, it makes no mask of its own, and does not take positions behind an image for another sequence's."""
 
 FIRST_CAPACITY = 64
 """Columns of a new cache; it doubles up to the longest answer."""
@@ -203,3 +206,24 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, prefix: Prefix, layer:
     on_prompt, on_suffix = weights[..., :prompt], weights[..., prompt:]
     from_prompt = layout.gather(layout.spread(on_prompt) @ prompt_values)  # (N, KV, rep, D)
     return (from_prompt + on_suffix @ values).reshape(answers, -1)
+
+
+def packed_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | BlockMask | None,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention function in transformers' interface: SDPA, or FlexAttention where the mask is one of its."""
+    if isinstance(attention_mask, BlockMask):
+        return flex_rows(query, key, value, attention_mask, scaling), None
+    outputs: tuple[Tensor, None] = sdpa_attention_forward(
+        module, query, key, value, attention_mask, scaling=scaling, **kwargs
+    )
+    return outputs
+
+
+ALL_ATTENTION_FUNCTIONS.register(ATTENTION_NAME, packed_attention)

@@ -168,9 +168,15 @@ def cut(rows: Iterable[Row], max_tokens: int) -> list[list[Row]]:
     return batches
 
 
-def collate(rows: Sequence[Row]) -> PackedBatch:
-    """Stack rows into one batch; images of a prompt that several segments repeat are kept once."""
+def collate(rows: Sequence[Row], multiple: int = 1) -> PackedBatch:
+    """Stack rows into one batch; images of a prompt that several segments repeat are kept once.
+
+    Rows of several answers are padded to a `multiple` of tokens.
+    """
+    causal = all(len(row.segments) == 1 and len(row.segments[0].answers) <= 1 for row in rows)
     size = max(row.length for row in rows)
+    if not causal:
+        size = -(-size // multiple) * multiple
     token_ids = torch.zeros(len(rows), size, dtype=torch.long)
     positions = torch.zeros(3, len(rows), size, dtype=torch.long)
     segments, branches = tree = torch.full((2, len(rows), size), -1, dtype=torch.int32)
@@ -193,7 +199,6 @@ def collate(rows: Sequence[Row]) -> PackedBatch:
             targets += answer
             answer_index += [index] * len(answer)
         segments[r, begin:end] = number
-    causal = all(len(row.segments) == 1 and len(row.segments[0].answers) <= 1 for row in rows)
     slots, features, pixels, grid = _images(rows, size)
     return PackedBatch(
         token_ids=token_ids,

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -24,6 +25,7 @@ from gpg_vl.model.attention import ATTENTION_NAME, Prefix, attend
 from gpg_vl.model.compat import cache_argument, enable_checkpointing
 from gpg_vl.model.compiling import compile_layers
 from gpg_vl.model.families import FAMILIES, Family, family_of
+from gpg_vl.model.flex import BLOCK, block_mask, check_flex
 from gpg_vl.model.logprobs import Targets, VocabularyHead
 from gpg_vl.model.packing import PackedBatch, additive_mask
 from gpg_vl.model.step import StepModel
@@ -38,12 +40,13 @@ class Policy(nn.Module):
     """A model with its processor (a text model's is its tokenizer). `forward` maps packed rows to
     log-probabilities."""
 
-    def __init__(self, model: Any, processor: Any | None, *, bf16: bool = False) -> None:
-        """`processor` is None where weights are only counted."""
+    def __init__(self, model: Any, processor: Any | None, *, bf16: bool = False, flex: bool = False) -> None:
+        """`processor` is None where weights are only counted; `flex`: FlexAttention for packed rows."""
         super().__init__()
         self.model = model
         self.processor: Any = processor
         self.bf16 = bf16
+        self.flex = flex
         self._cache_argument = cache_argument(self.text_model)
         model.lm_head = VocabularyHead(model.lm_head)
         nothing = torch.zeros(0, dtype=torch.long, device=model.device)
@@ -126,6 +129,11 @@ class Policy(nn.Module):
         return tuple(ids) if isinstance(ids, list) else (ids,)
 
     @property
+    def row_multiple(self) -> int:
+        """Tokens: rows of several answers are padded to a multiple of it."""
+        return BLOCK if self.flex else 1
+
+    @property
     def compute_dtype(self) -> torch.dtype:
         """What activations and caches are held in."""
         return torch.bfloat16 if self.bf16 else torch.float32
@@ -160,12 +168,14 @@ class Policy(nn.Module):
         ).last_hidden_state
         return hidden
 
-    def _mask(self, batch: PackedBatch, dtype: torch.dtype) -> Tensor | None:
+    def _mask(self, batch: PackedBatch, dtype: torch.dtype) -> Tensor | BlockMask | None:
         """What keeps answers of a row apart, once for all layers.
 
         `dtype` is that of the arithmetic: a mask of another type, SDPA's CPU kernel reads as if it were.
         """
-        return None if batch.tree is None else additive_mask(batch.tree, dtype)
+        if batch.tree is None:
+            return None
+        return block_mask(batch.tree) if self.flex else additive_mask(batch.tree, dtype)
 
     def _positions(self, positions: Tensor) -> Tensor:
         """M-RoPE positions (3, R, S) as the family takes them; a text's three axes are equal."""
@@ -226,6 +236,7 @@ def load_policy(
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     gradient_checkpointing: bool = False,
     compiled: bool = False,
+    attention: Literal["sdpa", "flex"] = "sdpa",
     vision_attention: str = "sdpa",
     device: torch.device | str = "cpu",
 ) -> Policy:
@@ -233,15 +244,18 @@ def load_policy(
 
     `compiled`: the decoder layers of the gradient pass. Raises ModelError if there is no model, one of a
     family that packing does not support exactly, or no such attention on this machine; ConfigurationError if
-    nothing is there to compile with.
+    nothing is there to compile with, or for FlexAttention where it cannot train.
     """
-    family = family_of(path, read_config(path))
+    config = read_config(path)
+    family = family_of(path, config)
+    if attention == "flex":
+        check_flex(config.get_text_config(), torch.device(device))
     processor = read_processor(path, family)
     model = load_weights(path, family, vision_attention)
     if gradient_checkpointing:
         enable_checkpointing(model)
     bf16 = precision == "bf16" or (precision == "auto" and torch.device(device).type == "cuda")
-    policy = Policy(model.to(device), processor, bf16=bf16)
+    policy = Policy(model.to(device), processor, bf16=bf16, flex=attention == "flex")
     if compiled:
         compile_layers(policy.text_model.layers, policy.device)
     return policy

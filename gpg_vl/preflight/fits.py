@@ -91,6 +91,7 @@ class Plan:
             packing=self.config.run.packing,
             bf16=self.bf16,
             checkpointing=self.config.model.gradient_checkpointing,
+            flex=self.config.model.attention == "flex",
             reference=algorithm.kl_beta > 0,
         )
 

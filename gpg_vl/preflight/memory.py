@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from gpg_vl.model.flex import BLOCK
 from gpg_vl.model.logprobs import logits_rows
 from gpg_vl.model.packing import packing_pays
 from gpg_vl.model.sizes import ModelSizes, Tower
@@ -58,6 +59,8 @@ class Load:
     packing: Packing
     bf16: bool
     checkpointing: bool
+    flex: bool = False
+    """Whether packed rows go through FlexAttention, which has no mask in memory."""
     reference: bool = False
     """Whether a frozen first model of a KL term is held beside the policy."""
 
@@ -77,7 +80,7 @@ class MicroBatch:
     """Distinct ones, whose images go through the vision tower once each."""
     targets: int
     masked: bool
-    """Whether answers share a row, which a mask keeps apart."""
+    """Whether answers share a row, which a mask in memory keeps apart."""
 
 
 @dataclass(frozen=True)
@@ -209,10 +212,14 @@ def shape(sizes: ModelSizes, load: Load) -> MicroBatch:
     packed = load.packing == "group" or (load.packing == "auto" and pays)
     together = max(1, min(group, (budget - prompt) // max(1, answer - 1))) if packed else 1
     row = prompt + together * (answer - 1)
+    flex = load.flex and together > 1
+    if flex:
+        row = math.ceil(row / BLOCK) * BLOCK
     everything = load.groups * math.ceil(group / together) * row
     tokens = max(row, min(budget, everything))
     answers = max(1, round(tokens / row * together))
-    return MicroBatch(tokens, row, math.ceil(answers / group), answers * answer, masked=together > 1)
+    masked = together > 1 and not flex
+    return MicroBatch(tokens, row, math.ceil(answers / group), answers * answer, masked)
 
 
 def update_parts(sizes: ModelSizes, load: Load, cards: Cards) -> Parts:

@@ -35,6 +35,7 @@ _MAY_CHANGE = (
     "rollout.max_concurrent",
     "model.gradient_checkpointing",
     "model.compile",
+    "model.attention",
 )
 
 _WRITTEN_AT_START = (".lock", "config.yaml", "environment.json")

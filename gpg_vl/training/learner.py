@@ -77,7 +77,7 @@ class Learner:
         count = max(self.world.gather([len(parts)]))
         for number in range(count):
             part = parts[number] if number < len(parts) else []
-            collated = collate(self._in_step(part))
+            collated = collate(self._in_step(part), self.policy.row_multiple)
             packed = collated.to(self.accelerator.device)
             last = number == count - 1
             with self._gradients(synchronise=last):

@@ -198,6 +198,7 @@ def _load(path: str, model: ModelConfig, accelerator: Accelerator) -> Policy:
         precision=model.precision,
         gradient_checkpointing=model.gradient_checkpointing,
         compiled=model.compile,
+        attention=model.attention,
         vision_attention=model.vision_attention,
         device=accelerator.device,
     )

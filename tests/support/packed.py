@@ -31,7 +31,7 @@ def by_answer(policy: Policy, rows: list[Row], max_tokens: int) -> torch.Tensor:
     """Log-probabilities of all tokens in the order of the answers, however the rows are cut."""
     parts = []
     for micro in cut(rows, max_tokens):
-        batch = collate(micro).to(policy.device)
+        batch = collate(micro, policy.row_multiple).to(policy.device)
         parts.append((batch.answer_index, policy(batch, 0.9)[0]))
     index = torch.cat([i for i, _ in parts])
     return torch.cat([values for _, values in parts])[index.argsort(stable=True)]
@@ -40,5 +40,5 @@ def by_answer(policy: Policy, rows: list[Row], max_tokens: int) -> torch.Tensor:
 def gradient(policy: Policy, logprobs: torch.Tensor) -> torch.Tensor:
     """The gradient of a sum that weighs every token differently."""
     policy.zero_grad()
-    (logprobs * torch.linspace(-1, 1, len(logprobs))).sum().backward()
+    (logprobs * torch.linspace(-1, 1, len(logprobs), device=logprobs.device)).sum().backward()
     return torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None])

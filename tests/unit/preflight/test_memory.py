@@ -108,6 +108,16 @@ def test_activations_of_a_packed_pass_in_fp32():
     assert parts["logits or widest layer"] == 2 * 4 * 60 * 100
 
 
+def test_flex_attention_has_no_mask_and_repeats_no_keys():
+    # rows of 40 tokens become 128; attention 4·(2·8 + 4 + 4) a token instead of 4·(2·8 + 8 + 8)
+    flex = replace(LOAD, flex=True)
+    assert shape(SIZES, flex).row_tokens == 128
+    parts = update_parts(SIZES, flex, Cards())
+    assert parts["attention mask"] == 0
+    assert parts["text activations"] == 2 * (128 * 816) + 2 * shape(SIZES, flex).targets * 40
+    assert shape(SIZES, replace(flex, packing="none")).row_tokens == 25
+
+
 def test_bf16_halves_what_is_not_a_norm_and_copies_weights():
     # norms 160 + inputs of five products 2·5·10 + attention 2·(2·8 + 8 + 8) + 2·4·30 = 564
     parts = update_parts(SIZES, replace(LOAD, bf16=True), CPU)

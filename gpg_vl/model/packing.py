@@ -73,7 +73,7 @@ class PackedBatch:
     pixel_values: Tensor | None
     """(patches, patch size), each distinct prompt's images once."""
     grid: Tensor
-    """(images, 3) int64."""
+    """(images, 3) int64; stays on the CPU, where the vision tower's layout is worked out."""
     predictors: Tensor
     """(M,) int64 into R·S: the token whose hidden state predicts the target."""
     targets: Tensor
@@ -83,7 +83,9 @@ class PackedBatch:
 
     def to(self, device: torch.device) -> "PackedBatch":
         moved: dict[str, Any] = {
-            name: send(value, device) for name, value in vars(self).items() if isinstance(value, Tensor)
+            name: send(value, device)
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor) and name != "grid"
         }
         return replace(self, **moved)
 

@@ -29,6 +29,7 @@ from gpg_vl.model.flex import BLOCK, block_mask, check_flex
 from gpg_vl.model.logprobs import Targets, VocabularyHead
 from gpg_vl.model.packing import PackedBatch, additive_mask
 from gpg_vl.model.step import StepModel
+from gpg_vl.model.vision import VISION_ATTENTION, image_features, prepare_tower
 from gpg_vl.prompting.prompts import VISION_TOKENS
 from gpg_vl.runtime.profiling import phase
 
@@ -49,6 +50,8 @@ class Policy(nn.Module):
         self.flex = flex
         self._cache_argument = cache_argument(self.text_model)
         model.lm_head = VocabularyHead(model.lm_head)
+        if self.takes_images:
+            prepare_tower(self.vision_tower)
         nothing = torch.zeros(0, dtype=torch.long, device=model.device)
         self.register_buffer("suppressed_ids", nothing, persistent=False)
         self.suppressed_ids: Tensor  # (s,) tokens that are never sampled
@@ -189,8 +192,8 @@ class Policy(nn.Module):
         trained = any(weight.requires_grad for weight in self.vision_tower.parameters())
         # a frozen tower keeps nothing
         with phase("vision"), torch.set_grad_enabled(trained and torch.is_grad_enabled()):
-            vision = self.model.model.get_image_features(batch.pixel_values, batch.grid, return_dict=True)
-        features = torch.cat(list(vision.pooler_output))[batch.image_features].to(embeds.dtype)
+            seen = image_features(self.model.model, batch.pixel_values, batch.grid)
+        features = seen[batch.image_features].to(embeds.dtype)
         flat = embeds.flatten(0, 1).index_copy(0, batch.image_slots, features)
         return flat.view_as(embeds)
 
@@ -303,7 +306,8 @@ def load_weights(path: str, family: Family, vision_attention: str = "sdpa") -> A
 
     Raises ModelError if weights are missing, or if there is no such attention on this machine.
     """
-    towers = {"text_config": ATTENTION_NAME, "vision_config": vision_attention}
+    vision = VISION_ATTENTION if vision_attention == "sdpa" else vision_attention
+    towers = {"text_config": ATTENTION_NAME, "vision_config": vision}
     attention = towers if family.vision else ATTENTION_NAME
     base = _base_of(path)
     try:

@@ -22,6 +22,7 @@ from transformers import Qwen2_5_VLConfig, Qwen2VLConfig
 from gpg_vl.model.attention import ATTENTION_NAME
 from gpg_vl.model.families import FAMILIES
 from gpg_vl.model.policy import Policy, model_class
+from gpg_vl.model.vision import VISION_ATTENTION
 
 QWEN2_VL_2B: dict[str, Any] = {
     "text_config": {
@@ -45,9 +46,12 @@ QWEN2_5_VL_3B: dict[str, Any] = {
 """Both as in the published config.json."""
 
 _NO_KERNEL = frozenset(
-    "view expand permute transpose t unsqueeze squeeze slice select split split_with_sizes alias detach unbind "
-    "_unsafe_view as_strided unfold diagonal _reshape_alias lift_fresh empty empty_strided new_empty "
-    "empty_like new_empty_strided".split()
+    {
+        *("view", "_unsafe_view", "_reshape_alias", "as_strided", "alias", "detach", "lift_fresh"),
+        *("expand", "permute", "transpose", "t", "unsqueeze", "squeeze", "unfold", "diagonal"),
+        *("slice", "select", "split", "split_with_sizes", "unbind"),
+        *("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"),
+    }
 )
 """Operators that only look at memory, or take some."""
 
@@ -117,6 +121,7 @@ def fake_cuda() -> Iterator[Kernels]:
         patched["torch.cuda.amp.common.amp_definitely_not_available"] = False
         for name, value in patched.items():
             stack.enter_context(mock.patch(name, lambda *_, value=value, **__: value))
+        stack.enter_context(mock.patch("torch.Tensor.pin_memory", lambda tensor: tensor))
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         stack.enter_context(kernels)
@@ -128,7 +133,7 @@ def fake_policy(sizes: dict[str, Any] = QWEN2_VL_2B, *, suppressed: int = 293) -
     """A policy of these sizes in bf16 arithmetic on the device, without a processor; within `fake_cuda`."""
     newer = "out_hidden_size" in sizes["vision_config"]
     config = (Qwen2_5_VLConfig if newer else Qwen2VLConfig)(**sizes)
-    config._attn_implementation = {"text_config": ATTENTION_NAME, "vision_config": "sdpa"}
+    config._attn_implementation = {"text_config": ATTENTION_NAME, "vision_config": VISION_ATTENTION}
     with torch.device("cuda"):
         model = model_class(FAMILIES[config.model_type]).from_config(config)
         policy = Policy(model, None, bf16=True)

@@ -6,8 +6,9 @@ time limit cuts off later does not take it away.
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -33,6 +34,8 @@ from gpg_vl.preflight.memory import forecast
 from gpg_vl.prompting.encode import EncodedPrompt
 from gpg_vl.prompting.prompts import Prompt
 from gpg_vl.rollout.answering import build_encoder
+from gpg_vl.rollout.decoding import Pace
+from gpg_vl.rollout.engine import pace_of
 from gpg_vl.training.session import Session
 from gpg_vl.training.train import train_step
 from tests.support.tensor_memory import peak_on_cpu, peak_on_gpu
@@ -143,23 +146,40 @@ def decode_more(place: Place) -> Iterator[Figures]:
 
 def _decode(place: Place, rows: tuple[int, ...]) -> Iterator[Figures]:
     policy, prompts = place.policy()
-    yield from _rates(place, policy, prompts, rows)
+    yield from _rates(place, policy, prompts, rows, _paces(place.device))
+
+
+def _paces(device: torch.device) -> dict[str, Pace]:
+    """Ways to decode; a CPU has one."""
+    if device.type == "cpu":
+        return {"plain": pace_of(device)}
+    return {
+        "plain": pace_of(device, graphs=False, fused=False),
+        "fused attention": pace_of(device, graphs=False, fused=True),
+        "graphs": pace_of(device, graphs=True, fused=False),
+        "graphs, fused attention": pace_of(device, graphs=True, fused=True),
+    }
 
 
 def _rates(
-    place: Place, policy: Policy, prompts: list[EncodedPrompt], rows: tuple[int, ...]
+    place: Place,
+    policy: Policy,
+    prompts: list[EncodedPrompt],
+    rows: tuple[int, ...],
+    paces: Mapping[str, Pace],
 ) -> Iterator[Figures]:
     bandwidth = copy_bandwidth(place.device, place.scale.copy)
     sizes = model_sizes(ModelConfig(path=str(place.model)), download=False)
     longest = max(prompt.length for prompt in prompts)
-    for count in rows:
-        rate = decode_rate.ours(policy, prompts, place.scale, count, repeats=2)
+    for count, (path, pace) in product(rows, paces.items()):
+        rate = decode_rate.ours(policy, prompts, place.scale, count, 2, pace)
         floor = decode_rate.floor(
             sizes, longest, place.scale, count, bandwidth, policy.compute_dtype.itemsize
         )
         figures = {"tokens/s": rate, "ms a token": 1e3 * count / rate, "floor": floor, "share": rate / floor}
-        yield {"rows": count} | figures
-        yield {"rows": count} | decode_rate.kernels(policy, prompts, place.scale, count)
+        yield {"rows": count, "path": path} | figures
+        kernels = decode_rate.kernels(policy, prompts, place.scale, count, pace)
+        yield {"rows": count, "path": path} | kernels
 
 
 def generate(place: Place) -> Iterator[Figures]:
@@ -180,7 +200,7 @@ def lora(place: Place) -> Iterator[Figures]:
     policy, prompts = place.policy()
     choose_weights(policy, ModelConfig(path=str(place.model), lora_rank=16))
     policy.to(place.device)
-    yield from _rates(place, policy, prompts, place.scale.rows[:1])
+    yield from _rates(place, policy, prompts, place.scale.rows[:1], _paces(place.device))
 
 
 def gradient(place: Place) -> Iterator[Figures]:

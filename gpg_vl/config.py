@@ -102,6 +102,10 @@ class RolloutConfig:
     max_concurrent: int = 256
     """Answers decoded at the same time; bounds the memory of their caches. Complete ones make room for
     questions that wait."""
+    cuda_graphs: bool = True
+    """On a GPU, repeat decoding steps as CUDA graphs: one launch a token instead of hundreds."""
+    fused_attention: bool = True
+    """On a GPU with Triton, read prompt and answer in two kernels a layer, with scores in fp32."""
 
     def __post_init__(self) -> None:
         _require(

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from gpg_vl.model.attention import Prefix, View
 
-_KEYS = 64
-"""Keys that are read at a time."""
+_ROWS = {2: 64, 4: 16}
+_KEYS = {2: 64, 4: 32}
+"""Queries and keys that one program multiplies at a time, by bytes of a number: what a small card has room
+for on the chip."""
 _PROGRAMS = 264
 """Programs that keep a large GPU busy: two for each of its multiprocessors."""
 
@@ -24,10 +26,11 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, prefix: Prefix, layer:
     answers, heads, size = queries.shape
     questions, kv_heads, longest, _ = prompt_keys.shape
     repeats = heads // kv_heads
-    block = min(64, max(16, triton.next_power_of_2(layout.width * repeats)))
+    block = min(_ROWS[queries.itemsize], max(16, triton.next_power_of_2(layout.width * repeats)))
+    at_a_time = _KEYS[queries.itemsize]
     blocks = triton.cdiv(layout.width * repeats, block)
-    parts = min(triton.cdiv(longest, _KEYS), triton.cdiv(_PROGRAMS, questions * kv_heads * blocks))
-    part = triton.cdiv(triton.cdiv(longest, parts), _KEYS) * _KEYS
+    parts = min(triton.cdiv(longest, at_a_time), triton.cdiv(_PROGRAMS, questions * kv_heads * blocks))
+    part = triton.cdiv(triton.cdiv(longest, parts), at_a_time) * at_a_time
     sums = queries.new_empty((parts, answers, heads, size), dtype=torch.float32)
     largest, totals = (queries.new_empty((parts, answers, heads), dtype=torch.float32) for _ in range(2))
     out = queries.new_empty(answers, heads * size)
@@ -39,7 +42,7 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, prefix: Prefix, layer:
         *(answers, parts, part),
         **shape,
         ROWS=block,
-        KEYS=_KEYS,
+        KEYS=at_a_time,
     )
     read_answers[(answers, kv_heads)](
         *(queries, keys, values, sums, largest, totals, out),
@@ -48,7 +51,7 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, prefix: Prefix, layer:
         *(answers, parts),
         **shape,
         ROWS=max(16, triton.next_power_of_2(repeats)),
-        KEYS=_KEYS,
+        KEYS=at_a_time,
     )
     return out
 
@@ -147,10 +150,10 @@ def read_prompts(
     most, total, summed = _add_keys(
         asked, keys, values, key_place, value_place, begin, end, most, total, summed, SIZE, WIDTH, KEYS
     )
-    places = (number.to(tl.int64) * answers + answer) * HEADS + head
-    tl.store(largest + places, most, mask=live)
-    tl.store(totals + places, total, mask=live)
-    tl.store(sums + places[:, None] * SIZE + size[None, :], summed, mask=known)
+    place = (number.to(tl.int64) * answers + answer) * HEADS + head
+    tl.store(largest + place, most, mask=live)
+    tl.store(totals + place, total, mask=live)
+    tl.store(sums + place[:, None] * SIZE + size[None, :], summed, mask=known)
 
 
 @triton.jit(do_not_specialize=["answers", "parts"])
@@ -199,15 +202,14 @@ def read_answers(
         asked, keys, values, key_place, value_place, begin, end, most, total, summed, SIZE, WIDTH, KEYS
     )
     for number in range(parts):
-        places = (number * answers + answer) * HEADS + head
-        other = tl.load(largest + places, mask=live, other=float("-inf"))
-        weight = tl.load(totals + places, mask=live, other=0.0)
-        more = tl.load(sums + places[:, None] * SIZE + size[None, :], mask=known, other=0.0)
+        place = (number * answers + answer) * HEADS + head
+        other = tl.load(largest + place, mask=live, other=float("-inf"))
+        weight = tl.load(totals + place, mask=live, other=0.0)
+        more = tl.load(sums + place[:, None] * SIZE + size[None, :], mask=known, other=0.0)
         higher = tl.maximum(most, other)
         own, its = tl.exp(most - higher), tl.exp(other - higher)
         total = total * own + weight * its
         summed = summed * own[:, None] + more * its[:, None]
         most = higher
     result = (summed / total[:, None]).to(out.dtype.element_ty)
-    places = (answer * HEADS + head[:, None]) * SIZE + size[None, :]
-    tl.store(out + places, result, mask=known)
+    tl.store(out + (answer * HEADS + head[:, None]) * SIZE + size[None, :], result, mask=known)

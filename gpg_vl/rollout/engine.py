@@ -2,7 +2,8 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 
 import torch
 
@@ -19,9 +20,8 @@ Watch = Callable[[Sequence[Sequence[int]]], None]
 What it raises ends the generation."""
 Done = Callable[[int, "list[Answer]"], None]
 """Gets a request's index and its answers as soon as the last of them is complete."""
-CPU_PACE = Pace(check_every=1, bucket=1)
-"""A CPU gains nothing by running ahead."""
-GPU_PACE = Pace(check_every=8, bucket=64)
+_CPU = Pace(check_every=1, bucket=1)  # gains nothing by running ahead
+_GPU = Pace(check_every=8, bucket=64)
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,23 @@ class Request:
     step: int = 0
 
 
+def pace_of(device: torch.device, *, graphs: bool = True, fused: bool = True) -> Pace:
+    """How to decode on a device; `graphs` and `fused` attention where it has them."""
+    if device.type == "cpu":
+        return _CPU
+    cuda = device.type == "cuda"
+    return replace(_GPU, graphs=graphs and cuda, fused=fused and cuda and find_spec("triton") is not None)
+
+
 class RolloutEngine:
     """Samples groups of answers from a policy."""
 
     def __init__(
         self, policy: Policy, *, max_concurrent: int, seed: int = 0, pace: Pace | None = None
     ) -> None:
-        """`pace` stands in for the device's own; the answers do not depend on it."""
+        """`pace` stands in for that of `pace_of`; the answers do not depend on it, but for rounding."""
         self.policy, self.max_concurrent, self.seed = policy, max_concurrent, seed
-        self.pace = pace or (CPU_PACE if policy.device.type == "cpu" else GPU_PACE)
+        self.pace = pace or pace_of(policy.device)
         self._stop: dict[tuple[str, ...], StopTexts] = {}
 
     @torch.no_grad()

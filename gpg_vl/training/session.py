@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
-from gpg_vl.config import DataConfig, EvalConfig, ModelConfig, SftConfig, TrainConfig
+from gpg_vl.config import DataConfig, EvalConfig, ModelConfig, RolloutConfig, SftConfig, TrainConfig
 from gpg_vl.data.overlap import overlap_warning
 from gpg_vl.data.prepared import PreparedDataset, Sampler
 from gpg_vl.errors import ConfigurationError
@@ -22,7 +22,7 @@ from gpg_vl.model.adapt import choose_weights
 from gpg_vl.model.policy import Policy, load_policy
 from gpg_vl.prompting.encode import PromptEncoder
 from gpg_vl.rollout.answering import Answerer, build_encoder
-from gpg_vl.rollout.engine import RolloutEngine
+from gpg_vl.rollout.engine import RolloutEngine, pace_of
 from gpg_vl.runs.checkpoint import load_random_states, load_state, restore_random_states
 from gpg_vl.runtime.parallel import World
 from gpg_vl.scoring.scorer import Scorer
@@ -157,7 +157,7 @@ def build_session(config: TrainConfig, accelerator: Accelerator, checkpoint: Pat
         reference = _load(config.model.path, config.model, learner.accelerator).eval().requires_grad_(False)
     rows = own_rows(learner.sampler, learner.world, config.algorithm.questions_per_step)
     reader = QuestionReader(learner.data, learner.encoder, rows, worker_count(config.data.workers))
-    answerer = build_answerer(learner, config.rollout.max_concurrent)
+    answerer = build_answerer(learner, config.rollout)
     validation = open_validation(config.data, config.eval, learner.encoder)
     if validation is not None and (text := overlap_warning(config.data.train, config.data.validation)):
         learner.accelerator.print(text, file=sys.stderr)
@@ -165,9 +165,13 @@ def build_session(config: TrainConfig, accelerator: Accelerator, checkpoint: Pat
     return Session(config, learner, reader, answerer, scorer, reference, validation, tokens)
 
 
-def build_answerer(learner: Learner, max_concurrent: int) -> Answerer:
+def build_answerer(learner: Learner, rollout: RolloutConfig) -> Answerer:
     """A rollout engine on the learner's weights."""
-    engine = RolloutEngine(learner.policy, max_concurrent=max_concurrent, seed=learner.sampler.seed)
+    policy = learner.policy
+    pace = pace_of(policy.device, graphs=rollout.cuda_graphs, fused=rollout.fused_attention)
+    engine = RolloutEngine(
+        policy, max_concurrent=rollout.max_concurrent, seed=learner.sampler.seed, pace=pace
+    )
     return Answerer(learner.encoder, engine)
 
 

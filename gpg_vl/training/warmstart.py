@@ -41,7 +41,7 @@ def sft(config: SftConfig, *, resume: str | None = None) -> Path:
         learner = build_learner(config, accelerator, find_checkpoint(folder.checkpoints, resume))
         validation = open_validation(config.data, config.eval, learner.encoder)
         rollout = RolloutConfig()
-        answerer = build_answerer(learner, rollout.max_concurrent)
+        answerer = build_answerer(learner, rollout)
         with open_run("sft", learner, config, folder, stop) as run:
             losses = [float(line["loss"]) for line in read_metrics(folder.path)]
             done = learner.step >= config.run.steps or _reached(config.target_loss, losses)

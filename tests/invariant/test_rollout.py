@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+import torch
 from transformers import AutoModelForImageTextToText
 
 from gpg_vl.model.policy import Policy
 from gpg_vl.model.step import StepModel
 from gpg_vl.prompting.encode import EncodedPrompt
 from gpg_vl.rollout.decoding import Pace
-from gpg_vl.rollout.engine import CPU_PACE, Answer, Request, RolloutEngine
+from gpg_vl.rollout.engine import Answer, Request, RolloutEngine, pace_of
 from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.types import Sample
 from tests.support.inputs import encoder_of
@@ -80,7 +81,9 @@ def test_an_answer_does_not_depend_on_its_neighbours(policy, mixed_samples):
         assert len({a.token_ids for a in one}) > 1
 
 
-@pytest.mark.parametrize("pace", [CPU_PACE, Pace(check_every=5, bucket=16)], ids=["cpu", "gpu"])
+@pytest.mark.parametrize(
+    "pace", [pace_of(torch.device("cpu")), Pace(check_every=5, bucket=16)], ids=["cpu", "gpu"]
+)
 def test_questions_come_in_as_others_are_done(policy, mixed_samples, monkeypatch, pace):
     """Answers of questions of any age decode together as they would alone."""
     samples = [replace(s, id=f"{s.id}/{copy}") for copy in range(4) for s in mixed_samples]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
 from gpg_vl.runtime.files import write_whole
@@ -65,7 +66,8 @@ class Profiler:
             self._torch.step()
 
     def _write(self, watched: Any) -> None:
-        events = watched.events()
+        # A GPU's ranges carry the same names: their kernels' times would be added to the phases' own
+        events = [event for event in watched.events() if event.device_type == DeviceType.CPU]
         if not any(event.name == _PREFIX + _STEP[0] for event in events):
             return  # the run ended before a step that is watched
         self._folder.mkdir(exist_ok=True)

@@ -38,7 +38,7 @@ class Cards:
     offload: bool = False
     """Whether moments and masters are in the machine's memory, and under ZeRO-3 the weights too."""
     cuda: bool = True
-    """Whether they are GPUs: these step all weights at once, and leave a step's images to the machine."""
+    """Whether they are GPUs: these step all weights in place, and leave a step's images to the machine."""
 
 
 @dataclass(frozen=True)
@@ -148,9 +148,10 @@ def _gathered(sizes: ModelSizes, cards: Cards, *, live: bool) -> Parts:
 
 
 def _step_temporaries(sizes: ModelSizes, cards: Cards) -> float:
-    """Of AdamW: a GPU takes the root of all second moments at once, a CPU weight by weight."""
+    """Of AdamW: none where it is fused; a CPU steps weight by weight. DeepSpeed joins its share of the
+    gradients first."""
     if cards.cuda and not cards.offload:
-        return FP32 * sizes.trained / (cards.count if cards.zero else 1)
+        return FP32 * sizes.trained / cards.count if cards.zero else 0
     return 2 * FP32 * min(sizes.largest, sizes.trained)
 
 

@@ -146,7 +146,14 @@ def test_a_cpu_holds_all_images_of_a_step_and_steps_weight_by_weight():
     found = forecast(sizes, replace(LOAD, image_tokens=5), Cards(cuda=False))
     assert found.states["images of a step"] == 5 * 5 * 4 * 12 * 4
     assert found.phases["optimizer step"]["temporaries"] == 2 * 4 * 300
-    assert forecast(sizes, LOAD, Cards()).phases["optimizer step"]["temporaries"] == 4 * 800
+
+
+@pytest.mark.parametrize(
+    ("cards", "expected"),
+    [(Cards(), 0), (Cards(4), 0), (Cards(4, 2), 800), (Cards(4, 2, offload=True), 2400)],
+)
+def test_a_gpu_steps_in_place_where_deepspeed_joins_no_gradients(cards, expected):
+    assert forecast(SIZES, LOAD, cards).phases["optimizer step"]["temporaries"] == expected
 
 
 @pytest.mark.parametrize(("cards", "rows"), [(CPU, 256), (Cards(), 2048)], ids=["cpu", "cuda"])

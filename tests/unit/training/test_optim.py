@@ -6,6 +6,7 @@ from torch import nn
 
 from gpg_vl.config import OptimConfig
 from gpg_vl.training.optim import build_optimizer, learning_rate, set_learning_rate
+from tests.support.fake_cuda import fake_cuda
 
 
 @pytest.mark.parametrize(
@@ -55,3 +56,16 @@ def test_frozen_weights_are_left_out():
     assert {(g["lr"], g["betas"], g["eps"]) for g in optimizer.param_groups} == {(0.5, (0.8, 0.98), 1e-6)}
     set_learning_rate(optimizer, 0.125)
     assert [group["lr"] for group in optimizer.param_groups] == [0.125, 0.125]
+
+
+def test_a_gpu_steps_all_weights_in_place():
+    """One kernel for a group of weights: no operator that makes a tensor."""
+    with fake_cuda() as kernels:
+        model = nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2)).to("cuda")
+        optimizer = build_optimizer(model, OptimConfig())
+        for _ in range(2):  # the first makes the moments
+            for parameter in model.parameters():
+                parameter.grad = torch.zeros_like(parameter)
+            kernels.reset()
+            optimizer.step()
+    assert kernels.launched == {"_fused_adamw_": 2, "_foreach_add_": 2}

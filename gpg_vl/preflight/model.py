@@ -66,6 +66,9 @@ def check_model(report: Report, config: TrainConfig, trial: Trial, machine: Mach
     except torch.OutOfMemoryError as error:
         report.add([Finding("memory, measured", "fail", str(error).splitlines()[0], "see the forecast")])
         return
+    if (concurrent := session.answerer.engine.max_concurrent) < rollout.max_concurrent:
+        cure = f"set rollout.max_concurrent to {concurrent}: each new run would find it out again"
+        report.add([Finding("memory, sampling", "warn", "it ran out while answers grew", cure)])
     seconds = clock.metrics(collection_tokens(collection))
     _time(report, config, collection, seconds, trial, machine)
     report.add([Finding("memory, measured", "ok", _measured())])

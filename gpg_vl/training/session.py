@@ -1,5 +1,6 @@
 """Builds what the loop works with, from a configuration and perhaps a checkpoint."""
 
+import gc
 import os
 import sys
 from dataclasses import dataclass
@@ -62,11 +63,26 @@ class Session:
             raise error
         self.micro_batch_tokens //= 2
         learner.optimizer.zero_grad()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
         print(
             f"out of memory: going on with run.micro_batch_tokens {self.micro_batch_tokens}", file=sys.stderr
         )
+
+    def halve_concurrency(self, error: torch.OutOfMemoryError, questions: int) -> None:
+        """Make room for another try at these questions; raise `error` where their groups grew alone."""
+        engine, size = self.answerer.engine, self.config.rollout.group_size
+        growing = min(engine.max_concurrent, questions * size)
+        if growing < 2 * size:
+            error.add_note("lower rollout.group_size, rollout.max_new_tokens or model.max_pixels")
+            raise error
+        engine.max_concurrent = growing // 2
+        print(f"out of memory: going on with rollout.max_concurrent {growing // 2}", file=sys.stderr)
+
+
+def release_memory() -> None:
+    """Give back what is free on the device; behind an `except`: its error holds the failed pass's tensors."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def build_accelerator(config: TrainConfig | SftConfig) -> Accelerator:

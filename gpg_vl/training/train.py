@@ -1,6 +1,6 @@
 """The loop: sample groups, score them, follow the policy gradient."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from gpg_vl.algorithm.batch import Knobs, StepBatch, sampled_logprobs, step_batc
 from gpg_vl.algorithm.collect import Collection, Group, collect
 from gpg_vl.algorithm.losses import LOSSES
 from gpg_vl.config import TrainConfig
+from gpg_vl.prompting.encode import Question
+from gpg_vl.rollout.answering import Answered
 from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.runs.checkpoint import find_checkpoint
 from gpg_vl.runs.folder import RunFolder
@@ -21,7 +23,13 @@ from gpg_vl.training.learner import MicroBatch, deal
 from gpg_vl.training.metrics import Clock, UpdateFigures, collection_metrics, collection_tokens
 from gpg_vl.training.optim import learning_rate
 from gpg_vl.training.run import open_run
-from gpg_vl.training.session import Session, build_accelerator, build_session, world_of
+from gpg_vl.training.session import (
+    Session,
+    build_accelerator,
+    build_session,
+    release_memory,
+    world_of,
+)
 from gpg_vl.training.tracking import write_rollouts
 from gpg_vl.types import Metrics
 
@@ -68,15 +76,48 @@ def sample_groups(session: Session, rows: Sequence[int], step: int, number: int,
     ids = [f"{one.sample.id}/{number}/{index}" for one, (index, _) in zip(questions, own, strict=True)]
     with ScoringAhead(session.scorer) as scoring:
         with clock("rollout"):
-            answered = session.answerer.sample(
-                questions, rollout.group_size, sampling, step=step, ids=ids, done=scoring.submit
-            )
+            answered = answer_in_memory(session, questions, sampling, step, ids, scoring.submit)
         with clock("rewards"):
             scores = scoring.results()
     groups = [Group(one, s, number, row) for one, s, (_, row) in zip(answered, scores, own, strict=True)]
     return learner.world.gather(
         [group if learner.world.size == 1 else group.without_images() for group in groups]
     )
+
+
+def answer_in_memory(
+    session: Session,
+    questions: Sequence[Question],
+    sampling: Sampling,
+    step: int,
+    ids: Sequence[str],
+    done: Callable[[int, Answered], None],
+) -> list[Answered]:
+    """`Answerer.sample`, with fewer answers at a time from here on if it runs out of memory.
+
+    What is complete by then is kept: answers do not depend on how many grow beside them.
+    """
+    answered: dict[int, Answered] = {}
+    while True:
+        left = [place for place in range(len(questions)) if place not in answered]
+
+        def keep(number: int, one: Answered, left: Sequence[int] = left) -> None:
+            answered[left[number]] = one
+            done(left[number], one)
+
+        try:
+            session.answerer.sample(
+                [questions[place] for place in left],
+                session.config.rollout.group_size,
+                sampling,
+                step=step,
+                ids=[ids[place] for place in left],
+                done=keep,
+            )
+            return [answered[place] for place in range(len(questions))]
+        except torch.OutOfMemoryError as error:
+            session.halve_concurrency(error, len(left))  # raises where that does not help
+        release_memory()
 
 
 def update_in_memory(session: Session, batch: StepBatch, step: int) -> Metrics:
@@ -86,6 +127,7 @@ def update_in_memory(session: Session, batch: StepBatch, step: int) -> Metrics:
             return update(session, batch, step)
         except torch.OutOfMemoryError as error:
             session.halve_micro_batches(error)  # raises where that does not help
+        release_memory()
 
 
 def update(session: Session, batch: StepBatch, step: int) -> Metrics:

@@ -9,6 +9,7 @@ import torch
 
 from gpg_vl.config import AlgorithmConfig
 from gpg_vl.data.ingest import write_prepared
+from gpg_vl.model.policy import Policy
 from gpg_vl.preflight.model import expected_rounds
 from tests.support.command_line import mistake, run
 from tests.support.training import REWARD
@@ -99,6 +100,22 @@ def test_memory_that_runs_out_is_a_finding(check, monkeypatch):
     code, found, _ = check()
     assert code == 1 and "2 GiB" in found["memory, measured"][0]["text"]
     assert "pass rate" in found  # what was known by then
+
+
+def test_memory_that_runs_out_while_answers_grow_is_told(check, monkeypatch):
+    plain, calls = Policy.decode, []
+
+    def decode(self, *given):
+        calls.append(1)
+        if len(calls) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(self, *given)
+
+    monkeypatch.setattr(Policy, "decode", decode)
+    _, found, _ = check("--samples", "8")
+    [told] = found["memory, sampling"]
+    assert told["level"] == "warn" and "set rollout.max_concurrent to 16" in told["cure"]
+    assert "pass rate" in found
 
 
 def test_a_reward_that_can_be_cheated_fails(check):

@@ -3,15 +3,18 @@
 import json
 import math
 import time
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from gpg_vl.config import EvalConfig, RunConfig
 from gpg_vl.errors import ConfigurationError, DivergedError
 from gpg_vl.model.policy import Policy
+from gpg_vl.rollout.engine import RolloutEngine
 from gpg_vl.runs.checkpoint import list_checkpoints, note_best, read_best
 from gpg_vl.runtime.watchdog import watched
 from gpg_vl.training.train import train
@@ -76,6 +79,67 @@ def test_out_of_memory_a_second_time_ends_the_run(config, monkeypatch):
     with pytest.raises(torch.OutOfMemoryError) as caught:
         train(config)
     assert "lower run.micro_batch_tokens" in caught.value.__notes__[0]
+
+
+def test_what_the_failed_pass_held_is_free_before_memory_is_given_back(config, monkeypatch):
+    plain, held, alive = Policy.forward, [], []
+
+    def forward(self, batch, temperature, known_slopes):
+        logprobs, entropies = plain(self, batch, temperature, known_slopes)
+        if not held:
+            held.append(weakref.ref(logprobs))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return logprobs, entropies
+
+    monkeypatch.setattr(Policy, "forward", forward)
+    monkeypatch.setattr("gpg_vl.training.train.release_memory", lambda: alive.append(held[0]() is not None))
+    train(replace(config, run=replace(config.run, steps=1)))
+    assert alive == [False]
+
+
+def test_out_of_memory_lets_fewer_answers_grow(config, monkeypatch, capsys, tmp_path):
+    """The same answers, and groups that were complete are not sampled again."""
+    config = replace(config, data=replace(config.data, validation=[]))
+    whole = train(config)
+    plain, generate, rows, asked = Policy.decode, RolloutEngine.generate, [], []
+
+    def decode(self, tokens, *rest):
+        rows.append(len(tokens))
+        if len(rows) == 12:  # the first two groups end with the ninth
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(self, tokens, *rest)
+
+    def count(self, requests, *rest, **options):
+        asked.append(len(requests))
+        return generate(self, requests, *rest, **options)
+
+    monkeypatch.setattr(Policy, "decode", decode)
+    monkeypatch.setattr(RolloutEngine, "generate", count)
+    rollout = replace(config.rollout, max_concurrent=8)
+    again = train(replace(config, out=str(tmp_path / "again"), rollout=rollout))
+    assert "out of memory: going on with rollout.max_concurrent 4" in capsys.readouterr().err
+    assert max(rows[:12]) == 8 and max(rows[12:]) == 4
+    assert asked[:2] == [4, 2]
+    for step in range(1, 5):
+        found = [
+            pq.read_table(out / f"rollouts/step_{step:06d}.parquet")
+            for out in (whole.parents[2], tmp_path / "again")
+        ]
+        assert found[0]["text"] == found[1]["text"] and found[0]["rewards"] == found[1]["rewards"]
+    for name, weight in weights(whole).items():
+        torch.testing.assert_close(weights(again)[name], weight, rtol=1e-4, atol=1e-5)
+
+
+def test_out_of_memory_with_a_group_alone_ends_the_run(config, monkeypatch, capsys):
+    def decode(self, *_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Policy, "decode", decode)
+    with pytest.raises(torch.OutOfMemoryError) as caught:
+        train(replace(config, data=replace(config.data, validation=[])))
+    assert "lower rollout.group_size" in caught.value.__notes__[0]
+    said = [line.split()[-1] for line in capsys.readouterr().err.splitlines() if "out of memory" in line]
+    assert said == ["8", "4"]  # four questions of four answers each grew at first
 
 
 def test_the_watchdog_prints_rank_phase_and_stack(capfd):

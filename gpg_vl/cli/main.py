@@ -46,7 +46,17 @@ def _run(arguments: list[str]) -> None:
         print(f"gpg-vl {gpg_vl.__version__}")
         return
     quiet_libraries()
+    _grow_segments()
     dispatch("gpg-vl", COMMANDS if arguments[:1] and arguments[0] in COMMANDS else _commands(), arguments)
+
+
+def _grow_segments() -> None:
+    """Let torch's memory on a GPU grow in place: answers and micro-batches of many lengths would leave gaps.
+
+    Read when torch is imported; PYTORCH_CUDA_ALLOC_CONF goes before this name, so either is the user's.
+    """
+    if sys.platform == "linux":  # elsewhere CUDA cannot, and torch warns
+        os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
 
 
 def _commands() -> Mapping[str, Command]:

@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, rotated, resumed exactly."""
+"""Checkpoints: written whole or not at all, rotated, resumed exactly (on a GPU: to rounding)."""
 
 import json
 import os

@@ -49,13 +49,14 @@ def _engine(
 
 
 def kernels(
-    policy: Policy, prompts: Sequence[EncodedPrompt], scale: Scale, rows: int, pace: Pace, steps: int = 16
+    policy: Policy, prompts: Sequence[EncodedPrompt], scale: Scale, rows: int, pace: Pace
 ) -> dict[str, Any]:
     """Kernels of the engine a token behind the first one, and their milliseconds.
 
     The rest of a token's time is what launching them costs. On a CPU, operators instead.
     """
     generate, device = _engine(policy, prompts, scale, rows, pace), policy.device.type
+    steps = min(16, scale.decoded)
     generate(1 + steps)  # warms up
     spent = []
     for count in (1, 1 + steps):

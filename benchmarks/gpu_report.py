@@ -188,13 +188,12 @@ def _range(found: Figures, first: str, last: str) -> str:
 
 
 def _tests(lines: Lines) -> str:
+    """`result` is what the session's first version kept."""
     rows = []
     for name in ("tests", "memory_tests"):
         found = lines.merged(name)
-        counts = [
-            f"{found[outcome]} {outcome}" for outcome in ("passed", "failed", "skipped") if outcome in found
-        ]
-        if result := found.get("result") or ", ".join(counts):  # `result`: of the session's first version
+        counts = ", ".join(f"{count} {outcome}" for outcome, count in found.get("outcomes", {}).items())
+        if result := counts or found.get("result"):
             rows.append([name, result, "; ".join(found["failures"])])
     return _table(["stage", "result", "failures"], rows)
 

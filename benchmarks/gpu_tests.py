@@ -44,4 +44,4 @@ def run_tests(chosen: str, file: Path = FILE) -> Figures:
     if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and not outcomes.failures:
         raise SystemExit(f"pytest ended with {pytest.ExitCode(status).name}")
     counts = {name: outcomes.counts[name] for name in ("passed", "failed", "skipped")}
-    return counts | {"failures": outcomes.failures}
+    return {"outcomes": counts, "failures": outcomes.failures}

@@ -1,14 +1,18 @@
-"""The formulas of `benchmarks.gpu`, by hand and against torch's own count."""
+"""The formulas of `benchmarks.gpu_session`, by hand and against torch's own count, and its tables."""
 
+import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.autograd.profiler_util import DeviceType
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.decode_rate import floor, largest_that_fits
-from benchmarks.gpu import tables
+from benchmarks.gpu_report import report
+from benchmarks.kernels import Spent
 from benchmarks.limits import Work, decode_bytes, layer_weights, training_flops, work_of
 from benchmarks.scales import FULL, Scale
 from benchmarks.workloads import Workload
@@ -43,7 +47,8 @@ def test_bytes_of_a_decoding_step():
     # 2·144 + 10·4 weights; 2·2·2 numbers a cached token, of which there are 5 + 2·4/2
     given = {"prompts": 1, "prompt_tokens": 5, "answers": 2, "new_tokens": 4}
     assert decode_bytes(SIZES, **given, itemsize=2) == 2 * (328 + 8 * 9)
-    scale = Scale(Workload(side=28, group_size=2, new_tokens=4, questions=1), (2,), 1, 1)
+    workload = Workload(side=28, group_size=2, new_tokens=9, questions=1)
+    scale = Scale(workload, rows=(2,), more_rows=(), decoded=4, copy=1, side=1)
     assert floor(SIZES, 5, scale, rows=2, bandwidth=8000, itemsize=2) == 20  # ten steps a second, two rows
 
 
@@ -103,16 +108,78 @@ def test_rows_are_halved_until_they_fit():
         largest_that_fits(measure, 64, 32)
 
 
-def test_the_tables_say_what_did_not_fit():
-    training = {"tokens/s": 1e4, "FLOP/s": 2e14, "share of matmul peak": 0.4}
-    rows = [{"rows": 64, "tokens/s": 500.0, "floor": 1000.0, "generate rows": 32, "generate tokens/s": 50.0}]
-    limits = {"copy bytes/s": 3e12, "matmul FLOP/s": 5e14}
-    memory = {"measured": 2**31, "forecast": 2**30, "ratio": 0.5}
-    text = tables({"limits": limits, "training": training, "decode": rows, "memory": memory})
-    assert "50 (32 rows: out of memory with more)" in text
-    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
-    assert [cells[2][column] for column in (0, 1, 2, 3, 5)] == ["64", "500", "1000", "50%", "10"]
-    assert ["training, share of the matrix products", "0.4"] in cells
+def cells(text: str) -> list[list[str]]:
+    """Of all tables, by line."""
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in rows]
+
+
+def test_the_tables_say_what_did_not_fit(tmp_path):
+    """Two files read as one; the later figures count."""
+    first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    decode = {"stage": "decode", "rows": 64, "tokens/s": 400.0}
+    gradient = {
+        "tokens": 8000,
+        "seconds": 0.5,
+        "tokens/s": 1.6e4,
+        "FLOP/s": 2e14,
+        "share of matmul peak": 0.4,
+    }
+    lines = [decode, {"stage": "gradient"} | gradient, {"stage": "gradient", "seconds": 9.5}]
+    first.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    lines = [
+        decode | {"tokens/s": 500.0, "floor": 1000.0, "share": 0.5, "ms a token": 128.0},
+        {"stage": "generate", "rows": 64, "generate rows": 32, "generate tokens/s": 50.0},
+        {"stage": "memory", "measured": 2**31, "forecast": 2**30, "ratio": 0.5},
+    ]
+    second.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    found = cells(report([first, second]))
+    theirs = "50 (32 rows: out of memory with more)"
+    assert ["64", "500", "1,000", "50 %", "128", "", "", theirs, "10"] in found
+    assert ["plain", "8,000", "0.5", "16,000", "200", "40 %"] in found  # not the stage's 9.5 seconds
+    assert ["its forecast, GiB", "1"] in found
+    assert ["forecast / measured", "0.5"] in found
+
+
+def test_the_tables_say_which_stages_failed(tmp_path):
+    file = tmp_path / "a.jsonl"
+    lines = [
+        {"stage": "session", "stages": ["tests", "model", "decode", "lora", "trace"], "commit": "abc"},
+        {"stage": "tests", "outcomes": {"passed": 2, "failed": 1}, "failures": ["test_a: E assert"]},
+        {"stage": "tests", "seconds": 3.0},
+        {"stage": "model", "seconds": 4.25, "failed": "exit status 1: no room", "output": "no room"},
+        {"stage": "decode", "failed": "exit status -9, 90 s at most: one\ntwo\nthree"},
+        {"stage": "lora", "rows": 64, "tokens/s": 500.0},
+    ]
+    file.write_text("".join(f"{json.dumps(line)}\n" for line in lines) + '{"stage": "tra')
+    text = report([file])
+    found = cells(text)
+    assert ["tests", "2 passed, 1 failed", "test_a: E assert"] in found
+    assert found[-5:] == [
+        ["tests", "3", "done"],
+        ["model", "4.25", "failed: exit status 1: no room"],
+        ["decode", "", "failed: exit status -9, 90 s at most: one … three"],
+        ["lora", "", "cut off, what it measured is kept"],
+        ["trace", "", "not run"],
+    ]
+    assert text.endswith("Lines that could not be read: 1.")
+    assert "Gradient" not in text and "Attention" not in text
+
+
+def test_kernels_are_counted_by_name():
+    def event(name: str, kind: DeviceType, *, named: bool = False) -> SimpleNamespace:
+        times = {"self_device_time_total": 1500.0, "self_cpu_time_total": 500.0}
+        return SimpleNamespace(name=name, device_type=kind, is_user_annotation=named, **times)
+
+    events = [
+        event("gemm" + "x" * 100, DeviceType.CUDA),
+        event("gemm" + "x" * 200, DeviceType.CUDA),
+        event("aten::mm", DeviceType.CPU),
+        event("gpg_vl.step", DeviceType.CUDA, named=True),
+    ]
+    spent = Spent(events, "cuda")
+    assert (list(spent.calls.values()), list(spent.ms.values())) == ([2], [3.0])
+    assert dict(Spent(events, "cpu").ms) == {"aten::mm": 0.5}
 
 
 def test_four_groups_fill_a_micro_batch():

@@ -94,7 +94,7 @@ def measure(given: argparse.Namespace, folder: Path, deadline: float) -> None:
     stages, record = plan(given.stages), Record(given.out)
     needs_model = MODEL in stages
     if missing := run_stage("check", lambda: gpu_stages.check(place, needs_model), record, _CHECK):
-        raise SystemExit(missing["output"].rpartition("\n")[2] or missing["failed"])
+        raise SystemExit(missing["failed"].removeprefix("exit status 1: "))
     origin = {"command": " ".join(["python -m benchmarks.gpu_session", *sys.argv[1:]]), "commit": commit()}
     record.append({"stage": "session", "stages": stages, "small": given.small} | origin)
     patience = 1 if given.device == "cuda" else _PATIENCE

@@ -129,11 +129,14 @@ def _run_tests(chosen: str) -> Figures:
 def model(place: Place) -> Iterator[Figures]:
     """The model, made on the device and written; then loaded onto it."""
 
+    processor = AutoProcessor.from_pretrained(place.processor)
+
     def write() -> None:
         if place.small:
-            inputs.write_model(place.scale.workload.model, place.model, Path(place.processor))
+            size = replace(place.scale.workload.model, vocabulary=len(processor.tokenizer))
+            inputs.write_model(size, place.model, Path(place.processor))
         else:
-            full_size.write_model(place.model, AutoProcessor.from_pretrained(place.processor), place.device)
+            full_size.write_model(place.model, processor, place.device)
 
     yield {"write s": timed(write, place.device)}
     yield {"load s": timed(lambda: load_policy(str(place.model), device=place.device), place.device)}

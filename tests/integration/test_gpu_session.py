@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -40,21 +41,22 @@ runpy.run_module("benchmarks.gpu_session", run_name="__main__")
 """Runs a session without a network, that fails if it looks for a GPU itself."""
 
 
-def session(out: Path, processor: Path, stages: list[str]) -> list[dict]:
-    """The lines of a tiny session on the CPU; there is no git on its PATH."""
+def session(out: Path, processor: Path, stages: list[str], **settings: str) -> list[dict]:
+    """The lines of a tiny session on the CPU."""
     options = ["--processor", processor, "--out", out, "--device", "cpu", "--small", "--stages", *stages]
-    settings = {"PATH": os.path.dirname(sys.executable), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    settings = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | settings
     command = [sys.executable, "-c", SHIELDED, *map(str, options)]
-    subprocess.run(command, env={**os.environ, **settings}, stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(command, env=os.environ | settings, stdout=subprocess.DEVNULL, check=True)
     return read_lines([out]).read
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
-    """The file of a session of all stages but those that take long."""
-    out = tmp_path_factory.mktemp("session") / "gpu.jsonl"
-    session(out, tiny_folder, [name for name in gpu_session.SECONDS if name not in LONG])
-    return out
+    """The file of a session of all stages but those that take long, without git."""
+    folder = tmp_path_factory.mktemp("session")
+    stages = [name for name in gpu_session.SECONDS if name not in LONG]
+    session(folder / "gpu.jsonl", tiny_folder, stages, PATH=str(folder))
+    return folder / "gpu.jsonl"
 
 
 def test_every_stage_runs_on_a_cpu(small):
@@ -127,6 +129,13 @@ def alive(pid: int) -> bool:
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def end_of(lines: list[dict], stage: str) -> dict:
     return [line for line in lines if line["stage"] == stage][-1]
 
@@ -147,8 +156,8 @@ def test_a_stage_that_fails_takes_no_other_with_it(tmp_path):
     assert "failed" not in end_of(lines.read, "probe")
     assert {"stage": "tests", "a": 1} in lines.read
     assert '{"stage": "tests", "a": 1}' in shown.splitlines()
-    pids = next(line["pids"] for line in lines.read if "pids" in line)
-    assert not any(map(alive, pids))
+    pids = lines.merged("quickstart")["pids"]
+    wait_for(lambda: not any(map(alive, [*pids, lines.merged("probe")["child"]])))
     assert "| quickstart" in report([out])
 
 
@@ -156,20 +165,14 @@ def test_a_stage_that_fails_takes_no_other_with_it(tmp_path):
 def test_an_interrupted_session_leaves_nothing_behind(tmp_path, ending):
     out = tmp_path / "gpu.jsonl"
     run = failing(out, "quickstart", "probe", CARD="1", QUICKSTART="60")
-    deadline = time.monotonic() + 30
-    while not (out.is_file() and '"pids"' in out.read_text()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(lambda: out.is_file() and '"pids"' in out.read_text())
     run.send_signal(ending)
     errors = run.communicate(timeout=30)[1]
     assert run.returncode == 130
     assert errors == f"interrupted; what was measured is in {out}\n"
     *_, figures, end = read_lines([out]).read
     assert end["failed"] == "interrupted"
-    deadline = time.monotonic() + 10
-    while any(map(alive, figures["pids"])):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(lambda: not any(map(alive, figures["pids"])))
 
 
 def test_a_second_session_is_appended(tmp_path):

@@ -17,8 +17,9 @@ def check(place: object, needs_model: bool):
 
 
 def probe(place: object):
+    """Forgets a child."""
     yield {"pid": os.getpid()}
-    yield {"x": 2}
+    yield {"child": subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]).pid}
 
 
 def tests(place: object):

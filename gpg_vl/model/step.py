@@ -28,9 +28,11 @@ class Projection:
     are.
     """
 
-    def __init__(self, layers: Sequence[nn.Module], dtype: torch.dtype) -> None:
+    def __init__(self, layers: Sequence[Any], dtype: torch.dtype) -> None:
         adapters = [low_rank(layer) for layer in layers]
-        bases = [layer if one is None else one.base for layer, one in zip(layers, adapters, strict=True)]
+        bases: list[Any] = [
+            layer if one is None else one.base for layer, one in zip(layers, adapters, strict=True)
+        ]
         self._dtype = dtype
         self._modules = layers if any(type(base) is not nn.Linear for base in bases) else []
         if self._modules:
@@ -169,8 +171,9 @@ class StepModel:
         self._embedding, self._norm = text_model.embed_tokens, _Norm.of(text_model.norm)
         self._layers = [_Layer(layer, dtype, self._heads) for layer in text_model.layers]
         self._head = head.weight.detach().to(dtype)
-        angles = text_model.rotary_emb(self._norm.weight, positions)
-        self._cosines, self._sines = _tables(*angles, text_model.layers[0].self_attn.scaling)
+        cosines, sines = text_model.rotary_emb(self._norm.weight, positions)
+        scaling = text_model.layers[0].self_attn.scaling
+        self._cosines, self._sines = _tables(cosines, sines, scaling)
         self.cache_shape = (len(self._layers), config.num_key_value_heads, self._cosines.shape[-1])
         """Layers, KV heads, head size."""
         self.vocabulary = len(self._head)

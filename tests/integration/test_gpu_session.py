@@ -31,6 +31,7 @@ def connect(*given):
     raise OSError(f"there is no network: {given}")
 
 session = os.getpid()
+os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)  # set by deepspeed: it would hide a look at the GPU
 torch._C._cuda_getDeviceCount = torch._C._cuda_init = touched
 socket.socket.connect = connect
 if hasattr(os, "sched_setaffinity"):

@@ -31,14 +31,6 @@ class Lines:
         figures = [line for line in self.of(*stages) if not is_end(line)]
         return {name: value for line in figures for name, value in line.items()}
 
-    def by(self, key: str, *stages: str) -> dict[Any, Figures]:
-        """The same for each value of `key`, in ascending order."""
-        found: dict[Any, Figures] = {}
-        for line in self.of(*stages):
-            if key in line:
-                found.setdefault(line[key], {}).update(line)
-        return dict(sorted(found.items()))
-
 
 def is_end(line: Figures) -> bool:
     """Is it what the session wrote when the stage was over?"""
@@ -65,7 +57,7 @@ def report(files: Iterable[Path]) -> str:
         "Attention, forward and backward: the backend chosen, its first and its second call": _attention(
             lines
         ),
-        "Decoding": _decode(lines, "decode", "decode_more", "generate"),
+        "Decoding": _decode(lines, "decode", "decode_more"),
         "Decoding with LoRA": _decode(lines, "lora"),
         "Gradient pass": _gradient(lines),
         "Memory and time of whole steps": _steps(lines),
@@ -120,9 +112,20 @@ def _attention(lines: Lines) -> str:
 
 
 def _decode(lines: Lines, *stages: str) -> str:
-    head = ["rows", "tokens/s", "at the floor", "share", "ms a token", "ms in kernels", "kernels a token"]
-    rows = [_decode_cells(row) for row in lines.by("rows", *stages).values()]
-    return _table([*head, "generate, tokens/s", "ours / generate"], rows)
+    head = ["rows", "path", "tokens/s", "at the floor", "share", "ms a token", "ms in kernels"]
+    rows = [_decode_cells(row) for row in decoded(lines, *stages)]
+    return _table([*head, "kernels a token", "generate, tokens/s", "ours / generate"], rows)
+
+
+def decoded(lines: Lines, *stages: str) -> list[Figures]:
+    """All figures of each number of rows and way to decode; `generate` is there for comparison."""
+    found: dict[tuple[int, str], Figures] = {}
+    for line in lines.of(*stages):
+        if "rows" in line:
+            found.setdefault((line["rows"], line.get("path", "")), {}).update(line)
+    plain = {line["rows"]: line for line in lines.of("generate") if "rows" in line}
+    in_order = sorted(found.items(), key=lambda item: item[0][0])
+    return [plain.get(rows, {}) | row for (rows, _), row in in_order]
 
 
 def _decode_cells(row: Figures) -> list[str]:
@@ -132,7 +135,7 @@ def _decode_cells(row: Figures) -> list[str]:
         theirs += f" ({row['generate rows']} rows: out of memory with more)"
     return [
         str(row["rows"]),
-        *(_cell(row.get(name)) for name in ("tokens/s", "floor")),
+        *(_cell(row.get(name)) for name in ("path", "tokens/s", "floor")),
         _percent(row.get("share")),
         *(_cell(row.get(name)) for name in ("ms a token", "kernel ms a token", "kernels a token")),
         theirs,

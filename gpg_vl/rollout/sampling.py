@@ -15,8 +15,8 @@ from gpg_vl.errors import ConfigurationError
 DRAW_ELEMENTS = {"cpu": 2**24}
 """Logits in memory at a time, by device: answers times vocabulary would be gigabytes."""
 _DRAW_ELEMENTS = 2**27  # a GPU reads the vocabulary's matrix anew for every part
-_BLOCK = 512
-"""Tokens whose probabilities are summed together."""
+_BLOCK = 128
+"""Tokens whose probabilities are summed together; divides most vocabularies, which are then not copied."""
 _NUCLEUS = 1024
 """Tokens that top-p looks at first."""
 

@@ -135,7 +135,7 @@ def test_the_tables_say_what_did_not_fit(tmp_path):
     second.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     found = cells(report([first, second]))
     theirs = "50 (32 rows: out of memory with more)"
-    assert ["64", "500", "1,000", "50 %", "128", "", "", theirs, "10"] in found
+    assert ["64", "", "500", "1,000", "50 %", "128", "", "", theirs, "10"] in found
     assert ["plain", "8,000", "0.5", "16,000", "200", "40 %"] in found  # not the stage's 9.5 seconds
     assert ["its forecast, GiB", "1"] in found
     assert ["forecast / measured", "0.5"] in found

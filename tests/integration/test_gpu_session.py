@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from benchmarks import gpu_session, gpu_stages, machine
-from benchmarks.gpu_report import read_lines, report
+from benchmarks.gpu_report import decoded, read_lines, report
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG = ["compiled"]
@@ -71,8 +71,8 @@ def test_every_stage_runs_on_a_cpu(small):
 def test_every_stage_has_its_figures(small):
     lines = read_lines([small])
     assert len([line for line in lines.of("probe") if "attention" in line]) == 10
-    decode = lines.by("rows", "decode", "decode_more", "generate")
-    assert list(decode) == [4, 8, 16]
+    decode = {row["rows"]: row for row in decoded(lines, "decode", "decode_more")}
+    assert sorted(decode) == [4, 8, 16]
     assert decode[8]["share"] == pytest.approx(decode[8]["tokens/s"] / decode[8]["floor"])
     assert decode[8]["ms a token"] == pytest.approx(8e3 / decode[8]["tokens/s"])
     assert decode[16]["generate rows"] == 16
@@ -81,7 +81,7 @@ def test_every_stage_has_its_figures(small):
     assert 0.8 < lines.merged("memory")["ratio"] < 1.3
     assert lines.merged("memory")["step"]["logprob_gap"] < 1e-5
     for stage in ("tests", "memory_tests"):
-        assert sum(lines.merged(stage)["outcomes"].values()) == 3
+        assert sum(lines.merged(stage)["outcomes"].values()) >= 3
     tour = lines.merged("quickstart")
     assert tour["last loss"] < tour["first loss"]
     assert tour["largest gap"] < 1e-5

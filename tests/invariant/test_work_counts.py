@@ -59,14 +59,14 @@ class Work:
 
 
 WORK = {
-    # Tokens are drawn in blocks of 512: 20,480 for a vocabulary of 20,000.
+    # Tokens are drawn in blocks of 128: 20,096 for a vocabulary of 20,000.
     # Prompts of 133 to 188 tokens, padded: 4·188 of them, and 23 of every answer; its last is never read.
     4: (
-        Work(24, 4 * 188 + 23 * 16, 1, 180, projected=4 + 23 * 16, largest=(16, 20_480)),
+        Work(24, 4 * 188 + 23 * 16, 1, 180, projected=4 + 23 * 16, largest=(16, 20_096)),
         Work(1, 4 * 188 + 23 * 16, 1, 180, projected=3 * 384, largest=(256, 20_000)),
     ),
     8: (
-        Work(24, 4 * 188 + 23 * 32, 1, 180, projected=4 + 23 * 32, largest=(32, 20_480)),
+        Work(24, 4 * 188 + 23 * 32, 1, 180, projected=4 + 23 * 32, largest=(32, 20_096)),
         Work(1, 4 * 188 + 23 * 32, 1, 180, projected=3 * 768, largest=(256, 20_000)),
     ),
 }
@@ -169,7 +169,7 @@ def test_logits_of_sampling_do_not_grow_with_the_answers(
     for group_size in (4, 8):
         rollout = replace(config.rollout, group_size=group_size)
         sampling, _ = counted(session_of(replace(config, rollout=rollout)))
-        assert sampling.largest == (12, 20_480)
+        assert sampling.largest == (12, 20_096)
 
 
 @pytest.mark.parametrize(

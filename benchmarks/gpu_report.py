@@ -144,7 +144,8 @@ def _decode_cells(row: Figures) -> list[str]:
 
 
 def _gradient(lines: Lines) -> str:
-    passes = {"plain": lines.merged("gradient"), "`model.compile`": lines.merged("compiled")}
+    names = {"plain": "gradient", "`model.attention` flex": "flex", "`model.compile`": "compiled"}
+    passes = {name: lines.merged(stage) for name, stage in names.items()}
     rows = [
         [
             name,

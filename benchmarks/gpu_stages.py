@@ -6,10 +6,11 @@ time limit cuts off later does not take it away.
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -66,9 +67,9 @@ class Place:
         """Of the arithmetic that `precision: auto` takes there."""
         return torch.bfloat16 if self.device.type == "cuda" else torch.float32
 
-    def policy(self) -> tuple[Policy, list[EncodedPrompt]]:
+    def policy(self, attention: Literal["sdpa", "flex"] = "sdpa") -> tuple[Policy, list[EncodedPrompt]]:
         """The model, and the questions that it is asked."""
-        policy = load_policy(str(self.model), device=self.device)
+        policy = load_policy(str(self.model), attention=attention, device=self.device)
         policy.suppress(inputs.suppressed_tokens(policy.processor, policy.model))
         prompts = build_encoder(policy, Prompt(), ModelConfig()).encode(inputs.samples(self.scale.workload))
         return policy, prompts
@@ -144,28 +145,28 @@ def model(place: Place) -> Iterator[Figures]:
 
 def decode(place: Place) -> Iterator[Figures]:
     """Tokens a second of rollouts, beside the floor; and the share of the time that kernels take."""
-    yield from _decode(place, place.scale.rows)
+    policy, prompts = place.policy()
+    first, *others = place.scale.rows
+    yield from _rates(place, policy, prompts, [first], _paces(place.device, every=True))
+    yield from _rates(place, policy, prompts, others, _paces(place.device))
 
 
 def decode_more(place: Place) -> Iterator[Figures]:
     """The same with other numbers of rows."""
-    yield from _decode(place, place.scale.more_rows)
-
-
-def _decode(place: Place, rows: tuple[int, ...]) -> Iterator[Figures]:
     policy, prompts = place.policy()
-    yield from _rates(place, policy, prompts, rows, _paces(place.device))
+    yield from _rates(place, policy, prompts, place.scale.more_rows, _paces(place.device))
 
 
-def _paces(device: torch.device) -> dict[str, Pace]:
-    """Ways to decode; a CPU has one."""
+def _paces(device: torch.device, *, every: bool = False) -> dict[str, Pace]:
+    """Ways to decode: the device's own beside the plain one, or all of them; a CPU has one."""
     if device.type == "cpu":
         return {"plain": pace_of(device)}
     return {
-        "plain": pace_of(device, graphs=False, fused=False),
-        "fused attention": pace_of(device, graphs=False, fused=True),
-        "graphs": pace_of(device, graphs=True, fused=False),
-        "graphs, fused attention": pace_of(device, graphs=True, fused=True),
+        ", ".join([*["graphs"] * graphs, *["fused attention"] * fused]) or "plain": pace_of(
+            device, graphs=graphs, fused=fused
+        )
+        for graphs, fused in product((False, True), repeat=2)
+        if every or graphs == fused
     }
 
 
@@ -173,7 +174,7 @@ def _rates(
     place: Place,
     policy: Policy,
     prompts: list[EncodedPrompt],
-    rows: tuple[int, ...],
+    rows: Sequence[int],
     paces: Mapping[str, Pace],
 ) -> Iterator[Figures]:
     bandwidth = copy_bandwidth(place.device, place.scale.copy)
@@ -214,6 +215,12 @@ def lora(place: Place) -> Iterator[Figures]:
 def gradient(place: Place) -> Iterator[Figures]:
     """The gradient pass over one micro-batch, beside what matrix products reach."""
     policy, prompts = place.policy()
+    yield _gradient(place, policy, prompts)
+
+
+def flex(place: Place) -> Iterator[Figures]:
+    """The same with `model.attention` flex."""
+    policy, prompts = place.policy("flex")
     yield _gradient(place, policy, prompts)
 
 

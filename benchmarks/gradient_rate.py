@@ -47,7 +47,7 @@ def fullest_micro_batch(
 
 def gradient_of(policy: Policy, rows: Sequence[Row]) -> Callable[[], None]:
     """A gradient pass over the rows: forward, loss, backward."""
-    batch = collate(rows).to(policy.device)
+    batch = collate(rows, policy.row_multiple).to(policy.device)
     alternating = torch.where(batch.answer_index % 2 == 0, 1.0, -1.0)
     weights = torch.full_like(alternating, 1 / len(alternating))
     policy.train()

@@ -9,7 +9,7 @@ import torch
 
 from gpg_vl.config import AlgorithmConfig
 from gpg_vl.data.ingest import write_prepared
-from gpg_vl.model.policy import Policy
+from gpg_vl.model.step import StepModel
 from gpg_vl.preflight.model import expected_rounds
 from tests.support.command_line import mistake, run
 from tests.support.training import REWARD
@@ -103,15 +103,15 @@ def test_memory_that_runs_out_is_a_finding(check, monkeypatch):
 
 
 def test_memory_that_runs_out_while_answers_grow_is_told(check, monkeypatch):
-    plain, calls = Policy.decode, []
+    plain, calls = StepModel.read, []
 
-    def decode(self, *given):
+    def read(self, *given):
         calls.append(1)
         if len(calls) == 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return plain(self, *given)
 
-    monkeypatch.setattr(Policy, "decode", decode)
+    monkeypatch.setattr(StepModel, "read", read)
     _, found, _ = check("--samples", "8")
     [told] = found["memory, sampling"]
     assert told["level"] == "warn" and "set rollout.max_concurrent to 16" in told["cure"]

@@ -14,6 +14,7 @@ import torch
 from gpg_vl.config import EvalConfig, RunConfig
 from gpg_vl.errors import ConfigurationError, DivergedError
 from gpg_vl.model.policy import Policy
+from gpg_vl.model.step import StepModel
 from gpg_vl.rollout.engine import RolloutEngine
 from gpg_vl.runs.checkpoint import list_checkpoints, note_best, read_best
 from gpg_vl.runtime.watchdog import watched
@@ -101,9 +102,9 @@ def test_out_of_memory_lets_fewer_answers_grow(config, monkeypatch, capsys, tmp_
     """The same answers, and groups that were complete are not sampled again."""
     config = replace(config, data=replace(config.data, validation=[]))
     whole = train(config)
-    plain, generate, rows, asked = Policy.decode, RolloutEngine.generate, [], []
+    plain, generate, rows, asked = StepModel.read, RolloutEngine.generate, [], []
 
-    def decode(self, tokens, *rest):
+    def read(self, tokens, *rest):
         rows.append(len(tokens))
         if len(rows) == 12:  # the first two groups end with the ninth
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -113,7 +114,7 @@ def test_out_of_memory_lets_fewer_answers_grow(config, monkeypatch, capsys, tmp_
         asked.append(len(requests))
         return generate(self, requests, *rest, **options)
 
-    monkeypatch.setattr(Policy, "decode", decode)
+    monkeypatch.setattr(StepModel, "read", read)
     monkeypatch.setattr(RolloutEngine, "generate", count)
     rollout = replace(config.rollout, max_concurrent=8)
     again = train(replace(config, out=str(tmp_path / "again"), rollout=rollout))
@@ -131,10 +132,10 @@ def test_out_of_memory_lets_fewer_answers_grow(config, monkeypatch, capsys, tmp_
 
 
 def test_out_of_memory_with_a_group_alone_ends_the_run(config, monkeypatch, capsys):
-    def decode(self, *_):
+    def read(self, *_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(Policy, "decode", decode)
+    monkeypatch.setattr(StepModel, "read", read)
     with pytest.raises(torch.OutOfMemoryError) as caught:
         train(replace(config, data=replace(config.data, validation=[])))
     assert "lower rollout.group_size" in caught.value.__notes__[0]

@@ -204,8 +204,11 @@ class StepModel:
         return torch.cat([part[:, None].expand(-1, count, -1) for part, count in parts], dim=1)
 
     def head(self, hidden: Tensor) -> Tensor:
-        """Logits (…, V) of hidden states (…, H)."""
-        return linear(hidden.to(self.dtype), self._head)
+        """Logits (n, V) of hidden states (n, H); on CUDA in fp32, as training has them."""
+        hidden = hidden.to(self.dtype)
+        if hidden.is_cuda and self.dtype != torch.float32:
+            return torch.mm(hidden, self._head.t(), out_dtype=torch.float32)
+        return linear(hidden, self._head)
 
 
 def _tables(cosines: Tensor, sines: Tensor, scaling: float) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Work that comes again, as CUDA graphs."""
+"""Work that comes again, as CUDA graphs: one launch instead of hundreds."""
 
 from collections.abc import Callable, Hashable
 
@@ -6,17 +6,21 @@ import torch
 
 
 class Graphs:
-    """Steps as CUDA graphs: a step that comes again is one launch instead of hundreds.
+    """Steps by what they depend on.
 
-    A graph knows addresses and shapes, so all are forgotten once a tensor that they read or write has moved.
+    A graph knows addresses and shapes, so all are forgotten once a tensor that they use has moved.
     """
 
     def __init__(self, *, enabled: bool) -> None:
         self._enabled = enabled
         self._graphs: dict[Hashable, torch.cuda.CUDAGraph | None] = {}
+        self._stream = torch.cuda.Stream() if enabled else None
+        self.forget()
 
     def forget(self) -> None:
+        """Drop all graphs, and the memory that they share."""
         self._graphs.clear()
+        self._pool = torch.cuda.graph_pool_handle() if self._enabled else None
 
     def run(self, key: Hashable, step: Callable[[], None]) -> None:
         """Do `step`, which is the same work on the same tensors whenever `key` is the same.
@@ -29,8 +33,17 @@ class Graphs:
             return
         graph = self._graphs[key]
         if graph is None:
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                step()
-            self._graphs[key] = graph
+            self._graphs[key] = graph = self._captured(step)
         graph.replay()
+
+    def _captured(self, step: Callable[[], None]) -> torch.cuda.CUDAGraph:
+        # torch.cuda.graph would wait for the device and empty its caches each time
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.stream(self._stream):
+            # other threads, which load data, may use the device meanwhile
+            graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+            try:
+                step()
+            finally:
+                graph.capture_end()
+        return graph

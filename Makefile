@@ -11,7 +11,7 @@ INSTALL := $(PIP) install --constraint $(LOCK) --no-build-isolation
 CHECK := $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit( \
 	0 if (3, 11) <= v <= (3, 14) else "$(PYTHON) is %d.%d, and 3.11 to 3.14 is needed: make PYTHON=python3.12" % v)'
 
-.PHONY: quickstart test check format lock test-oldest test-newest clean
+.PHONY: quickstart test test-gpu check format lock test-oldest test-newest clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/gpg-vl quickstart
@@ -19,6 +19,10 @@ quickstart: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(MAKE) --no-print-directory check
 	$(BIN)/python -m pytest
+
+# What only a GPU shows; the other tests run on the CPU, also where a GPU is.
+test-gpu: $(VENV)/.installed-dev
+	GPG_VL_TEST_GPU=1 $(BIN)/python -m pytest -m gpu
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

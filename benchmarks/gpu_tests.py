@@ -1,13 +1,19 @@
 """The tests that need a GPU, run within a stage's process, which has imported everything."""
 
+import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from benchmarks.stage_process import Figures
 
-FILE = Path(__file__).resolve().parents[1] / "tests" / "integration" / "test_gpu.py"
+_TESTS = Path(__file__).resolve().parents[1] / "tests"
+FILES = [
+    _TESTS / name
+    for name in ("integration/test_gpu.py", "unit/model/test_fused.py", "invariant/test_flex.py")
+]
 _IMPORTED = "pytest.PytestAssertRewriteWarning"
 """Of plug-ins that were imported before pytest could see their assertions."""
 
@@ -36,11 +42,12 @@ class Outcomes:
         self.failures.append(f"{report.nodeid}: {' '.join(' '.join(errors[:4]).split())}")
 
 
-def run_tests(chosen: str, file: Path = FILE) -> Figures:
-    """Run the tests of `file` that pytest's `-k` chooses. Raises SystemExit if none could be run."""
+def run_tests(chosen: str, files: Sequence[Path] = FILES) -> Figures:
+    """Run the GPU's tests in `files` that pytest's `-k` chooses. Raises SystemExit if none could be run."""
     outcomes = Outcomes()
-    options = ["-v", "-p", "no:cacheprovider", "-W", f"ignore::{_IMPORTED}", "-k", chosen]
-    status = pytest.main([*options, str(file)], plugins=[outcomes])
+    os.environ["GPG_VL_TEST_GPU"] = "1"
+    options = ["-v", "-p", "no:cacheprovider", "-W", f"ignore::{_IMPORTED}", "-m", "gpu", "-k", chosen]
+    status = pytest.main([*options, *map(str, files)], plugins=[outcomes])
     if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and not outcomes.failures:
         raise SystemExit(f"pytest ended with {pytest.ExitCode(status).name}")
     counts = {name: outcomes.counts[name] for name in ("passed", "failed", "skipped")}

@@ -11,8 +11,8 @@ from torch import Tensor
 from gpg_vl.model.attention import Prefix, View
 from gpg_vl.model.triton_kernels import read_answers, read_prompts
 
-_ROWS = {2: 64, 4: 16}
-_KEYS = {2: 64, 4: 32}
+ROWS = {2: 64, 4: 16}
+KEYS = {2: 64, 4: 32}
 """Queries and keys that one program multiplies at a time, by bytes of a number: what a small card has room
 for on the chip."""
 _PROGRAMS = 264
@@ -26,8 +26,8 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, prefix: Prefix, layer:
     answers, heads, size = queries.shape
     questions, kv_heads, longest, _ = prompt_keys.shape
     repeats = heads // kv_heads
-    block = min(_ROWS[queries.itemsize], max(16, triton.next_power_of_2(layout.width * repeats)))
-    at_a_time = _KEYS[queries.itemsize]
+    block = min(ROWS[queries.itemsize], max(16, triton.next_power_of_2(layout.width * repeats)))
+    at_a_time = KEYS[queries.itemsize]
     blocks = triton.cdiv(layout.width * repeats, block)
     parts = min(triton.cdiv(longest, at_a_time), triton.cdiv(_PROGRAMS, questions * kv_heads * blocks))
     part = triton.cdiv(triton.cdiv(longest, parts), at_a_time) * at_a_time

@@ -1,4 +1,4 @@
-"""What only a GPU shows; skipped where there is none."""
+"""What only a GPU shows: `make test-gpu`; skipped where there is none."""
 
 import json
 from dataclasses import replace
@@ -20,7 +20,10 @@ from tests.support.packed import by_answer, rows_of
 from tests.support.tensor_memory import peak_on_gpu
 from tests.support.training import REWARD
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
 
 
 PACES = [Pace(8, 64, graphs=graphs, fused=fused) for graphs in (False, True) for fused in (False, True)]

@@ -257,6 +257,7 @@ def test_outcomes_of_tests_are_counted(tmp_path):
     file = tmp_path / "test_made.py"
     file.write_text(
         "import pytest\n"
+        "pytestmark = pytest.mark.gpu\n"
         "def test_right(): pass\n"
         "def test_wrong(): assert 1 == 2\n"
         "@pytest.mark.skip\n"
@@ -268,7 +269,7 @@ def test_outcomes_of_tests_are_counted(tmp_path):
     code = f"""
 import json, sys, pathlib
 from benchmarks.gpu_tests import run_tests
-print(json.dumps(run_tests(sys.argv[1], pathlib.Path({str(file)!r}))))
+print(json.dumps(run_tests(sys.argv[1], [pathlib.Path({str(file)!r})])))
 """
     command = {"cwd": ROOT, "capture_output": True, "text": True}
     done = subprocess.run([sys.executable, "-c", code, "not thing"], **command)

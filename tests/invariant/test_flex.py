@@ -107,6 +107,7 @@ def test_it_is_off_by_default(policy: Policy):
     assert ModelConfig().attention == "sdpa" and not policy.flex and policy.row_multiple == 1
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize(("precision", "nats", "share"), [("fp32", 1e-4, 1e-3), ("bf16", 0.1, 0.1)])
 def test_kernels_of_the_gpu_equal_sdpa(tiny_folder, groups, precision, nats, share):

@@ -5,23 +5,45 @@ a matrix product may take a second one.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from unittest import mock
 
 import pytest
 import torch
+from transformers import Qwen2VLConfig
 
+from benchmarks.limits import decode_bytes
 from gpg_vl.model.attention import AnswerCache, Prefix, View
+from gpg_vl.model.families import FAMILIES
+from gpg_vl.model.packing import Row, Segment, collate
+from gpg_vl.model.sizes import sizes_of, skeleton
+from gpg_vl.prompting.encode import EncodedPrompt
 from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.rollout.slots import Drawn, Slots, Stepper
-from tests.support.fake_cuda import fake_cuda, fake_policy
+from tests.support.fake_cuda import QWEN2_VL_2B, fake_cuda, fake_policy
 
 PROMPT = 553
 """Tokens of a question about an image of 616 pixels."""
-LAYERS = 28
 
 
-def launches(counts: Sequence[int], *, fused: bool) -> int:
-    """Of one step for questions with so many answers each."""
+PREFILL = 2896
+"""Launches at most of a pass over prompts and their images: earlier versions of transformers take one more a
+layer than later ones."""
+COLUMNS = 64
+"""Of the answers' own cache that are read: as much as answers of 128 tokens have in the mean."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a step asks of the device."""
+
+    launches: int
+    bytes: int
+    """Of the tensors that they read and write."""
+
+
+def work(counts: Sequence[int], *, fused: bool) -> Work:
+    """Of one step for questions with so many answers each; that of Triton kernels is added by `traced`."""
     answers, device = sum(counts), torch.device("cuda")
     with fake_cuda() as kernels, torch.no_grad():
         policy = fake_policy()
@@ -35,36 +57,85 @@ def launches(counts: Sequence[int], *, fused: bool) -> int:
 
         prefix = Prefix(cache(), cache(), torch.full((questions,), PROMPT, device=device))
         prefix.lay_out(counts)
-        answer_cache = AnswerCache(
-            model.cache_shape, 200, 64, torch.empty(0, dtype=torch.bfloat16, device=device)
-        )
+        like = torch.empty(0, dtype=torch.bfloat16, device=device)
+        answer_cache = AnswerCache(model.cache_shape, 200, COLUMNS, like)
         answer_cache.extend(answers)
         answer_cache.make_room()
-        tokens, positions, ages, starts = (
-            torch.zeros(answers, dtype=torch.long, device=device) for _ in range(4)
-        )
-        draws = torch.zeros(answers, 200, dtype=torch.float64, device=device)
-        slots = Slots(tokens, positions, ages, starts, draws)
-        drawn = Drawn(answers, 8, device)
+        numbers = [torch.zeros(answers, dtype=torch.long, device=device) for _ in range(4)]
+        slots = Slots(*numbers, torch.zeros(answers, 200, dtype=torch.float64, device=device))
         column = torch.zeros(1, dtype=torch.long, device=device)
+        drawn = Drawn(answers, 8, device)
         kernels.reset()
-        stepper.step(slots, prefix, answer_cache, drawn, View.of(column, starts, 64, masked=True))
+        view = View.of(column, slots.starts, COLUMNS, masked=True)
+        stepper.step(slots, prefix, answer_cache, drawn, view)
         assert not kernels.copies_back
-        return kernels.total
+        return Work(kernels.total, kernels.bytes)
+
+
+def traced(counts: Sequence[int]) -> Work:
+    """The same with fused attention, whose two kernels are only noted here."""
+    from gpg_vl.model import fused
+
+    with mock.patch.object(fused, "read_prompts") as prompts, mock.patch.object(fused, "read_answers") as own:
+        others = work(counts, fused=True)
+    calls = [call for kernel in (prompts, own) for call in kernel.__getitem__.return_value.call_args_list]
+    tensors = [one for call in calls for one in call.args if isinstance(one, torch.Tensor)]
+    return Work(others.launches + len(calls), others.bytes + sum(one.nbytes for one in tensors))
+
+
+def floor(questions: int) -> float:
+    """Bytes that must be read: weights, the prompts' caches once, the answers' own."""
+    policy = skeleton(Qwen2VLConfig(**QWEN2_VL_2B), FAMILIES["qwen2_vl"])
+    return decode_bytes(
+        sizes_of(policy),
+        prompts=questions,
+        prompt_tokens=PROMPT,
+        answers=8 * questions,
+        new_tokens=2 * COLUMNS,
+        itemsize=2,
+    )
 
 
 @pytest.mark.parametrize(
     ("counts", "number"), [([8] * 8, 948), ([8] * 7 + [5], 1060)], ids=["even", "ragged"]
 )
 def test_launches_of_a_decoded_token(counts, number):
-    assert launches(counts, fused=False) == number
+    assert work(counts, fused=False).launches == number
 
 
 def test_launches_of_a_decoded_token_with_fused_attention():
-    from gpg_vl.model import fused
+    """Whatever answers have ended: all of one size are one size to the kernels."""
+    assert traced([8] * 8).launches == traced([8] * 7 + [5]).launches == 556
 
-    with mock.patch.object(fused, "read_prompts") as prompts, mock.patch.object(fused, "read_answers") as own:
-        others = launches([8] * 7 + [5], fused=True)
-    triton = prompts.__getitem__.return_value.call_count + own.__getitem__.return_value.call_count
-    assert triton == 2 * LAYERS
-    assert others + triton == 556
+
+@pytest.mark.parametrize(("questions", "plain", "fused"), [(8, 1.43, 1.32), (64, 3.28, 2.48)])
+def test_bytes_of_a_decoded_token(questions, plain, fused):
+    """In units of what must be read."""
+    counts, least = [8] * questions, floor(questions)
+    found = [round(one.bytes / least, 2) for one in (work(counts, fused=False), traced(counts))]
+    assert found == [plain, fused]
+
+
+def test_prompts_are_read_without_waiting():
+    """Two questions about an image each; the second one is shorter."""
+    images, texts = (44 // 2) ** 2, (69, 50)
+    prompts = [
+        EncodedPrompt(
+            token_ids=torch.arange(images + text),
+            position_ids=torch.arange(images + text).expand(3, -1),
+            image_mask=torch.arange(images + text) < images,
+            pixel_values=torch.zeros(44 * 44, 1176),
+            grid=torch.tensor([[1, 44, 44]]),
+        )
+        for text in texts
+    ]
+    with fake_cuda() as kernels:
+        policy = fake_policy()
+        batch = collate([Row((Segment(prompt, (), ()),)) for prompt in prompts]).to(policy.device)
+        lengths = torch.tensor([prompt.length for prompt in prompts]).to(policy.device)
+        kernels.reset()
+        hidden, prefix = policy.prefill(batch, lengths)
+        assert kernels.copies_back == 0 and PREFILL - 28 <= kernels.total <= PREFILL
+        assert (hidden.shape, hidden.dtype, hidden.device.type) == ((2, 1536), torch.float32, "cuda")
+        for cache in (*prefix.keys, *prefix.values):
+            assert (cache.shape, cache.dtype) == ((2, 2, PROMPT, 128), torch.bfloat16)

@@ -56,6 +56,10 @@ _NO_KERNEL = frozenset(
 """Operators that only look at memory, or take some."""
 
 
+_PARTLY = frozenset({"embedding", "index", "index_select", "gather", "index_copy_"})
+"""Operators that touch only some rows of their first tensor."""
+
+
 class Kernels(TorchDispatchMode):
     """Over a FakeTensorMode: leaves the CPU's tensors real, and counts what is launched for the others.
 
@@ -65,6 +69,8 @@ class Kernels(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.launched: Counter[str] = Counter()
+        self.bytes = 0
+        """Of the tensors that they read and write, as if nothing stayed in a cache."""
         self.copies_back = 0
         """Copies from the device to the CPU."""
         self.quiet = False
@@ -76,7 +82,7 @@ class Kernels(TorchDispatchMode):
     def reset(self) -> None:
         """Count from here on."""
         self.launched.clear()
-        self.copies_back = 0
+        self.copies_back = self.bytes = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -91,6 +97,9 @@ class Kernels(TorchDispatchMode):
         self.copies_back += isinstance(out, torch.Tensor) and out.device.type == "cpu"
         if func.namespace != "prim" and name not in _NO_KERNEL and not self.quiet:
             self.launched[name] += 1
+            touched = given[1:] if name in _PARTLY else given
+            made = [] if name == "index_copy_" else tree_leaves(out)
+            self.bytes += sum(one.nbytes for one in [*touched, *made] if isinstance(one, FakeTensor))
         return out
 
 

@@ -1,11 +1,16 @@
 """The Triton kernels beside plain attention; without a GPU they are interpreted."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
 from gpg_vl.model.attention import Prefix, View, attend
 
 pytest.importorskip("triton")
+pytestmark = pytest.mark.gpu
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
 HALF = torch.bfloat16 if CUDA else torch.float16  # the interpreter's products know no bf16
@@ -53,3 +58,33 @@ def test_fused_attention_equals_plain(case, dtype):
     keys[:, :, column + 1 :] = float("nan")
     again = fused.attend(queries, keys, values, prefix, 0, view)
     assert torch.equal(again, given)
+
+
+COMPILE = """
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource, compile
+from gpg_vl.model import fused, triton_kernels
+
+sums = dict.fromkeys(["sums", "largest", "totals"], "*fp32")
+known = dict.fromkeys(["first", "count", "lengths", "starts", "column"], "*i64")
+for number, bits in ("bf16", 2), ("fp32", 4):
+    shape = {"REPEATS": 6, "HEADS": 12, "SIZE": 128, "WIDTH": 128, "KEYS": fused.KEYS[bits]}
+    for kernel, rows in (triton_kernels.read_prompts, fused.ROWS[bits]), (triton_kernels.read_answers, 16):
+        constants = shape | {"ROWS": rows}
+        read = dict.fromkeys(["queries", "keys", "values", "out"], f"*{number}")
+        types = {name: "i32" for name in kernel.arg_names} | sums | known | read
+        types |= dict.fromkeys(constants, "constexpr")
+        signature = {name: types[name] for name in kernel.arg_names}
+        source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
+        print(compile(source, target=GPUTarget("cuda", 80, 32)).metadata.shared)
+"""
+
+
+def test_the_kernels_compile_for_a_card_that_is_not_here(tmp_path):
+    """The interpreter takes what the compiler refuses. Small cards have 99 KiB of shared memory a program."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment["TRITON_CACHE_DIR"] = str(tmp_path)
+    done = subprocess.run([sys.executable, "-c", COMPILE], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    shared = [int(line) for line in done.stdout.split()]
+    assert len(shared) == 4 and max(shared) <= 99 * 1024

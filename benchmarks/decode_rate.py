@@ -18,28 +18,33 @@ from benchmarks.scales import Scale
 from gpg_vl.model.policy import Policy
 from gpg_vl.model.sizes import ModelSizes
 from gpg_vl.prompting.encode import EncodedPrompt
-from gpg_vl.rollout.decoding import Pace
+from gpg_vl.rollout.decoding import DecodeOptions
 from gpg_vl.rollout.engine import Request, RolloutEngine
 from gpg_vl.rollout.sampling import Sampling
 
 
 def ours(
-    policy: Policy, prompts: Sequence[EncodedPrompt], scale: Scale, rows: int, repeats: int, pace: Pace
+    policy: Policy,
+    prompts: Sequence[EncodedPrompt],
+    scale: Scale,
+    rows: int,
+    repeats: int,
+    options: DecodeOptions,
 ) -> float:
     """Tokens per second of this project's engine."""
-    generate, tokens = _engine(policy, prompts, scale, rows, pace), scale.decoded
+    generate, tokens = _engine(policy, prompts, scale, rows, options), scale.decoded
     return rows * (tokens - 1) / _seconds(generate, tokens, policy.device, repeats)
 
 
 def _engine(
-    policy: Policy, prompts: Sequence[EncodedPrompt], scale: Scale, rows: int, pace: Pace
+    policy: Policy, prompts: Sequence[EncodedPrompt], scale: Scale, rows: int, options: DecodeOptions
 ) -> Callable[[int], None]:
     """Answers of so many tokens in `rows` rows."""
     size = scale.workload.group_size
     # A prompt that is the same object would go through the vision tower only once.
     asked = [replace(prompts[i % len(prompts)]) for i in range(rows // size)]
     requests = [Request(prompt, str(number)) for number, prompt in enumerate(asked)]
-    engine = RolloutEngine(policy, max_concurrent=rows, pace=pace)
+    engine = RolloutEngine(policy, max_concurrent=rows, options=options)
 
     def generate(count: int) -> None:
         answers = engine.generate(requests, size, Sampling(count))
@@ -49,13 +54,13 @@ def _engine(
 
 
 def kernels(
-    policy: Policy, prompts: Sequence[EncodedPrompt], scale: Scale, rows: int, pace: Pace
+    policy: Policy, prompts: Sequence[EncodedPrompt], scale: Scale, rows: int, options: DecodeOptions
 ) -> dict[str, Any]:
     """Kernels of the engine a token behind the first one, and their milliseconds.
 
     The rest of a token's time is what launching them costs. On a CPU, operators instead.
     """
-    generate, device = _engine(policy, prompts, scale, rows, pace), policy.device.type
+    generate, device = _engine(policy, prompts, scale, rows, options), policy.device.type
     steps = min(16, scale.decoded)
     generate(1 + steps)  # warms up
     spent = []

@@ -17,34 +17,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.workloads import TEXT, VISION
 from gpg_vl.registry import reward
 from gpg_vl.types import Completion, Sample
 
 SIZE = (448, 896)
 """Height and width in pixels: 401,408, the limit of the published recipe, and 512 image tokens."""
-
-TEXT = {
-    "hidden_size": 1536,
-    "intermediate_size": 8960,
-    "num_hidden_layers": 28,
-    "num_attention_heads": 12,
-    "num_key_value_heads": 2,
-    "vocab_size": 151_936,
-    "max_position_embeddings": 32_768,
-    "rms_norm_eps": 1e-6,
-    "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
-    "tie_word_embeddings": True,
-}
-VISION = {
-    "depth": 32,
-    "embed_dim": 1280,
-    "hidden_size": 1536,
-    "num_heads": 16,
-    "mlp_ratio": 4,
-    "patch_size": 14,
-    "spatial_merge_size": 2,
-}
-"""Both as in the config.json of Qwen/Qwen2-VL-2B-Instruct."""
 
 
 @reward("vowels", kind="shaping")

@@ -34,8 +34,8 @@ from gpg_vl.preflight.memory import forecast
 from gpg_vl.prompting.encode import EncodedPrompt
 from gpg_vl.prompting.prompts import Prompt
 from gpg_vl.rollout.answering import build_encoder
-from gpg_vl.rollout.decoding import Pace
-from gpg_vl.rollout.engine import pace_of
+from gpg_vl.rollout.decoding import DecodeOptions
+from gpg_vl.rollout.engine import decode_options
 from gpg_vl.training.session import Session
 from gpg_vl.training.train import train_step
 from tests.support.tensor_memory import peak_on_cpu, peak_on_gpu
@@ -147,22 +147,22 @@ def decode(place: Place) -> Iterator[Figures]:
     """Tokens a second of rollouts, beside the floor; and the share of the time that kernels take."""
     policy, prompts = place.policy()
     first, *others = place.scale.rows
-    yield from _rates(place, policy, prompts, [first], _paces(place.device, every=True))
-    yield from _rates(place, policy, prompts, others, _paces(place.device))
+    yield from _rates(place, policy, prompts, [first], _ways(place.device, every=True))
+    yield from _rates(place, policy, prompts, others, _ways(place.device))
 
 
 def decode_more(place: Place) -> Iterator[Figures]:
     """The same with other numbers of rows."""
     policy, prompts = place.policy()
-    yield from _rates(place, policy, prompts, place.scale.more_rows, _paces(place.device))
+    yield from _rates(place, policy, prompts, place.scale.more_rows, _ways(place.device))
 
 
-def _paces(device: torch.device, *, every: bool = False) -> dict[str, Pace]:
+def _ways(device: torch.device, *, every: bool = False) -> dict[str, DecodeOptions]:
     """Ways to decode: the device's own beside the plain one, or all of them; a CPU has one."""
     if device.type == "cpu":
-        return {"plain": pace_of(device)}
+        return {"plain": decode_options(device)}
     return {
-        ", ".join([*["graphs"] * graphs, *["fused attention"] * fused]) or "plain": pace_of(
+        ", ".join([*["graphs"] * graphs, *["fused attention"] * fused]) or "plain": decode_options(
             device, graphs=graphs, fused=fused
         )
         for graphs, fused in product((False, True), repeat=2)
@@ -175,19 +175,19 @@ def _rates(
     policy: Policy,
     prompts: list[EncodedPrompt],
     rows: Sequence[int],
-    paces: Mapping[str, Pace],
+    ways: Mapping[str, DecodeOptions],
 ) -> Iterator[Figures]:
     bandwidth = copy_bandwidth(place.device, place.scale.copy)
     sizes = model_sizes(ModelConfig(path=str(place.model)), download=False)
     longest = max(prompt.length for prompt in prompts)
-    for count, (path, pace) in product(rows, paces.items()):
-        rate = decode_rate.ours(policy, prompts, place.scale, count, 2, pace)
+    for count, (path, options) in product(rows, ways.items()):
+        rate = decode_rate.ours(policy, prompts, place.scale, count, 2, options)
         floor = decode_rate.floor(
             sizes, longest, place.scale, count, bandwidth, policy.compute_dtype.itemsize
         )
         figures = {"tokens/s": rate, "ms a token": 1e3 * count / rate, "floor": floor, "share": rate / floor}
         yield {"rows": count, "path": path} | figures
-        kernels = decode_rate.kernels(policy, prompts, place.scale, count, pace)
+        kernels = decode_rate.kernels(policy, prompts, place.scale, count, options)
         yield {"rows": count, "path": path} | kernels
 
 
@@ -209,7 +209,7 @@ def lora(place: Place) -> Iterator[Figures]:
     policy, prompts = place.policy()
     choose_weights(policy, ModelConfig(path=str(place.model), lora_rank=16))
     policy.to(place.device)
-    yield from _rates(place, policy, prompts, place.scale.rows[:1], _paces(place.device))
+    yield from _rates(place, policy, prompts, place.scale.rows[:1], _ways(place.device))
 
 
 def gradient(place: Place) -> Iterator[Figures]:
@@ -220,6 +220,9 @@ def gradient(place: Place) -> Iterator[Figures]:
 
 def flex(place: Place) -> Iterator[Figures]:
     """The same with `model.attention` flex."""
+    if place.device.type == "cpu":
+        yield {"skipped": "torch trains with it on a GPU only"}
+        return
     policy, prompts = place.policy("flex")
     yield _gradient(place, policy, prompts)
 

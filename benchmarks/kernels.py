@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from torch.autograd.profiler_util import DeviceType
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity
 
 _NAME = 80

@@ -108,7 +108,7 @@ def _wider(buffer: Tensor, size: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class View:
+class CacheView:
     """What one step writes and reads of the answers' cache."""
 
     column: Tensor
@@ -121,7 +121,7 @@ class View:
     """(N, 1, 1, span) bool: columns outside of an answer; None where there are none."""
 
     @classmethod
-    def of(cls, column: Tensor, starts: Tensor, span: int, *, masked: bool) -> "View":
+    def of(cls, column: Tensor, starts: Tensor, span: int, *, masked: bool) -> "CacheView":
         """`masked` is False where all columns of the span belong to every answer."""
         if not masked:
             return cls(column, starts, span, None)
@@ -160,7 +160,7 @@ class AnswerCache:
             self.layers[layer] = pad(buffer, (0, 0, 0, wanted - capacity))
         return True
 
-    def write(self, layer: int, keys_values: Tensor, view: View) -> tuple[Tensor, Tensor]:
+    def write(self, layer: int, keys_values: Tensor, view: CacheView) -> tuple[Tensor, Tensor]:
         """Store one token's (2, N, KV heads, D); returns keys and values (N, KV heads, span, D) of all."""
         buffer = self.layers[layer]
         buffer.index_copy_(3, view.column, keys_values[:, :, :, None])
@@ -185,7 +185,9 @@ def _up(number: int, unit: int) -> int:
     return -(-number // unit) * unit
 
 
-def attend(queries: Tensor, keys: Tensor, values: Tensor, prefix: Prefix, layer: int, view: View) -> Tensor:
+def attend(
+    queries: Tensor, keys: Tensor, values: Tensor, prefix: Prefix, layer: int, view: CacheView
+) -> Tensor:
     """What each answer reads of its prompt and of its own tokens, by one softmax over both.
 
     queries: (N, heads, D), scaled; keys, values: (N, KV heads, T, D), the answers' own, those of a question

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 from gpg_vl.errors import ConfigurationError
-from gpg_vl.model.packing import related
+from gpg_vl.model.packing import may_attend
 
 BLOCK = 128
 """Tokens: packed rows are padded to a multiple of it."""
@@ -26,7 +26,7 @@ def block_mask(tree: Tensor) -> BlockMask:
 
     def may_read(row: Tensor, _: Tensor, query: Tensor, key: Tensor) -> Tensor:
         own, other = (row, query), (row, key)
-        return (query >= key) & related(segments[own], branches[own], segments[other], branches[other])
+        return (query >= key) & may_attend(segments[own], branches[own], segments[other], branches[other])
 
     return create_block_mask(may_read, rows, None, size, size, device=tree.device, BLOCK_SIZE=BLOCK)
 

@@ -8,7 +8,7 @@ import torch
 import triton
 from torch import Tensor
 
-from gpg_vl.model.attention import Prefix, View
+from gpg_vl.model.attention import CacheView, Prefix
 from gpg_vl.model.triton_kernels import read_answers, read_prompts
 
 ROWS = {2: 64, 4: 16}
@@ -19,7 +19,9 @@ _PROGRAMS = 264
 """Programs that keep a large GPU busy: two for each of its multiprocessors."""
 
 
-def attend(queries: Tensor, keys: Tensor, values: Tensor, prefix: Prefix, layer: int, view: View) -> Tensor:
+def attend(
+    queries: Tensor, keys: Tensor, values: Tensor, prefix: Prefix, layer: int, view: CacheView
+) -> Tensor:
     """As `gpg_vl.model.attention.attend`, but for rounding: queries (N, heads, D) to (N, heads · D)."""
     assert prefix.layout is not None, "the prefix has no layout yet"
     prompt_keys, prompt_values, layout = prefix.keys[layer], prefix.values[layer], prefix.layout

@@ -12,6 +12,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 from gpg_vl.errors import GpgError, ModelError
+from gpg_vl.runtime.devices import multiplies_bf16
 
 LOGITS_ROWS = 256
 """Rows of logits at a time: 156 MB in fp32 with Qwen2-VL's vocabulary, twice."""
@@ -182,7 +183,7 @@ class _Parts:
     def _product(self, left: Tensor, right: Tensor, out: Tensor) -> Tensor:
         if self.arithmetic == self._exact:
             return torch.mm(left, right, out=out)
-        if out.is_cuda:
+        if multiplies_bf16(out.device):
             return torch.mm(left, right, out_dtype=self._exact, out=out)
         return out.copy_(left @ right)
 
@@ -220,7 +221,7 @@ class _Parts:
         if self.arithmetic == self._exact:
             total.addmm_(excess.t(), scaled)
             return
-        if total.is_cuda:
+        if multiplies_bf16(total.device):
             torch.addmm(total, excess.t(), scaled, out_dtype=self._exact, out=total)
             return
         for own, part in zip(total.split(_SLICE), excess.split(_SLICE, dim=1), strict=True):

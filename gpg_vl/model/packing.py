@@ -225,7 +225,7 @@ def _placed(rows: Sequence[Row]) -> Iterator[tuple[int, int, int, Segment]]:
             start += segment.length
 
 
-def related(segment: Tensor, branch: Tensor, read_segment: Tensor, read_branch: Tensor) -> Tensor:
+def may_attend(segment: Tensor, branch: Tensor, read_segment: Tensor, read_branch: Tensor) -> Tensor:
     """Whether a token may read one before it: of its segment's prompt, or of its own branch.
 
     Padding reads padding only: a row that reads nothing would be NaN.
@@ -241,7 +241,7 @@ def additive_mask(tree: Tensor, dtype: torch.dtype) -> Tensor:
     """
     segments, branches = tree
     count, size = segments.shape
-    allowed = related(segments[:, :, None], branches[:, :, None], segments[:, None], branches[:, None])
+    allowed = may_attend(segments[:, :, None], branches[:, :, None], segments[:, None], branches[:, None])
     apart = -(-size // MASK_ALIGNMENT) * MASK_ALIGNMENT
     mask = torch.full((count, 1, size, apart), float("-inf"), dtype=dtype, device=tree.device)[..., :size]
     return mask.masked_fill_(allowed.tril_()[:, None], 0.0)

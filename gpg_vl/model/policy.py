@@ -216,8 +216,8 @@ class Policy(nn.Module):
         `fused`: attention as Triton kernels.
         """
         places = self._positions(torch.arange(positions, device=self.device).expand(3, 1, -1))
-        reads = import_module("gpg_vl.model.fused").attend if fused else attend
-        return StepModel(self.text_model, self.model.lm_head, self.compute_dtype, places, reads)
+        attention = import_module("gpg_vl.model.fused").attend if fused else attend
+        return StepModel(self.text_model, self.model.lm_head, self.compute_dtype, places, attention)
 
     def check_slopes(self) -> None:
         """Raise GpgError if slopes known ahead were not the loss's since the last call: `Targets`."""
@@ -249,12 +249,11 @@ def load_policy(
     family that packing does not support exactly, or no such attention on this machine; ConfigurationError if
     nothing is there to compile with, or for FlexAttention where it cannot train.
     """
-    config = read_config(path)
+    config, device = read_config(path), torch.device(device)
     family = family_of(path, config)
     if attention == "flex":
-        check_flex(config.get_text_config(), torch.device(device))
+        check_flex(config.get_text_config(), device)
     processor = read_processor(path, family)
-    device = torch.device(device)
     choose_kernels(device)
     model = load_weights(path, family, vision_attention, device)
     if gradient_checkpointing:

@@ -57,6 +57,8 @@ class ModelSizes:
     """Numbers per patch of an image."""
     patches: int = 0
     """Patches per image token."""
+    decoded: int = 0
+    """Weights of the matrices that rollouts read for every token: in bf16 they hold copies of these."""
 
 
 def skeleton(config: Any, family: Family) -> Policy:
@@ -85,6 +87,7 @@ def sizes_of(policy: Policy) -> ModelSizes:
         vision=vision,
         pixels=pixels.in_channels * pixels.temporal_patch_size * pixels.patch_size**2 if pixels else 0,
         patches=pixels.spatial_merge_size**2 if pixels else 0,
+        decoded=_count({w for part in (policy.text_model, policy.model.lm_head) for w in _matrices(part)}),
     )
 
 

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, rms_norm
 
 from gpg_vl.model.adapters import low_rank
-from gpg_vl.model.attention import AnswerCache, Prefix, View
+from gpg_vl.model.attention import AnswerCache, CacheView, Prefix
+from gpg_vl.runtime.devices import multiplies_bf16
 
-Attend = Callable[[Tensor, Tensor, Tensor, Prefix, int, View], Tensor]
+Attend = Callable[[Tensor, Tensor, Tensor, Prefix, int, CacheView], Tensor]
 """`gpg_vl.model.attention.attend`, or the same as Triton kernels."""
 
 
@@ -179,7 +180,7 @@ class StepModel:
         self.vocabulary = len(self._head)
 
     def read(
-        self, tokens: Tensor, positions: Tensor, prefix: Prefix, cache: AnswerCache, view: View
+        self, tokens: Tensor, positions: Tensor, prefix: Prefix, cache: AnswerCache, view: CacheView
     ) -> Tensor:
         """Hidden states (N, H) behind one token of each answer: tokens (N,), positions (N,).
 
@@ -206,7 +207,7 @@ class StepModel:
     def head(self, hidden: Tensor) -> Tensor:
         """Logits (n, V) of hidden states (n, H); on CUDA in fp32, as training has them."""
         hidden = hidden.to(self.dtype)
-        if hidden.is_cuda and self.dtype != torch.float32:
+        if self.dtype == torch.bfloat16 and multiplies_bf16(hidden.device):
             return torch.mm(hidden, self._head.t(), out_dtype=torch.float32)
         return linear(hidden, self._head)
 

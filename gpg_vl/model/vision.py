@@ -16,6 +16,8 @@ from torch.nn.functional import linear, scaled_dot_product_attention
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.vision_utils import get_vision_cu_seqlens, get_vision_position_ids, get_vision_window_index
 
+from gpg_vl.runtime.devices import send
+
 VISION_ATTENTION = "gpg_vl_equal_lengths"
 """Registered with transformers for the vision tower, in place of its `sdpa`."""
 
@@ -142,14 +144,14 @@ def _in_runs(tower: Any, rows: Sequence[Grid], device: torch.device) -> dict[str
     images = Runs.of([h * w for t, h, w in rows for _ in range(t)])
     one = torch.tensor([0, sum(t * h * w for t, h, w in rows)], dtype=torch.int32)
     positions = torch.cat([_positions(row, merge) for row in rows])
-    given = {"position_ids": _sent(positions, device), "cu_seqlens": one}
+    given = {"position_ids": send(positions, device), "cu_seqlens": one}
     if not hasattr(tower, "window_size"):
         return given | {"segments": Segments(images)}
     order, windows = _windows(rows, (merge, tower.window_size, tower.patch_size))
     if len(images.sizes) > 1 or images.sizes[0][0] > 1:  # one image is read in any order
         back = (order[:, None] * merge**2 + torch.arange(merge**2)).flatten()
-        images = Runs(images.sizes, _sent(back.argsort(), device), _sent(back, device))
-    given |= {"window_index": _sent(order, device), "cu_window_seqlens": one}
+        images = Runs(images.sizes, send(back.argsort(), device), send(back, device))
+    given |= {"window_index": send(order, device), "cu_window_seqlens": one}
     return given | {"segments": Segments(images, windows)}
 
 
@@ -187,17 +189,10 @@ def _positions(row: Grid, merge: int) -> Tensor:
 def _ragged(tower: Any, grid: Tensor, device: torch.device) -> dict[str, Any]:
     """What the tower takes for attention that reads lengths on the device: flash_attention_2."""
     merge, ends = tower.spatial_merge_size, get_vision_cu_seqlens(grid)
-    given: dict[str, Any] = {"position_ids": _sent(get_vision_position_ids(grid, merge), device)}
-    given |= {"cu_seqlens": _sent(ends, device), "max_seqlen": int(ends.diff().max())}
+    given: dict[str, Any] = {"position_ids": send(get_vision_position_ids(grid, merge), device)}
+    given |= {"cu_seqlens": send(ends, device), "max_seqlen": int(ends.diff().max())}
     if not hasattr(tower, "window_size"):
         return given
     order, ends = get_vision_window_index(grid, merge, tower.window_size, tower.patch_size)
-    given |= {"window_index": _sent(order, device), "cu_window_seqlens": _sent(ends, device)}
+    given |= {"window_index": send(order, device), "cu_window_seqlens": send(ends, device)}
     return given | {"max_window_seqlen": int(ends.diff().max())}
-
-
-def _sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """On the device; pinned on its way to a GPU, since the CPU would wait for anything else."""
-    if device.type == "cuda":
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)

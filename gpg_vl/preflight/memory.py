@@ -13,7 +13,7 @@ from gpg_vl.model.logprobs import logits_rows
 from gpg_vl.model.packing import packing_pays
 from gpg_vl.model.sizes import ModelSizes, Tower
 from gpg_vl.rollout.engine import PREFILL_TOKENS
-from gpg_vl.rollout.sampling import DRAW_ELEMENTS
+from gpg_vl.rollout.sampling import draw_elements
 from gpg_vl.types import Packing
 
 GIB = 2**30
@@ -39,6 +39,11 @@ class Cards:
     """Whether moments and masters are in the machine's memory, and under ZeRO-3 the weights too."""
     cuda: bool = True
     """Whether they are GPUs: these step all weights in place, and leave a step's images to the machine."""
+
+    @property
+    def device(self) -> str:
+        """Their type."""
+        return "cuda" if self.cuda else "cpu"
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,7 @@ def forecast(sizes: ModelSizes, load: Load, cards: Cards) -> Forecast:
     """The memory of one card while it trains."""
     gradients = {"gradients": FP32 * sizes.trained / (cards.count if cards.zero >= 2 else 1)}
     phases = {
-        "rollout": _gathered(sizes, cards, live=False) | rollout_parts(sizes, load),
+        "rollout": _gathered(sizes, cards, live=False) | rollout_parts(sizes, load, cards),
         "update": gradients | _gathered(sizes, cards, live=True) | update_parts(sizes, load, cards),
         OPTIMIZER_STEP: gradients | {"temporaries": _step_temporaries(sizes, cards)},
     }
@@ -155,7 +160,7 @@ def _step_temporaries(sizes: ModelSizes, cards: Cards) -> float:
     return 2 * FP32 * min(sizes.largest, sizes.trained)
 
 
-def rollout_parts(sizes: ModelSizes, load: Load) -> Parts:
+def rollout_parts(sizes: ModelSizes, load: Load, cards: Cards) -> Parts:
     """Caches of answers that all reach their limit, and the wider of reading and decoding."""
     questions = max(1, min(load.max_concurrent // load.group_size, load.questions))
     answers = questions * load.group_size
@@ -163,10 +168,12 @@ def rollout_parts(sizes: ModelSizes, load: Load) -> Parts:
     parts = {
         "prompt caches": questions * load.prompt_tokens * per_token,
         "answer caches": answers * load.answer_tokens * per_token,
-        "reading and decoding": max(_reading(sizes, load, questions), _decoding(sizes, load, answers)),
+        "reading and decoding": max(
+            _reading(sizes, load, questions), _decoding(sizes, load, answers, cards.device)
+        ),
     }
     if load.bf16:
-        parts["bf16 weights"] = 2 * sizes.kept_cast
+        parts["bf16 weights"] = 2 * sizes.decoded
     return parts
 
 
@@ -193,9 +200,9 @@ _LEAST_HEAD = 16
 """Head size, at least: a tower knows its width only, and scores are as many as there are heads."""
 
 
-def _decoding(sizes: ModelSizes, load: Load, answers: int) -> float:
+def _decoding(sizes: ModelSizes, load: Load, answers: int, device: str) -> float:
     """The logits of the answers drawn together, and the attention scores over prompt and answer."""
-    logits = min(answers * sizes.vocabulary, DRAW_ELEMENTS["cpu"])
+    logits = min(answers * sizes.vocabulary, draw_elements(device))
     drawing = 3 * FP32 * logits  # beside them, the probabilities and their blocks
     scores = answers * sizes.text.query * (load.prompt_tokens + load.answer_tokens) * FP32
     return max(drawing, scores / _LEAST_HEAD)
@@ -226,7 +233,7 @@ def shape(sizes: ModelSizes, load: Load) -> MicroBatch:
 def update_parts(sizes: ModelSizes, load: Load, cards: Cards) -> Parts:
     """What the fullest micro-batch keeps for its backward pass, and the widest moment of that pass."""
     micro, c = shape(sizes, load), load.compute
-    logits = _logits(sizes, micro, c, logits_rows("cuda" if cards.cuda else "cpu"))
+    logits = _logits(sizes, micro, c, logits_rows(cards.device))
     patches = micro.prompts * load.image_tokens * sizes.patches
     mask = micro.tokens * micro.row_tokens if micro.masked else 0
     layer = micro.tokens * _kept(sizes.text, c, masked=micro.masked)

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 
 import torch
 
-from gpg_vl.model.attention import AnswerCache, Prefix, View
+from gpg_vl.model.attention import AnswerCache, CacheView, Prefix
 from gpg_vl.model.packing import Row, Segment, collate
 from gpg_vl.model.policy import Policy
 from gpg_vl.prompting.encode import EncodedPrompt
 from gpg_vl.rollout.graphs import Graphs
 from gpg_vl.rollout.sampling import Sampling, StopTexts, uniform_stream
-from gpg_vl.rollout.slots import Drawn, Sent, Slots, Stepper
+from gpg_vl.rollout.slots import Drawn, HostCopy, Slots, Stepper
 from gpg_vl.runtime.profiling import phase
 from gpg_vl.types import FinishReason
 
@@ -54,7 +54,7 @@ class _Question:
 
 
 @dataclass(frozen=True)
-class Pace:
+class DecodeOptions:
     """How often the host looks at what was drawn, and in what units caches are read."""
 
     check_every: int
@@ -77,19 +77,18 @@ class Decoding:
         group_size: int,
         sampling: Sampling,
         stops: StopTexts,
-        pace: Pace,
+        options: DecodeOptions,
         positions: int,
     ) -> None:
         """`positions`: how many there are at most in a prompt and its answers."""
         self._policy, self._group_size, self._sampling = policy, group_size, sampling
-        self._stops, self._pace = stops, pace
+        self._stops, self._options = stops, options
         self._eos = set(policy.eos_token_ids)
         self._stream_length = sampling.max_new_tokens if sampling.temperature > 0 else 1
         self._stepper = Stepper(
-            policy.step_model(positions, fused=pace.fused), sampling, policy.suppressed_ids
+            policy.step_model(positions, fused=options.fused), sampling, policy.suppressed_ids
         )
-        # Some filters of the sampler ask the host.
-        self._graphs = Graphs(enabled=pace.graphs and sampling.top_p == 1)
+        self._graphs = Graphs(enabled=options.graphs and not sampling.asks_host)
         self._clear()
 
     def _clear(self) -> None:
@@ -98,18 +97,18 @@ class Decoding:
         self._running: set[int] = set()  # questions of which not all answers are known to be complete
         self._prefix: Prefix | None = None
         like = torch.zeros(0, dtype=model.dtype, device=device)
-        self._cache = AnswerCache(model.cache_shape, self._most_columns, self._pace.bucket, like)
+        self._cache = AnswerCache(model.cache_shape, self._most_columns, self._options.bucket, like)
         self._column = torch.zeros(1, dtype=torch.long, device=device)  # the next one of the cache
         self._slots = Slots.empty(self._stream_length, device)
-        self._drawn = Drawn(0, self._pace.check_every, device)
-        self._sent: list[tuple[list[Growing], Sent]] = []
+        self._drawn = Drawn(0, self._options.check_every, device)
+        self._sent: list[tuple[list[Growing], HostCopy]] = []
         self._horizon = 1  # tokens until the next look
         self._graphs.forget()
 
     @property
     def _most_columns(self) -> int:
         """The last token of an answer is never read, and those drawn between looks may run on."""
-        late = self._pace.check_every
+        late = self._options.check_every
         return self._sampling.max_new_tokens - 1 + (late if late == 1 else 2 * late)
 
     @property
@@ -165,7 +164,7 @@ class Decoding:
         if self._prefix is not None:
             self._prefix.lay_out([len(question.answers) for question in self._questions])
         self._column.fill_(self._cache.length)
-        self._drawn = Drawn(len(self._slots), self._pace.check_every, self._policy.device)
+        self._drawn = Drawn(len(self._slots), self._options.check_every, self._policy.device)
         self._graphs.forget()
 
     def advance(self) -> None:
@@ -175,7 +174,7 @@ class Decoding:
         if self._cache.make_room():
             self._graphs.forget()
         span = self._cache.span
-        masked = span > self._cache.length + 1 or any(question.start for question in self._questions)
+        masked = self._options.bucket > 1 or any(question.start for question in self._questions)
         with phase("decode"):
             self._graphs.run((span, masked), lambda: self._step(span, masked=masked))
         self._cache.length += 1
@@ -187,8 +186,10 @@ class Decoding:
 
     def _step(self, span: int, *, masked: bool) -> None:
         assert self._prefix is not None
-        view = View.of(self._column, self._slots.starts, span, masked=masked)
+        # fused attention looks at the column itself
+        view = CacheView.of(self._column, self._slots.starts, span, masked=masked and not self._options.fused)
         self._stepper.step(self._slots, self._prefix, self._cache, self._drawn, view)
+        self._column.add_(1)
 
     def _send(self) -> None:
         """Let the tokens drawn since the last look go to the host."""
@@ -198,7 +199,7 @@ class Decoding:
 
     def _receive(self, *, all_of_it: bool) -> None:
         """Bring what was sent to its answers; the last of it later, if that lets the device run on."""
-        waiting = 0 if all_of_it or self._pace.check_every == 1 else 1
+        waiting = 0 if all_of_it or self._options.check_every == 1 else 1
         while len(self._sent) > waiting:
             answers, sent = self._sent.pop(0)
             self._record(answers, *sent.read())
@@ -214,7 +215,7 @@ class Decoding:
     def _plan_look(self) -> None:
         """Look every few tokens, and when the longest answers reach their limit."""
         left = [self._left(question) for question in self._questions if question.live]
-        self._horizon = min([self._pace.check_every, *(tokens for tokens in left if tokens > 0)])
+        self._horizon = min([self._options.check_every, *(tokens for tokens in left if tokens > 0)])
 
     def _record(
         self, answers: Sequence[Growing], tokens: Sequence[list[int]], logprobs: Sequence[list[float]]

@@ -3,14 +3,14 @@
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 
 import torch
 
 from gpg_vl.model.policy import Policy
 from gpg_vl.prompting.encode import EncodedPrompt
-from gpg_vl.rollout.decoding import Decoding, Growing, Pace
+from gpg_vl.rollout.decoding import DecodeOptions, Decoding, Growing
 from gpg_vl.rollout.sampling import Sampling, StopTexts
+from gpg_vl.runtime.devices import on_device, runs_triton
 from gpg_vl.types import FinishReason
 
 PREFILL_TOKENS = 32_768
@@ -20,8 +20,8 @@ Watch = Callable[[Sequence[Sequence[int]]], None]
 What it raises ends the generation."""
 Done = Callable[[int, "list[Answer]"], None]
 """Gets a request's index and its answers as soon as the last of them is complete."""
-_CPU = Pace(check_every=1, bucket=1)  # gains nothing by running ahead
-_GPU = Pace(check_every=8, bucket=64)
+_CPU = DecodeOptions(check_every=1, bucket=1)  # gains nothing by running ahead
+_GPU = DecodeOptions(check_every=8, bucket=64)
 
 
 @dataclass(frozen=True)
@@ -46,23 +46,22 @@ class Request:
     step: int = 0
 
 
-def pace_of(device: torch.device, *, graphs: bool = True, fused: bool = True) -> Pace:
+def decode_options(device: torch.device, *, graphs: bool = True, fused: bool = True) -> DecodeOptions:
     """How to decode on a device; `graphs` and `fused` attention where it has them."""
     if device.type == "cpu":
         return _CPU
-    cuda = device.type == "cuda"
-    return replace(_GPU, graphs=graphs and cuda, fused=fused and cuda and find_spec("triton") is not None)
+    return replace(_GPU, graphs=graphs and device.type == "cuda", fused=fused and runs_triton(device))
 
 
 class RolloutEngine:
     """Samples groups of answers from a policy."""
 
     def __init__(
-        self, policy: Policy, *, max_concurrent: int, seed: int = 0, pace: Pace | None = None
+        self, policy: Policy, *, max_concurrent: int, seed: int = 0, options: DecodeOptions | None = None
     ) -> None:
-        """`pace` stands in for that of `pace_of`; the answers do not depend on it, but for rounding."""
+        """`options` stand in for the device's own; the answers do not depend on them, but for rounding."""
         self.policy, self.max_concurrent, self.seed = policy, max_concurrent, seed
-        self.pace = pace or pace_of(policy.device)
+        self.options = options or decode_options(policy.device)
         self._stop: dict[tuple[str, ...], StopTexts] = {}
 
     @torch.no_grad()
@@ -91,22 +90,23 @@ class RolloutEngine:
         policy.eval()
         last = max((request.prompt.next_position for request in requests), default=0)
         try:
-            decoding = Decoding(
-                policy, group_size, sampling, stops, self.pace, last + sampling.max_new_tokens
-            )
-            while queue or decoding.slots:
-                free = (self.max_concurrent - decoding.slots) // group_size
-                for part in _admissible(queue, requests, free if decoding.slots else max(1, free)):
-                    asked = [requests[i] for i in part]
-                    keys = [(self.seed, request.step, request.id) for request in asked]
-                    prompts = [request.prompt for request in asked]
-                    decoding.admit(part, prompts, keys, [growing[i] for i in part])
+            with on_device(policy.device):
+                decoding = Decoding(
+                    policy, group_size, sampling, stops, self.options, last + sampling.max_new_tokens
+                )
+                while queue or decoding.slots:
+                    free = (self.max_concurrent - decoding.slots) // group_size
+                    for part in _admissible(queue, requests, free if decoding.slots else max(1, free)):
+                        asked = [requests[i] for i in part]
+                        keys = [(self.seed, request.step, request.id) for request in asked]
+                        prompts = [request.prompt for request in asked]
+                        decoding.admit(part, prompts, keys, [growing[i] for i in part])
+                    watch(everything)
+                    decoding.advance()
+                    for i in decoding.retire():
+                        answers[i] = self._answers(growing[i], stops)
+                        done(i, answers[i])
                 watch(everything)
-                decoding.advance()
-                for i in decoding.retire():
-                    answers[i] = self._answers(growing[i], stops)
-                    done(i, answers[i])
-            watch(everything)
         finally:
             policy.train(was_training)
         return answers

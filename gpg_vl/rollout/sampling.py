@@ -12,9 +12,10 @@ from torch.nn.functional import pad
 
 from gpg_vl.errors import ConfigurationError
 
-DRAW_ELEMENTS = {"cpu": 2**24}
-"""Logits in memory at a time, by device: answers times vocabulary would be gigabytes."""
-_DRAW_ELEMENTS = 2**27  # a GPU reads the vocabulary's matrix anew for every part
+DRAW_ELEMENTS = 2**24
+"""Logits in memory at a time: answers times vocabulary would be gigabytes."""
+DRAW_ELEMENTS_ON_CUDA = 2**27
+"""A GPU reads the vocabulary's matrix anew for every part of the answers."""
 _BLOCK = 128
 """Tokens whose probabilities are summed together; divides most vocabularies, which are then not copied."""
 _NUCLEUS = 1024
@@ -46,6 +47,11 @@ class Sampling:
             )
 
     @property
+    def asks_host(self) -> bool:
+        """Whether drawing a token waits for the device."""
+        return self.top_p < 1
+
+    @property
     def logit_temperature(self) -> float:
         """What logits are divided by: greedy decoding reports log-probabilities at 1."""
         return self.temperature or 1.0
@@ -66,9 +72,9 @@ def _number(seed: int, step: int, question: str, answer: int) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little")
 
 
-def draw_rows(vocabulary: int, device: torch.device) -> int:
-    """Answers whose logits are in memory at a time."""
-    return max(1, DRAW_ELEMENTS.get(device.type, _DRAW_ELEMENTS) // vocabulary)
+def draw_elements(device: str) -> int:
+    """Logits in memory at a time on a type of device."""
+    return DRAW_ELEMENTS_ON_CUDA if device == "cuda" else DRAW_ELEMENTS
 
 
 def draw(logits: Tensor, uniforms: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from gpg_vl.model.attention import AnswerCache, Prefix, View
+from gpg_vl.model.attention import AnswerCache, CacheView, Prefix
 from gpg_vl.model.logprobs import sampler_logits
 from gpg_vl.model.step import StepModel
-from gpg_vl.rollout.sampling import Sampling, draw, draw_rows
+from gpg_vl.rollout.sampling import Sampling, draw, draw_elements
 
 
 @dataclass
@@ -72,15 +72,15 @@ class Drawn:
         self._logprobs.index_copy_(1, self._place, logprobs.float())
         self._place.add_(1)
 
-    def send(self) -> "Sent":
+    def send(self) -> "HostCopy":
         """Start to copy them to the host, and begin anew."""
-        sent = Sent(self._tokens[:, : self.count], self._logprobs[:, : self.count])
+        sent = HostCopy(self._tokens[:, : self.count], self._logprobs[:, : self.count])
         self._place.zero_()
         self.count = 0
         return sent
 
 
-class Sent:
+class HostCopy:
     """Tokens and log-probabilities on their way to the host."""
 
     def __init__(self, tokens: Tensor, logprobs: Tensor) -> None:
@@ -111,7 +111,7 @@ class Stepper:
     suppressed: Tensor
     """(s,) ids of tokens that are never drawn."""
 
-    def step(self, slots: Slots, prefix: Prefix, cache: AnswerCache, drawn: Drawn, view: View) -> None:
+    def step(self, slots: Slots, prefix: Prefix, cache: AnswerCache, drawn: Drawn, view: CacheView) -> None:
         """Draw one more token of every slot."""
         hidden = self.model.read(slots.tokens, slots.positions, prefix, cache, view)  # (N', H)
         # A slot whose answer is complete, and not yet known to be, may run past the end of its draws.
@@ -121,7 +121,6 @@ class Stepper:
         slots.tokens.copy_(tokens[:, 0])
         slots.positions.add_(1)
         slots.ages.add_(1)
-        view.column.add_(1)
 
     def draw(self, hidden: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens and log-probabilities (n, g) behind hidden states (n, H), with uniforms (n, g).
@@ -129,7 +128,7 @@ class Stepper:
         Logits exist for a few rows at a time.
         """
         parts = []
-        rows = draw_rows(self.model.vocabulary, hidden.device)
+        rows = max(1, draw_elements(hidden.device.type) // self.model.vocabulary)
         for part, u in zip(hidden.split(rows), uniforms.split(rows), strict=True):
             logits = sampler_logits(self.model.head(part), self.sampling.logit_temperature, self.suppressed)
             parts.append(draw(logits, u, self.sampling))

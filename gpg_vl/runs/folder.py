@@ -33,6 +33,8 @@ _MAY_CHANGE = (
     "run.micro_batch_tokens",
     "run.packing",
     "rollout.max_concurrent",
+    "rollout.cuda_graphs",
+    "rollout.fused_attention",
     "model.gradient_checkpointing",
     "model.compile",
     "model.attention",

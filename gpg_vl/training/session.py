@@ -23,7 +23,7 @@ from gpg_vl.model.adapt import choose_weights
 from gpg_vl.model.policy import Policy, load_policy
 from gpg_vl.prompting.encode import PromptEncoder
 from gpg_vl.rollout.answering import Answerer, build_encoder
-from gpg_vl.rollout.engine import RolloutEngine, pace_of
+from gpg_vl.rollout.engine import RolloutEngine, decode_options
 from gpg_vl.runs.checkpoint import load_random_states, load_state, restore_random_states
 from gpg_vl.runtime.parallel import World
 from gpg_vl.scoring.scorer import Scorer
@@ -184,9 +184,9 @@ def build_session(config: TrainConfig, accelerator: Accelerator, checkpoint: Pat
 def build_answerer(learner: Learner, rollout: RolloutConfig) -> Answerer:
     """A rollout engine on the learner's weights."""
     policy = learner.policy
-    pace = pace_of(policy.device, graphs=rollout.cuda_graphs, fused=rollout.fused_attention)
+    options = decode_options(policy.device, graphs=rollout.cuda_graphs, fused=rollout.fused_attention)
     engine = RolloutEngine(
-        policy, max_concurrent=rollout.max_concurrent, seed=learner.sampler.seed, pace=pace
+        policy, max_concurrent=rollout.max_concurrent, seed=learner.sampler.seed, options=options
     )
     return Answerer(learner.encoder, engine)
 

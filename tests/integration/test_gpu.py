@@ -11,7 +11,7 @@ from gpg_vl.cli.main import main
 from gpg_vl.config import AlgorithmConfig, DataConfig, ModelConfig, RolloutConfig, RunConfig, TrainConfig
 from gpg_vl.model.policy import load_policy
 from gpg_vl.model.tiny import TinySize, save_tiny
-from gpg_vl.rollout.decoding import Pace
+from gpg_vl.rollout.decoding import DecodeOptions
 from gpg_vl.rollout.engine import Request, RolloutEngine
 from gpg_vl.rollout.sampling import Sampling
 from tests.support.inputs import encoder_of
@@ -26,12 +26,14 @@ pytestmark = [
 ]
 
 
-PACES = [Pace(8, 64, graphs=graphs, fused=fused) for graphs in (False, True) for fused in (False, True)]
+OPTIONS = [
+    DecodeOptions(8, 64, graphs=graphs, fused=fused) for graphs in (False, True) for fused in (False, True)
+]
 
 
-@pytest.mark.parametrize("pace", PACES, ids=str)
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_answers_on_the_gpu_are_those_of_the_cpu(tiny_folder, mixed_samples, pace, temperature):
+def test_answers_on_the_gpu_are_those_of_the_cpu(tiny_folder, mixed_samples, options, temperature):
     """Of different lengths and ages, so that slots are given up and taken, and caches grow and shrink."""
     samples = [replace(s, id=f"{s.id}/{copy}") for copy in range(4) for s in mixed_samples]
     answers = {}
@@ -41,7 +43,7 @@ def test_answers_on_the_gpu_are_those_of_the_cpu(tiny_folder, mixed_samples, pac
             Request(p, s.id) for p, s in zip(encoder_of(policy).encode(samples), samples, strict=True)
         ]
         sampling = Sampling(max_new_tokens=150, temperature=temperature, stop=("e",))
-        engine = RolloutEngine(policy, max_concurrent=24, pace=pace if device == "cuda" else None)
+        engine = RolloutEngine(policy, max_concurrent=24, options=options if device == "cuda" else None)
         answers[device] = [answer for group in engine.generate(requests, 4, sampling) for answer in group]
     # a draw may fall beside a token's edge by rounding
     same = [
@@ -55,12 +57,12 @@ def test_answers_on_the_gpu_are_those_of_the_cpu(tiny_folder, mixed_samples, pac
             assert cuda.logprobs == pytest.approx(cpu.logprobs, abs=1e-4)
 
 
-@pytest.mark.parametrize("pace", PACES, ids=str)
-def test_bf16_answers_have_the_log_probabilities_of_training(tiny_folder, mixed_samples, pace):
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_bf16_answers_have_the_log_probabilities_of_training(tiny_folder, mixed_samples, options):
     policy = load_policy(str(tiny_folder), precision="bf16", device="cuda")
     prompts = encoder_of(policy).encode(mixed_samples)
     requests = [Request(p, s.id) for p, s in zip(prompts, mixed_samples, strict=True)]
-    groups = RolloutEngine(policy, max_concurrent=64, pace=pace).generate(
+    groups = RolloutEngine(policy, max_concurrent=64, options=options).generate(
         requests, 3, Sampling(60, temperature=0.9)
     )
     rows = rows_of([(p, [a.token_ids for a in g]) for p, g in zip(prompts, groups, strict=True)], "group")

@@ -18,8 +18,8 @@ from benchmarks import gpu_session, gpu_stages, machine
 from benchmarks.gpu_report import decoded, read_lines, report
 
 ROOT = Path(__file__).resolve().parents[2]
-LONG = ["flex", "compiled"]
-"""A compiler needs most of a minute for them, and only a GPU trains with FlexAttention."""
+LONG = ["compiled"]
+"""A compiler needs most of a minute for it."""
 SHIELDED = """
 import os, runpy, socket, sys, torch
 

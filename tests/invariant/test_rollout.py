@@ -10,8 +10,8 @@ from transformers import AutoModelForImageTextToText
 from gpg_vl.model.policy import Policy
 from gpg_vl.model.step import StepModel
 from gpg_vl.prompting.encode import EncodedPrompt
-from gpg_vl.rollout.decoding import Pace
-from gpg_vl.rollout.engine import Answer, Request, RolloutEngine, pace_of
+from gpg_vl.rollout.decoding import DecodeOptions
+from gpg_vl.rollout.engine import Answer, Request, RolloutEngine, decode_options
 from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.types import Sample
 from tests.support.inputs import encoder_of
@@ -82,9 +82,11 @@ def test_an_answer_does_not_depend_on_its_neighbours(policy, mixed_samples):
 
 
 @pytest.mark.parametrize(
-    "pace", [pace_of(torch.device("cpu")), Pace(check_every=5, bucket=16)], ids=["cpu", "gpu"]
+    "options",
+    [decode_options(torch.device("cpu")), DecodeOptions(check_every=5, bucket=16)],
+    ids=["cpu", "gpu"],
 )
-def test_questions_come_in_as_others_are_done(policy, mixed_samples, monkeypatch, pace):
+def test_questions_come_in_as_others_are_done(policy, mixed_samples, monkeypatch, options):
     """Answers of questions of any age decode together as they would alone."""
     samples = [replace(s, id=f"{s.id}/{copy}") for copy in range(4) for s in mixed_samples]
     batch = requests(policy, samples)
@@ -99,7 +101,7 @@ def test_questions_come_in_as_others_are_done(policy, mixed_samples, monkeypatch
 
     monkeypatch.setattr(StepModel, "read", watched)
     order: list[int] = []
-    engine = RolloutEngine(policy, max_concurrent=8, seed=5, pace=pace)
+    engine = RolloutEngine(policy, max_concurrent=8, seed=5, options=options)
     answers = engine.generate(batch, 2, sampling, done=lambda i, group: order.append(i))
     for one, other in zip(answers, expected, strict=True):
         assert [a.token_ids for a in one] == [a.token_ids for a in other]

@@ -29,9 +29,11 @@ from gpg_vl.training.warmstart import sft
 from tests.support.training import REWARD, metrics, same, session_of
 
 
-def test_training_raises_the_reward(config):
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_training_raises_the_reward(config, precision):
     constant = OptimConfig(learning_rate=1e-3)
     longer = replace(config, optim=constant, run=replace(config.run, steps=20, save_every=0))
+    longer = replace(longer, model=replace(config.model, precision=precision))
     train(longer)
     rewards = [line["reward/mean"] for line in metrics(Path(config.out))]
     assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 0.5

@@ -165,7 +165,7 @@ def test_work_of_a_step(group_size: int, config: TrainConfig):
 def test_logits_of_sampling_do_not_grow_with_the_answers(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setitem(sampling_module.DRAW_ELEMENTS, "cpu", 12 * SIZE.vocabulary)
+    monkeypatch.setattr(sampling_module, "DRAW_ELEMENTS", 12 * SIZE.vocabulary)
     for group_size in (4, 8):
         rollout = replace(config.rollout, group_size=group_size)
         sampling, _ = counted(session_of(replace(config, rollout=rollout)))

@@ -19,24 +19,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import Qwen2_5_VLConfig, Qwen2VLConfig
 
+from benchmarks.workloads import TEXT, VISION
 from gpg_vl.model.attention import ATTENTION_NAME
 from gpg_vl.model.families import FAMILIES
 from gpg_vl.model.policy import Policy, model_class
 from gpg_vl.model.vision import VISION_ATTENTION
 
-QWEN2_VL_2B: dict[str, Any] = {
-    "text_config": {
-        "hidden_size": 1536,
-        "intermediate_size": 8960,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 12,
-        "num_key_value_heads": 2,
-        "vocab_size": 151_936,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
-    },
-    "vision_config": {"depth": 32, "embed_dim": 1280, "hidden_size": 1536, "num_heads": 16},
-    "tie_word_embeddings": True,
-}
+QWEN2_VL_2B: dict[str, Any] = {"text_config": TEXT, "vision_config": VISION, "tie_word_embeddings": True}
 QWEN2_5_VL_3B: dict[str, Any] = {
     "text_config": QWEN2_VL_2B["text_config"]
     | {"hidden_size": 2048, "intermediate_size": 11_008, "num_hidden_layers": 36, "num_attention_heads": 16},
@@ -126,8 +115,9 @@ def fake_cuda() -> Iterator[Kernels]:
     """Within, tensors may be put on `cuda`, and autocast works there."""
     kernels = Kernels()
     with contextlib.ExitStack() as stack:
-        patched = {"torch.cuda.is_bf16_supported": True}
+        patched: dict[str, Any] = {"torch.cuda.is_bf16_supported": True}
         patched["torch.cuda.amp.common.amp_definitely_not_available"] = False
+        patched["torch.cuda.get_device_capability"] = (9, 0)
         for name, value in patched.items():
             stack.enter_context(mock.patch(name, lambda *_, value=value, **__: value))
         stack.enter_context(mock.patch("torch.Tensor.pin_memory", lambda tensor: tensor))

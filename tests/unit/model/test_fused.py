@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from gpg_vl.model.attention import Prefix, View, attend
+from gpg_vl.model.attention import CacheView, Prefix, attend
 
 pytest.importorskip("triton")
 pytestmark = pytest.mark.gpu
@@ -45,7 +45,7 @@ def test_fused_attention_equals_plain(case, dtype):
     queries = (random(answers, heads + 2 * kv_heads, size) * size**-0.5)[:, :heads]  # strided, as in a step
     keys, values = random(2, answers, kv_heads, span + 10, size)[:, :, :, :span].unbind()
     starts = torch.randint(0, column + 1, (answers,), generator=generator).to(DEVICE)
-    view = View.of(torch.tensor([column], device=DEVICE), starts, span, masked=True)
+    view = CacheView.of(torch.tensor([column], device=DEVICE), starts, span, masked=True)
     exact = Prefix([caches[0].double()], [caches[1].double()], lengths, prefix.layout, prefix.padding)
     expected = attend(queries.double(), keys.double(), values.double(), exact, 0, view)
     given = fused.attend(queries, keys, values, prefix, 0, view)

@@ -22,6 +22,7 @@ SIZES = ModelSizes(
     tied=False,
     text=TEXT,
     vision=None,
+    decoded=600,
 )
 LOAD = Load(
     prompt_tokens=20,
@@ -174,12 +175,12 @@ def test_logits_exist_for_some_answer_tokens_at_a_time(cards, rows):
 
 def test_caches():
     # 2 questions at a time, 8 answers; a token is 2·2·4 numbers; answers' caches begin at 64 places
-    parts = rollout_parts(SIZES, LOAD)
+    parts = rollout_parts(SIZES, LOAD, Cards())
     assert parts["prompt caches"] == 2 * 20 * 16 * 4
     assert parts["answer caches"] == 8 * 6 * 16 * 4
-    assert rollout_parts(SIZES, replace(LOAD, answer_tokens=66))["answer caches"] == 8 * 66 * 16 * 4
-    halved = rollout_parts(SIZES, replace(LOAD, bf16=True))
-    assert halved["answer caches"] == 8 * 6 * 16 * 2 and halved["bf16 weights"] == 1000
+    assert rollout_parts(SIZES, replace(LOAD, answer_tokens=66), Cards())["answer caches"] == 8 * 66 * 16 * 4
+    halved = rollout_parts(SIZES, replace(LOAD, bf16=True), Cards())
+    assert halved["answer caches"] == 8 * 6 * 16 * 2 and halved["bf16 weights"] == 1200
 
 
 def test_remedies_stop_where_it_fits_and_pass_over_what_does_not_help():

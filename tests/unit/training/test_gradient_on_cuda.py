@@ -102,7 +102,7 @@ def test_a_forward_pass_waits_for_nothing(kernels: Kernels):
     kernels.reset()
     logprobs, entropies = policy(batch, 1.0, torch.empty(len(batch.targets), device="cuda"))
     assert (kernels.total, kernels.copies_back) == (KERNELS, 0)
-    print('GB', kernels.bytes/1e9)
+    print("GB", kernels.bytes / 1e9)
     assert kernels.launched["scaled_dot_product_attention"] == policy.layers
     for values in (logprobs, entropies):
         assert values.shape == batch.targets.shape

@@ -181,7 +181,7 @@ class Decoding:
         self._drawn.count += 1
         if self._drawn.count >= self._horizon:
             self._send()
-            self._receive(all_of_it=self._horizon_is_last())
+            self._receive(all_of_it=self._all_at_their_limit())
             self._plan_look()
 
     def _step(self, span: int, *, masked: bool) -> None:
@@ -204,7 +204,7 @@ class Decoding:
             answers, sent = self._sent.pop(0)
             self._record(answers, *sent.read())
 
-    def _horizon_is_last(self) -> bool:
+    def _all_at_their_limit(self) -> bool:
         """Whether all answers have their limit, so that nothing is left to run on with."""
         return all(self._left(question) <= 0 for question in self._questions if question.live)
 

@@ -36,7 +36,7 @@ def attend(
     sums = queries.new_empty((parts, answers, heads, size), dtype=torch.float32)
     largest, totals = (queries.new_empty((parts, answers, heads), dtype=torch.float32) for _ in range(2))
     out = queries.new_empty(answers, heads * size)
-    shape = {"REPEATS": repeats, "HEADS": heads, "SIZE": size, "WIDTH": triton.next_power_of_2(size)}
+    shape = {"REPEATS": repeats, "HEADS": heads, "SIZE": size, "WIDTH": max(16, triton.next_power_of_2(size))}
     read_prompts[(questions, kv_heads, parts * blocks)](
         *(queries, prompt_keys, prompt_values, sums, largest, totals),
         *(layout.first, layout.count, prefix.lengths),

@@ -35,8 +35,10 @@ class Projection:
             layer if one is None else one.base for layer, one in zip(layers, adapters, strict=True)
         ]
         self._dtype = dtype
-        self._modules = layers if any(type(base) is not nn.Linear for base in bases) else []
-        if self._modules:
+        self.plain = all(type(base) is nn.Linear for base in bases)
+        """Whether it is products of matrices alone."""
+        self._modules = layers
+        if not self.plain:
             return
         parts = [(base.weight.detach(), None if base.bias is None else base.bias.detach()) for base in bases]
         if len(bases) > 1 and any(weight.dtype != dtype for weight, _ in parts):
@@ -47,14 +49,14 @@ class Projection:
         self._down, self._up = _low_rank_of(adapters, [base.out_features for base in bases], dtype)
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        if self._modules:
+        if not self.plain:
             # the modules' own weights may be of any type
             with torch.autocast(inputs.device.type, self._dtype, enabled=self._dtype != torch.float32):
                 return torch.cat([layer(inputs) for layer in self._modules], dim=-1).to(self._dtype)
         outputs = [linear(inputs, weight, bias) for weight, bias in self._parts]
         output = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
         if self._down is not None and self._up is not None:
-            output.addmm_(inputs @ self._down, self._up)
+            output.add_(inputs @ self._down @ self._up)  # rounded apart, as training does
         return output
 
 
@@ -89,19 +91,19 @@ def _low_rank_of(
     return down, up
 
 
-@dataclass(frozen=True)
 class _Norm:
-    """An RMS norm; its result in the type of `weight`'s arithmetic."""
+    """An RMS norm in fp32: as one kernel, or as its module where something of a tuner stands in its place."""
 
-    weight: Tensor
-    epsilon: float
-
-    @classmethod
-    def of(cls, module: Any) -> "_Norm":
-        return cls(module.weight.detach().float(), module.variance_epsilon)
+    def __init__(self, module: Any) -> None:
+        self.plain = hasattr(module, "variance_epsilon")
+        self._module = module
+        if self.plain:
+            self._weight, self._epsilon = module.weight.detach().float(), module.variance_epsilon
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        return rms_norm(inputs, self.weight.shape, self.weight, self.epsilon)
+        if not self.plain:
+            return self._module(inputs)
+        return rms_norm(inputs, self._weight.shape, self._weight, self._epsilon)
 
 
 class _Layer:
@@ -110,16 +112,19 @@ class _Layer:
     def __init__(self, layer: Any, dtype: torch.dtype, heads: tuple[int, int]) -> None:
         attention, feed = layer.self_attn, layer.mlp
         self._heads, self._dtype = heads, dtype
-        self._before_attention = _Norm.of(layer.input_layernorm)
+        self._before_attention = _Norm(layer.input_layernorm)
         self._read = Projection([attention.q_proj, attention.k_proj, attention.v_proj], dtype)
         self._norms = (
-            [_Norm.of(attention.q_norm), _Norm.of(attention.k_norm)] if hasattr(attention, "q_norm") else []
+            [_Norm(attention.q_norm), _Norm(attention.k_norm)] if hasattr(attention, "q_norm") else []
         )
         self._write = Projection([attention.o_proj], dtype)
-        self._before_feed = _Norm.of(layer.post_attention_layernorm)
+        self._before_feed = _Norm(layer.post_attention_layernorm)
         self._gated = Projection([feed.gate_proj, feed.up_proj], dtype)
         self._activation: Callable[[Tensor], Tensor] = feed.act_fn
         self._narrow = Projection([feed.down_proj], dtype)
+        projections = (self._read, self._write, self._gated, self._narrow)
+        norms = (self._before_attention, self._before_feed, *self._norms)
+        self.plain = all(part.plain for part in projections) and all(norm.plain for norm in norms)
 
     def queries_keys_values(self, hidden: Tensor, rotation: "Rotation") -> tuple[Tensor, Tensor]:
         """(N, H) to scaled queries (N, heads, D), and keys and values (2, N, KV heads, D), in `dtype`."""
@@ -169,15 +174,17 @@ class StepModel:
         config = text_model.config
         self.dtype, self._attend = dtype, attend
         self._heads = (config.num_attention_heads, config.num_key_value_heads)
-        self._embedding, self._norm = text_model.embed_tokens, _Norm.of(text_model.norm)
+        self._embedding, self._norm = text_model.embed_tokens, _Norm(text_model.norm)
         self._layers = [_Layer(layer, dtype, self._heads) for layer in text_model.layers]
         self._head = head.weight.detach().to(dtype)
-        cosines, sines = text_model.rotary_emb(self._norm.weight, positions)
+        cosines, sines = text_model.rotary_emb(positions.new_zeros(1, dtype=torch.float32), positions)
         scaling = text_model.layers[0].self_attn.scaling
         self._cosines, self._sines = _tables(cosines, sines, scaling)
         self.cache_shape = (len(self._layers), config.num_key_value_heads, self._cosines.shape[-1])
         """Layers, KV heads, head size."""
         self.vocabulary = len(self._head)
+        self.plain = self._norm.plain and all(layer.plain for layer in self._layers)
+        """Whether nothing but our own code runs, of which a CUDA graph can be made."""
 
     def read(
         self, tokens: Tensor, positions: Tensor, prefix: Prefix, cache: AnswerCache, view: CacheView

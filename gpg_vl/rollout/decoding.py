@@ -88,7 +88,8 @@ class Decoding:
         self._stepper = Stepper(
             policy.step_model(positions, fused=options.fused), sampling, policy.suppressed_ids
         )
-        self._graphs = Graphs(enabled=options.graphs and not sampling.asks_host)
+        plain = self._stepper.model.plain and not sampling.asks_host
+        self._graphs = Graphs(enabled=options.graphs and plain)
         self._clear()
 
     def _clear(self) -> None:

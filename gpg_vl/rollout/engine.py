@@ -90,7 +90,8 @@ class RolloutEngine:
         policy.eval()
         last = max((request.prompt.next_position for request in requests), default=0)
         try:
-            with on_device(policy.device):
+            # a caller's autocast would change the arithmetic
+            with on_device(policy.device), torch.autocast(policy.device.type, enabled=False):
                 decoding = Decoding(
                     policy, group_size, sampling, stops, self.options, last + sampling.max_new_tokens
                 )

@@ -1,5 +1,6 @@
 """Work that comes again, as CUDA graphs: one launch instead of hundreds."""
 
+import contextlib
 from collections.abc import Callable, Hashable
 from functools import cache
 from typing import Any
@@ -62,8 +63,11 @@ class Graphs:
             graph.capture_begin(**shared, capture_error_mode="thread_local")
             try:
                 step()
-            finally:
-                graph.capture_end()
+            except BaseException:
+                with contextlib.suppress(RuntimeError):  # what broke the capture says more
+                    graph.capture_end()
+                raise
+            graph.capture_end()
         return graph
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
+from peft import IA3Config, LNTuningConfig, LoraConfig, PeftConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
@@ -17,8 +17,11 @@ from gpg_vl.config import ModelConfig, OptimConfig, TrainConfig
 from gpg_vl.errors import ConfigurationError, ModelError
 from gpg_vl.model.adapt import choose_weights, merge
 from gpg_vl.model.policy import load_policy
+from gpg_vl.rollout.engine import Request, RolloutEngine
+from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.training.train import train
 from tests.support.families import save_family
+from tests.support.inputs import encoder_of
 from tests.support.packed import by_answer, rows_of
 from tests.support.training import REWARD
 
@@ -202,11 +205,16 @@ def test_other_adapters_than_lora_are_not_trained(tmp_path, tiny_folder):
 
 
 def foreign(folder: Path, tiny_folder: Path, **settings) -> tuple[Path, PeftModel]:
-    """An adapter that peft trained and wrote, beside our processor; and peft's own model."""
-    plain = AutoModelForImageTextToText.from_pretrained(tiny_folder)
-    theirs = get_peft_model(
-        plain, LoraConfig(**{"r": 2, "target_modules": ["q_proj", "up_proj"], **settings})
+    """A LoRA adapter that peft trained and wrote, beside our processor; and peft's own model."""
+    return written(
+        folder, tiny_folder, LoraConfig(**{"r": 2, "target_modules": ["q_proj", "up_proj"], **settings})
     )
+
+
+def written(folder: Path, tiny_folder: Path, config: PeftConfig) -> tuple[Path, PeftModel]:
+    """An adapter of any kind, with noise in its weights."""
+    plain = AutoModelForImageTextToText.from_pretrained(tiny_folder)
+    theirs = get_peft_model(plain, config)
     with torch.no_grad():
         for number, weight in enumerate(theirs.parameters()):
             if weight.requires_grad:
@@ -215,6 +223,38 @@ def foreign(folder: Path, tiny_folder: Path, **settings) -> tuple[Path, PeftMode
     theirs.save_pretrained(folder)
     AutoProcessor.from_pretrained(tiny_folder).save_pretrained(folder)
     return folder, theirs
+
+
+EVERY_LAYER = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+@pytest.mark.parametrize(
+    "adapter",
+    [
+        LoraConfig(r=2, target_modules=EVERY_LAYER),
+        LoraConfig(r=3, target_modules=["v_proj", "gate_proj"], use_rslora=True),
+        LoraConfig(r=2, target_modules=EVERY_LAYER, use_dora=True),
+        LoraConfig(r=2, target_modules=["v_proj"], lora_bias=True),
+        LNTuningConfig(target_modules=["input_layernorm", "post_attention_layernorm"]),
+    ],
+    ids=["every layer", "some parts", "DoRA", "bias", "norms"],
+)
+@pytest.mark.parametrize(("precision", "nats"), [("fp32", 5e-6), ("bf16", 0.02)])
+@pytest.mark.filterwarnings("ignore:Unsupported layer type")
+def test_answers_have_the_log_probabilities_of_training(
+    adapter, precision, nats, tmp_path, tiny_folder, mixed_samples
+):
+    """In the mean; in bf16, sums are rounded in another order."""
+    written(tmp_path / "adapter", tiny_folder, adapter)
+    policy = load_policy(str(tmp_path / "adapter"), precision=precision)
+    prompts = encoder_of(policy).encode(mixed_samples)
+    requests = [Request(prompt, str(number)) for number, prompt in enumerate(prompts)]
+    groups = RolloutEngine(policy, max_concurrent=64).generate(requests, 3, Sampling(20, temperature=0.9))
+    rows = rows_of([(p, [a.token_ids for a in g]) for p, g in zip(prompts, groups, strict=True)], "group")
+    with torch.no_grad():
+        trained = by_answer(policy, rows, 10_000)
+    sampled = torch.tensor([value for group in groups for answer in group for value in answer.logprobs])
+    assert (trained - sampled).abs().mean() < nats
 
 
 @pytest.mark.parametrize(

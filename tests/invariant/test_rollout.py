@@ -112,6 +112,13 @@ def test_questions_come_in_as_others_are_done(policy, mixed_samples, monkeypatch
     assert sorted(order) == list(range(len(batch))) and order != sorted(order)
 
 
+def test_a_callers_autocast_changes_nothing(policy, mixed_samples):
+    batch, sampling = requests(policy, mixed_samples), Sampling(max_new_tokens=8)
+    expected = RolloutEngine(policy, max_concurrent=64).generate(batch, 2, sampling)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert RolloutEngine(policy, max_concurrent=64).generate(batch, 2, sampling) == expected
+
+
 def test_other_steps_and_seeds_give_other_answers(policy, mixed_samples):
     sampling = Sampling(max_new_tokens=20)
     first = RolloutEngine(policy, max_concurrent=64, seed=5).generate(

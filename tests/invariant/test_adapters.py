@@ -240,7 +240,7 @@ EVERY_LAYER = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
     ids=["every layer", "some parts", "DoRA", "bias", "norms"],
 )
 @pytest.mark.parametrize(("precision", "nats"), [("fp32", 5e-6), ("bf16", 0.02)])
-@pytest.mark.filterwarnings("ignore:Unsupported layer type")
+@pytest.mark.filterwarnings("ignore:Unsupported layer type", "ignore:Adapter .default.")
 def test_answers_have_the_log_probabilities_of_training(
     adapter, precision, nats, tmp_path, tiny_folder, mixed_samples
 ):

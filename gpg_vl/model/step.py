@@ -7,6 +7,7 @@ rotated and stored together. Results equal those of transformers' layers but for
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -40,12 +41,10 @@ class Projection:
         self._modules = layers
         if not self.plain:
             return
-        parts = [(base.weight.detach(), None if base.bias is None else base.bias.detach()) for base in bases]
-        if len(bases) > 1 and any(weight.dtype != dtype for weight, _ in parts):
-            parts = [
-                (_joined([weight for weight, _ in parts], dtype), _joined([bias for _, bias in parts], dtype))
-            ]
-        self._parts = [(w.to(dtype), None if bias is None else bias.to(dtype)) for w, bias in parts]
+        if len(bases) > 1 and any(base.weight.dtype != dtype for base in bases):
+            self._parts = [_joined(bases, dtype)]
+        else:
+            self._parts = [_alone(base, dtype) for base in bases]
         self._down, self._up = _low_rank_of(adapters, [base.out_features for base in bases], dtype)
 
     def __call__(self, inputs: Tensor) -> Tensor:
@@ -60,16 +59,24 @@ class Projection:
         return output
 
 
-def _joined(parts: Sequence[Tensor | None], dtype: torch.dtype) -> Tensor | None:
-    """(sum of rows, …) in `dtype`, copied part by part; None where all are None."""
-    known = [part for part in parts if part is not None]
-    if len(known) < len(parts):
-        assert not known, "layers of one input, some with a bias and some without"
-        return None
-    whole = known[0].new_empty((sum(map(len, known)), *known[0].shape[1:]), dtype=dtype)
-    for place, part in zip(whole.split([len(part) for part in known]), known, strict=True):
-        place.copy_(part)
-    return whole
+def _alone(layer: nn.Linear, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias, without a copy where they have the type."""
+    bias = None if layer.bias is None else layer.bias.detach().to(dtype)
+    return layer.weight.detach().to(dtype), bias
+
+
+def _joined(layers: Sequence[nn.Linear], dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+    """Weight (sum of outputs, in) and bias of all layers, copied layer by layer."""
+    sizes, weight = [layer.out_features for layer in layers], layers[0].weight
+    whole = weight.new_empty((sum(sizes), weight.shape[1]), dtype=dtype)
+    biased = any(layer.bias is not None for layer in layers)
+    bias = weight.new_zeros(sum(sizes), dtype=dtype) if biased else None
+    for end, size, layer in zip(accumulate(sizes), sizes, layers, strict=True):
+        rows = slice(end - size, end)
+        whole[rows] = layer.weight.detach()
+        if bias is not None and layer.bias is not None:
+            bias[rows] = layer.bias.detach()
+    return whole, bias
 
 
 def _low_rank_of(
@@ -113,23 +120,23 @@ class _Layer:
         attention, feed = layer.self_attn, layer.mlp
         self._heads, self._dtype = heads, dtype
         self._before_attention = _Norm(layer.input_layernorm)
-        self._read = Projection([attention.q_proj, attention.k_proj, attention.v_proj], dtype)
+        self._qkv = Projection([attention.q_proj, attention.k_proj, attention.v_proj], dtype)
         self._norms = (
             [_Norm(attention.q_norm), _Norm(attention.k_norm)] if hasattr(attention, "q_norm") else []
         )
-        self._write = Projection([attention.o_proj], dtype)
+        self._o_proj = Projection([attention.o_proj], dtype)
         self._before_feed = _Norm(layer.post_attention_layernorm)
-        self._gated = Projection([feed.gate_proj, feed.up_proj], dtype)
+        self._gate_up = Projection([feed.gate_proj, feed.up_proj], dtype)
         self._activation: Callable[[Tensor], Tensor] = feed.act_fn
-        self._narrow = Projection([feed.down_proj], dtype)
-        projections = (self._read, self._write, self._gated, self._narrow)
+        self._down_proj = Projection([feed.down_proj], dtype)
+        projections = (self._qkv, self._o_proj, self._gate_up, self._down_proj)
         norms = (self._before_attention, self._before_feed, *self._norms)
         self.plain = all(part.plain for part in projections) and all(norm.plain for norm in norms)
 
     def queries_keys_values(self, hidden: Tensor, rotation: "Rotation") -> tuple[Tensor, Tensor]:
         """(N, H) to scaled queries (N, heads, D), and keys and values (2, N, KV heads, D), in `dtype`."""
         heads, kv_heads = self._heads
-        read = self._read(self._before_attention(hidden).to(self._dtype))
+        read = self._qkv(self._before_attention(hidden).to(self._dtype))
         read = read.view(len(hidden), heads + 2 * kv_heads, -1)
         if self._norms:
             queries, keys, values = read.float().split([heads, kv_heads, kv_heads], dim=1)
@@ -141,9 +148,9 @@ class _Layer:
 
     def finish(self, hidden: Tensor, attended: Tensor) -> Tensor:
         """The residual stream (N, H) behind what attention has read, (N, heads · D)."""
-        hidden = hidden + self._write(attended)
-        gate, up = self._gated(self._before_feed(hidden).to(self._dtype)).chunk(2, dim=-1)
-        return hidden + self._narrow(self._activation(gate) * up)
+        hidden = hidden + self._o_proj(attended)
+        gate, up = self._gate_up(self._before_feed(hidden).to(self._dtype)).chunk(2, dim=-1)
+        return hidden + self._down_proj(self._activation(gate) * up)
 
 
 @dataclass(frozen=True)

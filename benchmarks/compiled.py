@@ -18,7 +18,7 @@ from benchmarks.gradient_rate import fullest_micro_batch, gradient_of
 from benchmarks.limits import timed
 from benchmarks.workloads import WORKLOADS, Workload
 from gpg_vl.config import ModelConfig
-from gpg_vl.model.policy import load_policy
+from gpg_vl.model.loading import load_policy
 from gpg_vl.model.tiny import TinySize, save_tiny
 from gpg_vl.prompting.prompts import Prompt, question_text
 from gpg_vl.registry import converters

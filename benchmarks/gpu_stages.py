@@ -27,7 +27,8 @@ from gpg_vl.config import ModelConfig
 from gpg_vl.environment import environment
 from gpg_vl.model.adapt import choose_weights
 from gpg_vl.model.compiling import compile_layers
-from gpg_vl.model.policy import Policy, load_policy
+from gpg_vl.model.loading import load_policy
+from gpg_vl.model.policy import Policy
 from gpg_vl.preflight.data import Lengths
 from gpg_vl.preflight.fits import Machine, Plan, model_sizes
 from gpg_vl.preflight.memory import forecast

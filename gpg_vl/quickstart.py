@@ -18,8 +18,9 @@ from gpg_vl.config import ModelConfig, SftConfig, TrainConfig
 from gpg_vl.data.ingest import write_prepared
 from gpg_vl.data.prepared import PreparedDataset
 from gpg_vl.errors import ConfigurationError
+from gpg_vl.model.loading import load_policy
 from gpg_vl.model.packing import PackedBatch, collate
-from gpg_vl.model.policy import Policy, load_policy
+from gpg_vl.model.policy import Policy
 from gpg_vl.model.tiny import save_tiny
 from gpg_vl.options import Config, load_config
 from gpg_vl.prompting.prompts import Prompt, question_text

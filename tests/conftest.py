@@ -20,7 +20,8 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # before Triton is imported
 
 from gpg_vl.data.ingest import write_prepared
-from gpg_vl.model.policy import Policy, load_policy
+from gpg_vl.model.loading import load_policy
+from gpg_vl.model.policy import Policy
 from gpg_vl.model.tiny import save_tiny
 from gpg_vl.prompting.prompts import question_text
 from gpg_vl.registry import converters

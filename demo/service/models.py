@@ -12,7 +12,9 @@ from safetensors import SafetensorError
 from gpg_vl.errors import ModelError
 from gpg_vl.evaluation.benchmarks import Benchmark
 from gpg_vl.evaluation.evaluate_model import choose_prompt, own_encoder, own_stop
-from gpg_vl.model.policy import Policy, load_policy, read_card
+from gpg_vl.model.loading import load_policy
+from gpg_vl.model.policy import Policy
+from gpg_vl.prompting.card import read_card
 from gpg_vl.rollout.answering import Answerer
 from gpg_vl.rollout.engine import RolloutEngine
 

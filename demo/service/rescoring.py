@@ -11,7 +11,7 @@ import yaml
 from gpg_vl.algorithm.advantages import VALID_SPREAD
 from gpg_vl.errors import DataError
 from gpg_vl.model.families import family_of
-from gpg_vl.model.policy import read_config, read_processor
+from gpg_vl.model.loading import read_config, read_processor
 from gpg_vl.prompting.encode import PromptEncoder
 from gpg_vl.prompting.prompts import Prompt, parse_completion
 from gpg_vl.scoring.scorer import GroupScores, Scorer

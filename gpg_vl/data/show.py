@@ -55,7 +55,7 @@ def _length_under(path: str) -> Callable[[Sample], int]:
     from transformers import AutoProcessor
 
     from gpg_vl.config import ModelConfig
-    from gpg_vl.model.policy import read_card
+    from gpg_vl.prompting.card import read_card
     from gpg_vl.prompting.encode import PromptEncoder
 
     try:

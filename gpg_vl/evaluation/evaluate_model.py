@@ -18,7 +18,9 @@ from gpg_vl.evaluation.benchmarks import SAMPLED, Benchmark, find_benchmark
 from gpg_vl.evaluation.evaluate import evaluate, write_evaluation
 from gpg_vl.evaluation.grading import check_rewards
 from gpg_vl.evaluation.partial import PartialFile
-from gpg_vl.model.policy import Policy, load_policy, read_card
+from gpg_vl.model.loading import load_policy
+from gpg_vl.model.policy import Policy
+from gpg_vl.prompting.card import read_card
 from gpg_vl.prompting.encode import PromptEncoder
 from gpg_vl.prompting.prompts import Prompt, TemplateName
 from gpg_vl.rollout.answering import Answerer, build_encoder

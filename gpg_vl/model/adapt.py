@@ -6,7 +6,9 @@ from gpg_vl.config import ModelConfig
 from gpg_vl.errors import ConfigurationError, ModelError
 from gpg_vl.model.adapters import ADAPTER_CONFIG, add_adapter, merge_adapter
 from gpg_vl.model.families import family_of
-from gpg_vl.model.policy import CARD, Policy, load_weights, model_hint, read_config, read_processor
+from gpg_vl.model.loading import load_weights, model_hint, read_config, read_processor
+from gpg_vl.model.policy import Policy
+from gpg_vl.prompting.card import CARD
 
 _TARGETS = r"(?:.*\.)?layers\.\d+\.(?:self_attn|mlp)\.\w+_proj"
 """The linear layers of the language model: of a vision tower they are called blocks."""

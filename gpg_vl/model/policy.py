@@ -1,40 +1,28 @@
-"""The trained model: loading, saving, and the one forward that training wraps."""
+"""The trained model: its parts, saving, and the one forward that training wraps."""
 
 import contextlib
-import json
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForImageTextToText,
-    AutoProcessor,
-    AutoTokenizer,
-    DynamicCache,
-)
+from transformers import DynamicCache
 
-from gpg_vl.errors import ModelError
-from gpg_vl.model.adapters import ADAPTER_CONFIG, has_adapter, load_adapter, save_adapter
-from gpg_vl.model.attention import ATTENTION_NAME, Prefix, attend
-from gpg_vl.model.compat import cache_argument, enable_checkpointing
-from gpg_vl.model.compiling import compile_layers
-from gpg_vl.model.families import FAMILIES, Family, family_of
-from gpg_vl.model.flex import BLOCK, block_mask, check_flex
+from gpg_vl.model.adapters import has_adapter, save_adapter
+from gpg_vl.model.attention import Prefix, attend
+from gpg_vl.model.compat import cache_argument
+from gpg_vl.model.families import FAMILIES
+from gpg_vl.model.flex import BLOCK, block_mask
 from gpg_vl.model.logprobs import Targets, VocabularyHead
 from gpg_vl.model.packing import PackedBatch, additive_mask
 from gpg_vl.model.step import StepModel
-from gpg_vl.model.vision import VISION_ATTENTION, image_features, prepare_tower
+from gpg_vl.model.vision import image_features, prepare_tower
+from gpg_vl.prompting.card import write_card
 from gpg_vl.prompting.prompts import VISION_TOKENS
 from gpg_vl.runtime.profiling import phase
-
-CARD = "gpg_vl.json"
-"""Beside the weights: the prompt and the rewards that a checkpoint was trained with."""
 
 
 class Policy(nn.Module):
@@ -230,149 +218,4 @@ class Policy(nn.Module):
         else:
             self.model.save_pretrained(folder)
         self.processor.save_pretrained(folder)
-        (folder / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False))
-
-
-def load_policy(
-    path: str,
-    *,
-    precision: Literal["auto", "fp32", "bf16"] = "auto",
-    gradient_checkpointing: bool = False,
-    compiled: bool = False,
-    attention: Literal["sdpa", "flex"] = "sdpa",
-    vision_attention: str = "sdpa",
-    device: torch.device | str = "cpu",
-) -> Policy:
-    """Load a model and its processor from a folder or the hub, weights in fp32.
-
-    `compiled`: the decoder layers of the gradient pass. Raises ModelError if there is no model, one of a
-    family that packing does not support exactly, or no such attention on this machine; ConfigurationError if
-    nothing is there to compile with, or for FlexAttention where it cannot train.
-    """
-    config, device = read_config(path), torch.device(device)
-    family = family_of(path, config)
-    if attention == "flex":
-        check_flex(config.get_text_config(), device)
-    processor = read_processor(path, family)
-    choose_kernels(device)
-    model = load_weights(path, family, vision_attention, device)
-    if gradient_checkpointing:
-        enable_checkpointing(model)
-    bf16 = precision == "bf16" or (precision == "auto" and device.type == "cuda")
-    policy = Policy(model.to(device), processor, bf16=bf16, flex=attention == "flex")
-    if compiled:
-        compile_layers(policy.text_model.layers, policy.device)
-    return policy
-
-
-def choose_kernels(device: torch.device) -> None:
-    """Leave attention on a GPU to kernels that need no plan."""
-    if device.type == "cuda":
-        # A first call at each new length took 0.09 to 1.8 s on an H100, and 0.02 s at most without cuDNN.
-        torch.backends.cuda.enable_cudnn_sdp(False)
-
-
-def read_config(path: str, *, download: bool = True) -> Any:
-    """A model's config.json; without `download`, that of a folder or of a hub model fetched before.
-
-    Raises ModelError if there is none.
-    """
-    _check_local(path)
-    try:
-        return AutoConfig.from_pretrained(_base_of(path), local_files_only=not download)
-    except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        place = "there or on the hub" if download else "on this machine"
-        raise ModelError(f"{path!r} is not a model: no readable config.json {place} ({reason})") from error
-
-
-def read_processor(path: str, family: Family, *, download: bool = True) -> Any:
-    """A model's processor, a text model's tokenizer; without `download`, one that is on this machine.
-
-    Raises ModelError if there is none, or one without the part for images.
-    """
-    kind = AutoProcessor if family.vision else AutoTokenizer
-    try:
-        processor = kind.from_pretrained(path, local_files_only=not download)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path!r} has no loadable processor: {error}") from error
-    if family.vision and not hasattr(processor, "image_processor"):
-        raise ModelError(
-            f"{path!r}: the processor came without its image part; install torch and torchvision together "
-            "from PyPI, and check that preprocessor_config.json or processor_config.json is there"
-        )
-    return processor
-
-
-def model_class(family: Family) -> Any:
-    """What transformers loads a family with."""
-    return AutoModelForImageTextToText if family.vision else AutoModelForCausalLM
-
-
-def load_weights(
-    path: str, family: Family, vision_attention: str = "sdpa", device: torch.device | None = None
-) -> Any:
-    """A model, a LoRA checkpoint's with its adapters; in fp32: steps of lr 1e-6 would vanish in bf16.
-
-    Weights go to `device` one by one: on a machine's CPU they would be there once for each of its GPUs.
-    Raises ModelError if weights are missing, or if there is no such attention on this machine.
-    """
-    vision = VISION_ATTENTION if vision_attention == "sdpa" else vision_attention
-    towers = {"text_config": ATTENTION_NAME, "vision_config": vision}
-    attention = towers if family.vision else ATTENTION_NAME
-    base = _base_of(path)
-    # transformers calls what is placed on the CPU offloaded, and warns when it is saved
-    place = {} if device is None or device.type == "cpu" else {"device_map": {"": device}}
-    try:
-        model = model_class(family).from_pretrained(
-            base, dtype=torch.float32, attn_implementation=attention, **place
-        )
-    except ImportError as error:
-        raise ModelError(f"model.vision_attention {vision_attention!r}: {error}") from error
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path!r} has no loadable weights: {error}") from error
-    if base != path:
-        load_adapter(model, Path(path))
-    return model
-
-
-def _base_of(path: str) -> str:
-    """The model that a LoRA checkpoint's adapters belong to; any other model itself."""
-    adapter = Path(path) / ADAPTER_CONFIG
-    if not adapter.is_file():
-        return path
-    try:
-        base = json.loads(adapter.read_text())["base_model_name_or_path"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{str(adapter)!r} does not say which model it belongs to ({error!r})") from error
-    if not isinstance(base, str):
-        raise ModelError(f"{str(adapter)!r} names no base_model_name_or_path, but {base!r}")
-    _check_local(base)
-    return base
-
-
-def _check_local(path: str) -> None:
-    """Raise ModelError for what is plainly a folder and no model, before the hub is asked for it."""
-    folder = Path(path)
-    if folder.is_dir():
-        if not _holds_model(folder):
-            raise ModelError(f"{path!r} is not a model: it has no config.json{model_hint(folder)}")
-    elif path.startswith((".", "/", "~")) or path.count("/") != 1 or folder.parent.is_dir():
-        raise ModelError(f"{path!r} is not a model: there is no such folder, and hub ids are OWNER/NAME")
-
-
-def _holds_model(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("config.json", ADAPTER_CONFIG))
-
-
-def model_hint(folder: Path) -> str:
-    """Where the model of a checkpoint's or a run's folder is, for the end of a message; empty elsewhere."""
-    inner = [folder / "model", *sorted(folder.glob("checkpoints/step_*/model"))[-1:]]
-    found = [str(place) for place in inner if _holds_model(place)]
-    return f"; did you mean {found[0]!r}?" if found else ""
-
-
-def read_card(path: str | Path) -> dict[str, Any] | None:
-    """The `gpg_vl.json` of a checkpoint; None for a foreign model."""
-    file = Path(path) / CARD
-    return json.loads(file.read_text()) if file.is_file() else None
+        write_card(folder, card)

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from gpg_vl.model.families import Family
-from gpg_vl.model.policy import Policy, model_class
+from gpg_vl.model.loading import model_class
+from gpg_vl.model.policy import Policy
 
 
 @dataclass(frozen=True)

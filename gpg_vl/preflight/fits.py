@@ -11,7 +11,7 @@ import torch
 from gpg_vl.config import ModelConfig, TrainConfig
 from gpg_vl.model.adapt import choose_weights
 from gpg_vl.model.families import family_of
-from gpg_vl.model.policy import read_config
+from gpg_vl.model.loading import read_config
 from gpg_vl.model.sizes import ModelSizes, sizes_of, skeleton
 from gpg_vl.preflight.data import Lengths
 from gpg_vl.preflight.findings import Finding, Level, Report

@@ -10,7 +10,7 @@ from gpg_vl.errors import ModelError
 from gpg_vl.evaluation import grading
 from gpg_vl.evaluation.benchmarks import protocol_of
 from gpg_vl.model.families import family_of
-from gpg_vl.model.policy import read_config, read_processor
+from gpg_vl.model.loading import read_config, read_processor
 from gpg_vl.model.sizes import ModelSizes
 from gpg_vl.preflight.data import (
     Lengths,

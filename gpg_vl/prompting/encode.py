@@ -6,10 +6,12 @@ from functools import partial
 from typing import Any
 
 import torch
-from qwen_vl_utils import fetch_image, smart_resize
+from jinja2 import TemplateError
+from PIL import Image
 from torch import Tensor
 
 from gpg_vl.errors import ConfigurationError, DataError
+from gpg_vl.prompting.image_size import resized, seen_size
 from gpg_vl.prompting.prompts import IMAGE_PLACEHOLDER, BoxSpace, Prompt, View, answer_text, convert_box
 from gpg_vl.types import Box, Sample
 
@@ -71,24 +73,50 @@ class PromptEncoder:
         if self.takes_images:
             self.patch_size: int = processor.image_processor.patch_size
             self.merge_size: int = processor.image_processor.merge_size
+            self.factor = self.patch_size * self.merge_size  # pixels along a side of an image token
+            if max_pixels < self.factor**2:
+                raise ConfigurationError(
+                    f"model.max_pixels {max_pixels} holds no token: one has {self.factor}×{self.factor} = "
+                    f"{self.factor**2} pixels"
+                )
 
     def text(self, sample: Sample) -> str:
         """The whole prompt as text, one placeholder per image.
 
-        Raises DataError for an image before a text model, and for a question with special tokens.
+        Raises DataError for an image before a text model, and for a question with special tokens;
+        ConfigurationError without a chat template that takes it.
         """
         if sample.images and not self.takes_images:
             raise DataError(f"sample {sample.id!r} has an image, and the model takes text only")
         if self.prompt.template == "base":
             return IMAGE_PLACEHOLDER * len(sample.images) + self.prompt.user_text(sample)
-        if self.tokenizer.chat_template is None and not self.takes_images:
+        return self._chat(sample)
+
+    def _chat(self, sample: Sample) -> str:
+        template = self.processor.chat_template
+        if template is None:  # older files have it at the tokenizer alone
+            template = self.tokenizer.chat_template
+        if template is None:
             raise ConfigurationError(
                 f"the model has no chat template, which prompt.template {self.prompt.template!r} needs; "
                 "base models take `base`"
             )
-        rendered: str = self.processor.apply_chat_template(
-            self.prompt.messages(sample), tokenize=False, add_generation_prompt=True
-        )
+        try:
+            rendered: str = self.processor.apply_chat_template(
+                self.prompt.messages(sample),
+                chat_template=template,
+                tokenize=False,
+                add_generation_prompt=True,
+            )
+        except (TemplateError, TypeError) as error:  # its own refusals, and mistakes in it
+            raise ConfigurationError(
+                f"the model's chat template does not take sample {sample.id!r}: {error}; "
+                "see prompt.system and prompt.template"
+            ) from error
+        if self.prompt.user_text(sample).strip() not in rendered:
+            raise ConfigurationError(
+                f"the model's chat template leaves out the question of sample {sample.id!r}"
+            )
         return rendered
 
     def questions(self, samples: Sequence[Sample]) -> list[Question]:
@@ -105,11 +133,11 @@ class PromptEncoder:
                 self._prompt(text, ids, None, _NO_IMAGE)
                 for text, ids in zip(texts, self._ids(texts), strict=True)
             ]
-        images = [self._sized(sample, image) for sample in samples for image in sample.images]
+        images = [resized(image, self._size(sample, image)) for sample in samples for image in sample.images]
         outputs = self.processor(
             text=texts,
             images=images or None,
-            do_resize=False,  # sized by `_sized` already; twice would blur
+            do_resize=False,  # each has its size already; twice would blur
         )
         grids = torch.as_tensor(outputs["image_grid_thw"]) if images else _NO_IMAGE
         pixels = torch.as_tensor(outputs["pixel_values"]) if images else None
@@ -119,8 +147,20 @@ class PromptEncoder:
             patches = int(grid.prod(dim=1).sum())
             own = pixels[patch : patch + patches] if pixels is not None and patches else None
             prompts.append(self._prompt(text, ids, own, grid))
+            self._check_planned(sample, prompts[-1])
             image, patch = image + len(sample.images), patch + patches
         return prompts
+
+    def _check_planned(self, sample: Sample, prompt: EncodedPrompt) -> None:
+        """Raise DataError unless images became what lengths and boxes are worked out by."""
+        sizes = [self._size(sample, image) for image in sample.images]
+        planned = [[1, height // self.patch_size, width // self.patch_size] for width, height in sizes]
+        tokens = self.image_tokens(sample)
+        if prompt.grid.tolist() != planned or int(prompt.image_mask.sum()) != tokens:
+            raise DataError(
+                f"sample {sample.id!r}: the processor made patches of {prompt.grid.tolist()} and "
+                f"{int(prompt.image_mask.sum())} tokens of images that should be {planned} and {tokens}"
+            )
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of rendered prompts. A chat template writes its own first token, where there is one."""
@@ -140,26 +180,18 @@ class PromptEncoder:
             opens_think=_opens_think(text),
         )
 
-    def _sized(self, sample: Sample, image: Any) -> Any:
-        height, width = self._size(sample, image)
-        size = {"resized_height": height, "resized_width": width}
-        return fetch_image({"image": image, **size}, image_patch_size=self.patch_size)
-
-    def _size(self, sample: Sample, image: Any) -> tuple[int, int]:
-        """Height and width in pixels as the model sees it. Raises DataError for an image it cannot see."""
+    def _size(self, sample: Sample, image: Image.Image) -> tuple[int, int]:
+        """Width and height in pixels as the model sees it. Raises DataError for an image it cannot see."""
         limits = {"min_pixels": self.min_pixels, "max_pixels": self.max_pixels}
-        factor = self.patch_size * self.merge_size
         try:
-            height, width = smart_resize(image.height, image.width, factor=factor, **limits)
+            return seen_size(image.width, image.height, factor=self.factor, **limits)
         except ValueError as error:
             raise DataError(f"sample {sample.id!r}: image {image.width}×{image.height}: {error}") from error
-        return height, width
 
     def view(self, sample: Sample) -> View:
         """How the model sees the first image, which is the one that boxes are about."""
         image = sample.images[0]
-        height, width = self._size(sample, image)
-        return View((image.width, image.height), (width, height))
+        return View((image.width, image.height), self._size(sample, image))
 
     def to_image(self, sample: Sample) -> Callable[[Box], Box] | None:
         """Takes boxes of the model's answers to pixels of the stored image; None if none are asked for."""
@@ -184,7 +216,7 @@ class PromptEncoder:
     def image_tokens(self, sample: Sample) -> int:
         """Image tokens of the encoded prompt, from image sizes alone."""
         sizes = (self._size(sample, image) for image in sample.images)
-        return sum(height * width // (self.patch_size * self.merge_size) ** 2 for height, width in sizes)
+        return sum(width * height // self.factor**2 for width, height in sizes)
 
 
 def _opens_think(prompt: str) -> bool:

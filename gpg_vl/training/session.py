@@ -20,7 +20,8 @@ from gpg_vl.errors import ConfigurationError
 from gpg_vl.evaluation.benchmarks import protocol_of
 from gpg_vl.evaluation.grading import check_rewards
 from gpg_vl.model.adapt import choose_weights
-from gpg_vl.model.policy import Policy, load_policy
+from gpg_vl.model.loading import load_policy
+from gpg_vl.model.policy import Policy
 from gpg_vl.prompting.encode import PromptEncoder
 from gpg_vl.rollout.answering import Answerer, build_encoder
 from gpg_vl.rollout.engine import RolloutEngine, decode_options

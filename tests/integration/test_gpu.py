@@ -9,7 +9,7 @@ import torch
 
 from gpg_vl.cli.main import main
 from gpg_vl.config import AlgorithmConfig, DataConfig, ModelConfig, RolloutConfig, RunConfig, TrainConfig
-from gpg_vl.model.policy import load_policy
+from gpg_vl.model.loading import load_policy
 from gpg_vl.model.tiny import TinySize, save_tiny
 from gpg_vl.rollout.decoding import DecodeOptions
 from gpg_vl.rollout.engine import Request, RolloutEngine

@@ -7,7 +7,7 @@ from multiprocessing import get_context
 import pytest
 
 from gpg_vl.config import AlgorithmConfig, DataConfig, ModelConfig, RolloutConfig, RunConfig, TrainConfig
-from gpg_vl.model.policy import load_policy
+from gpg_vl.model.loading import load_policy
 from gpg_vl.model.sizes import sizes_of
 from gpg_vl.model.tiny import TinySize, save_tiny
 from gpg_vl.preflight.fits import model_sizes

@@ -16,7 +16,7 @@ from gpg_vl.config import (
     RunConfig,
     TrainConfig,
 )
-from gpg_vl.model.policy import load_policy
+from gpg_vl.model.loading import load_policy
 from gpg_vl.model.tiny import TinySize, tiny_model
 from gpg_vl.prompting.prompts import Prompt, parse_completion
 from gpg_vl.rollout.sampling import StopTexts

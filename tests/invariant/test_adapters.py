@@ -16,7 +16,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from gpg_vl.config import ModelConfig, OptimConfig, TrainConfig
 from gpg_vl.errors import ConfigurationError, ModelError
 from gpg_vl.model.adapt import choose_weights, merge
-from gpg_vl.model.policy import load_policy
+from gpg_vl.model.loading import load_policy
 from gpg_vl.rollout.engine import Request, RolloutEngine
 from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.training.train import train

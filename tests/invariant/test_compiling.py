@@ -6,7 +6,8 @@ import torch
 from gpg_vl.config import ModelConfig
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.model.adapt import choose_weights
-from gpg_vl.model.policy import Policy, load_policy
+from gpg_vl.model.loading import load_policy
+from gpg_vl.model.policy import Policy
 from gpg_vl.rollout.engine import Request, RolloutEngine
 from gpg_vl.rollout.sampling import Sampling
 from tests.support.inputs import encoder_of

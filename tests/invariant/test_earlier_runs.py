@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from gpg_vl.cli.main import main
-from gpg_vl.model.policy import load_policy, read_card
+from gpg_vl.model.loading import load_policy
+from gpg_vl.prompting.card import read_card
 from gpg_vl.report.report import write_run_report
 
 EARLIER = Path(__file__).parents[1] / "support" / "earlier_run"

@@ -8,7 +8,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from gpg_vl.errors import ConfigurationError, DataError, ModelError
-from gpg_vl.model.policy import Policy, load_policy
+from gpg_vl.model.loading import load_policy
+from gpg_vl.model.policy import Policy
 from gpg_vl.prompting.prompts import Prompt
 from gpg_vl.rollout.engine import Request, RolloutEngine
 from gpg_vl.rollout.sampling import Sampling

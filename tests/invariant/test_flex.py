@@ -14,8 +14,9 @@ from gpg_vl.config import ModelConfig
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.model import flex
 from gpg_vl.model.flex import BLOCK, block_mask, check_flex
+from gpg_vl.model.loading import load_policy
 from gpg_vl.model.packing import additive_mask, collate, join
-from gpg_vl.model.policy import Policy, load_policy
+from gpg_vl.model.policy import Policy
 from gpg_vl.rollout.engine import Request, RolloutEngine
 from gpg_vl.rollout.sampling import Sampling
 from tests.support.inputs import encoder_of

@@ -19,7 +19,7 @@ from gpg_vl.config import (
     SftConfig,
 )
 from gpg_vl.errors import CheckpointError, ConfigurationError, RunFolderError
-from gpg_vl.model.policy import load_policy
+from gpg_vl.model.loading import load_policy
 from gpg_vl.runs.files import read_evaluations
 from gpg_vl.runs.folder import RunFolder
 from gpg_vl.runtime.shutdown import Stopped, StopRequest

@@ -11,7 +11,7 @@ from transformers import AutoModelForImageTextToText
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from gpg_vl.model.policy import load_policy
+from gpg_vl.model.loading import load_policy
 from gpg_vl.model.vision import image_features
 from tests.support.fake_cuda import QWEN2_5_VL_3B, QWEN2_VL_2B, fake_cuda, fake_policy
 from tests.support.families import save_family

@@ -22,7 +22,8 @@ from transformers import Qwen2_5_VLConfig, Qwen2VLConfig
 from benchmarks.workloads import TEXT, VISION
 from gpg_vl.model.attention import ATTENTION_NAME
 from gpg_vl.model.families import FAMILIES
-from gpg_vl.model.policy import Policy, model_class
+from gpg_vl.model.loading import model_class
+from gpg_vl.model.policy import Policy
 from gpg_vl.model.vision import VISION_ATTENTION
 
 QWEN2_VL_2B: dict[str, Any] = {"text_config": TEXT, "vision_config": VISION, "tie_word_embeddings": True}

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from gpg_vl.model.loading import load_policy
 from gpg_vl.model.packing import Row, Segment, collate
-from gpg_vl.model.policy import load_policy
 from gpg_vl.stats import wilson
 from gpg_vl.training.tracking import MetricsFile
 from gpg_vl.types import Sample

@@ -47,6 +47,11 @@ class Collection:
         """(B, G) float64 weighted rewards."""
         return torch.tensor([group.scores.total for group in self.groups], dtype=torch.float64)
 
+    @property
+    def finite(self) -> bool:
+        """Whether all log-probabilities of the sampler are finite; else there is nothing to learn from."""
+        return all(group.answered.finite for group in self.groups)
+
 
 def needed_groups(questions_per_step: int, min_valid_fraction: float) -> int:
     """Valid groups that end a step's sampling: ceil(beta_th·B0)."""

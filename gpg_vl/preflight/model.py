@@ -59,6 +59,8 @@ def check_model(report: Report, config: TrainConfig, trial: Trial, machine: Mach
     try:
         rows = session.learner.sampler.draw(trial.questions)
         groups = sample_groups(session, rows, 1, 0, clock)
+        for group in groups:
+            group.answered.check_finite()
         collection = Collection(tuple(groups), rounds=1)
         _describe(report, config, collection, trial)
         with clock("update"):

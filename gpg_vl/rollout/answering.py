@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 from gpg_vl.config import ModelConfig
+from gpg_vl.errors import ModelError
 from gpg_vl.model.policy import Policy
 from gpg_vl.prompting.encode import EncodedPrompt, PromptEncoder, Question
 from gpg_vl.prompting.prompts import Prompt, parse_completion
@@ -20,6 +22,19 @@ class Answered:
     prompt: EncodedPrompt
     answers: tuple[Answer, ...]
     completions: tuple[Completion, ...]
+
+    @property
+    def finite(self) -> bool:
+        """Whether the model gave its tokens probabilities that are numbers."""
+        return all(isfinite(logprob) for answer in self.answers for logprob in answer.logprobs)
+
+    def check_finite(self) -> None:
+        """Raise ModelError unless they are: such answers say nothing of the question."""
+        if not self.finite:
+            raise ModelError(
+                f"sample {self.sample.id!r}: the model's log-probabilities are not finite: its weights are "
+                "damaged or have diverged, or model.precision is too low for them"
+            )
 
 
 @dataclass(frozen=True)
@@ -38,10 +53,16 @@ class Answerer:
         step: int = 0,
         watch: Watch = lambda _: None,
     ) -> list[Answered]:
-        """Encode questions and answer each `group_size` times, as `sample` does; ids are the samples' own."""
+        """Encode questions and answer each `group_size` times, as `sample` does; ids are the samples' own.
+
+        Raises ModelError for log-probabilities that are not finite.
+        """
         questions = self.encoder.questions(samples)
         ids = [sample.id for sample in samples]
-        return self.sample(questions, group_size, sampling, step=step, ids=ids, watch=watch)
+        answered = self.sample(questions, group_size, sampling, step=step, ids=ids, watch=watch)
+        for one in answered:
+            one.check_finite()
+        return answered
 
     def sample(
         self,

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from gpg_vl.data.prepared import PreparedDataset, Sampler
+from gpg_vl.model.loading import nonfinite_weights
 from gpg_vl.model.packing import PackedBatch, Row, Segment, collate, cut
 from gpg_vl.model.policy import Policy
 from gpg_vl.prompting.encode import EncodedPrompt, PromptEncoder
@@ -177,6 +178,19 @@ class Learner:
                 yield
             finally:
                 offload._register_deepspeed_module(offload.module)
+
+    def sound(self) -> bool:
+        """Whether weights and log-probabilities are finite; called by all processes.
+
+        The step's own pass came before the weights were changed, so the smallest row is read anew.
+        """
+        eager = torch.compiler.set_stance("force_eager")  # one small pass is not worth compiling for
+        with self.whole_weights(), torch.no_grad(), eager:
+            if nonfinite_weights(self.policy.named_parameters()):
+                return False
+            batch = collate([self._dummy], self.policy.row_multiple).to(self.accelerator.device)
+            logprobs, _ = self.policy(batch, 1.0)
+            return bool(logprobs.isfinite().all())
 
     def save(self, folder: RunFolder, card: Mapping[str, Any], keep_last: int) -> None:
         """Write a checkpoint of the current step; called by all processes."""

@@ -37,14 +37,14 @@ class Run:
     bar: ProgressBar
     profiler: Profiler
     nonfinite: int = 0
-    """Steps in a row without a finite gradient."""
+    """Steps in a row without finite log-probabilities, or a finite gradient."""
     told: set[str] = field(default_factory=set)
     """What the user was told of already."""
 
     def log(self, metrics: Metrics, shown: Sequence[str]) -> None:
         """Write down the step that the learner just did.
 
-        Raises DivergedError after run.max_nonfinite steps in a row without a finite gradient.
+        Raises DivergedError after run.max_nonfinite steps in a row that had nothing finite to follow.
         """
         if self.metrics_file is not None:
             self.metrics_file.write(self.learner.step, metrics)
@@ -53,18 +53,23 @@ class Run:
         self._tell(metrics)
         self.nonfinite = self.nonfinite + 1 if metrics.get("nonfinite") else 0
         if self.nonfinite >= self.config.run.max_nonfinite:
-            saved = list_checkpoints(self.folder.checkpoints)
-            raise DivergedError(
-                f"no finite gradient in {self.nonfinite} steps in a row, up to step {self.learner.step}; the "
-                f"last good checkpoint is {saved[-1] if saved else 'none'}. Lower optim.learning_rate"
-            )
+            raise self._diverged(f"no finite gradient in {self.nonfinite} steps in a row")
+
+    def _diverged(self, what: str) -> DivergedError:
+        saved = list_checkpoints(self.folder.checkpoints)
+        return DivergedError(
+            f"{what}, up to step {self.learner.step}; the last good checkpoint is "
+            f"{saved[-1] if saved else 'none'}. Lower optim.learning_rate"
+        )
 
     def _tell(self, metrics: Metrics) -> None:
         """Say aloud, once each, what would make a run look well that learns nothing."""
         dropped = [name.removeprefix("dropped/") for name in metrics if name.startswith("dropped/")]
         idle = [name for name in dropped if metrics[f"dropped/{name}"] == metrics["groups/sampled"]]
         news = [f"reward {name!r} could grade no group" for name in idle]
-        if metrics.get("skipped"):
+        if metrics.get("nonfinite"):
+            news.append("log-probabilities or gradient are not finite, so the step changed nothing")
+        elif metrics.get("skipped"):
             news.append("no group was valid (all its answers scored the same), so the step changed nothing")
         for text in news:
             if text not in self.told:
@@ -72,11 +77,16 @@ class Run:
                 self.bar.say(f"step {self.learner.step}: {text}; see docs/metrics.md")
 
     def save(self, *, last: bool) -> None:
-        """Save if it is due, the last step, or asked to stop; raises Stopped in that case."""
+        """Save if it is due, the last step, or asked to stop; raises Stopped in that case.
+
+        Raises DivergedError, with nothing saved, for weights that good ones must not be replaced by.
+        """
         every, step = self.config.run.save_every, self.learner.step
         best = self.config.run.keep_best and step % self.config.eval.every == 0  # it must be there to be kept
         self.stop.asked = self.learner.world.any(self.stop.asked)  # a signal may reach one process only
         if last or best or self.stop.asked or (every and step % every == 0):
+            if not self.learner.sound():
+                raise self._diverged("weights or their log-probabilities are not finite")
             self.learner.save(self.folder, model_card(self.config), self.config.run.keep_last)
         self.stop.check(self.learner.step)
 

@@ -37,8 +37,8 @@ from gpg_vl.types import Metrics
 def train_step(session: Session, step: int) -> tuple[Collection, Tensor, Metrics]:
     """One step: the paper's algorithm box.
 
-    Returns every sampled group, their advantages (B, G) and the step's metrics. Without a valid group the
-    weights stay as they are.
+    Returns every sampled group, their advantages (B, G) and the step's metrics. Without a valid group, or
+    with log-probabilities that are not finite, the weights stay as they are.
     """
     config, algorithm, learner = session.config, session.config.algorithm, session.learner
     clock = Clock(learner.world.rank, config.run.phase_limit)
@@ -58,7 +58,9 @@ def train_step(session: Session, step: int) -> tuple[Collection, Tensor, Metrics
         token_cost=learner.policy.token_cost,
     )
     metrics = collection_metrics(collection, advantages.alpha)
-    if batch is not None:
+    if not collection.finite:
+        metrics["nonfinite"] = 1
+    elif batch is not None:
         with clock("update"):
             metrics |= update_in_memory(session, batch, step)
     metrics |= clock.metrics(collection_tokens(collection)) | {"skipped": int(batch is None)}

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import time
 import weakref
 from dataclasses import replace
@@ -10,16 +11,21 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from gpg_vl.config import EvalConfig, RunConfig
-from gpg_vl.errors import ConfigurationError, DivergedError
+from gpg_vl.config import EvalConfig, OptimConfig, RunConfig
+from gpg_vl.errors import ConfigurationError, DivergedError, ModelError
+from gpg_vl.evaluation.evaluate_model import EvalSettings, evaluate_model
 from gpg_vl.model.policy import Policy
 from gpg_vl.model.step import StepModel
+from gpg_vl.preflight.fits import Machine
+from gpg_vl.preflight.model import Trial
+from gpg_vl.preflight.preflight import preflight
 from gpg_vl.rollout.engine import RolloutEngine
 from gpg_vl.runs.checkpoint import list_checkpoints, note_best, read_best
 from gpg_vl.runtime.watchdog import watched
 from gpg_vl.training.train import train
-from tests.support.training import weights
+from tests.support.training import same, weights
 
 
 def metrics(config) -> list[dict[str, float]]:
@@ -30,9 +36,11 @@ def spoiled(monkeypatch, factor):
     """The policy's log-probabilities times `factor(call)` in training."""
     plain, calls = Policy.forward, []
 
-    def forward(self, batch, temperature, known_slopes):
-        calls.append(1)
+    def forward(self, batch, temperature, known_slopes=None):
         logprobs, entropies = plain(self, batch, temperature, known_slopes)
+        if not torch.is_grad_enabled():  # the look before saving
+            return logprobs, entropies
+        calls.append(1)
         return logprobs * factor(len(calls)), entropies
 
     monkeypatch.setattr(Policy, "forward", forward)
@@ -53,11 +61,70 @@ def test_single_steps_without_a_finite_gradient_are_skipped_and_counted(config, 
     assert [line["nonfinite"] for line in metrics(config)] == [1, 0, 1, 0]
 
 
+def test_weights_that_diverge_are_not_saved_over_good_ones(config):
+    """A rate that breaks the weights in the third step, whose gradient was still fine."""
+    run = replace(config.run, steps=9, keep_last=1)
+    optim = OptimConfig(learning_rate=1e30, warmup_steps=0, max_grad_norm=0.0)
+    good = train(replace(config, run=replace(run, steps=2)))
+    with pytest.raises(DivergedError, match=r"weights or their log-probabilities.*step 1; .* is none\."):
+        train(replace(config, out=f"{config.out}-bad", optim=optim, run=run))
+    assert not Path(f"{config.out}-bad", "checkpoints").exists()
+    assert list_checkpoints(good.parents[1]) == [good.parent]
+
+
+def test_log_probabilities_that_are_not_finite_are_counted_and_not_followed(config, monkeypatch, capsys):
+    """Of the sampler: what it draws from NaN is scored like any answer, and may look valid."""
+    plain, steps = RolloutEngine.generate, []
+
+    def generate(self, requests, *rest, done, **options):
+        steps.append(requests[0].step)
+
+        def spoil(place, answers):
+            nan = [replace(one, logprobs=(math.nan, *one.logprobs[1:])) for one in answers]
+            done(place, nan if 1 < steps[-1] < 5 else answers)
+
+        return plain(self, requests, *rest, done=spoil, **options)
+
+    monkeypatch.setattr(RolloutEngine, "generate", generate)
+    config = replace(config, data=replace(config.data, validation=[]))
+    run = replace(config.run, steps=9, max_nonfinite=3)
+    with pytest.raises(DivergedError, match=r"in 3 steps in a row, up to step 4; .*step_000003"):
+        train(replace(config, run=run))
+    assert [line["nonfinite"] for line in metrics(config)] == [0, 1, 1, 1]
+    assert [("grad_norm" in line) for line in metrics(config)] == [True, False, False, False]
+    folder = Path(config.out, "checkpoints")
+    assert same(folder / "step_000001/model", folder / "step_000003/model")
+    assert capsys.readouterr().err.count("not finite, so the step changed nothing") == 1
+
+
+def overflowing(folder: Path, out: Path) -> Path:
+    """Weights that are numbers, and log-probabilities that are none."""
+    shutil.copytree(folder, out)
+    stored = load_file(out / "model.safetensors")
+    for part in ("gate", "up", "down"):
+        stored[f"model.layers.0.mlp.{part}_proj.weight"] *= 1e15
+    save_file(stored, out / "model.safetensors", {"format": "pt"})
+    return out
+
+
+def test_evaluation_and_preflight_say_that_a_model_computes_no_numbers(config, tiny_folder, tmp_path):
+    model = str(overflowing(tiny_folder, tmp_path / "broken"))
+    with pytest.raises(ModelError, match="log-probabilities are not finite"):
+        evaluate_model(EvalSettings(model=model, benchmark=config.data.train[0], limit=2, max_new_tokens=4))
+    broken = replace(config, model=replace(config.model, path=model))
+    report = preflight(broken, Machine(), Trial(2, 2), resume=False)
+    assert report.failed
+    (finding,) = (one for one in report.findings if one.check == "sampling")
+    assert finding.level == "fail" and "log-probabilities are not finite" in finding.text
+    with pytest.raises(ModelError, match="log-probabilities are not finite"):  # the first evaluation
+        train(broken)
+
+
 def test_out_of_memory_halves_the_micro_batches_once(config, monkeypatch, capsys, tmp_path):
     whole = train(config)
     plain, sizes = Policy.forward, []
 
-    def forward(self, batch, temperature, known_slopes):
+    def forward(self, batch, temperature, known_slopes=None):
         sizes.append(batch.token_ids.numel())
         if len(sizes) == 2:  # in the middle of a step
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -73,7 +140,7 @@ def test_out_of_memory_halves_the_micro_batches_once(config, monkeypatch, capsys
 
 
 def test_out_of_memory_a_second_time_ends_the_run(config, monkeypatch):
-    def forward(self, batch, temperature, known_slopes):
+    def forward(self, batch, temperature, known_slopes=None):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(Policy, "forward", forward)
@@ -85,7 +152,7 @@ def test_out_of_memory_a_second_time_ends_the_run(config, monkeypatch):
 def test_what_the_failed_pass_held_is_free_before_memory_is_given_back(config, monkeypatch):
     plain, held, alive = Policy.forward, [], []
 
-    def forward(self, batch, temperature, known_slopes):
+    def forward(self, batch, temperature, known_slopes=None):
         logprobs, entropies = plain(self, batch, temperature, known_slopes)
         if not held:
             held.append(weakref.ref(logprobs))

@@ -88,6 +88,14 @@ class Policy(nn.Module):
         return has_adapter(self.model)
 
     @property
+    def frozen_language(self) -> bool:
+        """Whether nothing outside the vision tower is trained."""
+        return not any(
+            weight.requires_grad
+            for weight in (*self.text_model.parameters(), *self.model.lm_head.parameters())
+        )
+
+    @property
     def vocabulary(self) -> int:
         return int(self.model.config.get_text_config().vocab_size)
 

@@ -106,11 +106,15 @@ class Learner:
         return [Row(tuple(whole(segment) for segment in row.segments)) for row in rows]
 
     def _in_step(self, part: list[Row]) -> list[Row]:
-        """With several processes, every pass touches the whole model, the vision tower included."""
+        """With a dummy where a pass would not touch what it has to.
+
+        With several processes that is the whole model, the vision tower included; with one it is something
+        that is trained, which only images touch where the language model is frozen.
+        """
         has_image = any(len(s.prompt.grid) for row in part for s in row.segments)
-        if self.world.size == 1 or (part and (has_image or not self.policy.takes_images)):
+        if part and (has_image or not self.policy.takes_images):
             return part
-        return [*part, self._dummy]
+        return [*part, self._dummy] if self.world.size > 1 or self.policy.frozen_language else part
 
     @cached_property
     def _dummy(self) -> Row:

@@ -39,6 +39,24 @@ def test_training_raises_the_reward(config, precision):
     assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 0.5
 
 
+def test_a_frozen_language_model_takes_micro_batches_without_images(mixed_training):
+    """Only the vision tower is trained, and the gradient does not depend on who shares its pass."""
+    found = []
+    for tokens in (1, 100_000):
+        config = replace(
+            mixed_training,
+            out=f"{mixed_training.out}-{tokens}",
+            model=replace(mixed_training.model, freeze_language=True),
+            algorithm=AlgorithmConfig(questions_per_step=8, min_valid_fraction=0.0),
+            run=replace(mixed_training.run, steps=1, micro_batch_tokens=tokens),
+        )
+        train(config)
+        (line,) = metrics(Path(config.out))
+        assert line["groups/valid"] > 4  # of four with images and four without
+        found.append(line["grad_norm"])
+    assert found[0] == pytest.approx(found[1], rel=1e-4) and found[0] > 0
+
+
 def test_the_cut_changes_nothing(config):
     """1×8 equals 8×1: micro-batches and packing give one gradient up to rounding."""
     results = {}

@@ -12,6 +12,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_s
 
 from gpg_vl.config import PRESETS, SftConfig, TrainConfig
 from gpg_vl.errors import ConfigurationError, nearest
+from gpg_vl.prompting.card import PIXELS, read_card
 
 Config = TypeVar("Config", TrainConfig, SftConfig)
 _NONE: Mapping[str, str] = MappingProxyType({})
@@ -69,16 +70,35 @@ def parse_options(
     words = _lists(_preset_first(list(arguments)))
     try:
         parsed = parser.parse_args(words)
-        preset = parsed.get("algorithm.preset")
-        if preset is not None:
-            # A preset named in a file is a lower layer than what the file spells out.
-            parser.set_defaults({f"algorithm.{knob}": value for knob, value in PRESETS[preset].items()})
+        # A preset named in a file, and the checkpoint's own card, are lower layers than what is spelled out.
+        if lower := _preset_knobs(parsed) | _asked_before(parsed, parser.parse_args(words, defaults=False)):
+            parser.set_defaults(lower)
             parsed = parser.parse_args(words)
         _check_sections(parsed, kind)
         values = parser.instantiate(parsed)
     except ArgumentError as error:
         raise ConfigurationError(_explain(str(error), kind)) from error
     return kind(**{f.name: values[f.name] for f in dataclasses.fields(kind)}), values
+
+
+def _preset_knobs(parsed: Namespace) -> dict[str, Any]:
+    preset = parsed.get("algorithm.preset")
+    return {f"algorithm.{knob}": value for knob, value in PRESETS[preset].items()} if preset else {}
+
+
+def _asked_before(parsed: Namespace, given: Namespace) -> dict[str, Any]:
+    """Prompt and image sizes that model.path was trained with, where it is a checkpoint of ours.
+
+    Another template than the checkpoint's leaves no use for the rest of its prompt but the boxes' space.
+    """
+    card = read_card(parsed["model.path"]) if parsed.get("model.path") else None
+    if card is None:
+        return {}
+    prompt = dict(card.get("prompt", {}))
+    if given.get("prompt.template", prompt.get("template")) != prompt.get("template"):
+        prompt = {name: value for name, value in prompt.items() if name == "box_space"}
+    pixels = {f"model.{name}": card[name] for name in PIXELS if name in card}
+    return {f"prompt.{name}": value for name, value in prompt.items()} | pixels
 
 
 def _preset_first(words: list[str]) -> list[str]:

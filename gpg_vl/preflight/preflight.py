@@ -22,9 +22,10 @@ from gpg_vl.preflight.data import (
     check_rewards,
     choose_rows,
 )
-from gpg_vl.preflight.findings import Finding, Report
+from gpg_vl.preflight.findings import Finding, Level, Report
 from gpg_vl.preflight.fits import Machine, Plan, check_memory, model_sizes
 from gpg_vl.preflight.model import Trial, check_model
+from gpg_vl.prompting.card import PIXELS, asking_note
 from gpg_vl.prompting.encode import PromptEncoder
 from gpg_vl.types import Sample
 
@@ -47,6 +48,7 @@ def preflight(config: TrainConfig, machine: Machine, trial: Trial | None, *, res
     if config.data.validation:
         attempt("validation data", lambda: check_validation(report, config))
     sizes = attempt("model", lambda: check_sizes(report, config.model, download=download))
+    attempt("prompt", lambda: check_asking(report, config))
     rows: list[Sample] = []
     if data is not None and scorer is not None:
         rows = attempt("data", lambda: choose_rows(data, scorer, config.run.seed)) or []
@@ -90,6 +92,14 @@ def check_validation(report: Report, config: TrainConfig) -> None:
     types = sorted(set(data.rows["answer_type"]))
     grading.check_rewards(protocol_of(config.data.validation), types)
     report.add([Finding("validation data", "ok", f"{len(data)} rows of type {', '.join(types)}")])
+
+
+def check_asking(report: Report, config: TrainConfig) -> None:
+    """Whether a checkpoint is asked as it was trained. Raises ModelError for a damaged card."""
+    pixels = {name: getattr(config.model, name) for name in PIXELS}
+    if note := asking_note(config.model.path, config.prompt, pixels):
+        level: Level = "warn" if note.startswith("warning") else "ok"
+        report.add([Finding("prompt", level, note.removeprefix("warning: "))])
 
 
 def check_sizes(report: Report, model: ModelConfig, *, download: bool) -> ModelSizes | None:

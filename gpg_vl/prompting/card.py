@@ -12,6 +12,27 @@ CARD = "gpg_vl.json"
 PIXELS = ("min_pixels", "max_pixels")
 
 
+def unlike(card: Mapping[str, Any], prompt: Prompt, pixels: Mapping[str, int]) -> dict[str, tuple[Any, Any]]:
+    """What a card says of how to ask, and what is configured instead, by option; empty where they agree."""
+    now = {f"prompt.{name}": value for name, value in prompt.to_dict().items()}
+    now |= {f"model.{name}": pixels[name] for name in PIXELS}
+    before = {f"prompt.{name}": value for name, value in card.get("prompt", {}).items()}
+    before |= {f"model.{name}": card[name] for name in PIXELS if name in card}
+    return {name: (before[name], now[name]) for name in before if before[name] != now[name]}
+
+
+def asking_note(path: str, prompt: Prompt, pixels: Mapping[str, int]) -> str:
+    """What a user should know of how the model at `path` is asked; empty for one that says nothing of it."""
+    card = read_card(path)
+    if card is None:
+        return ""
+    changed = unlike(card, prompt, pixels)
+    if not changed:
+        return f"prompt and image sizes are those that {path!r} was trained with ({CARD})"
+    words = ", ".join(f"{name} {before!r}, now {now!r}" for name, (before, now) in changed.items())
+    return f"warning: {path!r} was trained with {words}"
+
+
 def write_card(folder: Path, card: Mapping[str, Any]) -> None:
     """Write `card` beside the weights in `folder`."""
     (folder / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False))

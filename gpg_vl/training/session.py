@@ -22,6 +22,7 @@ from gpg_vl.evaluation.grading import check_rewards
 from gpg_vl.model.adapt import choose_weights
 from gpg_vl.model.loading import load_policy
 from gpg_vl.model.policy import Policy
+from gpg_vl.prompting.card import PIXELS, asking_note
 from gpg_vl.prompting.encode import PromptEncoder
 from gpg_vl.rollout.answering import Answerer, build_encoder
 from gpg_vl.rollout.engine import RolloutEngine, decode_options
@@ -136,6 +137,9 @@ def build_learner(
         torch.set_num_threads(config.run.threads)
     torch.manual_seed(config.run.seed)
     data = PreparedDataset.open(config.data.train)
+    pixels = {name: getattr(config.model, name) for name in PIXELS}
+    if checkpoint is None and (note := asking_note(config.model.path, config.prompt, pixels)):
+        accelerator.print(note, file=sys.stderr)
     policy = _load(str(checkpoint / "model") if checkpoint else config.model.path, config.model, accelerator)
     choose_weights(policy, config.model)
     encoder = build_encoder(policy, config.prompt, config.model)

@@ -1,5 +1,6 @@
 """The loop: the cut into micro-batches changes nothing, an interrupted run equals an uninterrupted one."""
 
+import json
 import math
 import shutil
 import signal
@@ -17,9 +18,11 @@ from gpg_vl.config import (
     RolloutConfig,
     RunConfig,
     SftConfig,
+    TrainConfig,
 )
 from gpg_vl.errors import CheckpointError, ConfigurationError, RunFolderError
 from gpg_vl.model.loading import load_policy
+from gpg_vl.options import load_config
 from gpg_vl.runs.files import read_evaluations
 from gpg_vl.runs.folder import RunFolder
 from gpg_vl.runtime.shutdown import Stopped, StopRequest
@@ -37,6 +40,25 @@ def test_training_raises_the_reward(config, precision):
     train(longer)
     rewards = [line["reward/mean"] for line in metrics(Path(config.out))]
     assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 0.5
+
+
+def test_a_warm_start_is_asked_as_it_was_taught(config, tmp_path, capsys):
+    """Its prompt is not the default one, and nothing in the second command says so."""
+    prompt = ["--prompt.instruction", "Say one letter.", "--model.min_pixels", "784"]
+    common = ["--data.train", *config.data.train, "--run.steps", "1", "--run.threads", "1"]
+    first = ["--out", str(tmp_path / "sft"), "--model.path", config.model.path, *common, *prompt]
+    warm = sft(load_config(SftConfig, first))
+    assert "was trained with" not in capsys.readouterr().err
+    second = ["--out", str(tmp_path / "gpg"), "--model.path", str(warm), *common]
+    second += ["--rewards", json.dumps({f"{REWARD}:letters": 1.0}), "--algorithm.questions_per_step", "2"]
+    asked = load_config(TrainConfig, [*second, "--rollout.max_new_tokens", "4", "--rollout.group_size", "2"])
+    trained = train(asked)
+    assert f"prompt and image sizes are those that '{warm}' was trained with" in capsys.readouterr().err
+    cards = [json.loads((folder / "gpg_vl.json").read_text()) for folder in (warm, trained)]
+    assert cards[0]["prompt"] == cards[1]["prompt"] and cards[1]["min_pixels"] == 784
+    train(replace(asked, out=str(tmp_path / "other"), prompt=replace(asked.prompt, instruction="Guess.")))
+    told = capsys.readouterr().err
+    assert f"warning: '{warm}' was trained with prompt.instruction 'Say one letter.', now 'Guess.'" in told
 
 
 def test_a_frozen_language_model_takes_micro_batches_without_images(mixed_training):

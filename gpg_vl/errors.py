@@ -39,6 +39,10 @@ class RunFolderError(UserError, FileExistsError):
     """An output folder that cannot be written, or that another run owns."""
 
 
+class WriteError(UserError, OSError):
+    """A file that cannot be written: the disk is full, read-only, or not the user's."""
+
+
 class CheckpointError(UserError, OSError):
     """A checkpoint that is missing, incomplete, or of another run."""
 

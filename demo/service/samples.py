@@ -67,7 +67,7 @@ class PreparedSets:
     def find(self, sample_id: str) -> Place | None:
         """Where the question with this id stands; None if it is in none of the sets."""
         for folder in self._manifests:
-            ids: list[str] = self._data(folder)[0].rows["id"][:]
+            ids: list[str] = self._data(folder)[0].column("id")
             if sample_id in ids:
                 return Place(folder, ids.index(sample_id))
         return None
@@ -95,5 +95,5 @@ class PreparedSets:
         with self._lock:
             if folder not in self._opened:
                 data = PreparedDataset.open([folder])
-                self._opened[folder] = data, data.rows["task"][:]
+                self._opened[folder] = data, data.column("task")
             return self._opened[folder]

@@ -33,7 +33,7 @@ def draw_sheet(data: PreparedDataset, path: Path, count: int = 12) -> Path:
 
     Raises DataError if an image cannot be read.
     """
-    cards = [_card(data[index]) for index in choose(data.rows["task"], count)]
+    cards = [_card(data[index]) for index in choose(data.column("task"), count)]
     columns = min(_COLUMNS, math.ceil(math.sqrt(len(cards))))
     rows = [cards[start : start + columns] for start in range(0, len(cards), columns)]
     heights = [max(card.height for card in row) for row in rows]

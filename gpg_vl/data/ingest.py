@@ -22,6 +22,7 @@ from gpg_vl.data.rows import Row, make_row
 from gpg_vl.data.shards import ShardWriter
 from gpg_vl.errors import DataError, RowError, UserError
 from gpg_vl.registry import Draft
+from gpg_vl.runtime.files import sealed, writing
 from gpg_vl.types import Sample
 
 _WORKERS = min(8, os.cpu_count() or 1)
@@ -67,7 +68,8 @@ def write_prepared(
             "unreadable_gold": dict(sorted(ledger.unreadable.items())),
             "sha256": ledger.digest.hexdigest(),
         }
-        (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False))
+        text = json.dumps(sealed(manifest), indent=2, ensure_ascii=False)
+        (folder / MANIFEST).write_text(text, encoding="utf-8")
     return manifest
 
 
@@ -140,14 +142,15 @@ def _whole_folder(out: Path) -> Iterator[Path]:
     """A temporary folder beside `out`, renamed to it at the end; removed if anything fails."""
     if out.exists():
         raise DataError(f"{str(out)!r} exists already; remove it or choose another --out")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        yield folder
-        folder.chmod(0o755)  # mkdtemp's 0o700 would hide the data set from other users
-        os.rename(folder, out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+        try:
+            yield folder
+            folder.chmod(0o755)  # mkdtemp's 0o700 would hide the data set from other users
+            os.rename(folder, out)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Ledger:

@@ -4,17 +4,16 @@ import io
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import concatenate_datasets, load_dataset
-from datasets.exceptions import DatasetGenerationError
 from PIL import Image as PILImage
 
-from gpg_vl.data.rows import FEATURES
+from gpg_vl.data.stored import StoredRows
 from gpg_vl.errors import DataError
+from gpg_vl.runtime.files import unsealed
 from gpg_vl.types import Sample
 
 MANIFEST = "manifest.json"
@@ -29,8 +28,8 @@ SKIPPED = "skipped.jsonl"
 class PreparedDataset:
     """Rows of one or several prepared folders; decodes a row's images when it is read."""
 
-    rows: Any
-    """A `datasets.Dataset` with FEATURES."""
+    rows: StoredRows
+    """All that are in the folders."""
     folders: tuple[str, ...]
     left_out: int = 0
     """Rows whose prompt is too long."""
@@ -39,12 +38,12 @@ class PreparedDataset:
 
     @classmethod
     def open(cls, folders: Sequence[str]) -> "PreparedDataset":
-        """Open and join prepared folders. Raises DataError if one is missing, foreign or empty."""
-        joined = concatenate_datasets([_open_folder(Path(folder)) for folder in folders])
-        return cls(joined, tuple(folders))
+        """Open and join prepared folders. Raises DataError if one is missing, foreign, empty or incomplete."""
+        shards = [shard for folder in folders for shard in _shards(Path(folder))]
+        return cls(StoredRows(shards), tuple(folders))
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.rows) if self.numbers is None else len(self.numbers)
 
     def __getitem__(self, index: int) -> Sample:
         """Raises DataError naming the row if an image cannot be read."""
@@ -54,36 +53,51 @@ class PreparedDataset:
         """The row with images that know their size but are not decoded."""
         return self._sample(index, headers_only=True)
 
-    def _sample(self, index: int, *, headers_only: bool = False) -> Sample:
-        row = self.rows[index]
-        return _sample(
-            row, tuple(self._image(row, k, index, headers_only) for k in range(len(row["images"])))
-        )
+    def column(self, name: str) -> list[Any]:
+        """One column of every row, by its name in FEATURES; no image is read for another."""
+        values = self.rows.column(name)
+        return values if self.numbers is None else [values[number] for number in self.numbers]
 
     def without_images(self) -> Iterator[Sample]:
         """Every row's texts; no image is read."""
-        for row in self.rows.remove_columns("images"):
-            yield _sample(row, ())
+        kept = None if self.numbers is None else set(self.numbers)
+        for number, row in enumerate(self.rows.texts()):
+            if kept is None or number in kept:
+                yield self._as_sample(row, (), number)
 
-    def _image(self, row: dict[str, Any], k: int, index: int, header_only: bool) -> PILImage.Image:
+    def _number(self, index: int) -> int:
+        return index if self.numbers is None else self.numbers[index]
+
+    def _sample(self, index: int, *, headers_only: bool = False) -> Sample:
+        number = self._number(index)
+        row = self.rows[number]
+        images = [self._image(row, k, number, headers_only) for k in range(len(row["images"] or ()))]
+        return self._as_sample(row, tuple(images), number)
+
+    def _image(self, row: dict[str, Any], k: int, number: int, header_only: bool) -> PILImage.Image:
         try:
             image = PILImage.open(io.BytesIO(row["images"][k]["bytes"]))
             if not header_only:
                 image.load()
-        except (OSError, SyntaxError, ValueError, PILImage.DecompressionBombError) as error:
-            number = self.numbers[index] if self.numbers else index
-            raise DataError(
-                f"row {number} (id {row['id']!r}) of {', '.join(self.folders)}: image {k} "
-                f"cannot be read: {error}"
-            ) from error
+        except (OSError, SyntaxError, TypeError, ValueError, PILImage.DecompressionBombError) as error:
+            raise DataError(f"{self._name(row, number)}: image {k} cannot be read: {error}") from error
         return image
+
+    def _as_sample(self, row: Mapping[str, Any], images: tuple[PILImage.Image, ...], number: int) -> Sample:
+        try:
+            return _sample(row, images)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{self._name(row, number)} cannot be read: {error}") from error
+
+    def _name(self, row: Mapping[str, Any], number: int) -> str:
+        return f"row {number} (id {row['id']!r}) of {', '.join(self.folders)}"
 
     def head(self, count: int) -> "PreparedDataset":
         """The first `count` rows; all if `count` is 0."""
         if not count or count >= len(self):
             return self
-        numbers = self.numbers[:count] if self.numbers else None
-        return PreparedDataset(self.rows.select(range(count)), self.folders, self.left_out, numbers)
+        numbers = range(count) if self.numbers is None else self.numbers[:count]
+        return replace(self, numbers=numbers)
 
     def lengths(self, length: Callable[[Sample], int]) -> list[int]:
         """`length` of every row; it gets samples whose images know their size but are not decoded."""
@@ -97,8 +111,8 @@ class PreparedDataset:
         kept = [i for i, tokens in enumerate(self.lengths(length)) if tokens <= max_tokens]
         if not kept:
             raise DataError(f"every prompt of {', '.join(self.folders)} is longer than {max_tokens} tokens")
-        numbers = [self.numbers[i] for i in kept] if self.numbers else kept
-        return PreparedDataset(self.rows.select(kept), self.folders, len(self) - len(kept), numbers)
+        numbers = [self._number(i) for i in kept]
+        return replace(self, left_out=len(self) - len(kept), numbers=numbers)
 
 
 def _sample(row: Mapping[str, Any], images: tuple[PILImage.Image, ...]) -> Sample:
@@ -115,10 +129,12 @@ def _sample(row: Mapping[str, Any], images: tuple[PILImage.Image, ...]) -> Sampl
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a prepared set. Raises DataError if the folder is none."""
+    """The manifest of a prepared set. Raises DataError if the folder is none, or the manifest is damaged."""
     try:
-        return dict(json.loads((folder / MANIFEST).read_text()))
-    except (OSError, json.JSONDecodeError) as error:
+        return unsealed(dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))), folder / MANIFEST)
+    except DataError:
+        raise
+    except (OSError, TypeError, ValueError) as error:
         raise _not_prepared(folder) from error
 
 
@@ -126,17 +142,20 @@ def _not_prepared(folder: Path) -> DataError:
     return DataError(f"{str(folder)!r} is not a prepared data set; make one with `gpg-vl prepare`")
 
 
-def _open_folder(folder: Path) -> Any:
-    shards = sorted(str(shard) for shard in folder.glob(SHARDS))
-    if not shards or not (folder / MANIFEST).is_file():
+def _shards(folder: Path) -> list[Path]:
+    """The shards of a folder in order, which hold as many rows as its manifest says."""
+    shards = sorted(folder.glob(SHARDS))
+    if not shards:
         raise _not_prepared(folder)
-    try:
-        rows = load_dataset("parquet", data_files=shards, split="train", features=FEATURES)
-    except DatasetGenerationError as error:
-        raise DataError(f"{str(folder)!r} is not a prepared data set: {error.__cause__ or error}") from error
-    if not len(rows):
+    promised, found = read_manifest(folder).get("rows"), len(StoredRows(shards))
+    if not found:
         raise DataError(f"{str(folder)!r} is empty")
-    return rows
+    if promised is not None and found != promised:
+        raise DataError(
+            f"{str(folder)!r} holds {found:,} rows, its {MANIFEST} says {promised:,}: a shard is missing or "
+            "of another set; prepare it again"
+        )
+    return shards
 
 
 class Sampler:

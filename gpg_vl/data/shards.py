@@ -10,9 +10,9 @@ from gpg_vl.data.rows import FEATURES, Row
 
 _SHARD_ROWS = 1000
 _SHARD_BYTES = 256 << 20
-_GROUP_ROWS = 100
-_GROUP_BYTES = 16 << 20
-"""Of images in a row group; rows are in memory until theirs is full."""
+_GROUP_ROWS = 16
+_GROUP_BYTES = 2 << 20
+"""Of images in a row group. A group is read whole for one of its rows, and training draws them at random."""
 _HASHES = pa.schema({"id": pa.string(), "question": pa.string(), "images": pa.list_(pa.string())})
 
 
@@ -21,7 +21,7 @@ class ShardWriter:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._hashes = pq.ParquetWriter(folder / HASHES, _HASHES)
+        self._hashes = _writer(folder / HASHES, _HASHES)
         self._shard: pq.ParquetWriter | None = None
         self._shards = self._shard_rows = self._shard_bytes = 0
         self._group: list[Row] = []
@@ -41,7 +41,7 @@ class ShardWriter:
     def _write_group(self) -> None:
         if self._shard is None:
             path = self._folder / f"data-{self._shards:05d}.parquet"
-            self._shard = pq.ParquetWriter(path, FEATURES.arrow_schema)
+            self._shard = _writer(path, FEATURES.arrow_schema)
         rows = [row.columns for row in self._group]
         self._shard.write_table(pa.Table.from_pylist(rows, schema=FEATURES.arrow_schema))
         hashes = [
@@ -65,3 +65,7 @@ class ShardWriter:
     def __exit__(self, *_: object) -> None:
         self._end_shard()
         self._hashes.close()
+
+
+def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    return pq.ParquetWriter(path, schema, write_page_checksum=True)

@@ -95,7 +95,7 @@ def evaluate_model(settings: EvalSettings) -> Evaluation | None:
     """
     benchmark, folder = find_benchmark(settings.benchmark, settings.data)
     data = PreparedDataset.open([folder]).head(settings.limit)
-    check_rewards(benchmark, data.rows["answer_type"])
+    check_rewards(benchmark, data.column("answer_type"))
     # Without `cpu`, a launch on a machine without GPUs would be so many evaluations of one process each.
     state = PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
     policy = load_policy(settings.model, device=state.device)

@@ -35,7 +35,7 @@ _EXAMPLES = 3
 def check_data(report: Report, folders: Sequence[str], scorer: Scorer | None) -> PreparedDataset:
     """Open the training data; every task needs a route. Raises DataError."""
     data = PreparedDataset.open(folders)
-    tasks = Counter(data.rows["task"])
+    tasks = Counter(data.column("task"))
     counts = ", ".join(f"{task} {count}" for task, count in sorted(tasks.items()))
     report.add([Finding("data", "ok", f"{len(data)} rows: {counts}")], {"rows": len(data), "tasks": tasks})
     if scorer is not None:

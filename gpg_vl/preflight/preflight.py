@@ -89,7 +89,7 @@ def check_folder(report: Report, out: str, *, resume: bool) -> None:
 def check_validation(report: Report, config: TrainConfig) -> None:
     """Open the validation data; every answer type needs its reward. Raises as these do."""
     data = PreparedDataset.open(config.data.validation).head(config.eval.limit)
-    types = sorted(set(data.rows["answer_type"]))
+    types = sorted(set(data.column("answer_type")))
     grading.check_rewards(protocol_of(config.data.validation), types)
     report.add([Finding("validation data", "ok", f"{len(data)} rows of type {', '.join(types)}")])
 

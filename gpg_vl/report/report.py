@@ -75,7 +75,7 @@ def write_run_report(run: Path, others: Mapping[str, Path]) -> Path:
     if not folders or not all(Path(folder).is_dir() for folder in folders):
         return write_report(run, others=others)
     data = PreparedDataset.open(folders)
-    index = {id: i for i, id in enumerate(data.rows["id"])}
+    index = {id: i for i, id in enumerate(data.column("id"))}
     return write_report(run, others=others, images=lambda id: data[index[id]].images if id in index else ())
 
 

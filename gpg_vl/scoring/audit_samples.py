@@ -65,7 +65,7 @@ def prepared_samples(folders: Sequence[str], per_task: int) -> list[Sample]:
     data = PreparedDataset.open(folders)
     seen: Counter[str] = Counter()
     kept = []
-    for number, task in enumerate(data.rows["task"]):
+    for number, task in enumerate(data.column("task")):
         seen[task] += 1
         if seen[task] <= per_task:
             kept.append(number)

@@ -171,7 +171,7 @@ def build_session(config: TrainConfig, accelerator: Accelerator, checkpoint: Pat
     """A learner with its rollout engine, rewards, validation data and, for a KL term, the reference."""
     scorer = Scorer(config.rewards)
     learner = build_learner(config, accelerator, checkpoint)
-    for task in sorted(set(learner.data.rows["task"])):
+    for task in sorted(set(learner.data.column("task"))):
         scorer.route(task)  # a task without rewards is better found now than hours later
     reference = None
     if config.algorithm.kl_beta > 0:
@@ -201,7 +201,7 @@ def open_validation(data: DataConfig, limits: EvalConfig, encoder: PromptEncoder
     if not data.validation:
         return None
     rows = _within(PreparedDataset.open(data.validation).head(limits.limit), data, encoder)
-    check_rewards(protocol_of(data.validation), rows.rows["answer_type"])
+    check_rewards(protocol_of(data.validation), rows.column("answer_type"))
     return rows
 
 

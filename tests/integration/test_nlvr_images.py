@@ -26,7 +26,7 @@ def splits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_splits_share_no_statement_and_lose_no_image(splits):
     clusters = {}
     for split, folder in splits.items():
-        metas = PreparedDataset.open([str(folder)]).rows["meta"]
+        metas = PreparedDataset.open([str(folder)]).column("meta")
         clusters[split] = {json.loads(meta)["cluster"] for meta in metas}
     assert not clusters["train"] & clusters["test"]
     assert not clusters["train"] & clusters["validation"]

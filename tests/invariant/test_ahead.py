@@ -8,10 +8,13 @@ import time
 from dataclasses import replace
 
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from gpg_vl.config import OptimConfig
+from gpg_vl.data.ingest import write_prepared
 from gpg_vl.data.prepared import PreparedDataset, Sampler
 from gpg_vl.errors import DataError, RewardError
 from gpg_vl.prompting.prompts import parse_completion
@@ -65,11 +68,12 @@ def send_to_new_workers(before: set[int], number: int) -> None:
         subprocess.run(["kill", f"-{int(number)}", str(worker)], check=True)
 
 
-def test_a_mistake_in_the_data_reads_like_one_without_workers(policy, scenes_folder, monkeypatch):
-    data, encoder = PreparedDataset.open([str(scenes_folder)]), encoder_of(policy)
-    data = replace(
-        data, rows=data.rows.select(range(2)).map(lambda row: row | {"question": "<|image_pad|>?"})
-    )
+def test_a_mistake_in_the_data_reads_like_one_without_workers(policy, scene_samples, tmp_path):
+    write_prepared(scene_samples[:2], tmp_path / "d", source="", converter="scenes", version="1")
+    (shard,) = (tmp_path / "d").glob("data-*.parquet")
+    rows = [row | {"question": "<|image_pad|>?"} for row in pq.read_table(shard).to_pylist()]
+    pq.write_table(pa.Table.from_pylist(rows, schema=pq.read_schema(shard)), shard)
+    data, encoder = PreparedDataset.open([str(tmp_path / "d")]), encoder_of(policy)
     messages = []
     for workers in (0, 1):
         with (

@@ -13,7 +13,7 @@ from PIL.ExifTags import Base
 
 from gpg_vl.data.images import open_image
 from gpg_vl.data.ingest import in_order, write_prepared
-from gpg_vl.data.prepared import HASHES, MANIFEST, SKIPPED, PreparedDataset
+from gpg_vl.data.prepared import HASHES, MANIFEST, SKIPPED, PreparedDataset, read_manifest
 from gpg_vl.errors import DataError, RowError
 from gpg_vl.scoring.gold import unreadable_gold
 from gpg_vl.types import Sample
@@ -77,7 +77,7 @@ def test_gold_answers_that_no_reward_reads_are_written_and_counted(tmp_path):
 def test_manifest(tmp_path):
     samples = [row(0, "t/b"), row(1, "t/a"), row(2, "t/b")]
     manifest = write(samples, tmp_path / "d")
-    assert manifest == json.loads((tmp_path / "d" / MANIFEST).read_text())
+    assert manifest == read_manifest(tmp_path / "d")
     assert {k: v for k, v in manifest.items() if k != "sha256"} == {
         "source": "src",
         "converter": "conv",

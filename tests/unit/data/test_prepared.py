@@ -1,6 +1,7 @@
 import io
+import json
+import pickle
 
-import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -8,14 +9,9 @@ import pytest
 from PIL import Image
 
 from gpg_vl.data.ingest import write_prepared
-from gpg_vl.data.prepared import MANIFEST, PreparedDataset, Sampler
+from gpg_vl.data.prepared import MANIFEST, PreparedDataset, Sampler, read_manifest
 from gpg_vl.errors import DataError
 from gpg_vl.types import Sample
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
 def noise(seed, mode="RGB", size=(9, 7)):
@@ -106,6 +102,88 @@ def test_head(tmp_path):
     data = PreparedDataset.open([str(tmp_path / "d")])
     assert [data.head(2)[i].id for i in range(len(data.head(2)))] == ["id-0", "id-1"]
     assert len(data.head(0)) == len(data.head(9)) == 4
+
+
+def many(folder, count=40):
+    """Several row groups; returns the one shard."""
+    write([row(n, images=(noise(n),)) for n in range(count)], folder)
+    (shard,) = folder.glob("data-*.parquet")
+    return shard
+
+
+def test_rows_in_any_order_and_in_another_process(tmp_path):
+    assert pq.ParquetFile(many(tmp_path / "d")).num_row_groups > 2
+    data = PreparedDataset.open([str(tmp_path / "d")])
+    for index in (39, 0, 17, 16, 15, 0):
+        assert data[index].id == f"id-{index}"
+        assert np.array_equal(np.asarray(data[index].images[0]), np.asarray(noise(index)))
+    assert data.column("id") == [sample.id for sample in data.without_images()]
+    odd = data.within(0, lambda sample: 1 - int(sample.id[3:]) % 2)
+    again = pickle.loads(pickle.dumps(odd))
+    assert [again[i].id for i in (19, 0)] == ["id-39", "id-1"]
+    assert again.column("id") == odd.column("id") == [f"id-{n}" for n in range(1, 40, 2)]
+    assert [sample.id for sample in again.without_images()] == odd.column("id")
+    with pytest.raises(IndexError):
+        data[40]
+
+
+def test_large_sets_are_not_kept_in_memory(tmp_path, monkeypatch):
+    many(tmp_path / "d")
+    monkeypatch.setattr("gpg_vl.data.stored._KEPT_BYTES", 0)
+    data = PreparedDataset.open([str(tmp_path / "d")])
+    assert [data[i].id for i in range(40)] == data.column("id")
+    assert len(data.rows._kept) == 1
+
+
+def test_opening_writes_nothing(tmp_path, monkeypatch):
+    many(tmp_path / "d")
+    for name in ("HF_HOME", "HF_DATASETS_CACHE", "TMPDIR"):
+        monkeypatch.setenv(name, str(tmp_path / "nowhere"))
+    before = sorted(tmp_path.rglob("*"))
+    data = PreparedDataset.open([str(tmp_path / "d")])
+    assert data.lengths(lambda sample: sample.images[0].width) == [9] * 40
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_flipped_byte_is_noticed_where_it_is_read(tmp_path):
+    shard = many(tmp_path / "d")
+    content = bytearray(shard.read_bytes())
+    content[content.index(b"\x89PNG") + 60] ^= 1  # in the pixels of an image
+    shard.write_bytes(content)
+    data = PreparedDataset.open([str(tmp_path / "d")])
+    assert data[39].id == "id-39"
+    with pytest.raises(DataError, match=r"data-00000\.parquet' is damaged: .*CRC"):
+        data[0]
+
+
+def test_a_set_that_lacks_a_shard_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("gpg_vl.data.shards._SHARD_ROWS", 16)
+    write([row(n) for n in range(40)], tmp_path / "d")
+    (tmp_path / "d" / "data-00001.parquet").unlink()
+    with pytest.raises(DataError, match="holds 24 rows, its manifest.json says 40: a shard is missing"):
+        PreparedDataset.open([str(tmp_path / "d")])
+
+
+def test_a_changed_manifest_is_refused(tmp_path):
+    write([row(0)], tmp_path / "d")
+    file = tmp_path / "d" / MANIFEST
+    whole = file.read_text()
+    file.write_text(whole.replace('"conv"', '"conw"'))
+    with pytest.raises(DataError, match="is damaged, or was changed by hand"):
+        read_manifest(tmp_path / "d")
+    values = json.loads(whole) | {"converter": "other"}
+    file.write_text(json.dumps({key: value for key, value in values.items() if key != "seal"}))
+    assert read_manifest(tmp_path / "d")["converter"] == "other"
+
+
+def test_a_row_whose_meta_is_no_json_is_named(tmp_path):
+    shard = many(tmp_path / "d", 2)
+    table = pq.read_table(shard).to_pylist()
+    table[1]["meta"] = "{"
+    pq.write_table(pa.Table.from_pylist(table, schema=pq.read_schema(shard)), shard)
+    data = PreparedDataset.open([str(tmp_path / "d")])
+    with pytest.raises(DataError, match=r"row 1 \(id 'id-1'\) of .* cannot be read"):
+        data[1]
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 7, 20])

@@ -32,7 +32,11 @@ class PreparedDataset:
     """All that are in the folders."""
     folders: tuple[str, ...]
     left_out: int = 0
-    """Rows whose prompt is too long."""
+    """Rows whose prompt is too long, or cannot be made."""
+    unusable: tuple[str, ...] = ()
+    """Why those cannot be made whose prompt is not too long."""
+    longest: int = 0
+    """Tokens of the longest prompt that is kept, where lengths were looked at."""
     numbers: Sequence[int] | None = None
     """Each row's number in the folders; None where all are there."""
 
@@ -100,19 +104,52 @@ class PreparedDataset:
         return replace(self, numbers=numbers)
 
     def lengths(self, length: Callable[[Sample], int]) -> list[int]:
-        """`length` of every row; it gets samples whose images know their size but are not decoded."""
+        """`length` of every row; it gets samples whose images know their size but are not decoded.
+
+        Raises DataError for a row that has none.
+        """
         return [length(self.peek(i)) for i in range(len(self))]
 
-    def within(self, max_tokens: int, length: Callable[[Sample], int]) -> "PreparedDataset":
-        """Only rows whose prompt has at most `max_tokens` tokens; the others are counted, never cut.
+    def lengths_or_errors(self, length: Callable[[Sample], int]) -> list[int | DataError]:
+        """As `lengths`, with the error in the place of a row that has no length."""
 
-        Raises DataError if none is left; `length` as in `lengths`.
+        def measured(index: int) -> int | DataError:
+            try:
+                return length(self.peek(index))
+            except DataError as error:
+                return error
+
+        return [measured(index) for index in range(len(self))]
+
+    def within(self, max_tokens: int, length: Callable[[Sample], int]) -> "PreparedDataset":
+        """Only rows of at most `max_tokens` tokens; the others are counted, never cut.
+
+        So are rows that have no length. Raises DataError if none is left; `length` as in `lengths`.
         """
-        kept = [i for i, tokens in enumerate(self.lengths(length)) if tokens <= max_tokens]
+        found = self.lengths_or_errors(length)
+        kept = {i: n for i, n in enumerate(found) if isinstance(n, int) and n <= max_tokens}
+        unusable = tuple(str(error) for error in found if isinstance(error, DataError))
         if not kept:
-            raise DataError(f"every prompt of {', '.join(self.folders)} is longer than {max_tokens} tokens")
-        numbers = [self._number(i) for i in kept]
-        return replace(self, left_out=len(self) - len(kept), numbers=numbers)
+            long = f"{len(found) - len(unusable)} of {len(found)} are longer than {max_tokens} tokens"
+            why = f", the others cannot be used, such as: {unusable[0]}" if unusable else ""
+            raise DataError(f"no row of {', '.join(self.folders)} is left: {long}{why}")
+        return replace(
+            self,
+            numbers=[self._number(i) for i in kept],
+            left_out=self.left_out + len(self) - len(kept),
+            unusable=self.unusable + unusable,
+            longest=max(kept.values()),
+        )
+
+    def left_out_note(self, limit: str) -> str:
+        """What is left out, for the user; `limit` names what rows are longer than. Empty if nothing is."""
+        if not self.left_out:
+            return ""
+        long = self.left_out - len(self.unusable)
+        parts = [f"{long} longer than {limit}"] if long else []
+        parts += [f"{len(self.unusable)} unusable, such as: {self.unusable[0]}"] if self.unusable else []
+        rows = f"{self.left_out} of the {len(self) + self.left_out} rows of {', '.join(self.folders)}"
+        return f"warning: {rows} are left out: {'; '.join(parts)}"
 
 
 def _sample(row: Mapping[str, Any], images: tuple[PILImage.Image, ...]) -> Sample:

@@ -23,7 +23,7 @@ from gpg_vl.model.policy import Policy
 from gpg_vl.prompting.card import read_card
 from gpg_vl.prompting.encode import PromptEncoder
 from gpg_vl.prompting.prompts import Prompt, TemplateName
-from gpg_vl.rollout.answering import Answerer, build_encoder
+from gpg_vl.rollout.answering import Answerer, build_encoder, check_room
 from gpg_vl.rollout.engine import RolloutEngine
 from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.runs.files import Evaluation
@@ -154,11 +154,13 @@ def choose_prompt(card: Mapping[str, Any], benchmark: Benchmark, template: Templ
 def _max_new_tokens(
     settings: EvalSettings, benchmark: Benchmark, policy: Policy, answerer: Answerer, data: PreparedDataset
 ) -> int:
-    """As set, or the benchmark's, but no more than the model's context leaves after the longest prompt."""
-    if settings.max_new_tokens is not None:
-        return settings.max_new_tokens
-    room = policy.context - max(data.lengths(answerer.encoder.prompt_length))
-    return max(1, min(benchmark.max_new_tokens, room))
+    """As set, or the benchmark's, but no more than the model's context leaves after the longest prompt.
+
+    Raises ConfigurationError if it leaves nothing, or less than is set.
+    """
+    longest = max(data.lengths(answerer.encoder.prompt_length))
+    check_room(policy.context, longest, settings.max_new_tokens or 1, "--max_new_tokens")
+    return settings.max_new_tokens or min(benchmark.max_new_tokens, policy.context - longest)
 
 
 def _fingerprint(

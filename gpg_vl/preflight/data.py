@@ -10,10 +10,11 @@ import numpy as np
 
 from gpg_vl.config import TrainConfig
 from gpg_vl.data.prepared import PreparedDataset
-from gpg_vl.errors import ConfigurationError
+from gpg_vl.errors import ConfigurationError, DataError
 from gpg_vl.preflight.findings import Finding, Level, Report, percent
 from gpg_vl.prompting.encode import PromptEncoder
 from gpg_vl.prompting.prompts import Prompt
+from gpg_vl.rollout.answering import check_room
 from gpg_vl.scoring.audit import Audit, audit_table
 from gpg_vl.scoring.gold import unreadable_gold
 from gpg_vl.scoring.probes import gold_completion
@@ -193,27 +194,56 @@ def _audit_finding(audit: Audit) -> Finding:
 
 @dataclass(frozen=True)
 class Lengths:
-    """Longest prompt that is kept, and the most image tokens of one of the chosen rows."""
+    """Longest prompt that is kept, and the most image tokens of one."""
 
     prompt: int
     images: int
 
 
 def check_lengths(
-    report: Report,
-    config: TrainConfig,
-    data: PreparedDataset,
-    encoder: PromptEncoder,
-    chosen: Sequence[Sample],
-) -> Lengths:
-    """Count rows whose prompt is too long. Raises DataError for a prompt that cannot be made."""
+    report: Report, config: TrainConfig, data: PreparedDataset, encoder: PromptEncoder, context: int
+) -> Lengths | None:
+    """Count rows whose prompt is too long, or cannot be made; None where no row is left.
+
+    `context`: tokens that the model takes.
+    """
+    images: list[int] = []
+
+    def measured(sample: Sample) -> int:
+        length = encoder.prompt_length(sample)
+        images.append(encoder.image_tokens(sample))
+        return length
+
+    found = data.lengths_or_errors(measured)
+    lengths = [length for length in found if isinstance(length, int)]
+    _report_unusable(report, [error for error in found if isinstance(error, DataError)], len(found))
     limit = config.data.max_prompt_tokens
-    lengths = list(data.lengths(encoder.prompt_length))
+    kept = [pair for pair in zip(lengths, images, strict=True) if pair[0] <= limit]
+    if lengths:
+        _report_long(report, lengths, limit)
+    if not kept:
+        return None
+    longest = max(length for length, _ in kept)
+    report.attempt(
+        "context",
+        lambda: check_room(context, longest, config.rollout.max_new_tokens, "rollout.max_new_tokens"),
+    )
+    return Lengths(longest, max(tokens for _, tokens in kept))
+
+
+def _report_unusable(report: Report, errors: Sequence[DataError], rows: int) -> None:
+    if not errors:
+        return
+    text = f"{len(errors)} of {rows} rows cannot be asked, such as: {errors[0]}"
+    level: Level = "fail" if len(errors) == rows else "warn"
+    figures = {"rows_unusable": len(errors)}
+    report.add([Finding("prompts", level, text, "they are left out: mend them, or the prompt")], figures)
+
+
+def _report_long(report: Report, lengths: Sequence[int], limit: int) -> None:
     over = sum(length > limit for length in lengths)
     text = f"{over} of {len(lengths)} ({percent(over, len(lengths))}) over {limit} tokens"
     level: Level = "fail" if over == len(lengths) else "warn" if over else "ok"
     cure = "they are left out: raise data.max_prompt_tokens, or lower model.max_pixels" if over else ""
     figures = {"prompts_over_limit": over, "longest_prompt": max(lengths)}
     report.add([Finding("prompt lengths", level, f"{text}; longest {max(lengths)}", cure)], figures)
-    kept = max((length for length in lengths if length <= limit), default=limit)
-    return Lengths(kept, max((encoder.image_tokens(sample) for sample in chosen), default=0))

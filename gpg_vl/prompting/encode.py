@@ -209,6 +209,11 @@ class PromptEncoder:
         target = self.prompt.completion_target(answer, str(sample.meta.get("think", "")))
         return target.removeprefix("<think>") if _opens_think(self.text(sample)) else target
 
+    def supervised_length(self, sample: Sample) -> int:
+        """Tokens of the encoded prompt with the gold answer and the end of text behind it."""
+        target = self.tokenizer(self.target(sample), add_special_tokens=False)["input_ids"]
+        return self.prompt_length(sample) + len(target) + 1
+
     def prompt_length(self, sample: Sample) -> int:
         """Tokens of the encoded prompt, from image sizes alone (nothing is decoded or resized)."""
         return len(self._ids([self.text(sample)])[0]) - len(sample.images) + self.image_tokens(sample)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 from gpg_vl.config import ModelConfig
-from gpg_vl.errors import ModelError
+from gpg_vl.errors import ConfigurationError, ModelError
 from gpg_vl.model.policy import Policy
 from gpg_vl.prompting.encode import EncodedPrompt, PromptEncoder, Question
 from gpg_vl.prompting.prompts import Prompt, parse_completion
@@ -101,6 +101,15 @@ class Answerer:
             finish_reason=answer.finish_reason,
             token_ids=answer.token_ids,
             to_image=self.encoder.to_image(sample),
+        )
+
+
+def check_room(context: int, prompt_tokens: int, answer_tokens: int, option: str) -> None:
+    """Raise ConfigurationError if the longest prompt and an answer of `option` are more than the context."""
+    if prompt_tokens + answer_tokens > context:
+        raise ConfigurationError(
+            f"{option} {answer_tokens} does not fit the model's context of {context} tokens behind the "
+            f"longest prompt, which has {prompt_tokens}: at most {max(0, context - prompt_tokens)} do"
         )
 
 

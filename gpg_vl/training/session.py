@@ -24,7 +24,7 @@ from gpg_vl.model.loading import load_policy
 from gpg_vl.model.policy import Policy
 from gpg_vl.prompting.card import PIXELS, asking_note
 from gpg_vl.prompting.encode import PromptEncoder
-from gpg_vl.rollout.answering import Answerer, build_encoder
+from gpg_vl.rollout.answering import Answerer, build_encoder, check_room
 from gpg_vl.rollout.engine import RolloutEngine, decode_options
 from gpg_vl.runs.checkpoint import load_random_states, load_state, restore_random_states
 from gpg_vl.runtime.parallel import World
@@ -143,7 +143,9 @@ def build_learner(
     policy = _load(str(checkpoint / "model") if checkpoint else config.model.path, config.model, accelerator)
     choose_weights(policy, config.model)
     encoder = build_encoder(policy, config.prompt, config.model)
-    data = _within(data, config.data, encoder)
+    data = _usable(data, config, policy, encoder)
+    if note := data.left_out_note("data.max_prompt_tokens or the model's context"):
+        accelerator.print(note, file=sys.stderr)
     optimizer = build_optimizer(policy, config.optim)
     model, optimizer = accelerator.prepare(policy, optimizer)
     sampler = Sampler(len(data), config.run.seed, shuffle=config.data.shuffle)
@@ -153,6 +155,18 @@ def build_learner(
     if checkpoint is not None:
         _restore(learner, checkpoint)
     return learner
+
+
+def _usable(
+    data: PreparedDataset, config: TrainConfig | SftConfig, policy: Policy, encoder: PromptEncoder
+) -> PreparedDataset:
+    """The rows that can be trained on. Raises DataError or ConfigurationError if there are none."""
+    data = _within(data, config.data, encoder)
+    if isinstance(config, SftConfig):
+        data = data.within(policy.context, encoder.supervised_length)
+    if config.model.freeze_language and not any(data.peek(i).images for i in range(len(data))):
+        raise ConfigurationError("model.freeze_language: no row has an image, so nothing would be trained")
+    return data
 
 
 def _restore(learner: Learner, checkpoint: Path) -> None:
@@ -179,7 +193,10 @@ def build_session(config: TrainConfig, accelerator: Accelerator, checkpoint: Pat
     rows = own_rows(learner.sampler, learner.world, config.algorithm.questions_per_step)
     reader = QuestionReader(learner.data, learner.encoder, rows, worker_count(config.data.workers))
     answerer = build_answerer(learner, config.rollout)
-    validation = open_validation(config.data, config.eval, learner.encoder)
+    validation = open_validation(config.data, config.eval, learner)
+    check_room(
+        learner.policy.context, learner.data.longest, config.rollout.max_new_tokens, "rollout.max_new_tokens"
+    )
     if validation is not None and (text := overlap_warning(config.data.train, config.data.validation)):
         learner.accelerator.print(text, file=sys.stderr)
     tokens = config.run.micro_batch_tokens
@@ -196,11 +213,14 @@ def build_answerer(learner: Learner, rollout: RolloutConfig) -> Answerer:
     return Answerer(learner.encoder, engine)
 
 
-def open_validation(data: DataConfig, limits: EvalConfig, encoder: PromptEncoder) -> PreparedDataset | None:
+def open_validation(data: DataConfig, limits: EvalConfig, learner: Learner) -> PreparedDataset | None:
     """The validation set, graded by rewards that exist; None where none is configured."""
     if not data.validation:
         return None
-    rows = _within(PreparedDataset.open(data.validation).head(limits.limit), data, encoder)
+    rows = _within(PreparedDataset.open(data.validation).head(limits.limit), data, learner.encoder)
+    if note := rows.left_out_note("data.max_prompt_tokens"):
+        learner.accelerator.print(note, file=sys.stderr)
+    check_room(learner.policy.context, rows.longest, limits.max_new_tokens, "eval.max_new_tokens")
     check_rewards(protocol_of(data.validation), rows.column("answer_type"))
     return rows
 

@@ -39,7 +39,7 @@ def sft(config: SftConfig, *, resume: str | None = None) -> Path:
     world = world_of(accelerator)
     with RunFolder.open(config, resume=resume is not None, world=world) as folder, StopRequest() as stop:
         learner = build_learner(config, accelerator, find_checkpoint(folder.checkpoints, resume))
-        validation = open_validation(config.data, config.eval, learner.encoder)
+        validation = open_validation(config.data, config.eval, learner)
         rollout = RolloutConfig()
         answerer = build_answerer(learner, rollout)
         with open_run("sft", learner, config, folder, stop) as run:

@@ -10,8 +10,9 @@ from benchmarks.phases import Phases, warm_and_measure
 from benchmarks.workloads import Workload
 from gpg_vl.config import AlgorithmConfig, DataConfig, ModelConfig, RolloutConfig, RunConfig, TrainConfig
 from gpg_vl.data.ingest import write_prepared
+from gpg_vl.training.accelerator import build_accelerator
 from gpg_vl.training.ahead import ScoringAhead
-from gpg_vl.training.session import Session, build_accelerator, build_session
+from gpg_vl.training.session import Session, build_session
 from gpg_vl.training.train import train_step
 
 MICRO_BATCH = RunConfig().micro_batch_tokens

@@ -5,6 +5,7 @@ import os
 import sys
 
 from gpg_vl.cli.main import main
+from gpg_vl.runtime.launched import launched
 
 
 def leave(code: int) -> None:
@@ -26,6 +27,6 @@ if __name__ == "__main__":
         if not isinstance(end.code, int):
             raise
         done = end.code
-    if "LOCAL_RANK" in os.environ:
+    if launched() is not None:
         leave(done)
     sys.exit(done)

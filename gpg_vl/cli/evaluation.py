@@ -10,6 +10,7 @@ from gpg_vl.cli.quiet import quiet_transformers
 from gpg_vl.config import RunConfig
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.options import base_parser
+from gpg_vl.runtime.launched import place
 
 # Heavy imports (torch, transformers) stand inside the commands: `gpg-vl --help` answers at once.
 
@@ -17,10 +18,12 @@ from gpg_vl.options import base_parser
 def evaluate(arguments: list[str]) -> None:
     """Evaluate a model on a benchmark, or on any prepared data; every item kept."""
     parser = base_parser("gpg-vl eval", evaluate.__doc__ or "")
+    launch, arguments = take_launch_options(arguments)
+    if launch is None:
+        place()  # a launch that is only half there is refused before torch is imported
     from gpg_vl.evaluation.evaluate_model import EvalSettings, evaluate_model
     from gpg_vl.evaluation.figures import evaluation_table
 
-    launch, arguments = take_launch_options(arguments)
     add_launch_options(parser)
     parser.add_class_arguments(EvalSettings, None)
     given = parser.parse_args(arguments)

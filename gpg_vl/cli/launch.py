@@ -7,20 +7,18 @@ seconds.
 
 import argparse
 import contextlib
-import json
 import os
 import subprocess
 import sys
 import time
 import uuid
 from dataclasses import dataclass
-from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import psutil
 
-from gpg_vl.errors import ConfigurationError, unknown
+from gpg_vl.cli.launch_file import config_file, read_config, shipped, zero_plan
+from gpg_vl.errors import ConfigurationError
 from gpg_vl.runtime.shutdown import STOP_SIGNAL, StopRequest
 
 # Heavy imports (torch, transformers) stand inside the commands: `gpg-vl --help` answers at once.
@@ -28,7 +26,6 @@ from gpg_vl.runtime.shutdown import STOP_SIGNAL, StopRequest
 MARK = "GPG_VL_LAUNCH"
 """Environment variable that all processes of a launch, and no others, have with the same value."""
 
-_TYPES = ("MULTI_GPU", "DEEPSPEED")
 _POLL = 0.1  # seconds
 
 
@@ -68,7 +65,7 @@ class Launch:
 
 def launch_options() -> dict[str, str]:
     """The options that start several processes, with their help."""
-    names = ", ".join(sorted(_shipped()))
+    names = ", ".join(sorted(shipped()))
     return {
         "accelerate": f"several processes: {names}, or an accelerate config file",
         "processes": "with --accelerate: how many; default: one per GPU",
@@ -101,40 +98,21 @@ def memory_plan(launch: Launch) -> tuple[int, int, bool]:
 
     Any number of processes, also more than this machine has GPUs: it may be asked for another one.
     """
-    config = _read(_config_file(launch.accelerate))
+    file = config_file(launch.accelerate)
+    config = read_config(file)
     named = config.num_processes if config.num_processes > 0 else _gpus() * config.num_machines
     processes = launch.processes if launch.processes is not None else named
     if processes < 1:
         raise ConfigurationError("this machine has no GPU: say how many cards the run will have: --processes")
-    plugin = dict(getattr(config, "deepspeed_config", None) or {})
-    stage, device = plugin.get("zero_stage", 0), plugin.get("offload_optimizer_device")
-    if file := plugin.get("deepspeed_config_file"):
-        zero = _deepspeed_file(Path(file)).get("zero_optimization") or {}
-        stage, device = zero.get("stage", 0), (zero.get("offload_optimizer") or {}).get("device")
-    if stage not in range(4):
-        raise ConfigurationError(f"{launch.accelerate!r}: the ZeRO stage is 0 to 3 here, got {stage!r}")
-    return processes, stage, device not in (None, "none")
-
-
-def _deepspeed_file(file: Path) -> dict[str, Any]:
-    try:
-        settings = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"deepspeed_config_file {str(file)!r} cannot be read: {error}") from error
-    if not isinstance(settings, dict):
-        raise ConfigurationError(f"deepspeed_config_file {str(file)!r} holds no JSON object")
-    return settings
-
-
-def _shipped() -> dict[str, Path]:
-    folder = files("gpg_vl.configs") / "accelerate"
-    return {Path(str(file)).stem: Path(str(file)) for file in folder.iterdir()}
+    if config.distributed_type != "DEEPSPEED":
+        return processes, 0, False
+    return processes, *zero_plan(config.deepspeed_config, str(file))
 
 
 def _plan(launch: Launch) -> tuple[list[str], dict[str, str]]:
     """Options of `accelerate launch`, and what the environment needs beside."""
-    file = _config_file(launch.accelerate)
-    config = _read(file)
+    file = config_file(launch.accelerate)
+    config = read_config(file)
     gpus = 0 if config.use_cpu else _gpus()
     processes = launch.processes or (config.num_processes if config.num_processes > 0 else None)
     if processes is None:
@@ -148,31 +126,6 @@ def _plan(launch: Launch) -> tuple[list[str], dict[str, str]]:
     if config.num_machines == 1 and config.main_process_port is None:
         options += ["--main_process_port", "0"]  # any free one: two runs may share a machine
     return options, {} if gpus else {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
-
-
-def _config_file(name: str) -> Path:
-    shipped = _shipped()
-    if name in shipped:
-        return shipped[name]
-    if not Path(name).is_file():
-        raise ConfigurationError(f"{unknown('--accelerate', name, shipped)} No file has that name either.")
-    return Path(name)
-
-
-def _read(file: Path) -> Any:
-    from accelerate.commands.config.config_args import load_config_from_file
-
-    try:
-        config = load_config_from_file(str(file))
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ConfigurationError(f"{str(file)!r} is no accelerate config: {error}") from error
-    kind = getattr(config.distributed_type, "value", config.distributed_type)
-    if kind not in _TYPES:
-        raise ConfigurationError(
-            f"{str(file)!r} has distributed_type {kind}; supported: {', '.join(_TYPES)}. "
-            "For one process, leave --accelerate out"
-        )
-    return config
 
 
 def _gpus() -> int:

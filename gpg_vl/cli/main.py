@@ -20,6 +20,7 @@ from gpg_vl.cli.quiet import quiet_libraries, quiet_transformers
 from gpg_vl.cli.rewards import rewards
 from gpg_vl.errors import UserError
 from gpg_vl.options import base_parser
+from gpg_vl.runtime.launched import launched, place
 
 # Heavy imports (torch, transformers) stand inside the commands: `gpg-vl --help` answers at once.
 
@@ -70,7 +71,8 @@ def _fail(message: str) -> int:
 
     Its exit then ends the others while they wait.
     """
-    if os.environ.get("LOCAL_RANK", "0") != "0":
+    here = launched()
+    if here is not None and here.local_rank:
         time.sleep(_HEAD_START)
     print(f"gpg-vl: error: {' '.join(message.split())}", file=sys.stderr)
     return 2
@@ -83,6 +85,7 @@ def _parser(command: str, description: str) -> ArgumentParser:
 def quickstart(arguments: list[str]) -> None:
     """Make scenes and a small model, warm it up, train it with GPG and report; no network, no GPU."""
     parser = _parser("quickstart", quickstart.__doc__ or "")
+    place()  # before torch is imported
     from gpg_vl.quickstart import Tour, run_quickstart
 
     parser.add_class_arguments(Tour, None)
@@ -99,13 +102,14 @@ def _stoppable(out: str, cure: str, work: Callable[[], None]) -> None:
     try:
         work()
     except Stopped as stopped:
-        if _is_main():
+        if _speaks():
             print(f"{out}: {stopped}, everything is saved; {cure}")
 
 
-def _is_main() -> bool:
+def _speaks() -> bool:
     """Whether this process speaks for all of a launch."""
-    return os.environ.get("RANK", "0") == "0"
+    here = launched()
+    return here is None or here.rank == 0
 
 
 def sft(arguments: list[str]) -> None:
@@ -126,17 +130,20 @@ def _train(arguments: list[str], command: str, kind: Any, module: str) -> None:
     from importlib import import_module
 
     from gpg_vl.options import parse_command
+    from gpg_vl.training.surroundings import check_launch, check_packages
 
     launch, arguments = take_launch_options(arguments)
     config, resume = parse_command(kind, arguments, prog=f"gpg-vl {command}", taken=launch_options())
+    check_packages(config)
     if launch is not None:
         sys.exit(launch.run(command, arguments, config.run.shutdown_grace))
+    check_launch()
     quiet_transformers()
     run = getattr(import_module(module), command)
 
     def work() -> None:
         model = run(config, resume=resume)
-        if _is_main():
+        if _speaks():
             print(f"model: {model}")
             if command == "train":
                 report([config.out])

@@ -27,6 +27,7 @@ from gpg_vl.rollout.answering import Answerer, build_encoder, check_room
 from gpg_vl.rollout.engine import RolloutEngine
 from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.runs.files import Evaluation
+from gpg_vl.runtime.parallel import joining
 from gpg_vl.runtime.progress import ProgressBar
 
 _PATIENCE = timedelta(days=1)
@@ -97,7 +98,8 @@ def evaluate_model(settings: EvalSettings) -> Evaluation | None:
     data = PreparedDataset.open([folder]).head(settings.limit)
     check_rewards(benchmark, data.column("answer_type"))
     # Without `cpu`, a launch on a machine without GPUs would be so many evaluations of one process each.
-    state = PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
+    with joining():
+        state = PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
     policy = load_policy(settings.model, device=state.device)
     card = read_card(settings.model) or {}
     engine = RolloutEngine(policy, max_concurrent=settings.max_concurrent, seed=settings.seed)

@@ -19,8 +19,9 @@ from gpg_vl.prompting.prompts import Prompt
 from gpg_vl.scoring.probes import gold_completion
 from gpg_vl.scoring.scorer import Scorer
 from gpg_vl.stats import estimate, wilson
+from gpg_vl.training.accelerator import build_accelerator
 from gpg_vl.training.metrics import Clock, collection_metrics, collection_tokens
-from gpg_vl.training.session import Session, build_accelerator, build_session
+from gpg_vl.training.session import Session, build_session
 from gpg_vl.training.train import sample_groups, update
 from gpg_vl.types import Metrics, Sample
 

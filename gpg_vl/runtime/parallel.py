@@ -5,13 +5,22 @@ from them (the threshold, alpha, divisors, metrics) is worked out alike everywhe
 One process is the same code with nothing to gather.
 """
 
-from collections.abc import Sequence
+import contextlib
+import sys
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from accelerate.utils import gather_object, wait_for_everyone
+from torch.distributed import DistError
+
+from gpg_vl.errors import ConfigurationError
+from gpg_vl.runtime.launched import CURE, place
 
 T = TypeVar("T")
+_SILENCE = 10.0
+"""Seconds after which a process says what it waits for."""
 
 
 @dataclass(frozen=True)
@@ -46,3 +55,30 @@ class World:
         """Return once all ranks are here."""
         if self.size > 1:
             wait_for_everyone()
+
+
+@contextlib.contextmanager
+def joining() -> Iterator[None]:
+    """Around what waits for all processes of the launch: says on stderr so if it takes long.
+
+    Raises ConfigurationError where they cannot meet.
+    """
+    here = place()
+    if here is None:
+        yield
+        return
+    note = (
+        f"gpg-vl: rank {here.rank} of {here.size} (RANK, WORLD_SIZE) still waits for the others at "
+        f"{here.meeting} (MASTER_ADDR, MASTER_PORT). If there are none: {CURE}"
+    )
+    timer = threading.Timer(_SILENCE, print, [note], {"file": sys.stderr, "flush": True})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except DistError as error:
+        raise ConfigurationError(
+            f"rank {here.rank} of {here.size} cannot meet the others at {here.meeting}: {error}"
+        ) from error
+    finally:
+        timer.cancel()

@@ -1,22 +1,17 @@
 """Builds what the loop works with, from a configuration and perhaps a checkpoint."""
 
 import gc
-import os
 import sys
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs
-from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from gpg_vl.config import DataConfig, EvalConfig, ModelConfig, RolloutConfig, SftConfig, TrainConfig
 from gpg_vl.data.overlap import overlap_warning
 from gpg_vl.data.prepared import PreparedDataset, Sampler
-from gpg_vl.errors import ConfigurationError
 from gpg_vl.evaluation.benchmarks import protocol_of
 from gpg_vl.evaluation.grading import check_rewards
 from gpg_vl.model.adapt import choose_weights
@@ -27,14 +22,11 @@ from gpg_vl.prompting.encode import PromptEncoder
 from gpg_vl.rollout.answering import Answerer, build_encoder, check_room
 from gpg_vl.rollout.engine import RolloutEngine, decode_options
 from gpg_vl.runs.checkpoint import load_random_states, load_state, restore_random_states
-from gpg_vl.runtime.parallel import World
 from gpg_vl.scoring.scorer import Scorer
+from gpg_vl.training.accelerator import world_of
 from gpg_vl.training.ahead import QuestionReader, own_rows, worker_count
 from gpg_vl.training.learner import Learner
 from gpg_vl.training.optim import build_optimizer
-
-_COLLECTIVE_TIMEOUT = timedelta(hours=2)
-"""Processes wait for the one with the longest answers or the slowest reward."""
 
 
 @dataclass
@@ -85,45 +77,6 @@ def release_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def build_accelerator(config: TrainConfig | SftConfig) -> Accelerator:
-    """The launch's processes, devices and, where the launcher asks for it, DeepSpeed."""
-    accelerator = Accelerator(
-        mixed_precision="no",  # the policy does its own autocast
-        log_with=list(config.run.trackers) or None,
-        project_dir=config.out,
-        **_process_options(),
-    )
-    plugin = accelerator.state.deepspeed_plugin
-    if plugin is None and _deepspeed_asked():
-        raise ConfigurationError("DeepSpeed is asked for, but ACCELERATE_USE_CPU=true rules it out: unset it")
-    if plugin is not None:
-        plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = 1  # we cut by tokens ourselves
-        plugin.deepspeed_config["gradient_clipping"] = config.optim.max_grad_norm
-        # Else from_pretrained would shard while it loads, and transformers 5 then saves under other names.
-        unset_hf_deepspeed_config()
-    return accelerator
-
-
-def _process_options() -> dict[str, Any]:
-    """How processes are joined; without a GPU, Accelerate would start each one by itself."""
-    process_group: dict[str, Any] = {"timeout": _COLLECTIVE_TIMEOUT}
-    options: dict[str, Any] = {}
-    launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    if launched and not torch.cuda.is_available():
-        process_group["backend"] = "gloo"
-        options["cpu"] = not _deepspeed_asked()
-    return options | {"kwargs_handlers": [InitProcessGroupKwargs(**process_group)]}
-
-
-def _deepspeed_asked() -> bool:
-    return os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
-
-
-def world_of(accelerator: Accelerator) -> World:
-    """The processes of a launch."""
-    return World(accelerator.process_index, accelerator.num_processes)
 
 
 def build_learner(

@@ -18,6 +18,7 @@ from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.runs.checkpoint import find_checkpoint
 from gpg_vl.runs.folder import RunFolder
 from gpg_vl.runtime.shutdown import StopRequest
+from gpg_vl.training.accelerator import build_accelerator, world_of
 from gpg_vl.training.ahead import ScoringAhead
 from gpg_vl.training.learner import MicroBatch, deal
 from gpg_vl.training.metrics import Clock, UpdateFigures, collection_metrics, collection_tokens
@@ -25,10 +26,8 @@ from gpg_vl.training.optim import learning_rate
 from gpg_vl.training.run import open_run
 from gpg_vl.training.session import (
     Session,
-    build_accelerator,
     build_session,
     release_memory,
-    world_of,
 )
 from gpg_vl.training.tracking import write_rollouts
 from gpg_vl.types import Metrics

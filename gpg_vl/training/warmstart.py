@@ -13,16 +13,15 @@ from gpg_vl.runs.checkpoint import find_checkpoint
 from gpg_vl.runs.files import read_metrics
 from gpg_vl.runs.folder import RunFolder
 from gpg_vl.runtime.shutdown import StopRequest
+from gpg_vl.training.accelerator import build_accelerator, world_of
 from gpg_vl.training.learner import Learner
 from gpg_vl.training.metrics import Clock
 from gpg_vl.training.optim import learning_rate
 from gpg_vl.training.run import open_run
 from gpg_vl.training.session import (
-    build_accelerator,
     build_answerer,
     build_learner,
     open_validation,
-    world_of,
 )
 from gpg_vl.types import Metrics, Sample
 

@@ -1,4 +1,7 @@
-"""Two processes with the same global batch make the same update as one: DDP, ZeRO-2, ZeRO-3 (CPU, gloo)."""
+"""Two processes with the same global batch make the same update as one: DDP, ZeRO-2, ZeRO-3 (CPU, gloo).
+
+Whatever the launcher says of accumulation, clipping and batch sizes.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +14,7 @@ from gpg_vl.config import (
     TrainConfig,
 )
 from gpg_vl.training.train import train
-from tests.support.launched import LAUNCHES, finish, start
+from tests.support.launched import ACCUMULATING, LAUNCHES, finish, start
 from tests.support.training import metrics
 
 
@@ -43,6 +46,15 @@ def test_two_processes_update_like_one(config, kind, compiled, tmp_path):
         torch.testing.assert_close(trained[name], weight, rtol=1e-5, atol=tolerance * moved, msg=name)
     for ours, theirs in zip(metrics(tmp_path / kind), metrics(tmp_path / "one"), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
+
+
+def test_a_launchers_accumulation_changes_nothing_on_one_process(config, monkeypatch, tmp_path, capsys):
+    train(config)
+    for name, value in ACCUMULATING.items():
+        monkeypatch.setenv(name, value)
+    train(replace(config, out=str(tmp_path / "accumulating")))
+    assert metrics(tmp_path / "accumulating") == metrics(tmp_path / "one")
+    assert "gradient_accumulation_steps 4 (run.micro_batch_tokens decides)" in capsys.readouterr().err
 
 
 def test_another_layout_of_the_optimizer_is_refused_by_name(config, tmp_path):

@@ -28,7 +28,8 @@ from gpg_vl.data.ingest import write_prepared
 from gpg_vl.model.step import StepModel
 from gpg_vl.model.tiny import TinySize, save_tiny
 from gpg_vl.rollout import sampling as sampling_module
-from gpg_vl.training.session import Session, build_accelerator, build_learner
+from gpg_vl.training.accelerator import build_accelerator
+from gpg_vl.training.session import Session, build_learner
 from gpg_vl.training.train import train_step
 from gpg_vl.training.warmstart import sft_step, supervised_rows
 from gpg_vl.types import Sample

@@ -13,11 +13,19 @@ from gpg_vl.config import TrainConfig
 from gpg_vl.options import load_config, to_yaml
 from gpg_vl.training.train import train
 
+SETTINGS = Path(__file__).with_name("deepspeed.json")
+"""DeepSpeed's settings as other trainers take them: with numbers that are ours to decide, and "auto"."""
 LAUNCHES = {
     "ddp": {},
     "zero2": {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"},
     "zero3": {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"},
+    "zero2 by a file": {
+        "ACCELERATE_USE_DEEPSPEED": "true",
+        "ACCELERATE_DEEPSPEED_CONFIG_FILE": str(SETTINGS),
+    },
 }
+ACCUMULATING = {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4", "ACCELERATE_GRADIENT_CLIPPING": "0.01"}
+"""What a launcher may ask for beside: it must change nothing."""
 
 
 def start(
@@ -33,6 +41,7 @@ def start(
     shared = (
         os.environ
         | LAUNCHES[kind]
+        | ACCUMULATING
         | {
             "DS_ACCELERATOR": "cpu",
             "OMP_NUM_THREADS": "1",

@@ -7,8 +7,9 @@ import torch
 from safetensors.torch import load_file
 
 from gpg_vl.config import TrainConfig
+from gpg_vl.training.accelerator import build_accelerator
 from gpg_vl.training.metrics import is_timing
-from gpg_vl.training.session import Session, build_accelerator, build_session
+from gpg_vl.training.session import Session, build_session
 
 REWARD = Path(__file__).with_name("letters.py")
 """Rewards that an untrained model varies in."""

@@ -59,9 +59,35 @@ def config_file(tmp_path: Path, text: str) -> str:
     return str(file)
 
 
+TWO_MACHINES = "distributed_type: MULTI_GPU\nuse_cpu: true\nnum_machines: 2\nmain_process_ip: 10.0.0.1"
+
+
 @pytest.mark.parametrize(
     ("accelerate", "processes", "message"),
     [
+        ("distributed_type: [", 2, "no accelerate config"),
+        ("- distributed_type: DEEPSPEED", 2, "holds no table of settings"),
+        ("distributed_type: MULTI_GPU\nnum_processes: two", 2, "num_processes is a whole number.*got 'two'"),
+        ("distributed_type: MULTI_GPU\nnum_machines: 0", 2, "num_machines is a whole number from 1, got 0"),
+        (TWO_MACHINES, 2, "no main_process_port where they meet"),
+        ("distributed_type: DEEPSPEED\ndeepspeed_config: 2", 2, "deepspeed_config is a table.*got 2"),
+        ("distributed_type: DEEPSPEED\ndeepspeed_config: {zero_stage: 4}", 2, "stage is 0 to 3 here, got 4"),
+        (
+            "distributed_type: DEEPSPEED\ndeepspeed_config: {zero_stage: 2, deepspeed_config_file: ds.json}",
+            2,
+            "zero_stage cannot stand beside deepspeed_config_file",
+        ),
+        (
+            "distributed_type: DEEPSPEED\nmixed_precision: bf16\n"
+            "deepspeed_config: {deepspeed_config_file: ds.json}",
+            2,
+            "mixed_precision cannot stand beside deepspeed_config_file",
+        ),
+        (
+            "distributed_type: DEEPSPEED\ndeepspeed_config: {deepspeed_config_file: nowhere.json}",
+            2,
+            "'nowhere.json' cannot be read",
+        ),
         ("zero4", 2, "Did you mean 'zero3'"),
         (
             "distributed_type: MULTI_GPU\nuse_cpu: true",
@@ -71,7 +97,7 @@ def config_file(tmp_path: Path, text: str) -> str:
         ("distributed_type: FSDP", 2, "distributed_type FSDP; supported: MULTI_GPU, DEEPSPEED"),
         ("distributed_type: MULTI_GPU\nmachines: 2", 2, r"no accelerate config.*machines"),
         (
-            "distributed_type: MULTI_GPU\nuse_cpu: true\nnum_machines: 2",
+            f"{TWO_MACHINES}\nmain_process_port: 29511",
             3,
             "3 processes do not spread evenly over 2 machines",
         ),
@@ -211,7 +237,7 @@ def deepspeed_file(tmp_path: Path, text: str, processes: int = 4) -> Launch:
         ({"stage": 3, "offload_optimizer": {"device": "nvme"}}, (4, 3, True)),
         ({"stage": 1, "offload_optimizer": None}, (4, 1, False)),
         ({"stage": 1, "offload_optimizer": {"device": "none"}}, (4, 1, False)),
-        (None, (4, 0, False)),
+        ({}, (4, 0, False)),
     ],
 )
 def test_the_stage_of_a_deepspeed_file(tmp_path, zero, plan):
@@ -223,6 +249,8 @@ def test_the_stage_of_a_deepspeed_file(tmp_path, zero, plan):
     [
         ("{", "cannot be read"),
         ("[]", "holds no JSON object"),
+        ("{}", "'zero_optimization' must be a table with a stage, got None"),
+        ('{"zero_optimization": {"offload_optimizer": "cpu"}}', "must be a table with a device, got 'cpu'"),
         ('{"zero_optimization": {"stage": "auto"}}', "ZeRO stage is 0 to 3 here, got 'auto'"),
     ],
 )

@@ -1,0 +1,65 @@
+"""What a run needs around it, checked by names, files and variables: before torch is imported."""
+
+import os
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, distribution
+from importlib.util import find_spec
+
+from gpg_vl.config import SftConfig, TrainConfig
+from gpg_vl.errors import ConfigurationError
+from gpg_vl.runtime import deepspeed_settings
+from gpg_vl.runtime.launched import place
+
+_UNSUPPORTED = ("FSDP", "MEGATRON_LM", "PARALLELISM_CONFIG")
+"""What accelerate can be asked for by ACCELERATE_USE_… beside DeepSpeed."""
+
+
+def check_packages(config: TrainConfig | SftConfig) -> None:
+    """Raise ConfigurationError for a package that the configuration needs and that is not installed."""
+    for asker, packages, cure in _needed(config):
+        if not any(map(_installed, packages)):
+            raise ConfigurationError(f"{asker} needs the package {packages[0]}: pip install {cure}")
+
+
+def _needed(config: TrainConfig | SftConfig) -> Iterator[tuple[str, tuple[str, ...], str]]:
+    """Who needs which package, or another one in its place, and what installs it."""
+    for name in config.run.trackers:
+        packages = ("tensorboard", "tensorboardX") if name == "tensorboard" else (name,)
+        yield f"run.trackers {name}", packages, "'gpg-vl[track]'"
+    if config.model.vision_attention == "flash_attention_2":
+        # transformers fetches the kernels of the second from the hub
+        yield "model.vision_attention flash_attention_2", ("flash_attn", "kernels"), "flash-attn"
+
+
+def _installed(package: str) -> bool:
+    """As accelerate asks: a folder of that name, such as W&B's own `wandb/`, is no package."""
+    try:
+        distribution(package)
+    except PackageNotFoundError:
+        return False
+    return find_spec(package) is not None
+
+
+def check_launch() -> None:
+    """Raise ConfigurationError for a launcher's variables that are incomplete or ask for what is not here."""
+    here = place()
+    for name in _UNSUPPORTED:
+        if os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true":
+            raise ConfigurationError(
+                f"ACCELERATE_USE_{name} is set; supported launches: DDP (MULTI_GPU) and DEEPSPEED"
+            )
+    if not deepspeed_settings.asked_for():
+        return
+    if here is None:
+        raise ConfigurationError(
+            "ACCELERATE_USE_DEEPSPEED asks for DeepSpeed, but nothing launched this process: start it with "
+            "--accelerate, torchrun or `accelerate launch`, or unset the variable"
+        )
+    check_deepspeed_package()
+    deepspeed_settings.check_asked()
+
+
+def check_deepspeed_package() -> None:
+    """Raise ConfigurationError where DeepSpeed is not installed; on Linux it comes with this package."""
+    if not _installed("deepspeed"):
+        raise ConfigurationError("ZeRO needs the package deepspeed: pip install deepspeed; ddp does without")

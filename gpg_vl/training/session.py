@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from gpg_vl.config import DataConfig, EvalConfig, ModelConfig, RolloutConfig, SftConfig, TrainConfig
 from gpg_vl.data.overlap import overlap_warning
 from gpg_vl.data.prepared import PreparedDataset, Sampler
+from gpg_vl.errors import ConfigurationError
 from gpg_vl.evaluation.benchmarks import protocol_of
 from gpg_vl.evaluation.grading import check_rewards
 from gpg_vl.model.adapt import choose_weights

@@ -18,6 +18,7 @@ from gpg_vl.evaluation.benchmarks import SAMPLED, Benchmark, find_benchmark
 from gpg_vl.evaluation.evaluate import evaluate, write_evaluation
 from gpg_vl.evaluation.grading import check_rewards
 from gpg_vl.evaluation.partial import PartialFile
+from gpg_vl.model.adapter_files import base_of
 from gpg_vl.model.loading import load_policy
 from gpg_vl.model.policy import Policy
 from gpg_vl.prompting.card import read_card
@@ -94,6 +95,7 @@ def evaluate_model(settings: EvalSettings) -> Evaluation | None:
 
     Raises a UserError for a model, a benchmark or settings that the user can mend.
     """
+    base_of(settings.model)  # a LoRA checkpoint without peft or base is refused before data is read
     benchmark, folder = find_benchmark(settings.benchmark, settings.data)
     data = PreparedDataset.open([folder]).head(settings.limit)
     check_rewards(benchmark, data.column("answer_type"))

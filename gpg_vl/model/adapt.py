@@ -1,12 +1,21 @@
 """Which weights are trained: all of them, LoRA adapters, or all but a frozen part."""
 
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
 
 from gpg_vl.config import ModelConfig
-from gpg_vl.errors import ConfigurationError, ModelError
-from gpg_vl.model.adapters import ADAPTER_CONFIG, add_adapter, merge_adapter
+from gpg_vl.errors import ConfigurationError, ModelError, RunFolderError, UserError
+from gpg_vl.model.adapter_files import ADAPTER_CONFIG, is_adapter, read_adapter, require_peft
+from gpg_vl.model.adapters import adapter_settings, add_adapter
 from gpg_vl.model.families import family_of
 from gpg_vl.model.loading import load_weights, model_hint, read_config, read_processor
+from gpg_vl.model.merging import merge_adapter
 from gpg_vl.model.policy import Policy
 from gpg_vl.prompting.card import CARD
 
@@ -14,20 +23,43 @@ _TARGETS = r"(?:.*\.)?layers\.\d+\.(?:self_attn|mlp)\.\w+_proj"
 """The linear layers of the language model: of a vision tower they are called blocks."""
 
 
+_UNSAID = ("rank_pattern", "alpha_pattern", "use_rslora")
+"""Settings of peft with which layers have another rank or scale than the configuration says."""
+
+
+def check_adapters(path: str, config: ModelConfig) -> None:
+    """Look, before anything is loaded, whether `path` can be trained with adapters as configured.
+
+    `path` is the configured model or a checkpoint that goes on from it. Raises ConfigurationError without
+    peft, or where the adapters there are others than configured; ModelError if they cannot be read.
+    """
+    if is_adapter(path):
+        _check_settings(read_adapter(path), config, path)
+    elif config.lora_rank:
+        require_peft()
+
+
 def choose_weights(policy: Policy, config: ModelConfig) -> None:
     """Mark the weights that training changes, and add LoRA adapters if asked for.
 
-    Raises ConfigurationError for a part that the model does not have, or if nothing is left to train.
+    Raises ConfigurationError for a part that the model does not have, for adapters that are others than
+    configured, or if nothing is left to train.
     """
     if config.freeze_vision and not policy.takes_images:
         raise ConfigurationError(f"model.freeze_vision: a {policy.family!r} model has no vision tower")
-    if config.lora_rank:
-        _add_lora(policy, config)
-        return
     if policy.has_adapter:
-        raise ConfigurationError(
-            "model.path is a LoRA checkpoint: set model.lora_rank, or make full weights with `gpg-vl merge`"
+        _check_settings(adapter_settings(policy.model), config, config.path)
+    elif config.lora_rank:
+        add_adapter(
+            policy.model,
+            rank=config.lora_rank,
+            alpha=_alpha(config),
+            targets=_TARGETS,
+            base=config.path,
         )
+    if config.lora_rank:
+        for name, weight in policy.model.named_parameters():
+            weight.requires_grad_("lora_" in name)
     if config.freeze_vision:
         policy.vision_tower.requires_grad_(False)
     if config.freeze_language:
@@ -37,36 +69,71 @@ def choose_weights(policy: Policy, config: ModelConfig) -> None:
         raise ConfigurationError("model: every part is frozen; nothing is left to train")
 
 
-def _add_lora(policy: Policy, config: ModelConfig) -> None:
-    if not policy.has_adapter:
-        add_adapter(
-            policy.model,
-            rank=config.lora_rank,
-            alpha=config.lora_alpha or 2 * config.lora_rank,
-            targets=_TARGETS,
-            base=config.path,
+def _alpha(config: ModelConfig) -> int:
+    return config.lora_alpha or 2 * config.lora_rank
+
+
+def _check_settings(adapters: Any, config: ModelConfig, path: str) -> None:
+    """Raise ConfigurationError unless the adapters of `path` are what the configuration says."""
+    if adapters.peft_type != "LORA":
+        raise ConfigurationError(f"{path!r} has adapters of another kind than LoRA: merge them first")
+    theirs = f"model.lora_rank {adapters.r} and model.lora_alpha {adapters.lora_alpha}"
+    cure = f"set {theirs}, or make full weights with `gpg-vl merge`"
+    if not config.lora_rank:
+        raise ConfigurationError(f"{path!r} is a LoRA checkpoint: {cure}")
+    if (adapters.r, adapters.lora_alpha) != (config.lora_rank, _alpha(config)):
+        raise ConfigurationError(
+            f"model.lora_rank {config.lora_rank} and model.lora_alpha {_alpha(config)} are not those of the "
+            f"adapters in {path!r}: {cure}"
         )
-    for name, weight in policy.model.named_parameters():
-        weight.requires_grad_("lora_" in name)
-    if not any(weight.requires_grad for weight in policy.parameters()):
-        raise ConfigurationError(f"{config.path!r} has adapters of another kind than LoRA: merge them first")
+    unsaid = [name for name in _UNSAID if getattr(adapters, name, None)]
+    if unsaid:
+        raise ConfigurationError(
+            f"the adapters in {path!r} have {unsaid[0]}, which no setting says: make full weights with "
+            "`gpg-vl merge`"
+        )
 
 
 def merge(checkpoint: str, out: Path) -> None:
     """Write a LoRA checkpoint as a model with full weights, with its processor and `gpg_vl.json`.
 
-    Raises ModelError if `checkpoint` holds no adapter.
+    `out` appears whole or not at all. Raises ModelError if `checkpoint` holds no adapters, or some that
+    cannot be merged; ConfigurationError for an `out` that is taken; RunFolderError if it cannot be written.
     """
-    if not (Path(checkpoint) / ADAPTER_CONFIG).is_file():
+    if not is_adapter(checkpoint):
         hint = model_hint(Path(checkpoint))
         raise ModelError(f"{checkpoint!r} is no LoRA checkpoint: it has no {ADAPTER_CONFIG}{hint}")
-    if out.exists():
+    if os.path.lexists(out):
         raise ConfigurationError(f"{str(out)!r} exists already; choose another --out")
+    if out.resolve().is_relative_to(Path(checkpoint).resolve()):
+        raise ConfigurationError(f"{str(out)!r} is inside the checkpoint; choose another --out")
     family = family_of(checkpoint, read_config(checkpoint))
-    model = load_weights(checkpoint, family)
-    merge_adapter(model)
-    model.save_pretrained(out)
-    read_processor(checkpoint, family).save_pretrained(out)
-    card = Path(checkpoint) / CARD
-    if card.is_file():
-        (out / CARD).write_text(card.read_text())
+    processor = read_processor(checkpoint, family)
+    with _appearing(out) as folder:
+        model = load_weights(checkpoint, family)
+        try:
+            merge_adapter(model)
+        except ModelError as error:
+            raise ModelError(f"{checkpoint!r}: {error}") from error
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+        card = Path(checkpoint) / CARD
+        if card.is_file():
+            shutil.copyfile(card, folder / CARD)
+
+
+@contextlib.contextmanager
+def _appearing(out: Path) -> Iterator[Path]:
+    """A temporary neighbour that becomes `out` at the end. Raises RunFolderError if it cannot be written."""
+    temporary = out.with_name(f".{out.name}.merging")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)  # of a killed merge
+        temporary.mkdir(parents=True)
+        yield temporary
+        os.rename(temporary, out)
+    except UserError:
+        raise
+    except (OSError, SafetensorError) as error:  # a full disk: each library has its own
+        raise RunFolderError(f"cannot write {str(out)!r}: {error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

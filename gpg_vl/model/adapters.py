@@ -1,47 +1,33 @@
-"""LoRA adapters beside a model's weights: added, read, written and merged by peft itself.
+"""LoRA adapters beside a model's weights: added, read and written by peft itself.
 
 transformers has methods for this too, but each of its releases asks for a peft that may not be out yet.
 """
 
+import math
 import re
-import struct
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
-from types import ModuleType
 from typing import Any
 
-from safetensors import SafetensorError
+import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import Module
 
-from gpg_vl.errors import ConfigurationError, ModelError
+from gpg_vl.errors import ModelError
+from gpg_vl.model.adapter_files import UNREADABLE, base_of, lasting_name, read_adapter, require_peft
 
-ADAPTER_CONFIG = "adapter_config.json"
-"""What makes a model folder a LoRA checkpoint."""
 _WEIGHTS = "adapter_model.safetensors"
 _NAME = "default"
 _ROOT = "base_model.model."
 """peft's own name for the adapted model, before each weight's name in its files."""
-_UNREADABLE = (
-    *(OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError, EOFError),
-    *(re.error, struct.error, SafetensorError, UnpicklingError),
-)
-"""What peft and torch raise for files that are damaged, or another model's."""
-_ONE_MATRIX = "these adapters cannot be merged: embedding and head are one matrix"
-
-
-def _peft() -> ModuleType:
-    try:
-        import peft  # an extra of the package
-    except ModuleNotFoundError as error:
-        if error.name != "peft":
-            raise
-        raise ConfigurationError("LoRA needs the package peft: pip install 'gpg-vl[lora]'") from error
-    return peft
+_OUTER = ("base_model", "model", "language_model")
+"""What stands before the layers in a weight's name; releases of transformers differ in it."""
+_EARLIER = ("visual.", "model.layers.", "model.embed_tokens.", "model.norm.")
+_BEYOND = ("alora_invocation_tokens", "arrow_config", "layer_replication")
+"""Settings with which peft changes more than the layers that it adapts."""
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 def has_adapter(model: Module) -> bool:
@@ -49,42 +35,105 @@ def has_adapter(model: Module) -> bool:
     return bool(getattr(model, "peft_config", None))
 
 
+def adapter_settings(model: Any) -> Any:
+    """peft's configuration of the adapters that stand beside the weights."""
+    return model.peft_config[_NAME]
+
+
+def adapter_weights(model: Module) -> dict[str, Tensor]:
+    """The adapters' tensors, without the adapter's name in theirs."""
+    weights = require_peft().get_peft_model_state_dict(model, adapter_name=_NAME, save_embedding_layers=False)
+    return dict(weights)
+
+
 def add_adapter(model: Module, *, rank: int, alpha: int, targets: str, base: str) -> None:
     """Put fresh adapters, which change nothing yet, beside the linear layers that a pattern names.
 
-    `base` is what the adapters' file will name as the model they belong to.
+    `base` is the model that they belong to.
     """
-    peft = _peft()
+    peft = require_peft()
     config = peft.LoraConfig(
         r=rank,
         lora_alpha=alpha,
         lora_dropout=0.0,  # the sampler has none, and training must speak of the same distribution
         target_modules=targets,
-        base_model_name_or_path=base,
+        base_model_name_or_path=lasting_name(base),
     )
     peft.inject_adapter_in_model(config, model, _NAME)
 
 
 def load_adapter(model: Module, folder: Path) -> None:
-    """Put the adapters of a LoRA checkpoint beside the weights of its base model.
+    """Put the adapters of a LoRA checkpoint beside the weights of its base model; without dropout.
 
-    Raises ModelError unless they are this model's adapters, all of them and nothing else.
+    Raises ModelError unless they are this model's adapters, all of them and nothing else, in finite numbers.
     """
-    peft = _peft()
+    peft = require_peft()
     if not any((folder / name).is_file() for name in (_WEIGHTS, "adapter_model.bin")):
-        raise ModelError(f"{str(folder)!r} is no LoRA checkpoint: it has {ADAPTER_CONFIG}, but no {_WEIGHTS}")
+        raise ModelError(
+            f"{str(folder)!r} is no LoRA checkpoint: it has adapter_config.json, but no {_WEIGHTS}"
+        )
+    config = read_adapter(folder)
+    config.base_model_name_or_path = lasting_name(base_of(str(folder)))
+    config.lora_dropout = 0.0  # as in `add_adapter`
     try:
-        peft.inject_adapter_in_model(peft.PeftConfig.from_pretrained(folder), model, _NAME)
-        weights = _under_own_names(peft.load_peft_weights(str(folder), device="cpu"), _weights(model))
+        _check_settings(config)
+        stored = _bare(peft.load_peft_weights(str(folder), device="cpu"))
+        if _named_earlier(stored, model):
+            _name_targets(config, model)
+        peft.inject_adapter_in_model(config, model, _NAME)
+        weights = _under_own_names(stored, adapter_weights(model))
         peft.set_peft_model_state_dict(model, weights, adapter_name=_NAME)
-    except _UNREADABLE as error:
+        _check_loaded(model, weights)
+    except UNREADABLE as error:
         raise ModelError(f"{str(folder)!r} is no adapter of its base model: {error}") from error
 
 
-def _weights(model: Module) -> dict[str, Tensor]:
-    """The adapters' tensors, without the adapter's name in theirs."""
-    weights = _peft().get_peft_model_state_dict(model, adapter_name=_NAME, save_embedding_layers=False)
-    return dict(weights)
+def _check_settings(config: Any) -> None:
+    beyond = [name for name in _BEYOND if getattr(config, name, None)]
+    if beyond:
+        raise ValueError(f"its {beyond[0]} is not supported")
+    alphas = [getattr(config, "lora_alpha", 1), *(getattr(config, "alpha_pattern", None) or {}).values()]
+    if not all(math.isfinite(alpha) for alpha in alphas):
+        raise ValueError("its lora_alpha is not a finite number")
+
+
+def _bare(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights as a file has them, without peft's own name. Raises ValueError unless all are finite."""
+    for name, weight in stored.items():
+        if weight.is_floating_point() and weight.dtype not in _DTYPES:
+            raise ValueError(f"{name} is of type {weight.dtype}")
+        if not weight.isfinite().all():
+            raise ValueError(f"{name} has values that are NaN or infinite")
+    return {name.removeprefix(_ROOT): weight for name, weight in stored.items()}
+
+
+def _named_earlier(stored: Mapping[str, Tensor], model: Any) -> bool:
+    """Whether weights of a vision-language model have its layers' names before transformers 4.52."""
+    return hasattr(model.model, "language_model") and any(name.startswith(_EARLIER) for name in stored)
+
+
+def _earlier(name: str) -> str:
+    """A layer's name before transformers 4.52: the language model was `model` itself, the tower beside it."""
+    return re.sub(r"^model\.(?:(?:language_)(model)|(visual))(?=\.|$)", r"\1\2", name)
+
+
+def _name_targets(config: Any, model: Module) -> None:
+    """Put the full names of the layers in place of patterns that speak of earlier ones."""
+    from peft.tuners.tuners_utils import check_target_module_exists
+    from peft.utils.other import get_pattern_key
+
+    if not getattr(config, "target_modules", None):
+        return
+    names = [name for name, _ in model.named_modules() if check_target_module_exists(config, _earlier(name))]
+    for kind in ("rank_pattern", "alpha_pattern"):
+        pattern = getattr(config, kind, None) or {}
+        keys = {name: get_pattern_key(pattern, _earlier(name)) for name in names}
+        if pattern:
+            setattr(config, kind, {name: pattern[key] for name, key in keys.items() if key in pattern})
+    config.target_modules = set(names)
+    for done in ("exclude_modules", "layers_to_transform", "layers_pattern"):
+        if hasattr(config, done):
+            setattr(config, done, None)
 
 
 def _under_own_names(stored: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -92,25 +141,34 @@ def _under_own_names(stored: Mapping[str, Tensor], own: Mapping[str, Tensor]) ->
 
     Raises ValueError unless they are the same weights.
     """
-    tails = Counter(map(_from_layer, own))
-    known = {_from_layer(name): name for name in own if tails[_from_layer(name)] == 1}
-    bare = {name.removeprefix(_ROOT): weight for name, weight in stored.items()}
-    weights = {
-        name if name in own else known.get(_from_layer(name), name): weight for name, weight in bare.items()
-    }
+    known = {_inner(name): name for name in own}
+    weights = {known.get(_inner(name), name): weight for name, weight in stored.items()}
     # peft writes the whole embedding beside its adapter
     foreign = {name for name in weights.keys() - own.keys() if ".base_layer." not in name}
     for what, names in (("lacks", own.keys() - weights.keys()), ("also has", foreign)):
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             raise ValueError(f"it {what} {min(names)}{more}")
+    if len(weights) < len(stored):
+        raise ValueError("it has a weight twice, under names of two releases of transformers")
     return weights
 
 
-def _from_layer(name: str) -> str:
+def _inner(name: str) -> str:
     """`layers.3.self_attn.…` of `model.language_model.layers.3.self_attn.…`."""
-    numbered = re.search(r"\w+\.\d+\..*", name)
-    return numbered.group() if numbered else name
+    parts = name.split(".")
+    start = next((place for place, part in enumerate(parts) if part not in _OUTER), 0)
+    return ".".join(parts[start:])
+
+
+def _check_loaded(model: Module, weights: Mapping[str, Tensor]) -> None:
+    """Raise ValueError unless the adapters are the stored weights."""
+    for name, own in adapter_weights(model).items():
+        stored = weights[name]
+        if stored.is_floating_point() != own.is_floating_point():
+            raise ValueError(f"{name} is of type {stored.dtype}")
+        if not torch.equal(stored.to(own), own):
+            raise ValueError(f"{name} does not fit")
 
 
 @dataclass(frozen=True)
@@ -148,34 +206,8 @@ def low_rank(layer: Any) -> LowRank | None:
 def save_adapter(model: Any, folder: Path) -> None:
     """Write the adapters alone, in peft's own layout."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {f"{_ROOT}{name}": weight.detach().contiguous() for name, weight in _weights(model).items()}
+    weights = {
+        f"{_ROOT}{name}": weight.detach().contiguous() for name, weight in adapter_weights(model).items()
+    }
     save_file(weights, folder / _WEIGHTS, metadata={"format": "pt"})
     model.peft_config[_NAME].save_pretrained(folder)
-
-
-def merge_adapter(model: Any) -> None:
-    """Add the adapters to the weights they stand beside, and take them away.
-
-    Raises ModelError if they change only one of embedding and head where these are one matrix.
-    """
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    tied = model.get_input_embeddings().weight if model.config.get_text_config().tie_word_embeddings else None
-    whole: dict[str, Module] = {}
-    for name, layer in model.named_modules():
-        if any(name.startswith(f"{outer}.") for outer in whole):
-            continue
-        if hasattr(layer, "unload_and_optionally_merge_module"):  # trained beside the adapters
-            whole[name] = layer.unload_and_optionally_merge_module(
-                merge=True, safe_merge=False, adapter_names=None
-            )
-        elif isinstance(layer, BaseTunerLayer):
-            if layer.get_base_layer().weight is tied:
-                raise ModelError(f"{_ONE_MATRIX}, and the adapter on {name} would change both")
-            layer.merge()
-            whole[name] = layer.get_base_layer()
-    for name, layer in whole.items():
-        model.set_submodule(name, layer)
-    del model.peft_config
-    if tied is not None and model.get_output_embeddings().weight is not model.get_input_embeddings().weight:
-        raise ModelError(f"{_ONE_MATRIX}, and the checkpoint has a head of its own")

@@ -1,13 +1,10 @@
 """Loading a model: what a path stands for, its weights, all of them, and its processor."""
 
-import json
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -17,7 +14,8 @@ from transformers import (
 )
 
 from gpg_vl.errors import ModelError
-from gpg_vl.model.adapters import ADAPTER_CONFIG, load_adapter
+from gpg_vl.model.adapter_files import ADAPTER_CONFIG, UNREADABLE, base_of
+from gpg_vl.model.adapters import load_adapter
 from gpg_vl.model.attention import ATTENTION_NAME
 from gpg_vl.model.compat import enable_checkpointing
 from gpg_vl.model.compiling import compile_layers
@@ -26,11 +24,6 @@ from gpg_vl.model.flex import check_flex
 from gpg_vl.model.policy import Policy
 from gpg_vl.model.vision import VISION_ATTENTION
 
-_UNREADABLE = (
-    *(OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError, EOFError, ArithmeticError),
-    *(SafetensorError, UnpicklingError),
-)
-"""What transformers and torch raise for files that are damaged."""
 _LFS = b"version https://git-lfs.github.com/spec/"
 _NAMED = 3
 """Weights that a message names."""
@@ -82,12 +75,14 @@ def read_config(path: str, *, download: bool = True) -> Any:
     Raises ModelError if there is none, or one of a quantised model.
     """
     _check_local(path)
+    base = _base_of(path)
     try:
-        config = AutoConfig.from_pretrained(base_of(path), local_files_only=not download)
-    except _UNREADABLE as error:
+        config = AutoConfig.from_pretrained(base, local_files_only=not download)
+    except UNREADABLE as error:
         place = "there or on the hub" if download else "on this machine"
+        named = repr(path) if base == path else f"{base!r}, the base model of {path!r},"
         raise ModelError(
-            f"{path!r} is not a model: no readable config.json {place} ({_reason(error, path)})"
+            f"{named} is not a model: no readable config.json {place} ({_reason(error, base)})"
         ) from error
     if quantised := getattr(config, "quantization_config", None):
         method = quantised.get("quant_method") if isinstance(quantised, dict) else type(quantised).__name__
@@ -106,7 +101,7 @@ def read_processor(path: str, family: Family, *, download: bool = True) -> Any:
     try:
         processor = kind.from_pretrained(path, local_files_only=not download)
     except Exception as error:
-        if not isinstance(error, _UNREADABLE) and type(error) is not Exception:  # the latter: tokenizers' own
+        if not isinstance(error, UNREADABLE) and type(error) is not Exception:  # the latter: tokenizers' own
             raise
         raise ModelError(f"{path!r} has no loadable processor: {_reason(error, path)}") from error
     if family.vision and not hasattr(processor, "image_processor"):
@@ -143,7 +138,7 @@ def load_weights(
     vision = VISION_ATTENTION if vision_attention == "sdpa" else vision_attention
     towers = {"text_config": ATTENTION_NAME, "vision_config": vision}
     attention = towers if family.vision else ATTENTION_NAME
-    base = base_of(path)
+    base = _base_of(path)
     # transformers calls what is placed on the CPU offloaded, and warns when it is saved
     place = {} if device is None or device.type == "cpu" else {"device_map": {"": device}}
     options = {"output_loading_info": True, "ignore_mismatched_sizes": True}  # so that they are listed
@@ -156,7 +151,7 @@ def load_weights(
     except ImportError as error:
         blamed = f"model.vision_attention {vision_attention!r}: " if vision_attention != "sdpa" else ""
         raise ModelError(f"{path!r} cannot be loaded: {blamed}{error}") from error
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ModelError(f"{path!r} has no loadable weights: {_reason(error, base)}") from error
     _check_complete(base, found)
     if base != path:
@@ -208,18 +203,10 @@ def _starts_with(file: Path, beginning: bytes) -> bool:
         return opened.read(len(beginning)) == beginning
 
 
-def base_of(path: str) -> str:
-    """The model that a LoRA checkpoint's adapters belong to; any other model itself."""
-    adapter = Path(path) / ADAPTER_CONFIG
-    if not adapter.is_file():
-        return path
-    try:
-        base = json.loads(adapter.read_text())["base_model_name_or_path"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{str(adapter)!r} does not say which model it belongs to ({error!r})") from error
-    if not isinstance(base, str):
-        raise ModelError(f"{str(adapter)!r} names no base_model_name_or_path, but {base!r}")
-    _check_local(base)
+def _base_of(path: str) -> str:
+    base = base_of(path)
+    if base != path:
+        _check_local(base)
     return base
 
 

@@ -9,6 +9,7 @@ from gpg_vl.data.prepared import PreparedDataset
 from gpg_vl.errors import ModelError
 from gpg_vl.evaluation import grading
 from gpg_vl.evaluation.benchmarks import protocol_of
+from gpg_vl.model.adapt import check_adapters
 from gpg_vl.model.families import family_of
 from gpg_vl.model.loading import read_config, read_processor
 from gpg_vl.model.sizes import ModelSizes
@@ -108,6 +109,7 @@ def check_sizes(report: Report, model: ModelConfig, *, download: bool) -> ModelS
 
     Raises ModelError or ConfigurationError for a model that cannot be trained as configured.
     """
+    check_adapters(model.path, model)
     if not download and not _here(model.path):
         text = f"{model.path!r} is not on this machine: no memory forecast, no prompt lengths"
         report.add([Finding("model", "skip", text)])

@@ -15,7 +15,7 @@ from gpg_vl.data.prepared import PreparedDataset, Sampler
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.evaluation.benchmarks import protocol_of
 from gpg_vl.evaluation.grading import check_rewards
-from gpg_vl.model.adapt import choose_weights
+from gpg_vl.model.adapt import check_adapters, choose_weights
 from gpg_vl.model.loading import load_policy
 from gpg_vl.model.policy import Policy
 from gpg_vl.prompting.card import PIXELS, asking_note
@@ -90,11 +90,13 @@ def build_learner(
     if config.run.threads:
         torch.set_num_threads(config.run.threads)
     torch.manual_seed(config.run.seed)
+    path = str(checkpoint / "model") if checkpoint else config.model.path
+    check_adapters(path, config.model)
     data = PreparedDataset.open(config.data.train)
     pixels = {name: getattr(config.model, name) for name in PIXELS}
     if checkpoint is None and (note := asking_note(config.model.path, config.prompt, pixels)):
         accelerator.print(note, file=sys.stderr)
-    policy = _load(str(checkpoint / "model") if checkpoint else config.model.path, config.model, accelerator)
+    policy = _load(path, config.model, accelerator)
     choose_weights(policy, config.model)
     encoder = build_encoder(policy, config.prompt, config.model)
     data = _usable(data, config, policy, encoder)

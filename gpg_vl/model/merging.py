@@ -1,0 +1,113 @@
+"""Adapters added to the weights they stand beside, and the proof that the model still says the same."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gpg_vl.errors import ModelError
+from gpg_vl.model.adapter_files import UNREADABLE
+from gpg_vl.model.adapters import adapter_weights
+from gpg_vl.model.vision import image_features, prepare_tower
+
+_ONE_MATRIX = "these adapters cannot be merged: embedding and head are one matrix"
+_TOKENS = 24
+_ROUNDING = 1e-4
+"""Of the largest logit: what sums in another order may differ by."""
+_SHARE = 0.05
+"""Of the adapters' own effect: what the merged model may differ by."""
+
+
+def merge_adapter(model: Any) -> None:
+    """Add the adapters to the weights they stand beside, and take them away.
+
+    Raises ModelError if peft cannot, if the logits are others than before or the adapters change none though
+    they were trained, or if they change only one of embedding and head where these are one matrix.
+    """
+    learned = any(weight.any() for name, weight in adapter_weights(model).items() if not _random(name))
+    adapted = _logits(model)
+    with _without_adapters(model):
+        bare = _logits(model)
+    _merge(model)
+    merged = _logits(model)
+    if learned and torch.equal(merged, bare):
+        raise ModelError("these adapters change nothing, though their weights are not zero; is lora_alpha 0?")
+    effect, error = (float((adapted - other).abs().max()) for other in (bare, merged))
+    if not error <= _ROUNDING * float(adapted.abs().max()) + _SHARE * effect:  # NaN too
+        raise ModelError(
+            f"these adapters cannot be merged: the merged model's logits are off by {error:.2g}, where the "
+            f"adapters change them by {effect:.2g}"
+        )
+
+
+def _random(name: str) -> bool:
+    """Whether a fresh adapter's weight is random; its partner's is zero."""
+    return "lora_A" in name or "lora_embedding_A" in name
+
+
+def _merge(model: Any) -> None:
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    tied = model.get_input_embeddings().weight if model.config.get_text_config().tie_word_embeddings else None
+    whole: dict[str, nn.Module] = {}
+    for name, layer in model.named_modules():
+        if any(name.startswith(f"{outer}.") for outer in whole):
+            continue
+        if hasattr(layer, "unload_and_optionally_merge_module"):  # trained beside the adapters
+            whole[name] = layer.unload_and_optionally_merge_module(
+                merge=True, safe_merge=False, adapter_names=None
+            )
+        elif isinstance(layer, BaseTunerLayer):
+            if layer.get_base_layer().weight is tied:
+                raise ModelError(f"{_ONE_MATRIX}, and the adapter on {name} would change both")
+            try:
+                layer.merge()
+            except UNREADABLE as error:
+                raise ModelError(f"the adapter on {name} cannot be merged: {error}") from error
+            whole[name] = layer.get_base_layer()
+    for name, layer in whole.items():
+        model.set_submodule(name, layer)
+    del model.peft_config
+    if tied is not None and model.get_output_embeddings().weight is not model.get_input_embeddings().weight:
+        raise ModelError(f"{_ONE_MATRIX}, and the checkpoint has a head of its own")
+
+
+@contextlib.contextmanager
+def _without_adapters(model: nn.Module) -> Iterator[None]:
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils.other import AuxiliaryTrainingWrapper
+
+    kinds = (BaseTunerLayer, AuxiliaryTrainingWrapper)
+    switches = [layer.enable_adapters for layer in model.modules() if isinstance(layer, kinds)]
+    try:
+        for switch in switches:
+            switch(False)
+        yield
+    finally:
+        for switch in switches:
+            switch(True)
+
+
+@torch.no_grad()
+def _logits(model: Any) -> Tensor:
+    """(1, S, V) logits of words from all over the vocabulary, behind an image where the model takes one."""
+    inner = model.model
+    text = getattr(inner, "language_model", inner)
+    vocabulary = model.config.get_text_config().vocab_size
+    embeds = text.embed_tokens(torch.linspace(0, vocabulary - 1, _TOKENS).long()[None])
+    if text is not inner:
+        embeds = torch.cat([_image(inner)[None], embeds], dim=1)
+    hidden = text(inputs_embeds=embeds, use_cache=False).last_hidden_state
+    logits: Tensor = model.lm_head(hidden)
+    return logits
+
+
+def _image(inner: Any) -> Tensor:
+    """(image tokens, H) features of noise."""
+    prepare_tower(inner.visual)
+    patches, side = inner.visual.patch_embed, 2 * inner.visual.spatial_merge_size
+    size = patches.in_channels * patches.temporal_patch_size * patches.patch_size**2
+    noise = torch.randn(side * side, size, generator=torch.Generator().manual_seed(0))
+    return image_features(inner, noise, torch.tensor([[1, side, side]]))

@@ -19,7 +19,7 @@ from gpg_vl.evaluation.partial import PartialFile
 from gpg_vl.rollout.answering import Answerer
 from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.runs.files import Item
-from gpg_vl.runtime.files import write_whole
+from gpg_vl.runtime.files import sealed, write_whole
 
 _CHUNK = 128  # questions whose images are in memory at a time
 _TOKENS = 262_144
@@ -126,5 +126,5 @@ def _from_first(items: Mapping[int, Item], state: PartialState) -> dict[int, Ite
 
 
 def write_evaluation(path: Path, evaluation: Mapping[str, Any]) -> None:
-    """Write as JSON, whole or not at all."""
-    write_whole(path, json.dumps(evaluation, indent=1, ensure_ascii=False))
+    """Write as JSON with a seal, whole or not at all. Raises WriteError."""
+    write_whole(path, json.dumps(sealed(evaluation), indent=1, ensure_ascii=False), errors="backslashreplace")

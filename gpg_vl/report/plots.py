@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from gpg_vl.errors import DataError
+from gpg_vl.runtime.files import replacing
 from gpg_vl.stats import Interval
 from gpg_vl.theme import LIGHT, Theme
 
@@ -229,5 +230,6 @@ def _color(theme: Theme, place: int) -> str:
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    figure.savefig(path, dpi=_DPI, format="png")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=_DPI, format="png")
     return path

@@ -23,6 +23,7 @@ from gpg_vl.runs.files import (
     read_run,
     score,
 )
+from gpg_vl.runtime.files import write_whole, writing
 from gpg_vl.stats import Interval
 from gpg_vl.theme import DARK, LIGHT, Theme
 
@@ -48,7 +49,8 @@ def write_report(
     record = read_run(run)
     rivals = {name: read_run(path) for name, path in (others or {}).items()}
     _check_names(record, rivals)
-    (run / "plots").mkdir(exist_ok=True)
+    with writing(run / "plots"):
+        (run / "plots").mkdir(exist_ok=True)
     models, change = _models(record, rivals), changes(record.evaluations)
     sections = [
         summary(record, change.get(TOTAL)),
@@ -63,7 +65,7 @@ def write_report(
         title=title, style=STYLE, body="\n".join(filter(None, sections)), version=__version__
     )
     path = run / "report.html"
-    path.write_text(page, encoding="utf-8", errors="replace")  # models can write half a character
+    write_whole(path, page, errors="replace")  # models can write half a character
     return path
 
 

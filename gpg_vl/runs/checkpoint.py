@@ -2,9 +2,9 @@
 
 import json
 import os
-import pickle
 import random
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,8 @@ import torch
 from safetensors import SafetensorError
 
 from gpg_vl.errors import CheckpointError
-from gpg_vl.runtime.files import write_whole
+from gpg_vl.runs.states import read_state, write_state
+from gpg_vl.runtime.files import write_digests, write_whole
 from gpg_vl.runtime.parallel import World
 
 _PREFIX = "step_"
@@ -38,22 +39,26 @@ class TrainState:
 
 
 def random_states() -> dict[str, Any]:
-    """States of every random number generator a run may use."""
+    """States of every random number generator a run may use, as plain numbers and tensors."""
+    kind, keys, *rest = np.random.get_state()
     return {
         "python": random.getstate(),
-        "numpy": np.random.get_state(),
+        "numpy": (kind, np.asarray(keys).tolist(), *rest),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
 
 
 def restore_random_states(states: dict[str, Any]) -> None:
-    """Set the generators back to what `random_states` gave."""
-    random.setstate(states["python"])
-    np.random.set_state(states["numpy"])
-    torch.set_rng_state(states["torch"])
-    if states["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(states["cuda"])
+    """Set the generators back to what `random_states` gave. Raises CheckpointError for anything else."""
+    try:
+        random.setstate(states["python"])
+        np.random.set_state(states["numpy"])
+        torch.set_rng_state(states["torch"])
+        if states["cuda"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(states["cuda"])
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"the checkpoint's random states cannot be used: {error}") from error
 
 
 def save_checkpoint(
@@ -80,7 +85,8 @@ def save_checkpoint(
         (temporary / "state").mkdir(parents=True)
 
     def finish() -> None:
-        torch.save(vars(state), temporary / "state" / _STATE)
+        write_state(temporary / "state" / _STATE, vars(state))
+        write_digests(temporary / "model")
         shutil.rmtree(target, ignore_errors=True)
         os.rename(temporary, target)
         best = read_best(folder)
@@ -107,16 +113,38 @@ def _together(work: Callable[[], None] | None, target: Path, world: World) -> No
         if work is not None:
             work()
     except (OSError, RuntimeError, SafetensorError) as error:  # a full disk: each library has its own
-        failed = str(error)
+        failed = _reason(error, target.parent)
     failures = [reason for reason in world.gather([failed]) if reason]
     if failures:
         raise CheckpointError(f"cannot save {str(target)!r}: {failures[0]}; older checkpoints are intact")
 
 
+def _reason(error: Exception, folder: Path) -> str:
+    """What went wrong; of libraries whose errors do not speak of the disk, what the disk says to a write."""
+    text = str(error)
+    if isinstance(error, OSError) or "os error" in text.lower():
+        return text
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(1 << 20))
+    except OSError as refused:
+        return f"{refused.strerror} ({text})"
+    return text
+
+
 def read_best(folder: Path) -> dict[str, Any] | None:
-    """`checkpoint` and `accuracy` of the best one so far (best.json); None if none was chosen."""
+    """`checkpoint` and `accuracy` of the best one so far (best.json); None if none was chosen.
+
+    Raises CheckpointError for a file that does not say so.
+    """
     file = folder / _BEST
-    return json.loads(file.read_text()) if file.is_file() else None
+    if not file.is_file():
+        return None
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+        return {"checkpoint": str(values["checkpoint"]), "accuracy": float(values["accuracy"])}
+    except (OSError, LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{str(file)!r} is damaged: {error}; remove it to choose anew") from error
 
 
 def note_best(folder: Path, step: int, accuracy: float) -> None:
@@ -159,7 +187,7 @@ def load_state(checkpoint: Path, layout: str) -> TrainState:
 
     Raises CheckpointError if it cannot be read, or if its optimizer's state is spread otherwise than now.
     """
-    state = TrainState(**_load(checkpoint / "state" / _STATE))
+    state = _as_state(read_state(checkpoint / "state" / _STATE), checkpoint)
     if state.layout != layout:
         raise CheckpointError(
             f"{str(checkpoint)!r} holds the optimizer's state as {state.layout!r}, this launch needs "
@@ -173,13 +201,15 @@ def load_random_states(checkpoint: Path, rank: int) -> dict[str, Any]:
     files = sorted((checkpoint / "state").glob("random_*.pt"))
     if not files:
         raise CheckpointError(f"{str(checkpoint)!r} has no state/random_*.pt")
-    return _load(files[rank % len(files)])
+    return read_state(files[rank % len(files)])
 
 
-def _load(file: Path) -> dict[str, Any]:
-    try:
-        # Our own file; random states are plain Python and numpy objects, which weights_only refuses.
-        values: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=False)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"cannot read {str(file)!r}: {error}") from error
-    return values
+def _as_state(values: dict[str, Any], checkpoint: Path) -> TrainState:
+    kinds: dict[str, Any] = {"step": int, "consumed": int, "optimizer": (dict, type(None)), "layout": str}
+    wrong = [name for name, value in values.items() if not isinstance(value, kinds.get(name, ()))]
+    missing = [name for name in ("step", "consumed", "optimizer") if name not in values]
+    if wrong or missing:
+        raise CheckpointError(
+            f"{str(checkpoint / 'state' / _STATE)!r} is no state of a run: {', '.join([*wrong, *missing])}"
+        )
+    return TrainState(**values)

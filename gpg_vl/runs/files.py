@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gpg_vl.errors import DataError
+from gpg_vl.runtime.files import unsealed
 from gpg_vl.stats import Interval
 
 Metrics = dict[str, Any]
@@ -64,17 +65,19 @@ def read_evaluations(run: Path) -> list[Evaluation]:
 
 
 def read_evaluation(path: Path) -> Evaluation:
-    """One evaluation; raises DataError for a file that is missing, no JSON, or none."""
+    """One evaluation; raises DataError for a file that is missing, no JSON, none, or damaged."""
     try:
         evaluation = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not JSON: {error}; remove it or evaluate again") from error
+    if not isinstance(evaluation, dict):
+        raise DataError(f"{path} is not an evaluation: it is no JSON object")
     missing = [key for key in _EVALUATION_KEYS if key not in evaluation]
     if missing:
         raise DataError(f"{path} is not an evaluation: it lacks {', '.join(missing)}")
-    return dict(evaluation)
+    return unsealed(evaluation, path)
 
 
 def paired_items(base: Evaluation, trained: Evaluation) -> list[tuple[Item, Item]]:
@@ -98,24 +101,45 @@ def score(table: Mapping[str, Any], name: str) -> Interval | None:
 
 def _parse_metrics(path: Path) -> tuple[list[Metrics], int]:
     """The steps and the number of half-written last lines skipped."""
-    if not path.is_file():
+    if not path.exists():
         return [], 0
     # A killed run can cut within a character as well.
-    lines = path.read_text(encoding="utf-8", errors="replace").rstrip("\n").split("\n")
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    lines = text.rstrip("\n").split("\n")
     steps: dict[int, Metrics] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            if number == len(lines):
-                return _by_step(steps), 1
-            raise DataError(f"{path}, line {number} is not JSON: {error}") from error
-        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
-            raise DataError(f"{path}, line {number} is not a JSON object with a whole `step`")
+        if number == len(lines) and _is_cut(line):
+            return _by_step(steps), 1
+        row = step_of(line, number, path)
         steps[row["step"]] = row
     return _by_step(steps), 0
+
+
+def step_of(line: str, number: int, path: Path) -> Metrics:
+    """One line of metrics.jsonl. Raises DataError, with the line's number, if it is no step."""
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}, line {number} is not JSON: {error}") from error
+    if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+        raise DataError(f"{path}, line {number} is not a JSON object with a whole `step`")
+    wrong = [key for key, value in row.items() if not isinstance(value, int | float)]
+    if wrong:
+        raise DataError(f"{path}, line {number}: {wrong[0]} is no number")
+    return row
+
+
+def _is_cut(line: str) -> bool:
+    try:
+        json.loads(line)
+    except json.JSONDecodeError:
+        return True
+    return False
 
 
 def _by_step(steps: Mapping[int, Metrics]) -> list[Metrics]:

@@ -83,8 +83,8 @@ def unsealed(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
     plain = {key: value for key, value in values.items() if key != _SEAL}
     if _SEAL in values and values[_SEAL] != _digest(plain):
         raise DataError(
-            f"{str(path)!r} is damaged, or was changed by hand: its {_SEAL!r} is of other values. Restore it, "
-            f"or remove its {_SEAL!r} to use it as it is"
+            f"{str(path)!r} is damaged, or was changed by hand: its {_SEAL!r} is of other values. Restore it, or "
+            f" remove its {_SEAL!r} to use it as it is"
         )
     return plain
 

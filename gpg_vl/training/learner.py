@@ -20,6 +20,7 @@ from gpg_vl.model.policy import Policy
 from gpg_vl.prompting.encode import EncodedPrompt, PromptEncoder
 from gpg_vl.runs.checkpoint import TrainState, random_states, save_checkpoint
 from gpg_vl.runs.folder import RunFolder
+from gpg_vl.runs.states import write_state
 from gpg_vl.runtime.devices import send
 from gpg_vl.runtime.parallel import World
 from gpg_vl.runtime.profiling import phase
@@ -208,7 +209,7 @@ class Learner:
                 self.world.wait()
 
         def save_shards(path: Path) -> None:
-            torch.save(random_states(), path / f"random_{self.world.rank:05d}.pt")
+            write_state(path / f"random_{self.world.rank:05d}.pt", random_states())
             if self.engine is not None:
                 self.engine.save_checkpoint(str(path / "deepspeed"), tag="state")
 

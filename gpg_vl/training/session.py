@@ -23,6 +23,7 @@ from gpg_vl.prompting.encode import PromptEncoder
 from gpg_vl.rollout.answering import Answerer, build_encoder, check_room
 from gpg_vl.rollout.engine import RolloutEngine, decode_options
 from gpg_vl.runs.checkpoint import load_random_states, load_state, restore_random_states
+from gpg_vl.runs.states import check_shards
 from gpg_vl.scoring.scorer import Scorer
 from gpg_vl.training.accelerator import world_of
 from gpg_vl.training.ahead import QuestionReader, own_rows, worker_count
@@ -133,6 +134,7 @@ def _restore(learner: Learner, checkpoint: Path) -> None:
     if learner.engine is None:
         learner.optimizer.load_state_dict(state.optimizer)
     else:
+        check_shards(checkpoint / "state" / "deepspeed")
         learner.engine.load_checkpoint(str(checkpoint / "state" / "deepspeed"), tag="state")
     restore_random_states(load_random_states(checkpoint, learner.world.rank))
 

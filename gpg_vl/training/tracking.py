@@ -12,7 +12,8 @@ from torch import Tensor
 
 from gpg_vl.algorithm.collect import Collection
 from gpg_vl.config import SftConfig, TrainConfig
-from gpg_vl.runtime.files import complete_lines, replacing, write_whole
+from gpg_vl.runs.files import step_of
+from gpg_vl.runtime.files import append, complete_lines, replacing, write_whole
 from gpg_vl.types import Metrics
 
 
@@ -20,14 +21,16 @@ class MetricsFile:
     """`metrics.jsonl`: one object a step. Reopened at `step`, it drops what a killed run wrote after it."""
 
     def __init__(self, path: Path, step: int) -> None:
-        kept = [line for line in complete_lines(path) if json.loads(line)["step"] <= step]
+        """Raises DataError for a line that is no step, WriteError if the file cannot be written."""
+        kept = [
+            line for n, line in enumerate(complete_lines(path), 1) if step_of(line, n, path)["step"] <= step
+        ]
         write_whole(path, "".join(f"{line}\n" for line in kept))
         self._path = path
 
     def write(self, step: int, metrics: Mapping[str, float | int]) -> None:
-        """Append one line."""
-        with self._path.open("a") as file:
-            file.write(json.dumps({"step": step, **metrics}) + "\n")
+        """Append one line. Raises WriteError."""
+        append(self._path, json.dumps({"step": step, **metrics}) + "\n")
 
 
 _ROLLOUTS = pa.schema(  # written out: a column of None alone would get another type in that step's file
@@ -54,7 +57,7 @@ def write_rollouts(path: Path, collection: Collection, advantages: Tensor) -> No
     """Every sampled answer of a step, one row each, discarded groups included.
 
     advantages: (B, G), 0 for invalid groups. `group` is the index in the step (the same question may
-    come twice), so B, M and alpha can be recomputed.
+    come twice), so B, M and alpha can be recomputed. Raises WriteError.
     """
     rows = []
     for b, group in enumerate(collection.groups):

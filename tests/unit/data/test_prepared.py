@@ -160,7 +160,7 @@ def test_a_set_that_lacks_a_shard_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("gpg_vl.data.shards._SHARD_ROWS", 16)
     write([row(n) for n in range(40)], tmp_path / "d")
     (tmp_path / "d" / "data-00001.parquet").unlink()
-    with pytest.raises(DataError, match="holds 24 rows, its manifest.json says 40: a shard is missing"):
+    with pytest.raises(DataError, match=r"holds 24 rows, its manifest\.json says 40: a shard is missing"):
         PreparedDataset.open([str(tmp_path / "d")])
 
 

@@ -1,0 +1,66 @@
+"""Files of torch in a checkpoint: written so that a full disk is named, read without running what is in them."""
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy._core.multiarray import _reconstruct  # what numpy itself names in its pickles
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
+
+from gpg_vl.errors import CheckpointError
+
+_NUMPY: list[Any] = [_reconstruct, np.ndarray, np.dtype, type(np.dtype(np.uint32))]
+"""In random states of earlier versions."""
+_DEEPSPEED = frozenset[str]()
+"""What DeepSpeed's shards hold beside numbers: its enumeration of stages, loss scales, and places of tensors."""
+
+
+def write_state(file: Path, values: dict[str, Any]) -> None:
+    """Write tensors, numbers, texts and containers of these. Raises OSError if the disk is full."""
+    with file.open("wb") as stream:  # a path would go past Python, and torch's error does not speak of disks
+        torch.save(values, stream)
+
+
+def read_state(file: Path) -> dict[str, Any]:
+    """What `write_state` wrote. Raises CheckpointError for a file that is damaged, or holds anything else."""
+    _check_whole(file)
+    try:
+        with safe_globals(_NUMPY):
+            values = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"cannot read {str(file)!r}: {str(error).splitlines()[0]}") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{str(file)!r} is no state of a run")
+    return values
+
+
+def check_shards(folder: Path) -> None:
+    """Raise CheckpointError unless DeepSpeed, which unpickles its shards, would run nothing but its own."""
+    for file in sorted(folder.rglob("*.pt")):
+        _check_whole(file)
+        try:
+            foreign = set(get_unsafe_globals_in_checkpoint(file)) - _DEEPSPEED
+        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+            raise CheckpointError(f"cannot read {str(file)!r}: {str(error).splitlines()[0]}") from error
+        if foreign:
+            raise CheckpointError(
+                f"{str(file)!r} would run {', '.join(sorted(foreign))}, which no checkpoint needs: do not use it"
+            )
+
+
+def _check_whole(file: Path) -> None:
+    """torch writes checksums and does not look at them; an older format, or TorchScript, is none of ours."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            if any(name.endswith("constants.pkl") for name in archive.namelist()):
+                raise CheckpointError(f"{str(file)!r} holds a program, not a state")
+            damaged = archive.testzip()
+    except (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"cannot read {str(file)!r}: {error}") from error
+    if damaged is not None:
+        raise CheckpointError(f"cannot read {str(file)!r}: {damaged} in it is damaged")

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from gpg_vl.config import OptimConfig
+from gpg_vl.errors import CheckpointError
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
@@ -37,6 +38,30 @@ def learning_rate(step: int, config: OptimConfig, steps: int) -> float:
     else:
         share = 0.5 * (1 + math.cos(math.pi * progress))
     return config.learning_rate * (config.final_lr_ratio + (1 - config.final_lr_ratio) * share)
+
+
+def settings_of(optimizer: Any) -> list[dict[str, Any]]:
+    """What is set for each parameter group, such as betas and weight decay."""
+    return [{name: value for name, value in g.items() if name != "params"} for g in optimizer.param_groups]
+
+
+def restore_moments(optimizer: Any, saved: dict[str, Any] | None) -> None:
+    """Take up a saved `state_dict`, but for its settings: those stay as they are configured.
+
+    Raises CheckpointError if it is that of other weights.
+    """
+    if saved is None:
+        raise CheckpointError("the checkpoint has no optimizer's state")
+    try:
+        for group, own in zip(saved["param_groups"], settings_of(optimizer), strict=True):
+            group.update(own)
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        for number, moments in saved["state"].items():
+            if moments["exp_avg"].shape != weights[number].shape:
+                raise ValueError(f"weight {number} has the shape {list(moments['exp_avg'].shape)}")
+        optimizer.load_state_dict(saved)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"the optimizer's state is that of another model: {error!r}") from error
 
 
 def set_learning_rate(optimizer: Any, rate: float) -> None:

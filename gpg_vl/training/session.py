@@ -28,7 +28,7 @@ from gpg_vl.scoring.scorer import Scorer
 from gpg_vl.training.accelerator import world_of
 from gpg_vl.training.ahead import QuestionReader, own_rows, worker_count
 from gpg_vl.training.learner import Learner
-from gpg_vl.training.optim import build_optimizer
+from gpg_vl.training.optim import build_optimizer, restore_moments, settings_of
 
 
 @dataclass
@@ -132,10 +132,13 @@ def _restore(learner: Learner, checkpoint: Path) -> None:
     learner.step = state.step
     learner.sampler.consumed = state.consumed
     if learner.engine is None:
-        learner.optimizer.load_state_dict(state.optimizer)
+        restore_moments(learner.optimizer, state.optimizer)
     else:
+        settings = settings_of(learner.optimizer)
         check_shards(checkpoint / "state" / "deepspeed")
         learner.engine.load_checkpoint(str(checkpoint / "state" / "deepspeed"), tag="state")
+        for group, own in zip(learner.optimizer.param_groups, settings, strict=True):
+            group.update(own)
     restore_random_states(load_random_states(checkpoint, learner.world.rank))
 
 

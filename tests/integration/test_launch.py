@@ -9,8 +9,10 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 
 from gpg_vl.runs.checkpoint import list_checkpoints
+from tests.support.command_line import mistake
 from tests.support.training import REWARD
 
 
@@ -71,3 +73,42 @@ def test_a_mistake_is_said_once(tiny_folder, tmp_path):
         "gpg-vl: error: 'nowhere' is not a prepared data set; make one with `gpg-vl prepare`"
     ]
     assert output == "" and not (tmp_path / "run").exists()
+
+
+TRAIN = ("train", "--model.path", "model", "--data.train", "data")
+
+
+@pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "WORLD_SIZE"])
+@pytest.mark.parametrize(
+    "command",
+    [TRAIN, ("sft", *TRAIN[1:]), ("eval", "--model", "model", "--benchmark", "data"), ("quickstart",)],
+    ids=lambda words: words[0],
+)
+def test_half_of_a_launch_is_refused_by_what_would_join(command, name, monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv(name, "1")
+    message = mistake(capsys, *command, "--out", str(tmp_path / "out"))
+    assert f"half of a launch's: {name}='1', but no" in message
+
+
+def test_half_of_a_launch_is_nothing_to_other_commands(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    began = time.monotonic()
+    assert "holds neither metrics" in mistake(capsys, "report", str(tmp_path))
+    assert time.monotonic() - began < 4, "a follower of a launch lets the first process speak, 5 seconds long"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"optimizer": {"type": "Adam"}}, "remove 'optimizer' for gpg-vl: optim.* decides"),
+        ({"bf16": {"enabled": True}}, "remove 'bf16' for gpg-vl: model.precision decides"),
+    ],
+    ids=["optimizer", "bf16"],
+)
+def test_a_deepspeed_file_is_refused_before_anything_starts(settings, message, capsys, tmp_path):
+    file, config = tmp_path / "ds.json", tmp_path / "accelerate.yaml"
+    file.write_text(json.dumps({"zero_optimization": {"stage": 2}} | settings))
+    config.write_text(f"distributed_type: DEEPSPEED\ndeepspeed_config: {{deepspeed_config_file: {file}}}\n")
+    options = ("--out", str(tmp_path / "out"), "--accelerate", str(config), "--processes", "2")
+    assert message in mistake(capsys, *TRAIN, *options)

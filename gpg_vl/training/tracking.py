@@ -1,7 +1,7 @@
 """What a run leaves behind: metrics and rollout records."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gpg_vl.algorithm.collect import Collection
 from gpg_vl.config import SftConfig, TrainConfig
+from gpg_vl.errors import ConfigurationError
 from gpg_vl.runs.files import step_of
 from gpg_vl.runtime.files import append, complete_lines, replacing, write_whole
 from gpg_vl.types import Metrics
@@ -89,10 +90,14 @@ class Trackers:
     """TensorBoard, W&B or trackio, through Accelerate; nothing where none is configured."""
 
     def __init__(self, accelerator: Accelerator, config: TrainConfig | SftConfig) -> None:
+        """Raises ConfigurationError where W&B does not let this user in."""
         self._accelerator = accelerator
         if config.run.trackers:
             settings = {key: str(value) for key, value in asdict(config).items()}
-            accelerator.init_trackers("gpg-vl", config=settings)
+            try:
+                accelerator.init_trackers("gpg-vl", config=settings)
+            except _refusals(config.run.trackers) as error:
+                raise ConfigurationError(f"run.trackers wandb: {error}") from error
 
     def log(self, step: int, metrics: Metrics) -> None:
         """Send one step's metrics."""
@@ -103,3 +108,11 @@ class Trackers:
 
     def __exit__(self, *_: object) -> None:
         self._accelerator.end_training()  # flushes, also when the run ends early
+
+
+def _refusals(trackers: Sequence[str]) -> tuple[type[Exception], ...]:
+    if "wandb" not in trackers:
+        return ()
+    from wandb.errors import Error  # an extra of the package
+
+    return (Error,)

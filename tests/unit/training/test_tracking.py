@@ -1,5 +1,8 @@
 import io
 import json
+import os
+import subprocess
+import sys
 
 import pyarrow.parquet as pq
 import pytest
@@ -95,3 +98,27 @@ def test_without_a_terminal_progress_is_about_ten_lines(total, shown):
         for done in range(1, total + 1):
             bar.advance(done, ["reward 0.5"])
     assert text.getvalue().split("\n")[:-1] == [f"train {done}/{total} reward 0.5" for done in shown]
+
+
+LOGGING = """
+from accelerate import Accelerator
+from gpg_vl.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from gpg_vl.errors import ConfigurationError
+from gpg_vl.training.tracking import Trackers
+
+run = RunConfig(trackers=["wandb"])
+config = TrainConfig("run", ModelConfig(path="m"), data=DataConfig(train=["d"]), run=run)
+try:
+    Trackers(Accelerator(log_with="wandb", cpu=True), config)
+except ConfigurationError as error:
+    print(error)
+"""
+
+
+def test_wandb_without_a_key_is_the_users_to_mend(tmp_path):
+    pytest.importorskip("wandb")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
+    environment |= {"HOME": str(tmp_path), "NETRC": str(tmp_path / "netrc")}
+    command = [sys.executable, "-c", LOGGING]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1].startswith("run.trackers wandb: No API key configured"), done.stderr

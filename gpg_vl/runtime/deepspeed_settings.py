@@ -13,8 +13,8 @@ from gpg_vl.errors import ConfigurationError, nearest
 
 FILE = "ACCELERATE_DEEPSPEED_CONFIG_FILE"
 _STAGE = "ACCELERATE_DEEPSPEED_ZERO_STAGE"
-_STAGES = range(4)
-"""ZeRO: 0 spreads nothing, 3 everything."""
+_STAGES = range(1, 4)
+"""ZeRO: 3 spreads everything; with 0, DeepSpeed tells nobody the gradient's norm."""
 _OURS = {
     "train_batch_size": "algorithm.questions_per_step",
     "train_micro_batch_size_per_gpu": "run.micro_batch_tokens",
@@ -89,7 +89,7 @@ def check_said_once(fields: Iterable[str], source: str) -> None:
 def check_stage(stage: Any, source: str) -> None:
     """Raise ConfigurationError unless it is a ZeRO stage, as a number or, in a variable, as text."""
     if isinstance(stage, bool) or stage not in (*_STAGES, *map(str, _STAGES)):
-        raise ConfigurationError(f"{source}: the ZeRO stage is 0 to 3 here, got {stage!r}")
+        raise ConfigurationError(f"{source}: the ZeRO stage is 1 to 3 here, got {stage!r}; for 0 use ddp")
 
 
 def read_file(file: str) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def usable(settings: Mapping[str, Any], source: str) -> dict[str, Any]:
     _refuse(source, [name for name in _INEXACT if zero.get(name) not in (None, False, "auto")])
     kept = {name: value for name, value in settings.items() if name not in _OURS and not _is_off(value)}
     _refuse(source, [name for name in kept if name not in _SPREAD])
-    return _without_blanks(kept | {"zero_optimization": {"stage": 0, **zero}})
+    return _without_blanks(kept | {"zero_optimization": zero})
 
 
 def _refuse(source: str, names: list[str]) -> None:

@@ -71,7 +71,7 @@ TWO_MACHINES = "distributed_type: MULTI_GPU\nuse_cpu: true\nnum_machines: 2\nmai
         ("distributed_type: MULTI_GPU\nnum_machines: 0", 2, "num_machines is a whole number from 1, got 0"),
         (TWO_MACHINES, 2, "no main_process_port where they meet"),
         ("distributed_type: DEEPSPEED\ndeepspeed_config: 2", 2, "deepspeed_config is a table.*got 2"),
-        ("distributed_type: DEEPSPEED\ndeepspeed_config: {zero_stage: 4}", 2, "stage is 0 to 3 here, got 4"),
+        ("distributed_type: DEEPSPEED\ndeepspeed_config: {zero_stage: 4}", 2, "stage is 1 to 3 here, got 4"),
         (
             "distributed_type: DEEPSPEED\ndeepspeed_config: {zero_stage: 2, deepspeed_config_file: ds.json}",
             2,
@@ -237,7 +237,6 @@ def deepspeed_file(tmp_path: Path, text: str, processes: int = 4) -> Launch:
         ({"stage": 3, "offload_optimizer": {"device": "nvme"}}, (4, 3, True)),
         ({"stage": 1, "offload_optimizer": None}, (4, 1, False)),
         ({"stage": 1, "offload_optimizer": {"device": "none"}}, (4, 1, False)),
-        ({}, (4, 0, False)),
     ],
 )
 def test_the_stage_of_a_deepspeed_file(tmp_path, zero, plan):
@@ -250,8 +249,11 @@ def test_the_stage_of_a_deepspeed_file(tmp_path, zero, plan):
         ("{", "cannot be read"),
         ("[]", "holds no JSON object"),
         ("{}", "'zero_optimization' must be a table with a stage, got None"),
-        ('{"zero_optimization": {"offload_optimizer": "cpu"}}', "must be a table with a device, got 'cpu'"),
-        ('{"zero_optimization": {"stage": "auto"}}', "ZeRO stage is 0 to 3 here, got 'auto'"),
+        (
+            '{"zero_optimization": {"stage": 2, "offload_optimizer": "cpu"}}',
+            "must be a table with a device, got 'cpu'",
+        ),
+        ('{"zero_optimization": {"stage": "auto"}}', "ZeRO stage is 1 to 3 here, got 'auto'"),
     ],
 )
 def test_deepspeed_files_that_say_nothing(tmp_path, text, message):

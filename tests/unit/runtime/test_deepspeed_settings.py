@@ -30,10 +30,6 @@ def test_what_is_ours_or_off_or_auto_is_left_out():
     assert usable(kept, "ds.json") == kept
 
 
-def test_a_file_without_a_stage_is_deepspeeds_zero():
-    assert usable({"zero_optimization": {}}, "ds.json") == {"zero_optimization": {"stage": 0}}
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -49,10 +45,11 @@ def test_a_file_without_a_stage_is_deepspeeds_zero():
         ({"gradient_acumulation_steps": 4}, "Did you mean 'gradient_accumulation_steps'"),
         ({"zero_optimization": {"stage": 3, "zero_quantized_weights": True}}, "'zero_quantized_weights'"),
         ({"zero_optimization": {"stage": 2, "zenflow": {"topk_ratio": 0.1}}}, "remove 'zenflow'"),
-        ({"zero_optimization": {"stage": 4}}, "stage is 0 to 3 here, got 4"),
-        ({"zero_optimization": {"stage": "auto"}}, "stage is 0 to 3 here, got 'auto'"),
-        ({"zero_optimization": {"stage": True}}, "stage is 0 to 3 here, got True"),
-        ({"zero_optimization": {"offload_param": "cpu"}}, "'offload_param' must be a table"),
+        ({"zero_optimization": {"stage": 4}}, "stage is 1 to 3 here, got 4"),
+        ({"zero_optimization": {}}, "stage is 1 to 3 here, got 0; for 0 use ddp"),
+        ({"zero_optimization": {"stage": "auto"}}, "stage is 1 to 3 here, got 'auto'"),
+        ({"zero_optimization": {"stage": True}}, "stage is 1 to 3 here, got True"),
+        ({"zero_optimization": {"stage": 3, "offload_param": "cpu"}}, "'offload_param' must be a table"),
         ({"zero_optimization": None}, "'zero_optimization' must be a table"),
         ({"zero_optimization": True}, "'zero_optimization' must be a table"),
     ],
@@ -80,10 +77,10 @@ def test_a_file_that_says_nothing_is_refused(tmp_path, monkeypatch, text, messag
         check_asked()
 
 
-@pytest.mark.parametrize("stage", ["4", "-1", "two", ""])
+@pytest.mark.parametrize("stage", ["4", "0", "-1", "two", ""])
 def test_a_stage_that_is_none_is_refused(monkeypatch, stage):
     monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", stage)
-    with pytest.raises(ConfigurationError, match="the ZeRO stage is 0 to 3"):
+    with pytest.raises(ConfigurationError, match="the ZeRO stage is 1 to 3"):
         check_asked()
 
 

@@ -81,9 +81,9 @@ def load_adapter(model: Module, folder: Path) -> None:
         if _named_earlier(stored, model):
             _name_targets(config, model)
         peft.inject_adapter_in_model(config, model, _NAME)
-        weights = _under_own_names(stored, adapter_weights(model))
-        peft.set_peft_model_state_dict(model, weights, adapter_name=_NAME)
-        _check_loaded(model, weights)
+        result = peft.set_peft_model_state_dict(model, _under_own_names(stored, model), adapter_name=_NAME)
+        if result.unexpected_keys:
+            raise ValueError(f"peft did not take {min(result.unexpected_keys)}")
     except UNREADABLE as error:
         raise ModelError(f"{str(folder)!r} is no adapter of its base model: {error}") from error
 
@@ -136,21 +136,26 @@ def _name_targets(config: Any, model: Module) -> None:
             setattr(config, done, None)
 
 
-def _under_own_names(stored: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _under_own_names(stored: Mapping[str, Tensor], model: Module) -> dict[str, Tensor]:
     """Stored weights under the model's names: earlier transformers called what is above the layers otherwise.
 
     Raises ValueError unless they are the same weights.
     """
-    known = {_inner(name): name for name in own}
-    weights = {known.get(_inner(name), name): weight for name, weight in stored.items()}
+    own = adapter_weights(model)
     # peft writes the whole embedding beside its adapter
-    foreign = {name for name in weights.keys() - own.keys() if ".base_layer." not in name}
+    beside = {name for name in model.state_dict() if ".base_layer." in name}
+    known = {_inner(name): name for name in (*own, *beside)}
+    weights = {known.get(_inner(name), name): weight for name, weight in stored.items()}
+    foreign = weights.keys() - own.keys() - beside
     for what, names in (("lacks", own.keys() - weights.keys()), ("also has", foreign)):
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             raise ValueError(f"it {what} {min(names)}{more}")
     if len(weights) < len(stored):
         raise ValueError("it has a weight twice, under names of two releases of transformers")
+    for name, weight in own.items():
+        if weights[name].is_floating_point() != weight.is_floating_point():
+            raise ValueError(f"{name} is of type {weights[name].dtype}")
     return weights
 
 
@@ -159,16 +164,6 @@ def _inner(name: str) -> str:
     parts = name.split(".")
     start = next((place for place, part in enumerate(parts) if part not in _OUTER), 0)
     return ".".join(parts[start:])
-
-
-def _check_loaded(model: Module, weights: Mapping[str, Tensor]) -> None:
-    """Raise ValueError unless the adapters are the stored weights."""
-    for name, own in adapter_weights(model).items():
-        stored = weights[name]
-        if stored.is_floating_point() != own.is_floating_point():
-            raise ValueError(f"{name} is of type {stored.dtype}")
-        if not torch.equal(stored.to(own), own):
-            raise ValueError(f"{name} does not fit")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from gpg_vl.config import (
     TrainConfig,
 )
 from gpg_vl.data.ingest import write_prepared
-from gpg_vl.model.policy import Policy
+from gpg_vl.model.adapt import choose_weights
+from gpg_vl.model.policy import Policy, load_policy
 from gpg_vl.types import Sample
 from tests.support.inputs import encoder_of
 from tests.support.training import REWARD
@@ -74,3 +75,17 @@ def groups(policy: Policy, mixed_samples):
         return tuple(usable[picks].tolist())
 
     return [(prompt, [answer(length) for length in (1, 5 + i, 12)]) for i, prompt in enumerate(prompts)]
+
+
+@pytest.fixture(scope="session")
+def adapter(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LoRA checkpoint of the tiny model whose adapters change something."""
+    policy = load_policy(str(tiny_folder))
+    choose_weights(policy, ModelConfig(path=str(tiny_folder), lora_rank=2))
+    with torch.no_grad():
+        for number, (name, weight) in enumerate(policy.named_parameters()):
+            if "lora_" in name:
+                weight.normal_(generator=torch.Generator().manual_seed(number))
+    folder = tmp_path_factory.mktemp("adapter") / "model"
+    policy.save(folder, {})
+    return folder

@@ -1,7 +1,6 @@
 """LoRA, frozen parts, and the masters' precision: what is trained moves, what is frozen does not by a bit."""
 
 import json
-import shutil
 import sys
 import warnings
 from dataclasses import replace
@@ -10,16 +9,18 @@ from pathlib import Path
 import pytest
 import torch
 from peft import IA3Config, LNTuningConfig, LoraConfig, PeftConfig, PeftModel, get_peft_model
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from gpg_vl.config import ModelConfig, OptimConfig, TrainConfig
+from gpg_vl.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
 from gpg_vl.errors import ConfigurationError, ModelError
-from gpg_vl.model.adapt import choose_weights, merge
+from gpg_vl.evaluation.evaluate_model import EvalSettings, evaluate_model
+from gpg_vl.model.adapt import check_adapters, choose_weights, merge
 from gpg_vl.model.loading import load_policy
 from gpg_vl.rollout.engine import Request, RolloutEngine
 from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.training.train import train
+from tests.support.adapters import configured, foreign, written
 from tests.support.families import save_family
 from tests.support.inputs import encoder_of
 from tests.support.packed import by_answer, rows_of
@@ -98,20 +99,6 @@ def test_lora_trains_adapters_alone_resumes_and_merges(config, tmp_path, groups)
         assert torch.equal(weight, resumed[name]), name
 
 
-@pytest.fixture(scope="module")
-def adapter(tiny_folder, tmp_path_factory) -> Path:
-    """A LoRA checkpoint of the tiny model whose adapters change something."""
-    policy = load_policy(str(tiny_folder))
-    choose_weights(policy, ModelConfig(path=str(tiny_folder), lora_rank=2))
-    with torch.no_grad():
-        for number, (name, weight) in enumerate(policy.named_parameters()):
-            if "lora_" in name:
-                weight.normal_(generator=torch.Generator().manual_seed(number))
-    folder = tmp_path_factory.mktemp("adapter") / "model"
-    policy.save(folder, {})
-    return folder
-
-
 def test_peft_itself_loads_an_adapter(adapter, tiny_folder):
     plain = AutoModelForImageTextToText.from_pretrained(tiny_folder)
     with warnings.catch_warnings():
@@ -126,69 +113,47 @@ def test_peft_itself_loads_an_adapter(adapter, tiny_folder):
     assert (hidden - base).abs().max() > 1e-3
 
 
-def rewrite(adapter: Path, folder: Path, change) -> Path:
-    """A copy of an adapter whose weights went through `change`."""
-    shutil.copytree(adapter, folder)
-    weights = load_file(adapter / "adapter_model.safetensors")
-    save_file(change(weights), folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    return folder
+def test_adapters_are_trained_as_configured_or_not_at_all(adapter, tmp_path, tiny_folder):
+    """The tests' adapters have rank 2 and alpha 4."""
+
+    def check(path: Path = adapter, **settings) -> None:
+        check_adapters(str(path), ModelConfig(path=str(path), **settings))
+        choose_weights(load_policy(str(path)), ModelConfig(path=str(path), **settings))
+
+    check(lora_rank=2)
+    check(lora_rank=2, lora_alpha=4)
+    theirs = r"set model\.lora_rank 2 and model\.lora_alpha 4"
+    for other in ({}, {"lora_rank": 4}, {"lora_rank": 2, "lora_alpha": 99}):
+        with pytest.raises(ConfigurationError, match=theirs):
+            check_adapters(str(adapter), ModelConfig(path=str(adapter), **other))
+        with pytest.raises(ConfigurationError, match=theirs):
+            choose_weights(load_policy(str(adapter)), ModelConfig(path=str(adapter), **other))
+    for name, value in {"use_rslora": True, "alpha_pattern": {"q_proj": 3}}.items():
+        unsaid = configured(adapter, tmp_path / name, **{name: value})
+        with pytest.raises(ConfigurationError, match=f"have {name}, which no setting says"):
+            check(unsaid, lora_rank=2)
 
 
-def test_names_of_earlier_transformers_are_understood(adapter, tmp_path):
-    """Qwen2-VL's language model used to be `model` itself."""
-
-    def earlier(weights):
-        return {name.replace("model.language_model.", "model."): weight for name, weight in weights.items()}
-
-    old = rewrite(adapter, tmp_path / "old", earlier)
-    merge(str(old), tmp_path / "merged")
-    expected = load_policy(str(adapter)).state_dict()
-    loaded = load_policy(str(old)).state_dict()
-    assert all(torch.equal(loaded[name], weight) for name, weight in expected.items())
-    merged = load_policy(str(tmp_path / "merged")).text_model.layers[0].mlp.up_proj.weight
-    layer = load_policy(str(adapter)).text_model.layers[0].mlp.up_proj
-    change = layer.lora_B.default.weight @ layer.lora_A.default.weight * 2  # alpha is twice the rank
-    assert torch.allclose(merged, layer.base_layer.weight + change, atol=1e-6)
+def test_adapters_on_a_frozen_tower_are_not_trained(tmp_path, tiny_folder):
+    folder, _ = foreign(tmp_path / "adapter", tiny_folder, target_modules=["qkv", "q_proj"])
+    policy = load_policy(str(folder))
+    choose_weights(policy, ModelConfig(path=str(folder), lora_rank=2, lora_alpha=8))
+    assert any(weight.requires_grad for weight in policy.vision_tower.parameters())
+    choose_weights(policy, ModelConfig(path=str(folder), lora_rank=2, lora_alpha=8, freeze_vision=True))
+    assert not any(weight.requires_grad for weight in policy.vision_tower.parameters())
+    assert any(weight.requires_grad for weight in policy.text_model.parameters())
 
 
-def test_adapters_that_are_not_all_there_are_refused(adapter, tmp_path):
-    half = rewrite(adapter, tmp_path / "half", lambda weights: dict(sorted(weights.items())[::2]))
-    with pytest.raises(
-        ModelError, match=r"no adapter of its base model: it lacks .*lora_B\.weight and 13 more"
-    ):
-        load_policy(str(half))
-    with pytest.raises(ModelError, match="it lacks "):
-        merge(str(half), tmp_path / "merged")
-    strange = rewrite(adapter, tmp_path / "strange", lambda weights: weights | {"other": torch.zeros(1)})
-    with pytest.raises(ModelError, match=r"it also has other$"):
-        load_policy(str(strange))
-    (half / "adapter_model.safetensors").write_bytes(b"cut")
-    with pytest.raises(ModelError, match="is no adapter of its base model"):
-        load_policy(str(half))
-    (half / "adapter_model.safetensors").unlink()
-    with pytest.raises(
-        ModelError, match=r"is no LoRA checkpoint: it has .*, but no adapter_model\.safetensors"
-    ):
-        load_policy(str(half))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"base_model_name_or_path": None}, "names no base_model_name_or_path, but None"),
-        ({"r": None}, "is no adapter of its base model"),
-        ({"peft_type": "NOTHING"}, "is no adapter of its base model"),
-        ({"target_modules": "("}, "is no adapter of its base model"),
-    ],
-)
-def test_a_damaged_configuration_is_refused(adapter, tmp_path, change, message):
-    file = shutil.copytree(adapter, tmp_path / "broken") / "adapter_config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | change))
-    with pytest.raises(ModelError, match=message):
-        load_policy(str(file.parent))
-    file.write_text("[]")
-    with pytest.raises(ModelError, match="does not say which model it belongs to"):
-        load_policy(str(file.parent))
+def test_dropout_is_switched_off(tmp_path, tiny_folder):
+    """The sampler has none."""
+    folder, _ = foreign(tmp_path / "adapter", tiny_folder, lora_dropout=0.5)
+    policy = load_policy(str(folder))
+    dropouts = [
+        type(layer) for name, layer in policy.named_modules() if name.endswith("lora_dropout.default")
+    ]
+    assert dropouts and set(dropouts) == {torch.nn.Identity}
+    policy.save(tmp_path / "saved", {})
+    assert PeftConfig.from_pretrained(tmp_path / "saved").lora_dropout == 0
 
 
 def test_other_adapters_than_lora_are_not_trained(tmp_path, tiny_folder):
@@ -202,27 +167,6 @@ def test_other_adapters_than_lora_are_not_trained(tmp_path, tiny_folder):
     policy = load_policy(str(tmp_path / "ia3"))
     with pytest.raises(ConfigurationError, match="adapters of another kind than LoRA: merge them first"):
         choose_weights(policy, ModelConfig(path=str(tmp_path / "ia3"), lora_rank=2))
-
-
-def foreign(folder: Path, tiny_folder: Path, **settings) -> tuple[Path, PeftModel]:
-    """A LoRA adapter that peft trained and wrote, beside our processor; and peft's own model."""
-    return written(
-        folder, tiny_folder, LoraConfig(**{"r": 2, "target_modules": ["q_proj", "up_proj"], **settings})
-    )
-
-
-def written(folder: Path, tiny_folder: Path, config: PeftConfig) -> tuple[Path, PeftModel]:
-    """An adapter of any kind, with noise in its weights."""
-    plain = AutoModelForImageTextToText.from_pretrained(tiny_folder)
-    theirs = get_peft_model(plain, config)
-    with torch.no_grad():
-        for number, weight in enumerate(theirs.parameters()):
-            if weight.requires_grad:
-                weight.add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(number)) / 8)
-    theirs.peft_config["default"].base_model_name_or_path = str(tiny_folder)
-    theirs.save_pretrained(folder)
-    AutoProcessor.from_pretrained(tiny_folder).save_pretrained(folder)
-    return folder, theirs
 
 
 EVERY_LAYER = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -257,43 +201,7 @@ def test_answers_have_the_log_probabilities_of_training(
     assert (trained - sampled).abs().mean() < nats
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {},
-        {"bias": "all"},
-        {"use_dora": True},
-        {"use_rslora": True},
-        {"modules_to_save": ["norm"]},
-        {"trainable_token_indices": [7, 8]},
-    ],
-    ids=str,
-)
-def test_merge_writes_what_peft_computes(settings, tmp_path, tiny_folder):
-    adapter, theirs = foreign(tmp_path / "adapter", tiny_folder, **settings)
-    merge(str(adapter), tmp_path / "merged")
-    merged = AutoModelForImageTextToText.from_pretrained(tmp_path / "merged")
-    ids = torch.arange(5, 12)[None]
-    with torch.no_grad():
-        ours, expected = merged(input_ids=ids).logits, theirs.eval()(input_ids=ids).logits
-    assert torch.allclose(ours, expected, atol=1e-4)
-    assert (
-        ours - AutoModelForImageTextToText.from_pretrained(tiny_folder)(input_ids=ids).logits
-    ).abs().max() > 0.1
-
-
-@pytest.mark.filterwarnings("ignore:Model .*`tie_word", "ignore:Setting `save_embed")  # peft says why
-@pytest.mark.parametrize(
-    "settings", [{"modules_to_save": ["lm_head"]}, {"target_modules": ["lm_head"]}], ids=str
-)
-def test_what_cannot_be_merged_is_refused(settings, tmp_path, tiny_folder):
-    adapter, _ = foreign(tmp_path / "adapter", tiny_folder, **settings)
-    with pytest.raises(ModelError, match="one matrix"):
-        merge(str(adapter), tmp_path / "merged")
-    assert not (tmp_path / "merged").exists()
-
-
-def test_without_peft_lora_names_its_extra(adapter, tiny_folder, monkeypatch):
+def test_without_peft_lora_names_its_extra(adapter, tmp_path, tiny_folder, monkeypatch):
     policy = load_policy(str(tiny_folder))
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(
@@ -302,6 +210,16 @@ def test_without_peft_lora_names_its_extra(adapter, tiny_folder, monkeypatch):
         choose_weights(policy, ModelConfig(path=str(tiny_folder), lora_rank=2))
     with pytest.raises(ConfigurationError, match="LoRA needs the package peft"):
         load_policy(str(adapter))
+    nowhere = TrainConfig(
+        out=str(tmp_path / "run"),
+        model=ModelConfig(path="Owner/Name", lora_rank=2),
+        data=DataConfig(train=["nowhere"]),
+    )
+    for path in ("Owner/Name", str(adapter)):  # before the model and the data are looked for
+        with pytest.raises(ConfigurationError, match="LoRA needs the package peft"):
+            train(with_model(nowhere, path=path))
+    with pytest.raises(ConfigurationError, match="LoRA needs the package peft"):
+        evaluate_model(EvalSettings(str(adapter), "nowhere"))
 
 
 def test_lora_on_a_text_model(tmp_path, tiny_folder):

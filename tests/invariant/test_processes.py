@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from gpg_vl.config import (
     TrainConfig,
 )
+from gpg_vl.model.loading import load_policy
 from gpg_vl.training.train import train
 from tests.support.launched import ACCUMULATING, LAUNCHES, finish, start
 from tests.support.training import metrics
@@ -55,6 +56,24 @@ def test_a_launchers_accumulation_changes_nothing_on_one_process(config, monkeyp
     train(replace(config, out=str(tmp_path / "accumulating")))
     assert metrics(tmp_path / "accumulating") == metrics(tmp_path / "one")
     assert "gradient_accumulation_steps 4 (run.micro_batch_tokens decides)" in capsys.readouterr().err
+
+
+def test_zero3_trains_adapters_like_one_process(config, tmp_path):
+    model, run = replace(config.model, lora_rank=2), replace(config.run, steps=2)
+    config = replace(config, model=model, run=run)
+    one = train(config)
+    two = replace(config, out=str(tmp_path / "zero3"))
+    finish(two, start(two, "zero3"))
+    other = tmp_path / "zero3" / "checkpoints" / "step_000002" / "model"
+    expected = load_file(one / "adapter_model.safetensors")
+    trained = load_file(other / "adapter_model.safetensors")
+    assert trained.keys() == expected.keys()
+    assert max(float(expected[name].abs().max()) for name in expected if "lora_B" in name) > 1e-2
+    for name, weight in expected.items():
+        torch.testing.assert_close(trained[name], weight, rtol=1e-4, atol=1e-6, msg=name)
+    for ours, theirs in zip(metrics(tmp_path / "zero3"), metrics(tmp_path / "one"), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
+    assert load_policy(str(other)).has_adapter
 
 
 def test_another_layout_of_the_optimizer_is_refused_by_name(config, tmp_path):

@@ -5,7 +5,7 @@ transformers has methods for this too, but each of its releases asks for a peft 
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ _OUTER = ("base_model", "model", "language_model")
 _EARLIER = ("visual.", "model.layers.", "model.embed_tokens.", "model.norm.")
 _BEYOND = ("alora_invocation_tokens", "arrow_config", "layer_replication")
 """Settings with which peft changes more than the layers that it adapts."""
+_LAYERS = (nn.Linear, nn.Embedding, nn.Conv3d)
+"""What LoRA adapters stand beside in the supported families."""
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
@@ -78,8 +80,9 @@ def load_adapter(model: Module, folder: Path) -> None:
     try:
         _check_settings(config)
         stored = _bare(peft.load_peft_weights(str(folder), device="cpu"))
-        if _named_earlier(stored, model):
-            _name_targets(config, model)
+        earlier = _named_earlier(stored, model)
+        if earlier or _is_loose(config, model):
+            _name_targets(config, model, _earlier if earlier else str)
         peft.inject_adapter_in_model(config, model, _NAME)
         result = peft.set_peft_model_state_dict(model, _under_own_names(stored, model), adapter_name=_NAME)
         if result.unexpected_keys:
@@ -117,17 +120,30 @@ def _earlier(name: str) -> str:
     return re.sub(r"^model\.(?:(?:language_)(model)|(visual))(?=\.|$)", r"\1\2", name)
 
 
-def _name_targets(config: Any, model: Module) -> None:
-    """Put the full names of the layers in place of patterns that speak of earlier ones."""
+def _is_loose(config: Any, model: Module) -> bool:
+    """Whether a pattern names modules around the layers too, as ms-swift writes it."""
+    pattern = getattr(config, "target_modules", None)
+    return isinstance(pattern, str) and any(
+        re.fullmatch(pattern, name) for name, layer in model.named_modules() if not isinstance(layer, _LAYERS)
+    )
+
+
+def _name_targets(config: Any, model: Module, written: Callable[[str], str]) -> None:
+    """Put the full names of the layers in place of patterns, which speak of their names as `written`."""
     from peft.tuners.tuners_utils import check_target_module_exists
     from peft.utils.other import get_pattern_key
 
     if not getattr(config, "target_modules", None):
         return
-    names = [name for name, _ in model.named_modules() if check_target_module_exists(config, _earlier(name))]
+    loose = isinstance(config.target_modules, str)
+    names = [
+        name
+        for name, layer in model.named_modules()
+        if (isinstance(layer, _LAYERS) or not loose) and check_target_module_exists(config, written(name))
+    ]
     for kind in ("rank_pattern", "alpha_pattern"):
         pattern = getattr(config, kind, None) or {}
-        keys = {name: get_pattern_key(pattern, _earlier(name)) for name in names}
+        keys = {name: get_pattern_key(pattern, written(name)) for name in names}
         if pattern:
             setattr(config, kind, {name: pattern[key] for name, key in keys.items() if key in pattern})
     config.target_modules = set(names)

@@ -50,7 +50,9 @@ def _random(name: str) -> bool:
 def _merge(model: Any) -> None:
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    tied = model.get_input_embeddings().weight if model.config.get_text_config().tie_word_embeddings else None
+    tied = _plain(model.get_input_embeddings()).weight
+    if _plain(model.get_output_embeddings()).weight is not tied:
+        tied = None
     whole: dict[str, nn.Module] = {}
     for name, layer in model.named_modules():
         if any(name.startswith(f"{outer}.") for outer in whole):
@@ -72,6 +74,14 @@ def _merge(model: Any) -> None:
     del model.peft_config
     if tied is not None and model.get_output_embeddings().weight is not model.get_input_embeddings().weight:
         raise ModelError(f"{_ONE_MATRIX}, and the checkpoint has a head of its own")
+
+
+def _plain(layer: Any) -> Any:
+    """A layer without what peft put around it."""
+    for name in ("original_module", "base_layer"):
+        if hasattr(layer, name):
+            return _plain(getattr(layer, name))
+    return layer
 
 
 @contextlib.contextmanager

@@ -50,6 +50,13 @@ def test_earlier_patterns_mean_what_they_meant(adapter, tmp_path):
     assert [layer.mlp.up_proj.scaling["default"] for layer in layers] == [25, 2]
 
 
+def test_a_pattern_that_names_what_is_around_the_layers_means_the_layers(adapter, tmp_path):
+    pattern = r"^(model)(?!.*(lm_head|output|emb|wte|shared|visual)).*"
+    loose = configured(adapter, tmp_path / "loose", target_modules=pattern)
+    expected = load_policy(str(adapter)).state_dict()
+    assert all(torch.equal(w, expected[name]) for name, w in load_policy(str(loose)).state_dict().items())
+
+
 def test_adapters_that_are_not_all_there_are_refused(adapter, tmp_path):
     half = rewrite(adapter, tmp_path / "half", lambda weights: dict(sorted(weights.items())[::2]))
     with pytest.raises(

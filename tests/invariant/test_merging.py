@@ -16,6 +16,7 @@ from gpg_vl.model.adapters import load_adapter
 from gpg_vl.model.merging import merge_adapter
 from gpg_vl.model.policy import load_policy
 from tests.support.adapters import configured, foreign
+from tests.support.families import save_family
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,23 @@ def test_what_cannot_be_merged_is_refused(settings, tmp_path, tiny_folder):
     with pytest.raises(ModelError, match="one matrix"):
         merge(str(adapter), tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen2", "qwen3", "llama"])
+def test_every_family_is_merged(family, tmp_path, tiny_folder):
+    path = str(save_family(family, tmp_path / family, tiny_folder))
+    policy = load_policy(path)
+    choose_weights(policy, ModelConfig(path=path, lora_rank=2))
+    with torch.no_grad():
+        for name, weight in policy.named_parameters():
+            if "lora_B" in name:
+                weight.fill_(0.1)
+    policy.save(tmp_path / "adapter", {})
+    merge(str(tmp_path / "adapter"), tmp_path / "merged")
+    merged, ids = load_policy(str(tmp_path / "merged")), torch.arange(5, 12)[None]
+    with torch.no_grad():
+        ours, theirs = (one.text_model(input_ids=ids).last_hidden_state for one in (merged, policy))
+    assert torch.allclose(ours, theirs, atol=1e-4)
 
 
 def test_a_merge_that_changes_the_answers_is_refused(adapter, tmp_path, tiny_folder, monkeypatch):

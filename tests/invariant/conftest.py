@@ -18,7 +18,8 @@ from gpg_vl.config import (
 )
 from gpg_vl.data.ingest import write_prepared
 from gpg_vl.model.adapt import choose_weights
-from gpg_vl.model.policy import Policy, load_policy
+from gpg_vl.model.loading import load_policy
+from gpg_vl.model.policy import Policy
 from gpg_vl.types import Sample
 from tests.support.inputs import encoder_of
 from tests.support.training import REWARD

@@ -12,7 +12,7 @@ from gpg_vl.config import ModelConfig
 from gpg_vl.errors import ModelError
 from gpg_vl.model.adapt import choose_weights, merge
 from gpg_vl.model.adapter_files import base_of
-from gpg_vl.model.policy import load_policy
+from gpg_vl.model.loading import load_policy
 from tests.support.adapters import configured, rewrite
 
 

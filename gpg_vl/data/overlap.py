@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gpg_vl.data.images import pixel_hash
 from gpg_vl.data.prepared import HASHES, PreparedDataset
 from gpg_vl.data.rows import question_hash
+from gpg_vl.errors import DataError
 
 KINDS = {"items": "the same images and question", "images": "an image", "questions": "the same question"}
 
@@ -103,8 +105,14 @@ def fingerprints(folders: Sequence[str]) -> list[Fingerprint]:
 def _written(folder: Path) -> list[Fingerprint]:
     if not (folder / HASHES).is_file():
         return []
-    rows = pq.read_table(folder / HASHES).to_pylist()
-    return [Fingerprint(row["id"], row["question"], tuple(row["images"])) for row in rows]
+    try:
+        with pq.ParquetFile(folder / HASHES, page_checksum_verification=True) as file:
+            rows = file.read().to_pylist()
+        return [Fingerprint(row["id"], row["question"], tuple(row["images"])) for row in rows]
+    except (OSError, LookupError, TypeError, UnicodeDecodeError, pa.ArrowException) as error:
+        raise DataError(
+            f"{str(folder / HASHES)!r} is damaged: {error}; without the file, hashes are computed anew"
+        ) from error
 
 
 def _computed(folder: str) -> list[Fingerprint]:

@@ -42,7 +42,7 @@ class PreparedDataset:
 
     @classmethod
     def open(cls, folders: Sequence[str]) -> "PreparedDataset":
-        """Open and join prepared folders. Raises DataError if one is missing, foreign, empty or incomplete."""
+        """Open and join prepared folders. Raises DataError for one that is missing, foreign or incomplete."""
         shards = [shard for folder in folders for shard in _shards(Path(folder))]
         return cls(StoredRows(shards), tuple(folders))
 

@@ -1,5 +1,6 @@
 """Parquet shards of bounded size, written a few rows at a time."""
 
+import contextlib
 from pathlib import Path
 
 import pyarrow as pa
@@ -62,9 +63,14 @@ class ShardWriter:
     def __enter__(self) -> "ShardWriter":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._end_shard()
-        self._hashes.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._end_shard()
+            self._hashes.close()
+            return
+        for writer in filter(None, (self._shard, self._hashes)):  # what failed must not fail again
+            with contextlib.suppress(OSError, pa.ArrowException):
+                writer.close()
 
 
 def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:

@@ -1,4 +1,4 @@
-"""The rows of prepared folders, read from their shards where these lie: nothing is copied, nothing cached on disk."""
+"""The rows of prepared folders, read from their shards where these lie: nothing is copied to a cache."""
 
 import threading
 from collections import OrderedDict
@@ -100,8 +100,8 @@ def _group_rows(shard: Path) -> list[int]:
             names, metadata = file.schema_arrow.names, file.metadata
             if sorted(names) != sorted(_SCHEMA.names):
                 raise DataError(
-                    f"{folder!r} is not a prepared data set: {shard.name} has the columns {', '.join(names)}; "
-                    f"expected {', '.join(_SCHEMA.names)}"
+                    f"{folder!r} is not a prepared data set: {shard.name} has the columns "
+                    f"{', '.join(names)}; expected {', '.join(_SCHEMA.names)}"
                 )
             file.schema_arrow.empty_table().select(_SCHEMA.names).cast(_SCHEMA)
             return [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]

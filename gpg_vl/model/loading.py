@@ -23,6 +23,7 @@ from gpg_vl.model.families import Family, family_of
 from gpg_vl.model.flex import check_flex
 from gpg_vl.model.policy import Policy
 from gpg_vl.model.vision import VISION_ATTENTION
+from gpg_vl.runtime.files import DIGESTS, damaged_file
 
 _LFS = b"version https://git-lfs.github.com/spec/"
 _NAMED = 3
@@ -45,6 +46,11 @@ def load_policy(
     one, one of a family that packing does not support exactly, or no such attention on this machine;
     ConfigurationError if nothing is there to compile with, or for FlexAttention where it cannot train.
     """
+    if damaged := damaged_file(Path(path)):
+        raise ModelError(
+            f"{path!r} is damaged, or was changed by hand: {damaged}. Restore it, or remove {DIGESTS} "
+            "from the folder to use it as it is"
+        )
     config, device = read_config(path), torch.device(device)
     family = family_of(path, config)
     if attention == "flex":

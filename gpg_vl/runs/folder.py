@@ -14,6 +14,7 @@ from gpg_vl.config import SftConfig, TrainConfig
 from gpg_vl.environment import environment
 from gpg_vl.errors import ConfigurationError, RunFolderError, UserError
 from gpg_vl.options import to_yaml
+from gpg_vl.runtime.files import write_whole
 from gpg_vl.runtime.parallel import World
 
 # A resumed run may change these; anything else would make it another run.
@@ -84,8 +85,8 @@ class RunFolder:
             raise RunFolderError(f"cannot write to {config.out!r}: {error}") from error
         try:
             self._check_same(config)
-            (self.path / "config.yaml").write_text(to_yaml(config))
-            (self.path / "environment.json").write_text(json.dumps(environment(), indent=2))
+            write_whole(self.path / "config.yaml", to_yaml(config))
+            write_whole(self.path / "environment.json", json.dumps(environment(), indent=2))
         except BaseException:
             self._release()
             raise

@@ -1,4 +1,4 @@
-"""Files of torch in a checkpoint: written so that a full disk is named, read without running what is in them."""
+"""Files of torch in a checkpoint: written so that a full disk is named, read so that nothing in them runs."""
 
 import pickle
 import zipfile
@@ -14,8 +14,13 @@ from gpg_vl.errors import CheckpointError
 
 _NUMPY: list[Any] = [_reconstruct, np.ndarray, np.dtype, type(np.dtype(np.uint32))]
 """In random states of earlier versions."""
-_DEEPSPEED = frozenset[str]()
-"""What DeepSpeed's shards hold beside numbers: its enumeration of stages, loss scales, and places of tensors."""
+_DEEPSPEED = {
+    "deepspeed.runtime.fp16.loss_scaler.DynamicLossScaler",
+    "deepspeed.runtime.fp16.loss_scaler.LossScaler",
+    "deepspeed.runtime.zero.config.ZeroStageEnum",
+    "deepspeed.utils.tensor_fragment.fragment_address",
+}
+"""What DeepSpeed's shards hold beside numbers, at ZeRO 1 to 3."""
 
 
 def write_state(file: Path, values: dict[str, Any]) -> None:
@@ -47,7 +52,8 @@ def check_shards(folder: Path) -> None:
             raise CheckpointError(f"cannot read {str(file)!r}: {str(error).splitlines()[0]}") from error
         if foreign:
             raise CheckpointError(
-                f"{str(file)!r} would run {', '.join(sorted(foreign))}, which no checkpoint needs: do not use it"
+                f"{str(file)!r} would run {', '.join(sorted(foreign))}, which no checkpoint needs: "
+                "do not use it"
             )
 
 

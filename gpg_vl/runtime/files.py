@@ -20,13 +20,13 @@ DIGESTS = "gpg_vl_files.json"
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Raise WriteError, with the reason and the place, for what the system refuses: a full or read-only disk."""
+    """Raise WriteError, with the reason and the place, where the system refuses: a full or read-only disk."""
     try:
         yield
     except UserError:
         raise
     except OSError as error:
-        reason = error.strerror or " ".join(str(error).split())
+        reason = os.strerror(error.errno) if error.errno else str(error)
         raise WriteError(f"cannot write {str(path)!r}: {reason}") from error
 
 
@@ -83,8 +83,8 @@ def unsealed(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
     plain = {key: value for key, value in values.items() if key != _SEAL}
     if _SEAL in values and values[_SEAL] != _digest(plain):
         raise DataError(
-            f"{str(path)!r} is damaged, or was changed by hand: its {_SEAL!r} is of other values. Restore it, or "
-            f" remove its {_SEAL!r} to use it as it is"
+            f"{str(path)!r} is damaged, or was changed by hand: its {_SEAL!r} is of other values. Restore "
+            f"it, or  remove its {_SEAL!r} to use it as it is"
         )
     return plain
 

@@ -5,7 +5,6 @@ from html import escape
 from pathlib import Path
 
 import numpy as np
-import yaml
 from PIL import Image
 
 from gpg_vl import __version__
@@ -21,6 +20,7 @@ from gpg_vl.runs.files import (
     RunRecord,
     paired_items,
     read_run,
+    read_settings,
     score,
 )
 from gpg_vl.runtime.files import write_whole, writing
@@ -72,7 +72,7 @@ def write_report(
 def write_run_report(run: Path, others: Mapping[str, Path]) -> Path:
     """`write_report` with the images of the run's own validation set, where that is still there."""
     file = run / "config.yaml"
-    settings = yaml.safe_load(file.read_text()) if file.is_file() else {}
+    settings = read_settings(file) if file.is_file() else {}
     folders = settings.get("data", {}).get("validation", [])
     if not folders or not all(Path(folder).is_dir() for folder in folders):
         return write_report(run, others=others)

@@ -14,6 +14,7 @@ from gpg_vl.config import SftConfig, TrainConfig
 from gpg_vl.environment import environment
 from gpg_vl.errors import ConfigurationError, RunFolderError, UserError
 from gpg_vl.options import to_yaml
+from gpg_vl.runs.files import read_settings
 from gpg_vl.runtime.files import write_whole
 from gpg_vl.runtime.parallel import World
 
@@ -121,7 +122,7 @@ class RunFolder:
         if config.optim.schedule == "constant":  # the others end at run.steps
             may_change += ("run.steps",)
         before, now = (
-            _flat(yaml.safe_load(file.read_text())),
+            _flat(read_settings(file)),
             _flat(yaml.safe_load(to_yaml(config))),
         )
         changed = [

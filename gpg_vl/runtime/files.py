@@ -84,7 +84,7 @@ def unsealed(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
     if _SEAL in values and values[_SEAL] != _digest(plain):
         raise DataError(
             f"{str(path)!r} is damaged, or was changed by hand: its {_SEAL!r} is of other values. Restore "
-            f"it, or  remove its {_SEAL!r} to use it as it is"
+            f"it, or remove its {_SEAL!r} to use it as it is"
         )
     return plain
 

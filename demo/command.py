@@ -2,7 +2,9 @@
 
 from dataclasses import fields
 
+from gpg_vl.cli.before import check_folder, check_model
 from gpg_vl.cli.quiet import quiet_transformers
+from gpg_vl.data.manifest import check_prepared
 from gpg_vl.options import base_parser
 
 from .service.settings import DemoSettings
@@ -24,6 +26,12 @@ def demo(arguments: list[str]) -> None:
     given = parser.parse_args(arguments)
     values = {field.name: given[field.name] for field in fields(DemoSettings)}
     settings = DemoSettings(**{**values, "data": tuple(given.data)})
+    for path in filter(None, (settings.base, settings.trained)):
+        check_model(path)
+    for folder in settings.data:
+        check_prepared(folder)
+    if settings.run is not None:
+        check_folder(settings.run, "run folder")
     from .app import serve
 
     quiet_transformers()

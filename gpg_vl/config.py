@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from gpg_vl.checks import expand, seed_in_range, tidy
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.prompting.prompts import Prompt
 from gpg_vl.types import Normalize, Packing
@@ -53,6 +54,7 @@ class ModelConfig:
     """Largest image area in pixels; larger images are shrunk. The paper's value for CV-Bench."""
 
     def __post_init__(self) -> None:
+        tidy(self, "model.", paths=("path",))
         _require(
             0 < self.min_pixels <= self.max_pixels,
             f"model.min_pixels must be positive and at most model.max_pixels; "
@@ -83,6 +85,8 @@ class DataConfig:
     up to 4 beside a GPU, 0 on a CPU."""
 
     def __post_init__(self) -> None:
+        tidy(self, "data.", paths=("train", "validation"))
+        _require(all([*self.train, *self.validation]), "data.train or data.validation names an empty folder")
         _require(self.max_prompt_tokens > 0, "data.max_prompt_tokens must be positive")
         _require(self.workers is None or self.workers >= 0, "data.workers must not be negative")
 
@@ -108,6 +112,7 @@ class RolloutConfig:
     """On a GPU with Triton, read prompt and answer in two kernels a layer, with scores in fp32."""
 
     def __post_init__(self) -> None:
+        tidy(self, "rollout.")
         _require(
             self.group_size >= 2,
             f"rollout.group_size must be at least 2, got {self.group_size}: "
@@ -185,6 +190,7 @@ class AlgorithmConfig:
         return cls(**{"preset": preset, **PRESETS[preset], **knobs})
 
     def __post_init__(self) -> None:
+        tidy(self, "algorithm.")
         _require(self.questions_per_step > 0, "algorithm.questions_per_step must be positive")
         _require(
             0 <= self.min_valid_fraction <= 1,
@@ -220,11 +226,13 @@ class OptimConfig:
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     """Course of the learning rate after the warm-up."""
     final_lr_ratio: float = 0.0
-    """Learning rate at the end of `cosine` and `linear`, as a share of the peak."""
+    """Where `cosine` and `linear` lead, as a share of the peak: the rate of a step behind the last, as in
+    transformers, so that the last one still trains."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm; 0 switches clipping off."""
 
     def __post_init__(self) -> None:
+        tidy(self, "optim.")
         _require(self.learning_rate > 0, "optim.learning_rate must be positive")
         _require(
             all(0 <= beta < 1 for beta in self.betas),
@@ -269,6 +277,8 @@ class RunConfig:
     """Steps to profile, behind a first one that warms up; 0: none. `--profile` is short for 2 of them."""
 
     def __post_init__(self) -> None:
+        tidy(self, "run.")
+        seed_in_range(self.seed, "run.seed")
         _require(self.steps > 0, "run.steps must be positive")
         _require(self.profile >= 0, "run.profile must not be negative")
         _require(
@@ -296,6 +306,7 @@ class EvalConfig:
     """Questions per evaluation; 0 takes all."""
 
     def __post_init__(self) -> None:
+        tidy(self, "eval.")
         _require(self.every >= 0, "eval.every must not be negative")
         _require(self.limit >= 0, "eval.limit must not be negative")
         _require(self.max_new_tokens > 0, "eval.max_new_tokens must be positive")
@@ -319,6 +330,8 @@ class TrainConfig:
     eval: EvalConfig = field(default_factory=EvalConfig)
 
     def __post_init__(self) -> None:
+        tidy(self, paths=("out",))
+        object.__setattr__(self, "rewards", _expanded(self.rewards))
         _require_inputs(self.out, self.model, self.data, self.eval)
         _require(bool(self.rewards), "rewards is empty: name at least one, such as `choice: 1.0`")
         _require_best(self.run, self.eval)
@@ -342,10 +355,21 @@ class SftConfig:
     eval: EvalConfig = field(default_factory=EvalConfig)
 
     def __post_init__(self) -> None:
+        tidy(self, paths=("out",))
         _require_inputs(self.out, self.model, self.data, self.eval)
         _require(self.batch_size > 0, "batch_size must be positive")
         _require(self.target_loss >= 0, "target_loss must not be negative")
         _require_best(self.run, self.eval)
+
+
+def _expanded(rewards: Mapping[str, Any]) -> dict[str, Any]:
+    """The table with `~/file.py:name` expanded, that of each task too."""
+    table = {expand(name): entry for name, entry in rewards.items()}
+    if isinstance(routes := table.get("by_task"), Mapping):
+        table["by_task"] = {
+            task: _expanded(part) if isinstance(part, Mapping) else part for task, part in routes.items()
+        }
+    return table
 
 
 def _require_best(run: RunConfig, evaluation: EvalConfig) -> None:

@@ -4,15 +4,18 @@ import dataclasses
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import takewhile
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
+from gpg_vl.checks import expand
 from gpg_vl.config import PRESETS, SftConfig, TrainConfig
 from gpg_vl.errors import ConfigurationError, nearest
 from gpg_vl.prompting.card import PIXELS, read_card
+from gpg_vl.yaml_file import read_yaml
 
 Config = TypeVar("Config", TrainConfig, SftConfig)
 _NONE: Mapping[str, str] = MappingProxyType({})
@@ -31,7 +34,9 @@ def config_parser(kind: type[Config], prog: str) -> ArgumentParser:
     """A parser for `--config FILE`, `--section.field VALUE` and `--resume`; raises instead of exiting."""
     parser = base_parser(prog, kind.__doc__ or "")
     parser.add_argument("--config", action="config", help="YAML file; the options below override it")
-    parser.add_argument("--resume", help="auto: go on where the run folder stopped; or a checkpoint folder")
+    parser.add_argument(
+        "--resume", type=str, help="auto: go on where the run folder stopped; or a checkpoint folder"
+    )
     parser.add_class_arguments(kind, None)
     return parser
 
@@ -67,7 +72,12 @@ def parse_options(
 
     Raises as `parse_command` does.
     """
-    words = _lists(_preset_first(list(arguments)))
+    words = _preset_first(_one_word_each(arguments, parser))
+    for file in _values(words, "--config"):
+        values_of_file = read_yaml(file)
+        if "config" in values_of_file:
+            raise ConfigurationError(f"{file!r} names a config; files do not stand in files")
+        _check_sections(values_of_file, kind)
     try:
         parsed = parser.parse_args(words)
         # A preset named in a file, and the checkpoint's own card, are lower layers than what is spelled out.
@@ -101,43 +111,76 @@ def _asked_before(parsed: Namespace, given: Namespace) -> dict[str, Any]:
     return {f"prompt.{name}": value for name, value in prompt.items()} | pixels
 
 
+_LISTS = ("--data.train", "--data.validation")
+
+
+def _one_word_each(arguments: Sequence[str], parser: ArgumentParser) -> list[str]:
+    """Every option with its value as `--name=value`, however it was typed.
+
+    The value may begin with a dash (`-1e-5`), be several folders, or a file under `~`.
+    """
+    words: list[str] = []
+    named: set[str] = set()
+    rest = list(arguments)
+    while rest:
+        name, equals, value = rest.pop(0).partition("=")
+        values = [value] if equals else []
+        if takes_value(parser, name):
+            most = len(rest) if name in _LISTS else 1 - len(values)
+            following = takewhile(lambda word: not word.startswith("--"), rest[:most])
+            values += following
+            rest = rest[len(values) - bool(equals) :]
+        if name in _LISTS and _plain(values):
+            if name in named:
+                raise ConfigurationError(f"{name} is given twice; name all folders behind one: {name} A B")
+            named.add(name)
+        words.append(f"{name}={_one_value(name, values)}" if values else name)
+    return words
+
+
+def takes_value(parser: ArgumentParser, name: str) -> bool:
+    """Whether an option is one of the parser's that stand with a value of their own."""
+    action = parser._option_string_actions.get(name)
+    return action is not None and action.nargs is None
+
+
+def _plain(values: Sequence[str]) -> bool:
+    """Whether these are folders, and no list in brackets, which replaces what stands before it."""
+    return bool(values) and not values[0].startswith("[")
+
+
+def _one_value(name: str, values: Sequence[str]) -> str:
+    if name in _LISTS and _plain(values):
+        return json.dumps(list(values), ensure_ascii=False)
+    return expand(values[0]) if name == "--config" else " ".join(values)
+
+
+def _values(words: Sequence[str], name: str) -> list[str]:
+    return [word.partition("=")[2] for word in words if word.startswith(f"{name}=")]
+
+
 def _preset_first(words: list[str]) -> list[str]:
     """A preset on the command line wins over the file's knobs, and options over both.
 
     Otherwise `--config OLD/config.yaml --algorithm.preset grpo` would run GPG under another name: a run's
     own file spells out every knob.
     """
-    name = "--algorithm.preset"
-    words = [
-        part for word in words for part in (word.split("=", 1) if word.startswith(f"{name}=") else [word])
-    ]
-    if name not in words[:-1]:
-        return words
-    preset = words[words.index(name) + 1]
+    preset = next(reversed(_values(words, "--algorithm.preset")), None)
     knobs = next((values for known, values in PRESETS.items() if known == preset), {})
     front = [
-        word
+        f"--algorithm.{knob}={value if isinstance(value, str) else json.dumps(value)}"
         for knob, value in knobs.items()
-        for word in (f"--algorithm.{knob}", value if isinstance(value, str) else json.dumps(value))
     ]
-    end = 2 + max((i for i, word in enumerate(words) if word == "--config"), default=-2)
+    end = 1 + max((i for i, word in enumerate(words) if word.startswith("--config=")), default=-1)
     return [*words[:end], *front, *words[end:]]
 
 
-def _lists(words: list[str]) -> list[str]:
-    """`--data.train FOLDER` for `--data.train '["FOLDER"]'`."""
-    lists = ("--data.train", "--data.validation")
-    before = ["", *words[:-1]]
-    return [
-        json.dumps([word]) if name in lists and not word.startswith("[") else word
-        for name, word in zip(before, words, strict=True)
-    ]
-
-
-def _check_sections(parsed: Namespace, kind: type) -> None:
+def _check_sections(values: Mapping[str, Any] | Namespace, kind: type) -> None:
     for item in dataclasses.fields(kind):
-        if dataclasses.is_dataclass(item.type) and not isinstance(parsed[item.name], Namespace):
-            raise ConfigurationError(f"{item.name} is a section of options, got {parsed[item.name]!r}")
+        if item.name in values and dataclasses.is_dataclass(item.type):
+            value = values[item.name]
+            if not isinstance(value, dict | Namespace):
+                raise ConfigurationError(f"{item.name} is a section of options, got {value!r}")
 
 
 def load_config(kind: type[Config], arguments: Sequence[str]) -> Config:
@@ -152,11 +195,14 @@ _UNKNOWN = (
 )
 
 
+_SECTION = re.compile(r"option \"([\w.]+)\": Unable to load config ('.*?') - ")
 _PLAIN = {
     'Parser key "': 'option "',
     "Expected a <class 'int'>.": "expected a whole number.",
     "Expected a <class 'float'>.": "expected a number.",
     "Expected a <class 'bool'>.": "expected true or false.",
+    "Expected a <class 'str'>.": "expected text (a number in quotes: '\"3\"').",
+    "Expected a <class 'tuple'>.": "expected a list, such as '[0.9, 0.999]'.",
     "Expected a <class 'list'>.": "expected a list, such as '[\"a\"]'.",
     "Expected a <class 'dict'>.": "expected a table, such as '{\"choice\": 1.0}'.",
     "Expected a typing.Literal": "expected one of ",
@@ -169,6 +215,8 @@ def _explain(message: str, kind: type) -> str:
     for jargon, words in _PLAIN.items():
         line = line.replace(jargon, words)
     keys = [key for key, _ in _keys(kind)]
+    if match := _SECTION.search(line):
+        return f"{match[1]} is a section of options, got {match[2]}; known: {_of_section(match[1], keys)}"
     for pattern in _UNKNOWN:
         if match := pattern.search(line):
             return unknown_key(".".join(match.groups()), keys)
@@ -180,9 +228,11 @@ def unknown_key(name: str, keys: Sequence[str]) -> str:
     near = nearest(name, keys)
     if near is not None:
         return f"unknown option {name!r}. Did you mean {near!r}?"
-    section = name.rpartition(".")[0]
-    siblings = [key for key in keys if key.rpartition(".")[0] == section] or keys
-    return f"unknown option {name!r}; known: {', '.join(siblings)}"
+    return f"unknown option {name!r}; known: {_of_section(name.rpartition('.')[0], keys)}"
+
+
+def _of_section(section: str, keys: Sequence[str]) -> str:
+    return ", ".join([key for key in keys if key.rpartition(".")[0] == section] or keys)
 
 
 def _keys(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -6,11 +6,11 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -29,41 +29,9 @@ from gpg_vl.report.report import write_run_report
 from gpg_vl.rollout.answering import build_encoder
 from gpg_vl.runs.files import read_evaluations, read_metrics
 from gpg_vl.runtime.files import write_whole
+from gpg_vl.tour import Tour
 from gpg_vl.training.train import train
 from gpg_vl.training.warmstart import sft, supervised_rows
-
-
-@dataclass(frozen=True)
-class Tour:
-    """Make scenes and a small model, warm it up, train it with GPG, and report; no network, no GPU."""
-
-    out: str = "runs/quickstart"
-    """Folder for everything; the same command goes on there if it was stopped."""
-    seed: int = 1
-    """Seed of scenes, model and answers."""
-    compare: Literal["grpo"] | None = None
-    """Also train with GRPO, from the same warm start on as many sampled answers."""
-    steps: int | None = None
-    """GPG steps; None takes the recipe's."""
-    warm_start_steps: int | None = None
-    """Supervised steps before; None takes the recipe's."""
-    train_rows: int = 16_000
-    """Scenes to train on."""
-    held_out_rows: int = 640
-    """Scenes to evaluate on, of the test split, whose configurations never occur in training."""
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "warm_start_steps", "train_rows", "held_out_rows"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigurationError(f"--{name} must be at least 1, got {value}")
-
-    def command(self, **changes: object) -> str:
-        """What to type for this tour with some options changed."""
-        given = {**vars(self), **changes}
-        defaults = {item.name: item.default for item in fields(self)}
-        words = [f"--{name} {value}" for name, value in given.items() if value != defaults[name]]
-        return " ".join(["gpg-vl quickstart", *words])
 
 
 def run_quickstart(tour: Tour) -> None:

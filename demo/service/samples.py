@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpg_vl.data.prepared import PreparedDataset, read_manifest
+from gpg_vl.data.manifest import read_manifest
+from gpg_vl.data.prepared import PreparedDataset
 from gpg_vl.errors import DataError, unknown
 from gpg_vl.evaluation.benchmarks import Benchmark, protocol_of
 from gpg_vl.types import Sample

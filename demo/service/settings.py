@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpg_vl.checks import tidy
 from gpg_vl.errors import ConfigurationError
 
 _MEBIBYTE = 2**20
@@ -43,6 +44,7 @@ class DemoSettings:
     """Most pixels of an uploaded image, in millions."""
 
     def __post_init__(self) -> None:
+        tidy(self, "--", paths=("base", "trained", "run", "data", "auth_file"))
         if not self.base:
             raise ConfigurationError("--base is missing: the folder or hub id of a model")
         if self.auth_env is not None and self.auth_file is not None:

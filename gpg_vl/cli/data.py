@@ -3,7 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+from gpg_vl.checks import expand, seed_in_range
+from gpg_vl.cli.before import at_least, check_model, check_new
 from gpg_vl.cli.dispatch import Command, dispatch
+from gpg_vl.data.manifest import check_prepared
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.options import base_parser
 
@@ -17,8 +20,8 @@ def prepare(arguments: list[str]) -> None:
     parser = base_parser("gpg-vl prepare", prepare.__doc__ or "")
     names = ", ".join(sorted(converters.announced()))
     parser.add_argument("dataset", help=f"a converter: {names}, file.py:name or module:name")
-    parser.add_argument("--out", required=True, help="folder to write; must not exist")
-    parser.add_argument("--source", default="", help="folder, file or hub id of the original")
+    parser.add_argument("--out", required=True, type=expand, help="folder to write; must not exist")
+    parser.add_argument("--source", default="", type=expand, help="folder, file or hub id of the original")
     parser.add_argument(
         "--limit", type=int, help="rows to write at most; required where the source is endless"
     )
@@ -29,15 +32,17 @@ def prepare(arguments: list[str]) -> None:
     converter = converters.get(arguments[0])
     options = parser.add_function_arguments(converter.function, skip={"source"})
     given = parser.parse_args(arguments)
+    at_least(1, given.limit, "--limit")
+    if converter.endless and given.limit is None:
+        raise ConfigurationError(f"{converter.name!r} never ends by itself: say how many rows with --limit")
+    check_new(given.out, "--out")
+    if "seed" in options:
+        seed_in_range(given.seed, "--seed")
     from gpg_vl.data.ingest import write_prepared
     from gpg_vl.runtime.progress import RowBar
     from gpg_vl.runtime.shutdown import terminated_like_interrupted
     from gpg_vl.scoring.gold import unreadable_gold
 
-    if given.limit is not None and given.limit < 1:
-        raise ConfigurationError(f"--limit must be at least 1, got {given.limit}")
-    if converter.endless and given.limit is None:
-        raise ConfigurationError(f"{converter.name!r} never ends by itself: say how many rows with --limit")
     chosen = {name: given[name] for name in options}
     with terminated_like_interrupted(), RowBar("prepare", given.limit) as bar:
         manifest = write_prepared(
@@ -79,10 +84,13 @@ def _print_doubtful(manifest: dict[str, Any], out: Path) -> None:
 def overlap(arguments: list[str]) -> None:
     """Count the images and questions that two prepared data sets share."""
     parser = base_parser("gpg-vl data overlap", overlap.__doc__ or "")
-    parser.add_argument("first", help="folder written by `gpg-vl prepare`")
-    parser.add_argument("second", help="another one")
+    parser.add_argument("first", type=expand, help="folder written by `gpg-vl prepare`")
+    parser.add_argument("second", type=expand, help="another one")
     parser.add_argument("--examples", type=int, default=5, help="pairs of ids to print for each kind")
     given = parser.parse_args(arguments)
+    at_least(0, given.examples, "--examples")
+    check_prepared(given.first)
+    check_prepared(given.second)
     from gpg_vl.data.overlap import find_overlap, overlap_report
 
     print(overlap_report(find_overlap([given.first], [given.second]), given.examples))
@@ -91,13 +99,17 @@ def overlap(arguments: list[str]) -> None:
 def show(arguments: list[str]) -> None:
     """Describe a prepared data set: tasks, answers, sizes, prompt lengths, and a sheet of samples."""
     parser = base_parser("gpg-vl data show", show.__doc__ or "")
-    parser.add_argument("folder", help="folder written by `gpg-vl prepare`")
+    parser.add_argument("folder", type=expand, help="folder written by `gpg-vl prepare`")
     parser.add_argument(
-        "--processor", help="model folder or hub id; its processor counts the prompts' tokens"
+        "--processor", type=expand, help="model folder or hub id; its processor counts the prompts' tokens"
     )
-    parser.add_argument("--out", help="PNG file for the sheet of samples; default: no sheet")
+    parser.add_argument("--out", type=expand, help="PNG file for the sheet of samples; default: no sheet")
     parser.add_argument("--samples", type=int, default=12, help="samples on the sheet")
     given = parser.parse_args(arguments)
+    at_least(1, given.samples, "--samples")
+    check_prepared(given.folder)
+    if given.processor is not None:
+        check_model(given.processor)
     from gpg_vl.data.contact_sheet import draw_sheet
     from gpg_vl.data.prepared import PreparedDataset
     from gpg_vl.data.show import describe

@@ -5,10 +5,13 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
+from gpg_vl.checks import expand
+from gpg_vl.cli.before import check_files, check_model, check_new
 from gpg_vl.cli.launch import add_launch_options, take_launch_options
 from gpg_vl.cli.quiet import quiet_transformers
 from gpg_vl.config import RunConfig
-from gpg_vl.errors import ConfigurationError
+from gpg_vl.evaluation.benchmarks import find_benchmark
+from gpg_vl.evaluation.settings import EvalSettings
 from gpg_vl.options import base_parser
 from gpg_vl.runtime.launched import place
 
@@ -21,15 +24,18 @@ def evaluate(arguments: list[str]) -> None:
     launch, arguments = take_launch_options(arguments)
     if launch is None:
         place()  # a launch that is only half there is refused before torch is imported
-    from gpg_vl.evaluation.evaluate_model import EvalSettings, evaluate_model
-    from gpg_vl.evaluation.figures import evaluation_table
-
     add_launch_options(parser)
     parser.add_class_arguments(EvalSettings, None)
     given = parser.parse_args(arguments)
     settings = EvalSettings(**{field.name: given[field.name] for field in fields(EvalSettings)})
+    check_model(settings.model)
+    find_benchmark(settings.benchmark, settings.data)
+    check_new(settings.out, "--out")
     if launch is not None:
         sys.exit(launch.run("eval", arguments, RunConfig().shutdown_grace))
+    from gpg_vl.evaluation.evaluate_model import evaluate_model
+    from gpg_vl.evaluation.figures import evaluation_table
+
     quiet_transformers()
     evaluation = evaluate_model(settings)
     if evaluation is None:  # another process of the launch has it
@@ -42,17 +48,21 @@ def evaluate(arguments: list[str]) -> None:
 def compare(arguments: list[str]) -> None:
     """Compare two evaluations of the same questions: paired difference, McNemar's test, flips."""
     parser = base_parser("gpg-vl compare", compare.__doc__ or "")
-    parser.add_argument("a", help="JSON file that `gpg-vl eval --out` wrote")
-    parser.add_argument("b", help="another one over the same questions")
-    parser.add_argument("--out", help="JSON file with all flipped items; must not exist; default: no file")
+    parser.add_argument("a", type=expand, help="JSON file that `gpg-vl eval --out` wrote")
+    parser.add_argument("b", type=expand, help="another one over the same questions")
+    parser.add_argument(
+        "--out",
+        type=expand,
+        help="JSON file with all flipped items; must not exist; default: no file",
+    )
     given = parser.parse_args(arguments)
+    check_files([given.a, given.b])
+    check_new(given.out, "--out")
     from gpg_vl.evaluation.compare import compare as compared
     from gpg_vl.evaluation.compare import comparison_table
     from gpg_vl.runs.files import read_evaluation
     from gpg_vl.runtime.files import write_whole
 
-    if given.out and Path(given.out).exists():
-        raise ConfigurationError(f"{given.out!r} exists already; remove it or choose another --out")
     comparison = compared(read_evaluation(Path(given.a)), read_evaluation(Path(given.b)))
     if given.out:
         write_whole(Path(given.out), json.dumps(comparison, indent=1, ensure_ascii=False))

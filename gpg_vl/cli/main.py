@@ -11,6 +11,8 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 import gpg_vl
+from gpg_vl.checks import expand
+from gpg_vl.cli.before import check_folder, check_new, check_training
 from gpg_vl.cli.data import data, prepare
 from gpg_vl.cli.dispatch import Command, dispatch
 from gpg_vl.cli.evaluation import compare, evaluate
@@ -21,6 +23,7 @@ from gpg_vl.cli.rewards import rewards
 from gpg_vl.errors import UserError
 from gpg_vl.options import base_parser
 from gpg_vl.runtime.launched import launched, place
+from gpg_vl.tour import Tour
 
 # Heavy imports (torch, transformers) stand inside the commands: `gpg-vl --help` answers at once.
 
@@ -86,13 +89,14 @@ def quickstart(arguments: list[str]) -> None:
     """Make scenes and a small model, warm it up, train it with GPG and report; no network, no GPU."""
     parser = _parser("quickstart", quickstart.__doc__ or "")
     place()  # before torch is imported
-    from gpg_vl.quickstart import Tour, run_quickstart
-
     parser.add_class_arguments(Tour, None)
     given = parser.parse_args(arguments)
+    tour = Tour(**vars(given))
+    from gpg_vl.quickstart import run_quickstart
+
     quiet_transformers()
     cure = "the same command goes on there"
-    _stoppable(given.out, cure, lambda: run_quickstart(Tour(**vars(given))))
+    _stoppable(tour.out, cure, lambda: run_quickstart(tour))
 
 
 def _stoppable(out: str, cure: str, work: Callable[[], None]) -> None:
@@ -135,6 +139,7 @@ def _train(arguments: list[str], command: str, kind: Any, module: str) -> None:
     launch, arguments = take_launch_options(arguments)
     config, resume = parse_command(kind, arguments, prog=f"gpg-vl {command}", taken=launch_options())
     check_packages(config)
+    check_training(config, resume)
     if launch is not None:
         sys.exit(launch.run(command, arguments, config.run.shutdown_grace))
     check_launch()
@@ -154,9 +159,13 @@ def _train(arguments: list[str], command: str, kind: Any, module: str) -> None:
 def merge(arguments: list[str]) -> None:
     """Make full weights of a LoRA checkpoint, with its processor and gpg_vl.json."""
     parser = _parser("merge", merge.__doc__ or "")
-    parser.add_argument("checkpoint", help="model folder of a checkpoint, with adapter_config.json")
-    parser.add_argument("--out", required=True, help="folder to write; must not exist")
+    parser.add_argument(
+        "checkpoint", type=expand, help="model folder of a checkpoint, with adapter_config.json"
+    )
+    parser.add_argument("--out", required=True, type=expand, help="folder to write; must not exist")
     given: Namespace = parser.parse_args(arguments)
+    check_new(given.out, "--out")
+    check_folder(given.checkpoint, "checkpoint")
     from gpg_vl.model import adapt
 
     quiet_transformers()
@@ -167,9 +176,11 @@ def merge(arguments: list[str]) -> None:
 def report(arguments: list[str]) -> None:
     """Write a run's report.html: curves, base against trained, sample answers."""
     parser = _parser("report", report.__doc__ or "")
-    parser.add_argument("run", help="run folder")
-    parser.add_argument("--other", nargs="*", default=[], help="run folders to show beside it")
+    parser.add_argument("run", type=expand, help="run folder")
+    parser.add_argument("--other", nargs="*", default=[], type=expand, help="run folders to show beside it")
     given: Namespace = parser.parse_args(arguments)
+    for folder in (given.run, *given.other):
+        check_folder(folder, "run folder")
     from gpg_vl.report.report import write_run_report
 
     # Runs are told apart by their folders' names, or by their whole paths where those are equal.

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
 
+from gpg_vl.checks import expand
+from gpg_vl.cli.before import check_new
 from gpg_vl.cli.launch import add_launch_options, memory_plan, take_launch_options
 from gpg_vl.cli.quiet import quiet_transformers
 from gpg_vl.config import TrainConfig
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.options import config_parser, parse_options
+from gpg_vl.preflight.findings import UNSET
 from gpg_vl.runtime.files import write_whole
 
 # Heavy imports (torch, transformers) stand inside the commands: `gpg-vl --help` answers at once.
@@ -30,8 +33,6 @@ def preflight(arguments: list[str]) -> None:
     parser = config_parser(TrainConfig, "gpg-vl preflight")
     add_launch_options(parser)
     _add_options(parser)
-    from gpg_vl.preflight.preflight import UNSET
-
     config, given = parse_options(TrainConfig, parser, ["--out", UNSET, *arguments])
     _check(config, given)
     from gpg_vl.preflight.fits import Machine
@@ -59,13 +60,14 @@ def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--card_gib", type=float, default=0.0, help="memory of a card in GiB; 0 takes the GPU that is here"
     )
-    parser.add_argument("--report", help="JSON file with every finding and figure; must not exist")
+    parser.add_argument(
+        "--report", type=expand, help="JSON file with every finding and figure; must not exist"
+    )
 
 
 def _check(config: TrainConfig, given: Namespace) -> None:
-    if given.report and Path(given.report).exists():
-        raise ConfigurationError(f"{given.report!r} exists already; remove it or choose another --report")
-    if given.questions < 1 or given.card_gib < 0:
+    check_new(given.report, "--report")
+    if given.questions < 1 or not 0 <= given.card_gib < float("inf"):
         raise ConfigurationError("--questions must be at least 1, --card_gib not negative")
     if given.samples < 0 or given.samples == 1:
         raise ConfigurationError(f"--samples must be at least 2, got {given.samples}: one answer is no group")

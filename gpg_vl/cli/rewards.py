@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any, get_args
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
+from gpg_vl.checks import expand
+from gpg_vl.cli.before import at_least, check_files, check_new
 from gpg_vl.cli.dispatch import Command, dispatch
+from gpg_vl.data.manifest import check_prepared
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.options import base_parser, load_config
 from gpg_vl.prompting.prompts import Prompt
@@ -66,7 +69,7 @@ def _docstring(reward: Reward) -> str:
 def show(arguments: list[str]) -> None:
     """Show a reward: what it is, its options, where it comes from."""
     parser = _parser("show", show.__doc__ or "")
-    parser.add_argument("name", help=_NAME)
+    parser.add_argument("name", type=expand, help=_NAME)
     name = parser.parse_args(arguments).name
     reward = registry.get(name)
     places = " and ".join(map(origin, registry.announced().get(name, ())))
@@ -87,11 +90,14 @@ def score(arguments: list[str]) -> None:
     parser.add_argument(
         "--file",
         required=True,
+        type=expand,
         help="JSON lines; sample has `answer` and `answer_type` (or choices), and may have id, task, "
         "question, choices, images (paths from the file's folder) and meta; a row may have token_count "
         "(default: its words), finish_reason (default: eos) and think_opened (default: false)",
     )
-    parser.add_argument("--out", help='file for the rows with "scores": {"NAME": 0.5}; must not exist')
+    parser.add_argument(
+        "--out", type=expand, help='file for the rows with "scores": {"NAME": 0.5}; must not exist'
+    )
     parser.add_argument(
         "--box_space",
         choices=["image", "grid"],
@@ -99,8 +105,8 @@ def score(arguments: list[str]) -> None:
         help="boxes in answers: pixels of the image, or 0-1000 along each side (needs images or meta.size)",
     )
     given = parser.parse_args(arguments)
-    if given.out and Path(given.out).exists():
-        raise ConfigurationError(f"{given.out!r} exists already; remove it or choose another --out")
+    check_new(given.out, "--out")
+    check_files([given.file])
     from gpg_vl.runtime.progress import ProgressBar
     from gpg_vl.scoring.score_rows import count_lines, score_file
     from gpg_vl.scoring.scorer import Scorer
@@ -127,7 +133,7 @@ def _reward_table(words: Sequence[str]) -> dict[str, dict[str, Any]]:
     """A configuration's table of rewards from words such as `choice`, `choice=0.5` and `x={limit: 3}`."""
     table: dict[str, dict[str, Any]] = {}
     for word in words:
-        name, named, text = word.partition("=")
+        name, named, text = expand(word).partition("=")
         if name in table:
             raise ConfigurationError(f"the reward {name!r} is named twice")
         table[name] = _options(word, text) if named else {}
@@ -152,9 +158,13 @@ def audit(arguments: list[str]) -> None:
     """Try to fool a reward, or a recipe's sum of rewards: exit code 1 if a trick does."""
     parser = _parser("audit", audit.__doc__ or "")
     parser.add_argument("name", nargs="?", help=f"a reward: {_ENTRY}")
-    parser.add_argument("--config", help="YAML file of `gpg-vl train`: its weighted sum, on its own data")
     parser.add_argument(
-        "--data", help="folder written by `gpg-vl prepare`; default: the file's, or built-in samples"
+        "--config", type=expand, help="YAML file of `gpg-vl train`: its weighted sum, on its own data"
+    )
+    parser.add_argument(
+        "--data",
+        type=expand,
+        help="folder written by `gpg-vl prepare`; default: the file's, or built-in samples",
     )
     parser.add_argument("--limit", type=int, default=20, help="samples of the data per task")
     parser.add_argument(
@@ -166,8 +176,9 @@ def audit(arguments: list[str]) -> None:
     given = parser.parse_args(arguments)
     if (given.name is None) == (given.config is None):
         raise ConfigurationError("name either a reward or a --config: gpg-vl rewards audit NAME")
-    if given.limit < 1:
-        raise ConfigurationError(f"--limit must be at least 1, got {given.limit}")
+    at_least(1, given.limit, "--limit")
+    if given.data is not None:
+        check_prepared(given.data)
     from gpg_vl.scoring.audit_text import audit_text
 
     audits = _audit_config(given) if given.config else [_audit_reward(given)]

@@ -17,7 +17,8 @@ from typing import Any, TextIO, TypeVar
 
 from PIL import Image
 
-from gpg_vl.data.prepared import MANIFEST, SKIPPED
+from gpg_vl.data.manifest import MANIFEST
+from gpg_vl.data.prepared import SKIPPED
 from gpg_vl.data.rows import Row, make_row
 from gpg_vl.data.shards import ShardWriter
 from gpg_vl.errors import DataError, RowError, UserError

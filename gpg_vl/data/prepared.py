@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 from PIL import Image as PILImage
 
+from gpg_vl.data.manifest import MANIFEST, not_prepared, read_manifest
 from gpg_vl.data.stored import StoredRows
 from gpg_vl.errors import DataError
-from gpg_vl.runtime.files import unsealed
 from gpg_vl.types import Sample
 
-MANIFEST = "manifest.json"
 SHARDS = "data-*.parquet"
 HASHES = "hashes.parquet"
 """Of each row's question and images; see `overlap.py`."""
@@ -165,25 +164,11 @@ def _sample(row: Mapping[str, Any], images: tuple[PILImage.Image, ...]) -> Sampl
     )
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a prepared set. Raises DataError if the folder is none, or the manifest is damaged."""
-    try:
-        return unsealed(dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))), folder / MANIFEST)
-    except DataError:
-        raise
-    except (OSError, TypeError, ValueError) as error:
-        raise _not_prepared(folder) from error
-
-
-def _not_prepared(folder: Path) -> DataError:
-    return DataError(f"{str(folder)!r} is not a prepared data set; make one with `gpg-vl prepare`")
-
-
 def _shards(folder: Path) -> list[Path]:
     """The shards of a folder in order, which hold as many rows as its manifest says."""
     shards = sorted(folder.glob(SHARDS))
     if not shards:
-        raise _not_prepared(folder)
+        raise not_prepared(folder)
     promised, found = read_manifest(folder).get("rows"), len(StoredRows(shards))
     if not found:
         raise DataError(f"{str(folder)!r} is empty")

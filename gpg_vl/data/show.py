@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gpg_vl.data.prepared import PreparedDataset, read_manifest
+from gpg_vl.data.manifest import read_manifest
+from gpg_vl.data.prepared import PreparedDataset
 from gpg_vl.errors import ModelError
 from gpg_vl.prompting.boxes import read_boxes
 from gpg_vl.prompting.prompts import Prompt

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gpg_vl.data.prepared import MANIFEST, read_manifest
+from gpg_vl.data.manifest import MANIFEST, read_manifest
 from gpg_vl.errors import DataError, UnknownNameError, unknown
 from gpg_vl.prompting.prompts import Prompt
 from gpg_vl.scoring.gold import GRADERS

@@ -1,7 +1,6 @@
 """`gpg-vl eval`: a model folder or hub id on a benchmark."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,13 @@ from rich.console import Console
 
 import gpg_vl
 from gpg_vl.config import ModelConfig, RolloutConfig
-from gpg_vl.data.prepared import PreparedDataset, read_manifest
-from gpg_vl.errors import ConfigurationError
-from gpg_vl.evaluation.benchmarks import SAMPLED, Benchmark, find_benchmark
+from gpg_vl.data.manifest import read_manifest
+from gpg_vl.data.prepared import PreparedDataset
+from gpg_vl.evaluation.benchmarks import Benchmark, find_benchmark
 from gpg_vl.evaluation.evaluate import evaluate, write_evaluation
 from gpg_vl.evaluation.grading import check_rewards
 from gpg_vl.evaluation.partial import PartialFile
+from gpg_vl.evaluation.settings import EvalSettings
 from gpg_vl.model.adapter_files import base_of
 from gpg_vl.model.loading import load_policy
 from gpg_vl.model.policy import Policy
@@ -33,61 +33,6 @@ from gpg_vl.runtime.progress import ProgressBar
 
 _PATIENCE = timedelta(days=1)
 """How long processes wait for each other: answers of 32,768 tokens take longer than the usual ten minutes."""
-
-
-@dataclass(frozen=True)
-class EvalSettings:
-    """Evaluate a model on a benchmark by its protocol; every item is kept."""
-
-    model: str
-    """Folder or hub id; a checkpoint brings its own prompt."""
-    benchmark: str
-    """A benchmark's name, or a folder written by `gpg-vl prepare`, whose manifest picks the protocol."""
-    data: str | None = None
-    """Prepared folder of the benchmark that is given by name; None is data/NAME."""
-    out: str | None = None
-    """JSON file with every item; must not exist. A killed run goes on from FILE.partial.jsonl beside it."""
-    prompt: TemplateName | None = None
-    """Template, overriding the checkpoint's."""
-    samples: int = 1
-    """Answers a question; more than one gives mean@k and pass@k."""
-    limit: int = 0
-    """Questions; 0 takes all."""
-    max_new_tokens: int | None = None
-    """Longest answer in tokens; None is the benchmark's, or what the model's context leaves."""
-    temperature: float | None = None
-    """Sampling temperature, 0 is greedy; None is 0, and 0.6 for several answers."""
-    top_p: float | None = None
-    """Keep the likeliest tokens of this total probability; None is 1, and 0.95 for several answers."""
-    top_k: int = 0
-    """Keep this many tokens; 0 keeps all."""
-    min_p: float = 0.0
-    """Keep tokens of this share of the likeliest's probability."""
-    seed: int = 0
-    """Seed of sampled answers."""
-    max_concurrent: int = 256
-    """Answers decoded at the same time."""
-
-    def __post_init__(self) -> None:
-        if self.out and Path(self.out).exists():
-            raise ConfigurationError(f"{self.out!r} exists already; remove it or choose another --out")
-        if self.limit < 0 or self.max_concurrent < 1 or self.samples < 1:
-            raise ConfigurationError(
-                "--limit must not be negative, and --max_concurrent and --samples at least 1; got "
-                f"{self.limit}, {self.max_concurrent} and {self.samples}"
-            )
-        if self.samples > 1 and self.temperature == 0:
-            raise ConfigurationError(
-                f"--samples {self.samples} would be the same answer {self.samples} times at --temperature 0; "
-                f"leave it out for {SAMPLED['temperature']}"
-            )
-
-    def sampling(self, max_new_tokens: int, stop: tuple[str, ...]) -> Sampling:
-        """Greedy for one answer, the protocol's sampling for several, unless set."""
-        default = SAMPLED if self.samples > 1 else {"temperature": 0.0, "top_p": 1.0}
-        chosen = {"temperature": self.temperature, "top_p": self.top_p}
-        filters = {name: default[name] if value is None else value for name, value in chosen.items()}
-        return Sampling(max_new_tokens, **filters, top_k=self.top_k, min_p=self.min_p, stop=stop)
 
 
 def evaluate_model(settings: EvalSettings) -> Evaluation | None:

@@ -7,6 +7,8 @@ from typing import Any, Literal, TypeVar
 from gpg_vl.errors import RewardError, UserError
 
 Result = TypeVar("Result")
+UNSET = "unset"
+"""The run folder of a configuration that names none."""
 Level = Literal["ok", "warn", "fail", "skip"]
 """`skip`: not checked, and the text says why."""
 

@@ -23,15 +23,13 @@ from gpg_vl.preflight.data import (
     check_rewards,
     choose_rows,
 )
-from gpg_vl.preflight.findings import Finding, Level, Report
+from gpg_vl.preflight.findings import UNSET, Finding, Level, Report
 from gpg_vl.preflight.fits import Machine, Plan, check_memory, model_sizes
 from gpg_vl.preflight.model import Trial, check_model
 from gpg_vl.prompting.card import PIXELS, asking_note
 from gpg_vl.prompting.encode import PromptEncoder
 from gpg_vl.types import Sample
 
-UNSET = "unset"
-"""The run folder of a configuration that names none."""
 _TOKEN_SIDE = 28
 """Pixels along a side of an image token, in all Qwen-VL families that are supported."""
 

@@ -20,12 +20,12 @@ from gpg_vl.runs.files import (
     RunRecord,
     paired_items,
     read_run,
-    read_settings,
     score,
 )
 from gpg_vl.runtime.files import write_whole, writing
 from gpg_vl.stats import Interval
 from gpg_vl.theme import DARK, LIGHT, Theme
+from gpg_vl.yaml_file import read_yaml
 
 __all__ = ["write_report", "write_run_report"]
 
@@ -72,7 +72,7 @@ def write_report(
 def write_run_report(run: Path, others: Mapping[str, Path]) -> Path:
     """`write_report` with the images of the run's own validation set, where that is still there."""
     file = run / "config.yaml"
-    settings = read_settings(file) if file.is_file() else {}
+    settings = read_yaml(file) if file.is_file() else {}
     folders = settings.get("data", {}).get("validation", [])
     if not folders or not all(Path(folder).is_dir() for folder in folders):
         return write_report(run, others=others)

@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 
 from gpg_vl.errors import CheckpointError
+from gpg_vl.runs.resume import AUTO, newest_checkpoint, resumed_folder
 from gpg_vl.runs.states import read_state, write_state
 from gpg_vl.runtime.files import write_digests, write_whole
 from gpg_vl.runtime.parallel import World
@@ -168,9 +169,9 @@ def find_checkpoint(folder: Path, resume: str | None) -> Path | None:
     """
     if resume is None:
         return None
-    if resume == "auto":
-        return next(iter(reversed(list_checkpoints(folder))), None)
-    path = Path(resume)
+    if resume == AUTO:
+        return newest_checkpoint(folder)
+    path = resumed_folder(resume, folder)
     if not (path / "state" / _STATE).is_file():
         raise CheckpointError(f"{resume!r} is not a checkpoint: it has no state/{_STATE}")
     later = [other.name for other in list_checkpoints(folder) if other.name > path.name]

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from gpg_vl.errors import DataError
 from gpg_vl.runtime.files import unsealed
 from gpg_vl.stats import Interval
@@ -46,17 +44,6 @@ def read_run(run: Path) -> RunRecord:
             "name a run folder written by `gpg-vl train`"
         )
     return RunRecord(run.resolve().name, metrics, cut_lines, evaluations)
-
-
-def read_settings(file: Path) -> dict[str, Any]:
-    """What a run's config.yaml says. Raises DataError for a file that is no table of settings."""
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"{str(file)!r} is damaged: {error}") from error
-    if not isinstance(values, dict):
-        raise DataError(f"{str(file)!r} is damaged: it holds no settings")
-    return values
 
 
 def read_metrics(run: Path) -> list[Metrics]:

@@ -14,9 +14,11 @@ from gpg_vl.config import SftConfig, TrainConfig
 from gpg_vl.environment import environment
 from gpg_vl.errors import ConfigurationError, RunFolderError, UserError
 from gpg_vl.options import to_yaml
-from gpg_vl.runs.files import read_settings
+from gpg_vl.runs.resume import WRITTEN_AT_START, check_unused, used
 from gpg_vl.runtime.files import write_whole
+from gpg_vl.runtime.guard import leave_if_imported_by_a_worker
 from gpg_vl.runtime.parallel import World
+from gpg_vl.yaml_file import read_yaml
 
 # A resumed run may change these; anything else would make it another run.
 _MAY_CHANGE = (
@@ -42,8 +44,6 @@ _MAY_CHANGE = (
     "model.attention",
 )
 
-_WRITTEN_AT_START = (".lock", "config.yaml", "environment.json")
-
 
 class RunFolder:
     """An open run folder, locked against a second process until closed."""
@@ -67,16 +67,15 @@ class RunFolder:
         it, if it cannot be written, or is not the same folder for all; ConfigurationError if the resumed run
         was started with other settings.
         """
+        leave_if_imported_by_a_worker()
         folder, world = cls(Path(config.out)), world or World()
         _raise_together(lambda: folder._claim(config, resume) if world.main else None, world)
         _raise_together(lambda: None if world.main else folder._check_shared(), world)
         return folder
 
     def _claim(self, config: TrainConfig | SftConfig, resume: bool) -> None:
-        if self._used() and not resume:
-            raise RunFolderError(
-                f"{config.out!r} exists and is not empty: choose another --out, or go on with --resume auto"
-            )
+        if not resume:
+            check_unused(config.out)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._acquire()
@@ -98,12 +97,6 @@ class RunFolder:
                 f"{str(self.path)!r} is not the same folder on every machine: --out must be on a shared disk"
             )
 
-    def _used(self) -> bool:
-        """Whether something is there that must not be lost; a run that failed while starting left nothing."""
-        if not self.path.is_dir():
-            return self.path.exists()
-        return any(entry.name not in _WRITTEN_AT_START for entry in self.path.iterdir())
-
     def _acquire(self) -> None:
         self._lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT)
         try:
@@ -116,19 +109,16 @@ class RunFolder:
 
     def _check_same(self, config: TrainConfig | SftConfig) -> None:
         file = self.path / "config.yaml"
-        if not file.is_file() or not self._used():
+        if not file.is_file() or not used(self.path):
             return
         may_change: tuple[str, ...] = _MAY_CHANGE
         if config.optim.schedule == "constant":  # the others end at run.steps
             may_change += ("run.steps",)
-        before, now = (
-            _flat(read_settings(file)),
-            _flat(yaml.safe_load(to_yaml(config))),
-        )
+        before, now = _flat(read_yaml(file)), _flat(yaml.safe_load(to_yaml(config)))
         changed = [
             f"{key} was {before.get(key)!r}, now {now.get(key)!r}"
             for key in sorted(before.keys() | now.keys())
-            if before.get(key) != now.get(key) and not key.startswith(may_change)
+            if not key.startswith(may_change) and not _same(key, before.get(key), now.get(key))
         ]
         if changed:
             raise ConfigurationError(
@@ -142,8 +132,8 @@ class RunFolder:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._lock < 0:  # another process owns it
             return
-        if kind is not None and not self._used():  # a run that failed while starting leaves nothing behind
-            for name in _WRITTEN_AT_START:
+        if kind is not None and not used(self.path):  # a run that failed while starting leaves nothing behind
+            for name in WRITTEN_AT_START:
                 (self.path / name).unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 self.path.rmdir()
@@ -166,9 +156,32 @@ def _raise_together(work: Callable[[], None], world: World) -> None:
         raise failures[0]
 
 
+_PATHS = ("model.path", "data.train", "data.validation")
+
+
+def _same(key: str, before: Any, now: Any) -> bool:
+    """Whether two values of a setting mean the same: paths the same place, however they are written."""
+    if key not in _PATHS or before is None or now is None:
+        return bool(before == now)
+    return [_place(path) for path in _listed(before)] == [_place(path) for path in _listed(now)]
+
+
+def _listed(value: Any) -> list[str]:
+    return list(value) if isinstance(value, list) else [value]
+
+
+def _place(path: Any) -> str:
+    """The folder that a path leads to; a hub id would only be another one if a folder hid it."""
+    return os.path.realpath(os.path.expanduser(str(path)))
+
+
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted keys; the file of a reward by the place that it leads to."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
+        if prefix.startswith("rewards.") and ".py:" in key:
+            file, _, name = key.rpartition(":")
+            key = f"{_place(file)}:{name}"
         if isinstance(value, dict) and value:
             flat.update(_flat(value, f"{prefix}{key}."))
         else:

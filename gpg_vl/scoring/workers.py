@@ -14,8 +14,9 @@ from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
-from gpg_vl.errors import RewardError, UserError
+from gpg_vl.errors import ConfigurationError, UserError
 from gpg_vl.registry import rewards
+from gpg_vl.runtime.guard import GUARD, leave_if_imported_by_a_worker
 from gpg_vl.runtime.shutdown import ignore_stop_signals
 from gpg_vl.types import Completion, Sample
 
@@ -27,10 +28,7 @@ _SPARE = 10
 """Seconds beyond its deadline after which a worker ends itself."""
 _BROKEN = (BrokenProcessPool, RuntimeError)
 """What a pool raises once it has lost its workers."""
-_CANNOT_START = (
-    "no worker process for rewards can start (its error stands above). They import the program's main file: "
-    'a script of your own needs `if __name__ == "__main__":` around what it runs'
-)
+_CANNOT_START = f"no worker process for rewards can start: they import the program's main file, so {GUARD}"
 
 
 @dataclass(frozen=True)
@@ -65,10 +63,11 @@ Running = Future[Outcome]
 def start(tasks: Sequence[Task]) -> list[Running]:
     """Hand tasks to the workers, which begin at once; `finish` collects.
 
-    Raises RewardError if no worker can start.
+    Raises ConfigurationError if no worker can start.
     """
     if not tasks:
         return []
+    leave_if_imported_by_a_worker()
     references = {task.reference for task in tasks}
     try:
         return _schedule(_pool.for_rewards(references), tasks)
@@ -77,7 +76,7 @@ def start(tasks: Sequence[Task]) -> list[Running]:
     try:
         return _schedule(_pool.for_rewards(references), tasks)
     except _BROKEN as error:
-        raise RewardError(_CANNOT_START) from error
+        raise ConfigurationError(_CANNOT_START) from error
 
 
 def finish(tasks: Sequence[Task], running: Sequence[Running]) -> list[Outcome]:
@@ -116,7 +115,7 @@ def _wait(future: Running, *, last: bool = False) -> Outcome | None:
     except BrokenProcessPool as error:
         _pool.discard()
         if last:
-            raise RewardError(_CANNOT_START) from error
+            raise ConfigurationError(_CANNOT_START) from error
         return None
 
 

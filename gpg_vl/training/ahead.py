@@ -11,9 +11,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from gpg_vl.data.prepared import PreparedDataset, Sampler
-from gpg_vl.errors import UserError
+from gpg_vl.errors import ConfigurationError, UserError
 from gpg_vl.prompting.encode import PromptEncoder, Question
 from gpg_vl.rollout.answering import Answered
+from gpg_vl.runtime.guard import GUARD
 from gpg_vl.runtime.parallel import World
 from gpg_vl.runtime.shutdown import ignore_stop_signals, stop_signals_held
 from gpg_vl.scoring.scorer import Begun, GroupScores, Scorer
@@ -34,6 +35,7 @@ class QuestionReader:
         """`rows` are those that `take` will be asked for; without workers they are not looked at."""
         self._data, self._encoder, self._rows, self._workers = data, encoder, rows, workers
         self._ahead: Any = None
+        self._came = False
 
     def take(self, rows: Sequence[int]) -> list[Question]:
         """The next questions, which are these rows. Raises DataError as `PromptEncoder.encode` does."""
@@ -44,13 +46,27 @@ class QuestionReader:
         return [self._next(row) for row in rows]
 
     def _next(self, row: int) -> Question:
-        read, question = pickle.loads(next(self._ahead))
+        read, question = pickle.loads(self._read())
         if read != row:
             raise RuntimeError(f"row {row} is asked for, and row {read} was read ahead")
         if isinstance(question, UserError):
             raise question
         assert isinstance(question, Question)
         return question
+
+    def _read(self) -> bytes:
+        """The next question as bytes. Raises ConfigurationError if no worker came so far as to give one."""
+        try:
+            read: bytes = next(self._ahead)
+        except RuntimeError as error:
+            if self._came or "exited unexpectedly" not in str(error):
+                raise
+            raise ConfigurationError(
+                f"data.workers {self._workers}: the workers ended before they gave a question. They import "
+                f"the program's main file, so {GUARD}; else lower data.workers, 0 needs none"
+            ) from error
+        self._came = True
+        return read
 
     def _start(self) -> Iterator[bytes]:
         # Plain bytes: tensors would go through /dev/shm, which containers keep small.

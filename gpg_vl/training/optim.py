@@ -27,10 +27,14 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
 
 
 def learning_rate(step: int, config: OptimConfig, steps: int) -> float:
-    """The rate of step 1..steps: linear warm-up, then constant, cosine or linear to `final_lr_ratio`."""
+    """The rate of step 1..steps: linear warm-up, then constant, cosine or linear to `final_lr_ratio`.
+
+    The first step behind the warm-up has the peak, and one behind the last would have the end, as
+    transformers' schedules give it: with a ratio of 0 the last step still trains.
+    """
     if step <= config.warmup_steps:
         return config.learning_rate * step / config.warmup_steps
-    progress = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)  # 0..1
+    progress = (step - 1 - config.warmup_steps) / (steps - config.warmup_steps)  # 0 to below 1
     if config.schedule == "constant":
         share = 1.0
     elif config.schedule == "linear":

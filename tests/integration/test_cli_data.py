@@ -11,7 +11,8 @@ import time
 import pytest
 from PIL import Image
 
-from gpg_vl.data.prepared import MANIFEST, SKIPPED
+from gpg_vl.data.manifest import MANIFEST
+from gpg_vl.data.prepared import SKIPPED
 from tests.support.command_line import mistake, run
 from tests.support.inputs import SHARED, noise
 

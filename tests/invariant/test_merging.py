@@ -13,8 +13,8 @@ from gpg_vl.config import ModelConfig
 from gpg_vl.errors import ConfigurationError, ModelError, RunFolderError
 from gpg_vl.model.adapt import choose_weights, merge
 from gpg_vl.model.adapters import load_adapter
-from gpg_vl.model.merging import merge_adapter
 from gpg_vl.model.loading import load_policy
+from gpg_vl.model.merging import merge_adapter
 from tests.support.adapters import configured, foreign
 from tests.support.families import save_family
 

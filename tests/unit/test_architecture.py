@@ -39,8 +39,11 @@ FLOORS = {
 }
 """From the top down: a room imports itself and those below it."""
 OF_A_FILE = {
-    **dict.fromkeys(("config", "options"), "settings"),
-    **dict.fromkeys(("types", "errors", "registry", "stats", "tables", "theme", "environment"), "ground"),
+    **dict.fromkeys(("config", "options", "tour"), "settings"),
+    **dict.fromkeys(
+        ("types", "errors", "checks", "yaml_file", "registry", "stats", "tables", "theme", "environment"),
+        "ground",
+    ),
     "quickstart": "quickstart",
     "__main__": "cli",
     "__init__": "ground",

@@ -13,7 +13,8 @@ from PIL.ExifTags import Base
 
 from gpg_vl.data.images import open_image
 from gpg_vl.data.ingest import in_order, write_prepared
-from gpg_vl.data.prepared import HASHES, SKIPPED, PreparedDataset, read_manifest
+from gpg_vl.data.manifest import read_manifest
+from gpg_vl.data.prepared import HASHES, SKIPPED, PreparedDataset
 from gpg_vl.errors import DataError, RowError
 from gpg_vl.scoring.gold import unreadable_gold
 from gpg_vl.types import Sample

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from gpg_vl.data.ingest import write_prepared
-from gpg_vl.data.prepared import MANIFEST, PreparedDataset, Sampler, read_manifest
+from gpg_vl.data.manifest import MANIFEST, read_manifest
+from gpg_vl.data.prepared import PreparedDataset, Sampler
 from gpg_vl.errors import DataError
 from gpg_vl.types import Sample
 

@@ -1,4 +1,5 @@
 import random
+import re
 
 import numpy as np
 import pytest
@@ -137,9 +138,28 @@ def test_find(tmp_path):
     assert find_checkpoint(tmp_path / "other", str(first)) == first  # a new run may start anywhere
     with pytest.raises(CheckpointError, match="later checkpoints than step_000001: step_000002"):
         find_checkpoint(tmp_path, str(first))
-    for wrong in (tmp_path, tmp_path / "step_000003", first / "model"):
-        with pytest.raises(CheckpointError, match=r"is not a checkpoint: it has no state/train_state\.pt"):
-            find_checkpoint(tmp_path, str(wrong))
+    (second / "state" / "train_state.pt").unlink()
+    with pytest.raises(CheckpointError, match=r"is not a checkpoint: it has no state/train_state\.pt"):
+        find_checkpoint(tmp_path, str(second))
+
+
+def test_what_is_no_checkpoint_is_told_what_would_be_one(tmp_path):
+    own, other = tmp_path / "own" / "checkpoints", tmp_path / "other" / "checkpoints"
+    first = save(own, 1)
+    newest = [save(other, step) for step in (1, 2)][-1]
+    for wrong, cure in [
+        ("latest", "or auto for the newest of the run"),
+        ("true", "or auto for the newest of the run"),
+        (own.parent, "--resume auto goes on with the run's newest"),
+        (own, "--resume auto goes on with the run's newest"),
+        (f"{own.parent}/", "--resume auto goes on with the run's newest"),
+        (other.parent, f"the newest there is --resume {newest}"),
+        (other, f"the newest there is --resume {newest}"),
+        (own / "step_000003", f"the newest there is --resume {first}"),
+        (first / "model", f"did you mean --resume {first}?"),
+    ]:
+        with pytest.raises(CheckpointError, match=re.escape(f"is not a checkpoint; {cure}")):
+            find_checkpoint(own, str(wrong))
 
 
 @pytest.mark.parametrize("content", [b"", b"hello world", "half"])

@@ -203,7 +203,8 @@ Scorer({{"{file}:works": 1.0}}).score(Sample("s", "t", "q", "3", "math"), [compl
 """)
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
-    assert "RewardError: no worker process for rewards can start" in done.stderr
+    assert done.stderr.count("__main__") == 1  # once, and not by the workers
+    assert "ConfigurationError: no worker process for rewards can start" in done.stderr
 
 
 def worker_ids() -> list[int]:

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from transformers import get_scheduler
 
 from gpg_vl.config import OptimConfig
 from gpg_vl.training.optim import build_optimizer, learning_rate, set_learning_rate
@@ -12,10 +13,10 @@ from tests.support.fake_cuda import fake_cuda
 @pytest.mark.parametrize(
     ("schedule", "rates"),
     [
-        # Peak 8, warm-up over 2 of 6 steps, floor 0.25 · 8 = 2; progress 0.25, 0.5, 0.75, 1 afterwards.
+        # Peak 8, warm-up over 2 of 6 steps, floor 0.25 · 8 = 2; progress 0, 0.25, 0.5, 0.75 afterwards.
         ("constant", [4, 8, 8, 8, 8, 8]),
-        ("linear", [4, 8, 6.5, 5, 3.5, 2]),
-        ("cosine", [4, 8, 5 + 3 * math.sqrt(0.5), 5, 5 - 3 * math.sqrt(0.5), 2]),
+        ("linear", [4, 8, 8, 6.5, 5, 3.5]),
+        ("cosine", [4, 8, 8, 5 + 3 * math.sqrt(0.5), 5, 5 - 3 * math.sqrt(0.5)]),
     ],
 )
 def test_schedule(schedule, rates):
@@ -25,7 +26,19 @@ def test_schedule(schedule, rates):
 
 def test_schedule_without_warm_up():
     config = OptimConfig(learning_rate=1.0, schedule="linear")
-    assert [learning_rate(step, config, 4) for step in range(1, 5)] == [0.75, 0.5, 0.25, 0.0]
+    assert [learning_rate(step, config, 4) for step in range(1, 5)] == [1.0, 0.75, 0.5, 0.25]
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_without_warm_up_the_rates_are_those_of_transformers(schedule):
+    config = OptimConfig(learning_rate=1.0, schedule=schedule)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    theirs = get_scheduler(schedule, optimizer, num_warmup_steps=0, num_training_steps=5)
+    for step in range(1, 6):
+        assert learning_rate(step, config, 5) == pytest.approx(theirs.get_last_lr()[0], rel=1e-12)
+        optimizer.step()
+        theirs.step()
+    assert learning_rate(5, config, 5) > 0
 
 
 def test_a_warm_up_longer_than_the_run_never_ends():

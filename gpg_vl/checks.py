@@ -1,0 +1,116 @@
+"""What every dataclass of options holds its values to, whether they come from a file, a command or Python."""
+
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from gpg_vl.errors import ConfigurationError
+
+LARGEST = 2**63 - 1
+"""Of whole numbers: what torch and Parquet hold."""
+_WORDS = {
+    int: "a whole number",
+    float: "a finite number",
+    bool: "true or false",
+    str: "text",
+    NoneType: "null",
+}
+
+
+def tidy(options: Any, prefix: str = "", *, paths: Iterable[str] = ()) -> None:
+    """Hold a dataclass's values to their types and to what is finite, and expand its fields `paths`.
+
+    Raises ConfigurationError that names the option, with `prefix` before it.
+    """
+    hints = get_type_hints(type(options))
+    for item in fields(options):
+        value, hint = getattr(options, item.name), hints[item.name]
+        if not _fits(value, hint):
+            raise ConfigurationError(f"{prefix}{item.name} must be {_words(hint)}, got {value!r}")
+    for name in paths:
+        object.__setattr__(options, name, _expanded(getattr(options, name), f"{prefix}{name}"))
+
+
+def expand(path: str) -> str:
+    """A user's path with `~` as the shell reads it; a hub id and a `~/file.py:name` are taken too.
+
+    Raises ConfigurationError for a `~name` without a home folder, and for what no path can hold.
+    """
+    expanded = os.path.expanduser(path)
+    if expanded.startswith("~"):
+        raise ConfigurationError(f"{path!r}: there is no home folder {path.split('/')[0]!r}")
+    if "\0" in path:
+        raise ConfigurationError(f"{path!r} is no path: it contains a null character")
+    return expanded
+
+
+def seed_in_range(seed: int, name: str) -> None:
+    """Raise ConfigurationError for a seed that a random number generator does not take."""
+    if not 0 <= seed <= LARGEST:
+        raise ConfigurationError(f"{name} must be from 0 to 2^63 - 1, got {seed}")
+
+
+def _expanded(value: Any, name: str) -> Any:
+    try:
+        if isinstance(value, str):
+            return expand(value)
+        if isinstance(value, Mapping):
+            return {expand(key): inner for key, inner in value.items()}
+        return None if value is None else type(value)(expand(path) for path in value)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{name}: {error}") from error
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return value in inner
+    if origin in (Union, UnionType):
+        return any(_fits(value, one) for one in inner)
+    if origin in (list, tuple):
+        return _fits_all(value, inner)
+    if origin is dict:
+        return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+    return hint is Any or _is_plain(value, hint)
+
+
+def _fits_all(values: Any, inner: Sequence[Any]) -> bool:
+    if not isinstance(values, list | tuple):
+        return False
+    if len(inner) == 2 and inner[1] is not Ellipsis:
+        return len(values) == 2 and all(map(_fits, values, inner))
+    return all(_fits(value, inner[0]) for value in values)
+
+
+def _is_plain(value: Any, kind: Any) -> bool:
+    if kind in (int, float):
+        number: Any
+        limit, number = (LARGEST, Integral) if kind is int else (sys.float_info.max, Real)
+        if not isinstance(value, number) or isinstance(value, bool):
+            return False
+        return bool(-limit <= value <= limit)  # NaN is in no range
+    return isinstance(value, kind) and not (isinstance(value, str) and any(map(_is_surrogate, value)))
+
+
+def _is_surrogate(character: str) -> bool:
+    """What a word that is not UTF-8 is read as; no file can be written with it."""
+    return "\ud800" <= character <= "\udfff"
+
+
+def _words(hint: Any) -> str:
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return f"one of {', '.join(map(repr, inner))}"
+    if origin in (Union, UnionType):
+        return " or ".join(map(_words, inner))
+    if origin is tuple and inner[-1] is not Ellipsis:
+        return f"{len(inner)} values, each {_words(inner[0])}"
+    if origin in (list, tuple):
+        return f"a list, each of its values {_words(inner[0])}"
+    if origin is dict:
+        return "a table whose keys are text"
+    return _WORDS.get(hint, f"a {hint.__name__}")

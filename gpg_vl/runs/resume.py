@@ -1,0 +1,58 @@
+"""What `--out` and `--resume` name, as far as folders and words tell."""
+
+import os
+import re
+from pathlib import Path
+
+from gpg_vl.errors import CheckpointError, RunFolderError
+
+AUTO = "auto"
+WRITTEN_AT_START = (".lock", "config.yaml", "environment.json")
+_NAME = re.compile(r"step_\d+")
+
+
+def used(folder: Path) -> bool:
+    """Whether something is there that must not be lost; a run that failed while starting left nothing."""
+    if not os.path.isdir(folder):
+        return os.path.lexists(folder)
+    return any(entry.name not in WRITTEN_AT_START for entry in folder.iterdir())
+
+
+def check_unused(out: str) -> None:
+    """Raise RunFolderError if a new run cannot have this folder."""
+    try:
+        is_used = used(Path(out))
+    except OSError as error:
+        raise RunFolderError(f"cannot write to {out!r}: {error}") from error
+    if is_used:
+        raise RunFolderError(
+            f"{out!r} exists and is not empty: choose another --out, or go on with --resume auto"
+        )
+
+
+def resumed_folder(resume: str, checkpoints: Path) -> Path:
+    """The checkpoint folder that `resume`, which is not AUTO, names; `checkpoints` is the run's.
+
+    Raises CheckpointError where there is none, with what to type instead.
+    """
+    path = Path(resume).expanduser()
+    if os.path.isdir(path / "state"):
+        return path
+    raise CheckpointError(f"--resume {resume!r} is not a checkpoint; {_cure(path, checkpoints)}")
+
+
+def newest_checkpoint(checkpoints: Path) -> Path | None:
+    """The newest complete checkpoint of a run."""
+    found = [path for path in checkpoints.glob("step_*") if (path / "state").is_dir()]
+    return max(found, default=None, key=lambda path: path.name)
+
+
+def _cure(path: Path, checkpoints: Path) -> str:
+    for place in (path / "checkpoints", path, path.parent):  # a run, its checkpoints, a part of one
+        if place.resolve() == checkpoints.resolve() and not _NAME.fullmatch(path.name):
+            return f"--resume {AUTO} goes on with the run's newest"
+        if newest := newest_checkpoint(place):
+            return f"the newest there is --resume {newest}"
+    if (path.parent / "state").is_dir():
+        return f"did you mean --resume {path.parent}?"
+    return f"a folder such as {checkpoints / 'step_000100'}, or {AUTO} for the newest of the run in --out"

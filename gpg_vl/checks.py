@@ -12,6 +12,8 @@ from gpg_vl.errors import ConfigurationError
 
 LARGEST = 2**63 - 1
 """Of whole numbers: what torch and Parquet hold."""
+_LONGEST = 255
+"""Bytes of a file's name."""
 _WORDS = {
     int: "a whole number",
     float: "a finite number",
@@ -43,8 +45,8 @@ def expand(path: str) -> str:
     expanded = os.path.expanduser(path)
     if expanded.startswith("~"):
         raise ConfigurationError(f"{path!r}: there is no home folder {path.split('/')[0]!r}")
-    if "\0" in path:
-        raise ConfigurationError(f"{path!r} is no path: it contains a null character")
+    if "\0" in path or max(map(len, os.fsencode(path).split(b"/"))) > _LONGEST:
+        raise ConfigurationError(f"{path!r} is no path: too long a name, or a null character in it")
     return expanded
 
 

@@ -133,7 +133,8 @@ def _reward_table(words: Sequence[str]) -> dict[str, dict[str, Any]]:
     """A configuration's table of rewards from words such as `choice`, `choice=0.5` and `x={limit: 3}`."""
     table: dict[str, dict[str, Any]] = {}
     for word in words:
-        name, named, text = expand(word).partition("=")
+        name, named, text = word.partition("=")
+        name = expand(name)
         if name in table:
             raise ConfigurationError(f"the reward {name!r} is named twice")
         table[name] = _options(word, text) if named else {}

@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 
+from gpg_vl.checks import expand
 from gpg_vl.errors import CheckpointError, RunFolderError
 
 AUTO = "auto"
@@ -35,7 +36,7 @@ def resumed_folder(resume: str, checkpoints: Path) -> Path:
 
     Raises CheckpointError where there is none, with what to type instead.
     """
-    path = Path(resume).expanduser()
+    path = Path(expand(resume))
     if os.path.isdir(path / "state"):
         return path
     raise CheckpointError(f"--resume {resume!r} is not a checkpoint; {_cure(path, checkpoints)}")
@@ -55,4 +56,4 @@ def _cure(path: Path, checkpoints: Path) -> str:
             return f"the newest there is --resume {newest}"
     if (path.parent / "state").is_dir():
         return f"did you mean --resume {path.parent}?"
-    return f"a folder such as {checkpoints / 'step_000100'}, or {AUTO} for the newest of the run in --out"
+    return f"--resume {AUTO} goes on with the newest of the run in --out, or name one of {str(checkpoints)!r}"

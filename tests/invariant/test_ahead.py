@@ -3,6 +3,7 @@
 import itertools
 import signal
 import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -17,6 +18,7 @@ from gpg_vl.config import OptimConfig
 from gpg_vl.data.ingest import write_prepared
 from gpg_vl.data.prepared import PreparedDataset, Sampler
 from gpg_vl.errors import DataError, RewardError
+from gpg_vl.options import to_yaml
 from gpg_vl.prompting.prompts import parse_completion
 from gpg_vl.rollout.answering import Answered
 from gpg_vl.runtime.parallel import World
@@ -118,6 +120,24 @@ def test_rows_are_those_that_come_to_a_process(size, rounds):
         drawn = [world.own(sampler.draw(rounds)) for _ in range(5)]
         expected = [row for own in drawn for row in own]
         assert list(itertools.islice(ahead, len(expected))) == expected
+
+
+def test_a_script_without_a_main_guard_is_told_so_once(config, tmp_path):
+    """Each worker imports the script, which would start a run in every one of them."""
+    file, script = tmp_path / "run.yaml", tmp_path / "script.py"
+    file.write_text(to_yaml(replace(config, data=replace(config.data, workers=2))))
+    script.write_text(f"""
+from gpg_vl.config import TrainConfig
+from gpg_vl.options import load_config
+from gpg_vl.training.train import train
+
+train(load_config(TrainConfig, ["--config", {str(file)!r}]))
+""")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    said = done.stderr.rstrip().splitlines()[-1]
+    assert "ConfigurationError: data.workers 2" in said and '`if __name__ == "__main__":`' in said
+    assert done.stderr.count("__main__") == 1 and "in use by another run" not in done.stderr
 
 
 def test_workers_by_default_are_none_on_a_cpu(monkeypatch):

@@ -9,14 +9,18 @@ from gpg_vl.config import (
     AlgorithmConfig,
     DataConfig,
     ModelConfig,
+    OptimConfig,
     RolloutConfig,
+    RunConfig,
     SftConfig,
     TrainConfig,
 )
 from gpg_vl.errors import ConfigurationError
+from gpg_vl.evaluation.settings import EvalSettings
 from gpg_vl.options import load_config, parse_command, to_yaml
 from gpg_vl.prompting.prompts import Prompt
 from gpg_vl.scoring.scorer import Scorer
+from gpg_vl.tour import Tour
 from tests.support.recipes import CONFIGS, RECIPES
 
 INPUTS = ["--out", "runs/x", "--model.path", "tiny", "--data.train", "[data/train]"]
@@ -141,7 +145,7 @@ def test_values_out_of_range_or_at_odds_are_refused(load, options, message):
     ("text", "message"),
     [
         ("rollout: 3", "rollout is a section of options, got 3"),
-        ("rollout: [", "Problems parsing config"),
+        ("rollout: [", "is not YAML"),
         ("model: {path: 3}", "model.path"),
     ],
 )
@@ -244,6 +248,72 @@ def test_a_preset_on_the_command_line_wins_over_a_runs_own_file(load):
 
 def test_one_folder_needs_no_brackets(load):
     assert load("", "--data.train", "data/a").data.train == ["data/a"]
+
+
+@pytest.mark.parametrize(
+    "words", [["--data.train=a", "b/"], ["--data.train", "a", "b/"], ["--data.train=[a, b/]"]]
+)
+def test_folders_however_they_are_typed(load, words):
+    assert load("", *words).data.train == ["a", "b/"]
+
+
+def test_folders_named_twice_are_not_dropped(load):
+    with pytest.raises(ConfigurationError, match="train is given twice"):
+        load("", "--data.train", "a", "--data.train=b")
+
+
+def test_values_that_begin_with_a_dash(load):
+    assert load("", "--prompt.instruction", "-e").prompt.instruction == "-e"
+    with pytest.raises(ConfigurationError, match="learning_rate must be positive"):
+        load("", "--optim.learning_rate", "-1e-5")
+
+
+def test_a_config_file_by_an_equals_sign_and_under_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "my.yaml").write_text("algorithm: {age: false}")
+    for words in (["--config=~/my.yaml"], ["--config", "~/my.yaml"]):
+        assert not load_config(TrainConfig, [*words, *INPUTS]).algorithm.age
+        config = load_config(TrainConfig, [*words, *INPUTS, "--algorithm.preset=gpg"])
+        assert config.algorithm.age
+
+
+def test_home_is_expanded_in_every_path(load, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    text = "{out: ~/a, model: {path: ~/m}, data: {train: [~/b], validation: [~/c]}, rewards: {~/d.py:e: 1}}"
+    file = load(f"{text}")
+    assert list(file.rewards) == ["/home/me/d.py:e"] and file.data.validation == ["/home/me/c"]
+    config = load("", "--out=~/a", "--model.path=~/m", "--data.train=~/b")
+    assert (config.out, config.model.path, config.data.train) == ("/home/me/a", "/home/me/m", ["/home/me/b"])
+    rewards = {"by_task": {"t": {"~/d.py:e": 1}}}
+    routes = TrainConfig("~/a", ModelConfig("a/b"), data=DataConfig(["~/b"]), rewards=rewards)
+    assert routes.out == "/home/me/a" and routes.model.path == "a/b" and routes.data.train == ["/home/me/b"]
+    assert routes.rewards == {"by_task": {"t": {"/home/me/d.py:e": 1}}}
+    assert EvalSettings("~/m", "scenes", out="~/none.json").out == "/home/me/none.json"
+    assert Tour(out="~/t").out == "/home/me/t"
+    with pytest.raises(ConfigurationError, match="no home folder '~nobody-is-called-so'"):
+        load("", "--out=~nobody-is-called-so/x")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: RunConfig(seed=-1), "run.seed must be from 0"),
+        (lambda: RunConfig(seed=True), "run.seed must be a whole number, got True"),
+        (lambda: RunConfig(steps=2.5), "run.steps must be a whole number"),
+        (lambda: RunConfig(steps=10**20), "run.steps must be a whole number"),
+        (lambda: RunConfig(phase_limit=float("inf")), "run.phase_limit must be a finite number"),
+        (lambda: OptimConfig(betas=(0.9,)), "optim.betas must be 2 values"),
+        (lambda: OptimConfig(learning_rate="1e-6"), "optim.learning_rate must be a finite number"),
+        (lambda: DataConfig(train="folder"), "data.train must be a list"),
+        (lambda: ModelConfig(path=Path("m")), "model.path must be text"),
+        (lambda: EvalSettings("m", "b", seed=-1), "--seed must be from 0"),
+        (lambda: EvalSettings("m", "b", temperature=float("nan")), "--temperature must be a finite number"),
+        (lambda: Tour(seed=-1), "--seed must be from 0"),
+    ],
+)
+def test_python_users_are_told_too(make, message):
+    with pytest.raises(ConfigurationError, match=message):
+        make()
 
 
 @pytest.mark.parametrize("preset", PRESETS)

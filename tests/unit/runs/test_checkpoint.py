@@ -148,8 +148,8 @@ def test_what_is_no_checkpoint_is_told_what_would_be_one(tmp_path):
     first = save(own, 1)
     newest = [save(other, step) for step in (1, 2)][-1]
     for wrong, cure in [
-        ("latest", "or auto for the newest of the run"),
-        ("true", "or auto for the newest of the run"),
+        ("latest", "--resume auto goes on with the newest of the run in --out"),
+        ("true", "--resume auto goes on with the newest of the run in --out"),
         (own.parent, "--resume auto goes on with the run's newest"),
         (own, "--resume auto goes on with the run's newest"),
         (f"{own.parent}/", "--resume auto goes on with the run's newest"),

@@ -109,6 +109,26 @@ def test_what_does_not_change_the_run_may_change(config, options):
         assert load_config(TrainConfig, ["--config", str(folder.path / "config.yaml")]) == config(*options)
 
 
+def test_the_same_places_written_otherwise_are_no_other_settings(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    before = ("--model.path", "tiny/", "--data.train", "d", "--rewards", '{"my.py:f": 1, "choice": 1}')
+    start(config(*before))
+    again = ("--model.path=~/tiny", "--data.train", str(tmp_path / "d") + "/", "--rewards")
+    with RunFolder.open(config(*again, '{"./my.py:f": 1.0, "choice": 1.0}'), resume=True):
+        pass
+    with pytest.raises(ConfigurationError, match=r"data\.train was"):
+        RunFolder.open(config(*before, "--data.train", "[d, d]"), resume=True)
+
+
+@pytest.mark.parametrize("text", ["", "run: {", "run: 1\nrun: 2", "- a"])
+def test_a_damaged_configuration_is_named(config, text):
+    folder = start(config())
+    (folder.path / "config.yaml").write_text(text)
+    with pytest.raises(ConfigurationError, match=r"config\.yaml"):
+        RunFolder.open(config(), resume=True)
+
+
 def test_a_moved_folder_goes_on(config, tmp_path):
     folder = start(config())
     moved = folder.path.rename(tmp_path / "moved")

@@ -95,12 +95,12 @@ def _is_plain(value: Any, kind: Any) -> bool:
         if not isinstance(value, number) or isinstance(value, bool):
             return False
         return bool(-limit <= value <= limit)  # NaN is in no range
-    return isinstance(value, kind) and not (isinstance(value, str) and any(map(_is_surrogate, value)))
+    return isinstance(value, kind) and not (isinstance(value, str) and is_undecoded(value))
 
 
-def _is_surrogate(character: str) -> bool:
-    """What a word that is not UTF-8 is read as; no file can be written with it."""
-    return "\ud800" <= character <= "\udfff"
+def is_undecoded(text: str) -> bool:
+    """Whether it was no UTF-8, for which Python puts surrogates: no file can be written with them."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _words(hint: Any) -> str:

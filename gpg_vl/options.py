@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
-from gpg_vl.checks import expand
+from gpg_vl.checks import expand, is_undecoded
 from gpg_vl.config import PRESETS, SftConfig, TrainConfig
 from gpg_vl.errors import ConfigurationError, nearest
 from gpg_vl.prompting.card import PIXELS, read_card
@@ -122,6 +122,8 @@ def _one_word_each(arguments: Sequence[str], parser: ArgumentParser) -> list[str
     words: list[str] = []
     named: set[str] = set()
     rest = list(arguments)
+    for word in filter(is_undecoded, rest):
+        raise ConfigurationError(f"{word!r} is not text in UTF-8")
     while rest:
         name, equals, value = rest.pop(0).partition("=")
         values = [value] if equals else []

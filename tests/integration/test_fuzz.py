@@ -1,7 +1,8 @@
-"""Every option of every command with values that nobody means: one line, exit code 2, and no torch imported.
+"""Every option of every command with values that nobody means: one line and exit code 2, before torch.
 
 The options are those that `--help` lists and the configurations have, so new ones are covered by themselves.
-Nothing is trained, downloaded or written: every command also gets mistakes that stop it behind its parser.
+Nothing is ever trained, downloaded or written: each command also gets mistakes that stop it behind its
+parser.
 """
 
 import contextlib

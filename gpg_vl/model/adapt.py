@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 
 from gpg_vl.config import ModelConfig
 from gpg_vl.errors import ConfigurationError, ModelError, RunFolderError, UserError
-from gpg_vl.model.adapter_files import ADAPTER_CONFIG, is_adapter, read_adapter, require_peft
+from gpg_vl.model.adapter_files import ADAPTER_CONFIG, base_of, is_adapter, read_adapter, require_peft
 from gpg_vl.model.adapters import adapter_settings, add_adapter
 from gpg_vl.model.families import family_of
 from gpg_vl.model.loading import load_weights, model_hint, read_config, read_processor
@@ -31,9 +31,11 @@ def check_adapters(path: str, config: ModelConfig) -> None:
     """Look, before anything is loaded, whether `path` can be trained with adapters as configured.
 
     `path` is the configured model or a checkpoint that goes on from it. Raises ConfigurationError without
-    peft, or where the adapters there are others than configured; ModelError if they cannot be read.
+    peft, or where the adapters there are others than configured; ModelError if they cannot be read, or their
+    base model is gone.
     """
     if is_adapter(path):
+        base_of(path)
         _check_settings(read_adapter(path), config, path)
     elif config.lora_rank:
         require_peft()

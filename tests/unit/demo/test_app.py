@@ -19,8 +19,13 @@ from gpg_vl.quickstart import demo_command
 from gpg_vl.types import Sample
 
 
-def test_the_quickstarts_command_fills_everything_in(monkeypatch):
-    """The printed words, through the command's own parser."""
+def test_the_quickstarts_command_fills_everything_in(monkeypatch, tmp_path):
+    """The printed words, through the command's own parser, where the tour has left its folders."""
+    monkeypatch.chdir(tmp_path)
+    for file in ("warm/model/config.json", "gpg/model/config.json", "runs/q/data/held_out/manifest.json"):
+        Path(file).parent.mkdir(parents=True)
+        Path(file).touch()
+    Path("runs/q/gpg").mkdir()
     served: list[DemoSettings] = []
     monkeypatch.setattr(app, "serve", served.append)
     words = demo_command(Path("runs/q"), Path("warm/model"), Path("gpg/model")).split()

@@ -12,12 +12,13 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from gpg_vl.checks import expand, is_undecoded
-from gpg_vl.config import PRESETS, SftConfig, TrainConfig
+from gpg_vl.config import PRESETS, AlgorithmConfig, SftConfig, TrainConfig
 from gpg_vl.errors import ConfigurationError, nearest
 from gpg_vl.prompting.card import PIXELS, read_card
 from gpg_vl.yaml_file import read_yaml
 
 Config = TypeVar("Config", TrainConfig, SftConfig)
+_DEFAULT = AlgorithmConfig().preset
 _NONE: Mapping[str, str] = MappingProxyType({})
 PROFILED_STEPS = 2
 """What `--profile` stands for: a trace of more is slow to open."""
@@ -81,7 +82,7 @@ def parse_options(
     try:
         parsed = parser.parse_args(words)
         # A preset named in a file, and the checkpoint's own card, are lower layers than what is spelled out.
-        if lower := _preset_knobs(parsed) | _asked_before(parsed, parser.parse_args(words, defaults=False)):
+        if lower := _preset_knobs(parsed) | _asked_before(parsed, parser, words):
             parser.set_defaults(lower)
             parsed = parser.parse_args(words)
         _check_sections(parsed, kind)
@@ -92,19 +93,22 @@ def parse_options(
 
 
 def _preset_knobs(parsed: Namespace) -> dict[str, Any]:
+    """Nothing for the default, whose knobs are the defaults."""
     preset = parsed.get("algorithm.preset")
-    return {f"algorithm.{knob}": value for knob, value in PRESETS[preset].items()} if preset else {}
+    knobs = {} if preset in (None, _DEFAULT) else PRESETS[preset]
+    return {f"algorithm.{knob}": value for knob, value in knobs.items()}
 
 
-def _asked_before(parsed: Namespace, given: Namespace) -> dict[str, Any]:
+def _asked_before(parsed: Namespace, parser: ArgumentParser, words: list[str]) -> dict[str, Any]:
     """Prompt and image sizes that model.path was trained with, where it is a checkpoint of ours.
 
     Another template than the checkpoint's leaves no use for the rest of its prompt but the boxes' space.
     """
-    card = read_card(parsed["model.path"]) if parsed.get("model.path") else None
+    path = parsed.get("model.path")
+    card = read_card(expand(path)) if path else None
     if card is None:
         return {}
-    prompt = dict(card.get("prompt", {}))
+    prompt, given = dict(card.get("prompt", {})), parser.parse_args(words, defaults=False)
     if given.get("prompt.template", prompt.get("template")) != prompt.get("template"):
         prompt = {name: value for name, value in prompt.items() if name == "box_space"}
     pixels = {f"model.{name}": card[name] for name in PIXELS if name in card}

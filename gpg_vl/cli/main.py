@@ -77,7 +77,8 @@ def _fail(message: str) -> int:
     here = launched()
     if here is not None and here.local_rank:
         time.sleep(_HEAD_START)
-    print(f"gpg-vl: error: {' '.join(message.split())}", file=sys.stderr)
+    line = " ".join(message.split()).encode("utf-8", "backslashreplace").decode()
+    print(f"gpg-vl: error: {line}", file=sys.stderr)
     return 2
 
 

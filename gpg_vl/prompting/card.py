@@ -1,6 +1,7 @@
 """`gpg_vl.json` beside a checkpoint's weights: how it is to be asked, and what it was rewarded for."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def read_card(path: str | Path) -> dict[str, Any] | None:
     Raises ModelError for one that cannot be read, or that asks in a way that this version does not know.
     """
     file = Path(path) / CARD
-    if not file.is_file():
+    if not os.path.isfile(file):
         return None
     try:
         card = dict(json.loads(file.read_text()))

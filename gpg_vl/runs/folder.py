@@ -6,43 +6,17 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from gpg_vl.config import SftConfig, TrainConfig
 from gpg_vl.environment import environment
 from gpg_vl.errors import ConfigurationError, RunFolderError, UserError
 from gpg_vl.options import to_yaml
 from gpg_vl.runs.resume import WRITTEN_AT_START, check_unused, used
+from gpg_vl.runs.settings import changed_settings, listed
 from gpg_vl.runtime.files import write_whole
 from gpg_vl.runtime.guard import leave_if_imported_by_a_worker
 from gpg_vl.runtime.parallel import World
 from gpg_vl.yaml_file import read_yaml
-
-# A resumed run may change these; anything else would make it another run.
-_MAY_CHANGE = (
-    "out",
-    "eval",
-    "data.workers",
-    "run.save_every",
-    "run.keep_last",
-    "run.keep_best",
-    "run.max_nonfinite",
-    "run.phase_limit",
-    "run.trackers",
-    "run.profile",
-    "run.shutdown_grace",
-    "run.threads",
-    "run.micro_batch_tokens",
-    "run.packing",
-    "rollout.max_concurrent",
-    "rollout.cuda_graphs",
-    "rollout.fused_attention",
-    "model.gradient_checkpointing",
-    "model.compile",
-    "model.attention",
-)
 
 
 class RunFolder:
@@ -111,18 +85,10 @@ class RunFolder:
         file = self.path / "config.yaml"
         if not file.is_file() or not used(self.path):
             return
-        may_change: tuple[str, ...] = _MAY_CHANGE
-        if config.optim.schedule == "constant":  # the others end at run.steps
-            may_change += ("run.steps",)
-        before, now = _flat(read_yaml(file)), _flat(yaml.safe_load(to_yaml(config)))
-        changed = [
-            f"{key} was {before.get(key)!r}, now {now.get(key)!r}"
-            for key in sorted(before.keys() | now.keys())
-            if not key.startswith(may_change) and not _same(key, before.get(key), now.get(key))
-        ]
+        changed = changed_settings(read_yaml(file), config)
         if changed:
             raise ConfigurationError(
-                f"{config.out!r} was started with other settings: {'; '.join(changed)}. Resume with the old "
+                f"{config.out!r} was started with other settings: {listed(changed)}. Resume with the old "
                 "ones, or start a new run from its weights: --model.path CHECKPOINT/model and another --out"
             )
 
@@ -154,36 +120,3 @@ def _raise_together(work: Callable[[], None], world: World) -> None:
     failures = [error for error in world.gather([failed]) if error is not None]
     if failures:
         raise failures[0]
-
-
-_PATHS = ("model.path", "data.train", "data.validation")
-
-
-def _same(key: str, before: Any, now: Any) -> bool:
-    """Whether two values of a setting mean the same: paths the same place, however they are written."""
-    if key not in _PATHS or before is None or now is None:
-        return bool(before == now)
-    return [_place(path) for path in _listed(before)] == [_place(path) for path in _listed(now)]
-
-
-def _listed(value: Any) -> list[str]:
-    return list(value) if isinstance(value, list) else [value]
-
-
-def _place(path: Any) -> str:
-    """The folder that a path leads to; a hub id would only be another one if a folder hid it."""
-    return os.path.realpath(os.path.expanduser(str(path)))
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted keys; the file of a reward by the place that it leads to."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if prefix.startswith("rewards.") and ".py:" in key:
-            file, _, name = key.rpartition(":")
-            key = f"{_place(file)}:{name}"
-        if isinstance(value, dict) and value:
-            flat.update(_flat(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

@@ -22,6 +22,7 @@ from gpg_vl.runs.checkpoint import TrainState, random_states, save_checkpoint
 from gpg_vl.runs.folder import RunFolder
 from gpg_vl.runs.states import write_state
 from gpg_vl.runtime.devices import send
+from gpg_vl.runtime.files import write_whole
 from gpg_vl.runtime.parallel import World
 from gpg_vl.runtime.profiling import phase
 from gpg_vl.training.optim import set_learning_rate
@@ -197,8 +198,8 @@ class Learner:
             logprobs, _ = self.policy(batch, 1.0)
             return bool(logprobs.isfinite().all())
 
-    def save(self, folder: RunFolder, card: Mapping[str, Any], keep_last: int) -> None:
-        """Write a checkpoint of the current step; called by all processes."""
+    def save(self, folder: RunFolder, card: Mapping[str, Any], settings: str, keep_last: int) -> None:
+        """Write a checkpoint of the current step, with the run's settings; called by all processes."""
         own_optimizer = self.optimizer.state_dict() if self.engine is None else None
         state = TrainState(self.step, self.sampler.consumed, own_optimizer, self.layout)
 
@@ -209,6 +210,8 @@ class Learner:
                 self.world.wait()
 
         def save_shards(path: Path) -> None:
+            if self.world.main:
+                write_whole(path / "config.yaml", settings)
             write_state(path / f"random_{self.world.rank:05d}.pt", random_states())
             if self.engine is not None:
                 self.engine.save_checkpoint(str(path / "deepspeed"), tag="state")

@@ -10,6 +10,7 @@ from gpg_vl.errors import DivergedError
 from gpg_vl.evaluation.benchmarks import protocol_of
 from gpg_vl.evaluation.evaluate import evaluate, write_evaluation
 from gpg_vl.evaluation.figures import in_words
+from gpg_vl.options import to_yaml
 from gpg_vl.rollout.answering import Answerer
 from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.runs.checkpoint import list_checkpoints, note_best
@@ -87,7 +88,8 @@ class Run:
         if last or best or self.stop.asked or (every and step % every == 0):
             if not self.learner.sound():
                 raise self._diverged("weights or their log-probabilities are not finite")
-            self.learner.save(self.folder, model_card(self.config), self.config.run.keep_last)
+            settings, keep_last = to_yaml(self.config), self.config.run.keep_last
+            self.learner.save(self.folder, model_card(self.config), settings, keep_last)
         self.stop.check(self.learner.step)
 
     def evaluate(

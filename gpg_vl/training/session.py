@@ -22,7 +22,14 @@ from gpg_vl.prompting.card import PIXELS, asking_note
 from gpg_vl.prompting.encode import PromptEncoder
 from gpg_vl.rollout.answering import Answerer, build_encoder, check_room
 from gpg_vl.rollout.engine import RolloutEngine, decode_options
-from gpg_vl.runs.checkpoint import load_random_states, load_state, restore_random_states
+from gpg_vl.runs.checkpoint import (
+    find_checkpoint,
+    load_random_states,
+    load_state,
+    restore_random_states,
+)
+from gpg_vl.runs.folder import RunFolder
+from gpg_vl.runs.settings import check_branch
 from gpg_vl.runs.states import check_shards
 from gpg_vl.scoring.scorer import Scorer
 from gpg_vl.training.accelerator import world_of
@@ -112,6 +119,14 @@ def build_learner(
     if checkpoint is not None:
         _restore(learner, checkpoint)
     return learner
+
+
+def resumed_checkpoint(config: TrainConfig | SftConfig, folder: RunFolder, resume: str | None) -> Path | None:
+    """The checkpoint to go on from. Raises CheckpointError or ConfigurationError where that cannot be."""
+    checkpoint = find_checkpoint(folder.checkpoints, resume)
+    if checkpoint is not None and checkpoint.resolve().parent != folder.checkpoints.resolve():
+        check_branch(checkpoint, config)
+    return checkpoint
 
 
 def _usable(

@@ -15,7 +15,6 @@ from gpg_vl.config import TrainConfig
 from gpg_vl.prompting.encode import Question
 from gpg_vl.rollout.answering import Answered
 from gpg_vl.rollout.sampling import Sampling
-from gpg_vl.runs.checkpoint import find_checkpoint
 from gpg_vl.runs.folder import RunFolder
 from gpg_vl.runtime.shutdown import StopRequest
 from gpg_vl.training.accelerator import build_accelerator, world_of
@@ -28,6 +27,7 @@ from gpg_vl.training.session import (
     Session,
     build_session,
     release_memory,
+    resumed_checkpoint,
 )
 from gpg_vl.training.tracking import write_rollouts
 from gpg_vl.types import Metrics
@@ -186,7 +186,7 @@ def train(config: TrainConfig, *, resume: str | None = None) -> Path:
     accelerator = build_accelerator(config)
     world = world_of(accelerator)
     with RunFolder.open(config, resume=resume is not None, world=world) as folder, StopRequest() as stop:
-        session = build_session(config, accelerator, find_checkpoint(folder.checkpoints, resume))
+        session = build_session(config, accelerator, resumed_checkpoint(config, folder, resume))
         learner, steps = session.learner, config.run.steps
         with session.reader, open_run("train", learner, config, folder, stop) as run:
             evaluate = partial(run.evaluate, session.answerer, session.validation, config.rollout.stop)

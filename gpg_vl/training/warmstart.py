@@ -9,7 +9,6 @@ import torch
 from gpg_vl.config import RolloutConfig, SftConfig
 from gpg_vl.model.packing import Row, Segment, join
 from gpg_vl.prompting.encode import PromptEncoder
-from gpg_vl.runs.checkpoint import find_checkpoint
 from gpg_vl.runs.files import read_metrics
 from gpg_vl.runs.folder import RunFolder
 from gpg_vl.runtime.shutdown import StopRequest
@@ -22,6 +21,7 @@ from gpg_vl.training.session import (
     build_answerer,
     build_learner,
     open_validation,
+    resumed_checkpoint,
 )
 from gpg_vl.types import Metrics, Sample
 
@@ -37,7 +37,7 @@ def sft(config: SftConfig, *, resume: str | None = None) -> Path:
     accelerator = build_accelerator(config)
     world = world_of(accelerator)
     with RunFolder.open(config, resume=resume is not None, world=world) as folder, StopRequest() as stop:
-        learner = build_learner(config, accelerator, find_checkpoint(folder.checkpoints, resume))
+        learner = build_learner(config, accelerator, resumed_checkpoint(config, folder, resume))
         validation = open_validation(config.data, config.eval, learner)
         rollout = RolloutConfig()
         answerer = build_answerer(learner, rollout)

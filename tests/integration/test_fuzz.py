@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from jsonargparse import set_parsing_settings
 
 from gpg_vl.cli import data, rewards
 from gpg_vl.cli.main import COMMANDS, main
@@ -65,6 +66,15 @@ STOPPED_BY = {
     "demo": {"--base": "./nowhere", "--run": "nowhere"},
 }
 """Mistakes by command that each stop it alone; one that has the option under test is left out."""
+
+
+@pytest.fixture(autouse=True)
+def no_help_texts(monkeypatch):
+    """Thousands of parsers are built here, and each would read its help out of source files."""
+    set_parsing_settings(docstring_parse_attribute_docstrings=False)
+    monkeypatch.setattr("gpg_vl.options.set_parsing_settings", lambda **_: None)
+    yield
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 
 def test_every_command_is_here():

@@ -50,12 +50,19 @@ def changed_settings(
     may_change: tuple[str, ...] = _BRANCH if branch else _MAY_CHANGE
     if config.optim.schedule == "constant":  # the others end at run.steps
         may_change += ("run.steps",)
-    old, new = _flat(before), _flat(yaml.safe_load(to_yaml(config)))
+    now = yaml.safe_load(to_yaml(config))
+    if _command(before) != _command(now):
+        return [f"the command was {_command(before)}, now {_command(now)}"]
+    old, new = _flat(before), _flat(now)
     return [
         f"{key} was {old.get(key)!r}, now {new.get(key)!r}"
         for key in sorted(old.keys() | new.keys())
         if not key.startswith(may_change) and not _same(key, old.get(key), new.get(key))
     ]
+
+
+def _command(settings: Mapping[str, Any]) -> str:
+    return "train" if "algorithm" in settings else "sft"
 
 
 def check_branch(checkpoint: Path, config: TrainConfig | SftConfig) -> None:

@@ -145,7 +145,7 @@ def test_before_the_first_checkpoint_settings_may_change(config):
 
 def test_a_folder_of_the_other_command_is_refused(config):
     start(config(kind=SftConfig))
-    with pytest.raises(ConfigurationError, match="batch_size was 32, now None"):
+    with pytest.raises(ConfigurationError, match="the command was sft, now train"):
         RunFolder.open(config(), resume=True)
 
 

@@ -124,7 +124,7 @@ def test_a_damaged_model(config, whole, data, tmp_path, seed):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_damaged_run(config, whole, halted, tmp_path, seed):
-    """Its checkpoint too; rollouts and the plots are not read again."""
+    """Its checkpoint too; rollouts and the plots are not read again, an evaluation that is gone is not made."""
     folder = copied(halted, tmp_path / "run")
     damage = draw_damage(folder, seed, without=(".lock", "environment.json"))
     damage.inflict()
@@ -133,7 +133,11 @@ def test_a_damaged_run(config, whole, halted, tmp_path, seed):
         train(replace(config, out=str(folder)), resume="auto")
         write_run_report(folder, {})
         found = result(folder)
-        return found if damage.file.name != "metrics.jsonl" else [found[0], whole[1], found[2]]
+        if damage.file.name == "metrics.jsonl":
+            return [found[0], whole[1], found[2]]
+        if damage.file.parent.name == "eval" and not damage.file.exists():
+            return [*found[:2], [whole[2][0], *found[2]]]
+        return found
 
     assert outcome(work, whole) in ("refused", "same"), damage
 
@@ -162,18 +166,20 @@ def test_a_disk_that_fills_up_while_data_is_prepared(tmp_path, scene_samples):
     "file",
     ["state/train_state.pt", "state/random_00000.pt", "model/pytorch_model.bin", "model/adapter_model.bin"],
 )
-def test_a_checkpoint_of_someone_else_runs_no_code(config, halted, tmp_path, file):
-
-    folder = copied(halted, tmp_path / "run")
+def test_a_checkpoint_of_someone_else_runs_no_code(config, halted, tiny_folder, tmp_path, file):
+    """Resumed, or as the model of another run where it has become a LoRA checkpoint."""
+    folder, resume = copied(halted, tmp_path / "run"), "auto"
     checkpoint = folder / "checkpoints" / "step_000001"
     torch.save({"step": Hostile(tmp_path / "ran")}, checkpoint / file)
     if "adapter" in file:
-        adapter = {"peft_type": "LORA", "base_model_name_or_path": config.model.path, "r": 2}
+        model = ModelConfig(path=str(checkpoint / "model"), lora_rank=2, lora_alpha=8)
+        folder, resume, config = tmp_path / "other", None, replace(config, model=model)
+        adapter = {"peft_type": "LORA", "base_model_name_or_path": str(tiny_folder), "r": 2}
         text = json.dumps(adapter | {"target_modules": ["q_proj"]})
         (checkpoint / "model" / "adapter_config.json").write_text(text)
     if file.startswith("model/"):
         for name in ("model.safetensors", "gpg_vl_files.json"):
             (checkpoint / "model" / name).unlink()
     with pytest.raises(UserError, match=r"cannot read|has no loadable|Weights only load failed"):
-        train(replace(config, out=str(folder)), resume="auto")
+        train(replace(config, out=str(folder)), resume=resume)
     assert not (tmp_path / "ran").exists()

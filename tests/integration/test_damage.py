@@ -124,7 +124,7 @@ def test_a_damaged_model(config, whole, data, tmp_path, seed):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_damaged_run(config, whole, halted, tmp_path, seed):
-    """Its checkpoint too; rollouts and the plots are not read again, an evaluation that is gone is not made."""
+    """Its checkpoint too; rollouts and the plots are not read again, one evaluation less is fine."""
     folder = copied(halted, tmp_path / "run")
     damage = draw_damage(folder, seed, without=(".lock", "environment.json"))
     damage.inflict()

@@ -7,7 +7,7 @@ from pathlib import Path
 from gpg_vl.config import SftConfig, TrainConfig
 from gpg_vl.data.manifest import check_prepared
 from gpg_vl.errors import ConfigurationError, DataError, ModelError
-from gpg_vl.runs.resume import AUTO, check_unused, resumed_folder
+from gpg_vl.runs.resume import AUTO, check_unused, newest_checkpoint, resumed_folder
 from gpg_vl.scoring.scorer import Scorer
 
 _MODEL_FILES = ("config.json", "adapter_config.json")
@@ -15,15 +15,17 @@ _MODEL_FILES = ("config.json", "adapter_config.json")
 
 def check_training(config: TrainConfig | SftConfig, resume: str | None) -> None:
     """Raise the UserError that `train` or `sft` would end with for want of a folder, file or reward."""
+    checkpoints = Path(config.out) / "checkpoints"
     if resume is None:
         check_unused(config.out)
     elif resume != AUTO:
-        resumed_folder(resume, Path(config.out) / "checkpoints")
+        resumed_folder(resume, checkpoints)
     if isinstance(config, TrainConfig):
         Scorer(config.rewards)
     for folder in [*config.data.train, *config.data.validation]:
         check_prepared(folder)
-    check_model(config.model.path)
+    if resume is None or (resume == AUTO and newest_checkpoint(checkpoints) is None):
+        check_model(config.model.path)  # a checkpoint has weights of its own
 
 
 def check_model(path: str) -> None:

@@ -208,6 +208,7 @@ def load_random_states(checkpoint: Path, rank: int) -> dict[str, Any]:
 def _as_state(values: dict[str, Any], checkpoint: Path) -> TrainState:
     kinds: dict[str, Any] = {"step": int, "consumed": int, "optimizer": (dict, type(None)), "layout": str}
     wrong = [name for name, value in values.items() if not isinstance(value, kinds.get(name, ()))]
+    wrong += [name for name in ("step", "consumed") if name not in wrong and values.get(name, 0) < 0]
     missing = [name for name in ("step", "consumed", "optimizer") if name not in values]
     if wrong or missing:
         raise CheckpointError(

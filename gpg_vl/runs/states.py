@@ -35,7 +35,12 @@ def read_state(file: Path) -> dict[str, Any]:
     try:
         with safe_globals(_NUMPY):
             values = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError as error:  # torch's own words tell how to run it all the same
+        raise CheckpointError(
+            f"cannot read {str(file)!r}: it is damaged, or holds more than numbers and would run something: "
+            "do not use it"
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
         raise CheckpointError(f"cannot read {str(file)!r}: {str(error).splitlines()[0]}") from error
     if not isinstance(values, dict):
         raise CheckpointError(f"{str(file)!r} is no state of a run")

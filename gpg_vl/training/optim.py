@@ -61,8 +61,11 @@ def restore_moments(optimizer: Any, saved: dict[str, Any] | None) -> None:
             group.update(own)
         weights = [weight for group in optimizer.param_groups for weight in group["params"]]
         for number, moments in saved["state"].items():
-            if moments["exp_avg"].shape != weights[number].shape:
-                raise ValueError(f"weight {number} has the shape {list(moments['exp_avg'].shape)}")
+            for name in ("exp_avg", "exp_avg_sq"):
+                if moments[name].shape != weights[number].shape:
+                    raise ValueError(f"weight {number} has the shape {list(moments[name].shape)}")
+                if not moments[name].isfinite().all():
+                    raise CheckpointError(f"the optimizer's state is not finite: {name} of weight {number}")
         optimizer.load_state_dict(saved)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"the optimizer's state is that of another model: {error!r}") from error

@@ -18,6 +18,7 @@ from gpg_vl.runs.checkpoint import (
     restore_random_states,
     save_checkpoint,
 )
+from gpg_vl.runs.states import write_state
 from gpg_vl.runtime.parallel import World
 
 
@@ -171,4 +172,12 @@ def test_a_state_that_cannot_be_read_is_named(tmp_path, content):
         load_state(path, "whole")
     file.unlink()
     with pytest.raises(CheckpointError, match=r"cannot read.*step_000005"):
+        load_state(path, "whole")
+
+
+@pytest.mark.parametrize("name", ["step", "consumed"])
+def test_a_state_of_a_step_that_cannot_be_is_refused(tmp_path, name):
+    path = save(tmp_path, 5)
+    write_state(path / "state" / "train_state.pt", vars(state(5)) | {name: -1})
+    with pytest.raises(CheckpointError, match=f"no state of a run: {name}"):
         load_state(path, "whole")

@@ -6,7 +6,8 @@ from torch import nn
 from transformers import get_scheduler
 
 from gpg_vl.config import OptimConfig
-from gpg_vl.training.optim import build_optimizer, learning_rate, set_learning_rate
+from gpg_vl.errors import CheckpointError
+from gpg_vl.training.optim import build_optimizer, learning_rate, restore_moments, set_learning_rate
 from tests.support.fake_cuda import fake_cuda
 
 
@@ -82,3 +83,18 @@ def test_a_gpu_steps_all_weights_in_place():
             kernels.reset()
             optimizer.step()
     assert kernels.launched == {"_fused_adamw_": 2, "_foreach_add_": 2}
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [(torch.zeros(7), "weight 0 has the shape \\[7\\]"), (torch.full((2, 3), math.inf), "not finite: exp_avg_sq")],
+)
+def test_second_moments_of_other_weights_or_that_overflowed_are_refused(value, message):
+    model = nn.Linear(3, 2)
+    optimizer = build_optimizer(model, OptimConfig())
+    model.weight.grad, model.bias.grad = torch.ones(2, 3), torch.ones(2)
+    optimizer.step()
+    saved = optimizer.state_dict()
+    saved["state"][0]["exp_avg_sq"] = value
+    with pytest.raises(CheckpointError, match=message):
+        restore_moments(optimizer, saved)

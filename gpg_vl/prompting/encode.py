@@ -15,6 +15,8 @@ from gpg_vl.prompting.image_size import resized, seen_size
 from gpg_vl.prompting.prompts import IMAGE_PLACEHOLDER, BoxSpace, Prompt, View, answer_text, convert_box
 from gpg_vl.types import Box, Sample
 
+_OF_TEMPLATES = (TemplateError, TypeError, ValueError, LookupError, ArithmeticError, RecursionError)
+"""Refusals of a chat template, and mistakes in it."""
 _NO_IMAGE = torch.zeros(0, 3, dtype=torch.long)
 
 
@@ -96,19 +98,22 @@ class PromptEncoder:
         template = self.processor.chat_template
         if template is None:  # older files have it at the tokenizer alone
             template = self.tokenizer.chat_template
+        if isinstance(template, dict):  # several by name, one for tools
+            template = template.get("default")
         if template is None:
             raise ConfigurationError(
                 f"the model has no chat template, which prompt.template {self.prompt.template!r} needs; "
                 "base models take `base`"
             )
+        messages = self.prompt.messages(sample)
         try:
             rendered: str = self.processor.apply_chat_template(
-                self.prompt.messages(sample),
+                messages,
                 chat_template=template,
                 tokenize=False,
                 add_generation_prompt=True,
             )
-        except (TemplateError, TypeError) as error:  # its own refusals, and mistakes in it
+        except _OF_TEMPLATES as error:
             raise ConfigurationError(
                 f"the model's chat template does not take sample {sample.id!r}: {error}; "
                 "see prompt.system and prompt.template"
@@ -116,6 +121,11 @@ class PromptEncoder:
         if self.prompt.user_text(sample).strip() not in rendered:
             raise ConfigurationError(
                 f"the model's chat template leaves out the question of sample {sample.id!r}"
+            )
+        if self.takes_images and rendered.count(self.processor.image_token) != len(sample.images):
+            raise ConfigurationError(
+                f"the model's chat template has {rendered.count(self.processor.image_token)} places for the "
+                f"{len(sample.images)} images of sample {sample.id!r}; is it that of a text model?"
             )
         return rendered
 

@@ -96,6 +96,16 @@ def test_a_branch_with_other_settings_is_refused(checkpoint, tmp_path, section, 
     assert not (tmp_path / "b").exists()
 
 
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_branch_with_nothing_left_to_do_is_refused(checkpoint, tmp_path, steps):
+    """It would name a checkpoint that nobody wrote."""
+    config, start = checkpoint
+    done = replace(config, out=str(tmp_path / "b"), run=replace(config.run, steps=steps))
+    with pytest.raises(ConfigurationError, match=f"is of step 2: run.steps {steps} leaves nothing to train"):
+        train(done, resume=str(start))
+    assert not (tmp_path / "b").exists()
+
+
 def test_a_checkpoint_of_another_model_is_no_branch_of_this_one(checkpoint, tmp_path):
     config, start = checkpoint
     larger = save_tiny(tmp_path / "larger", ["How many?"] * 9)

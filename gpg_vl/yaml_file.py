@@ -1,6 +1,7 @@
 """Reading a user's YAML: one table with text as keys, each key once; all else is refused in one line."""
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import yaml
 
 from gpg_vl.errors import ConfigurationError
 
+_MOST = 10_000
+"""Values in a file; a few aliases of aliases would make billions."""
 _TEXT, _MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
 
 
@@ -22,6 +25,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         node = yaml.compose(text, yaml.SafeLoader)
         if node is None:
             raise ConfigurationError(f"{name} is empty: it holds no setting")
+        if next(islice(_nodes(node, ()), _MOST, None), None):
+            raise ConfigurationError(f"{name} has more than {_MOST:,} values, aliases spelled out")
         for mistake in _mistakes(node, "", ()):
             raise ConfigurationError(f"{name}, {mistake}")
         values = yaml.safe_load(text)
@@ -47,6 +52,16 @@ def _read(path: Path) -> str:
         raise ConfigurationError(f"{str(path)!r} is not text in UTF-8: {error.reason}") from error
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{str(path)!r} cannot be read: {error}") from error
+
+
+def _nodes(node: yaml.Node, above: tuple[int, ...]) -> Iterator[yaml.Node]:
+    """The node and all below it, one behind several aliases as often."""
+    yield node
+    if id(node) in above or isinstance(node, yaml.ScalarNode):
+        return
+    for inner in node.value:
+        for one in inner if isinstance(inner, tuple) else (inner,):
+            yield from _nodes(one, (*above, id(node)))
 
 
 def _mistakes(node: yaml.Node, place: str, above: tuple[int, ...]) -> Iterator[str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import safe_open
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -160,6 +161,7 @@ def load_weights(
     except UNREADABLE as error:
         raise ModelError(f"{path!r} has no loadable weights: {_reason(error, base)}") from error
     _check_complete(base, found)
+    _check_kinds(base)
     if base != path:
         load_adapter(model, Path(path))
     if names := nonfinite_weights(model.named_parameters()):
@@ -178,6 +180,18 @@ def _check_complete(path: str, found: dict[str, Any]) -> None:
     words = [f"{_listed(names)} {problem}" for problem, names in problems.items() if names]
     if words or found["error_msgs"]:
         raise ModelError(f"{path!r}: weights do not fit: {'; '.join([*words, *found['error_msgs']])}")
+
+
+def _check_kinds(path: str) -> None:
+    """Raise ModelError for whole numbers as weights, which transformers takes as they are, without a scale."""
+    for file in sorted(Path(path).glob("model*.safetensors")):
+        with safe_open(file, "pt") as weights:
+            kinds = {name: str(weights.get_slice(name).get_dtype()) for name in weights.keys()}
+        if whole := [name for name, kind in kinds.items() if kind.startswith(("I", "U", "B")) and kind != "BF16"]:
+            raise ModelError(
+                f"{path!r}: weights are whole numbers, as in a quantised model: {_listed(whole)}; take the "
+                "model it was made of"
+            )
 
 
 def _listed(names: Collection[str]) -> str:

@@ -173,3 +173,11 @@ def test_a_damaged_card_is_refused(tmp_path, text):
     (tmp_path / "gpg_vl.json").write_text(text)
     with pytest.raises(ModelError, match=r"gpg_vl\.json"):
         read_card(tmp_path)
+
+
+def test_whole_numbers_are_no_weights(folder):
+    """Those of a quantised model whose config.json does not say so; bf16 is as good as fp32."""
+    rewrite(folder, lambda weights: {name: w.bfloat16() for name, w in weights.items()})
+    load_policy(str(folder))
+    rewrite(folder, lambda weights: weights | {EMBEDDING: (weights[EMBEDDING] * 20).to(torch.int8)})
+    refused(folder, r"whole numbers, as in a quantised model: model\.embed_tokens\.weight; take the model")

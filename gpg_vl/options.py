@@ -82,7 +82,9 @@ def parse_options(
         for key in values_of_file:
             section = key.partition(".")[0]
             if section != key and section in values_of_file:
-                raise ConfigurationError(f"{file!r}: {key!r} belongs into the section {section!r} of that file")
+                raise ConfigurationError(
+                    f"{file!r}: {key!r} belongs into the section {section!r} of that file"
+                )
     try:
         parsed = parser.parse_args(words)
         # A preset named in a file, and the checkpoint's own card, are lower layers than what is spelled out.

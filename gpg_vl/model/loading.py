@@ -183,11 +183,13 @@ def _check_complete(path: str, found: dict[str, Any]) -> None:
 
 
 def _check_kinds(path: str) -> None:
-    """Raise ModelError for whole numbers as weights, which transformers takes as they are, without a scale."""
+    """Raise ModelError for whole numbers as weights, which transformers takes without a scale."""
     for file in sorted(Path(path).glob("model*.safetensors")):
         with safe_open(file, "pt") as weights:
-            kinds = {name: str(weights.get_slice(name).get_dtype()) for name in weights.keys()}
-        if whole := [name for name, kind in kinds.items() if kind.startswith(("I", "U", "B")) and kind != "BF16"]:
+            kinds = {name: str(weights.get_slice(name).get_dtype()) for name in weights.keys()}  # noqa: SIM118
+        if whole := [
+            name for name, kind in kinds.items() if kind.startswith(("I", "U", "B")) and kind != "BF16"
+        ]:
             raise ModelError(
                 f"{path!r}: weights are whole numbers, as in a quantised model: {_listed(whole)}; take the "
                 "model it was made of"

@@ -48,13 +48,15 @@ def read_card(path: str | Path) -> dict[str, Any] | None:
     if not os.path.isfile(file):
         return None
     try:
-        card = dict(json.loads(file.read_text()))
+        card = json.loads(file.read_text())
+        if not isinstance(card, dict):
+            raise ValueError(f"it holds no table, but {type(card).__name__}")
         if "prompt" in card:
             Prompt.from_dict(card["prompt"])
         fine = all(type(card.get(name, 1)) is int and card.get(name, 1) > 0 for name in PIXELS)
         texts = card.get("stop", [])
         fine = fine and isinstance(texts, list) and all(isinstance(text, str) and text for text in texts)
-    except (OSError, ValueError, TypeError, ConfigurationError) as error:
+    except (OSError, ValueError, TypeError, RecursionError, ConfigurationError) as error:
         raise ModelError(f"{str(file)!r} cannot be read: {error}") from error
     if not fine:
         raise ModelError(f"{str(file)!r} is damaged: pixels must be whole numbers, stop a list of texts")

@@ -149,9 +149,11 @@ def test_values_out_of_range_or_at_odds_are_refused(load, options, message):
         ("rollout: [", "is not YAML"),
         ("model: {path: 3}", "model.path"),
         ("run: {steps: 3}\nrun.steps: 5", "'run.steps' belongs into the section 'run'"),
-        ("a: &a [1, 1, 1, 1]\n" + "".join(
-            f"{y}: &{y} [{', '.join(4 * [f'*{x}'])}]\n" for x, y in pairwise("abcdefghijklmnop")
-        ), "more than 10,000 values"),
+        (
+            "a: &a [1, 1, 1, 1]\n"
+            + "".join(f"{y}: &{y} [{', '.join(4 * [f'*{x}'])}]\n" for x, y in pairwise("abcdefghijklmnop")),
+            "more than 10,000 values",
+        ),
     ],
 )
 def test_a_file_of_another_shape_is_refused(load, text, message):

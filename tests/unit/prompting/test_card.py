@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from gpg_vl.config import SftConfig, TrainConfig
+from gpg_vl.errors import ModelError
 from gpg_vl.options import load_config
-from gpg_vl.prompting.card import asking_note
+from gpg_vl.prompting.card import CARD, asking_note, read_card
 from gpg_vl.prompting.prompts import Prompt
 
 PROMPT = {"template": "boxed", "instruction": "Say it.", "system": "You know.", "box_space": "image"}
@@ -79,3 +80,10 @@ def test_the_user_is_told(checkpoint):
     )
     (checkpoint / "gpg_vl.json").unlink()
     assert asking_note(path, Prompt(), pixels) == ""
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "[" * 100_000])
+def test_a_card_that_is_no_table_is_damaged(tmp_path, content):
+    (tmp_path / CARD).write_text(content)
+    with pytest.raises(ModelError, match="cannot be read"):
+        read_card(tmp_path)

@@ -29,7 +29,9 @@ def test_of_several_templates_the_default_is_taken(images):
         encoder({"tool_use": "{{ tools }}"}, images=images).text(TEXT)
 
 
-@pytest.mark.parametrize("template", ["{{ 1 / 0 }}", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "{{ x.y }}"])
+@pytest.mark.parametrize(
+    "template", ["{{ 1 / 0 }}", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "{{ x.y }}"]
+)
 def test_a_mistake_in_a_template_is_the_models(template):
     with pytest.raises(ConfigurationError, match="chat template does not take sample 's'"):
         encoder(template).text(TEXT)

@@ -87,7 +87,10 @@ def test_a_gpu_steps_all_weights_in_place():
 
 @pytest.mark.parametrize(
     ("value", "message"),
-    [(torch.zeros(7), "weight 0 has the shape \\[7\\]"), (torch.full((2, 3), math.inf), "not finite: exp_avg_sq")],
+    [
+        (torch.zeros(7), "weight 0 has the shape \\[7\\]"),
+        (torch.full((2, 3), math.inf), "not finite: exp_avg_sq"),
+    ],
 )
 def test_second_moments_of_other_weights_or_that_overflowed_are_refused(value, message):
     model = nn.Linear(3, 2)

@@ -121,8 +121,8 @@ def build_learner(
         elsewhere = checkpoint.resolve().parents[1] != Path(config.out).resolve()
         if elsewhere and learner.step >= config.run.steps:
             raise ConfigurationError(
-                f"{str(checkpoint)!r} is of step {learner.step}: run.steps {config.run.steps} leaves nothing to "
-                "train; it counts from the first step of all"
+                f"{str(checkpoint)!r} is of step {learner.step}: run.steps {config.run.steps} leaves nothing "
+                "to train; it counts from the first step of all"
             )
     return learner
 

@@ -17,6 +17,8 @@ _SCHEMA = FEATURES.arrow_schema.remove_metadata()
 _TEXTS = [name for name in _SCHEMA.names if name != "images"]
 _KEPT_BYTES = 64 << 20
 """Of decoded row groups: a small set stays whole, a large one as far as neighbouring rows need it."""
+_OWN = ("_kept", "_kept_bytes", "_lock")
+"""What a process does not share with others."""
 _UNREADABLE = (OSError, pa.ArrowException, UnicodeDecodeError)
 
 
@@ -26,13 +28,15 @@ class StoredRows:
     def __init__(self, shards: Sequence[Path]) -> None:
         """Reads footers only. Raises DataError for a file that is no shard."""
         self._shards = list(shards)
-        counts = [_group_rows(shard) for shard in self._shards]
+        self._footers = [_footer(shard) for shard in self._shards]  # each read would parse it anew
+        counts = [[f.row_group(group).num_rows for group in range(f.num_row_groups)] for f in self._footers]
         self._groups = [(shard, group) for shard, rows in enumerate(counts) for group in range(len(rows))]
         self._ends = np.cumsum([count for rows in counts for count in rows], dtype=np.int64)
         self._open()
 
     def _open(self) -> None:
         self._kept: OrderedDict[int, pa.Table] = OrderedDict()
+        self._kept_bytes = 0
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -59,11 +63,10 @@ class StoredRows:
     def _group(self, place: int) -> pa.Table:
         with self._lock:
             if place not in self._kept:
-                self._kept[place] = self._read(place, _SCHEMA.names)
-                while (
-                    len(self._kept) > 1 and sum(table.nbytes for table in self._kept.values()) > _KEPT_BYTES
-                ):
-                    self._kept.popitem(last=False)
+                self._kept[place] = table = self._read(place, _SCHEMA.names)
+                self._kept_bytes += table.nbytes
+                while len(self._kept) > 1 and self._kept_bytes > _KEPT_BYTES:
+                    self._kept_bytes -= self._kept.popitem(last=False)[1].nbytes
             self._kept.move_to_end(place)
             return self._kept[place]
 
@@ -71,7 +74,8 @@ class StoredRows:
         shard, group = self._groups[place]
         try:
             # Threads would cost more than they save on groups this small.
-            with pq.ParquetFile(self._shards[shard], page_checksum_verification=True) as file:
+            options = {"metadata": self._footers[shard], "page_checksum_verification": True}
+            with pq.ParquetFile(self._shards[shard], **options) as file:
                 table = file.read_row_group(group, columns=list(columns), use_threads=False)
             return table.select(columns).cast(pa.schema([_SCHEMA.field(name) for name in columns]))
         except _UNREADABLE as error:
@@ -85,15 +89,15 @@ class StoredRows:
         return rows
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("_kept", "_lock")}
+        return {name: value for name, value in vars(self).items() if name not in _OWN}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._open()
 
 
-def _group_rows(shard: Path) -> list[int]:
-    """Rows of each row group. Raises DataError for a file of other columns, or that is no Parquet."""
+def _footer(shard: Path) -> pq.FileMetaData:
+    """Where a shard's row groups are. Raises DataError for a file of other columns, or that is no Parquet."""
     folder = str(shard.parent)
     try:
         with pq.ParquetFile(shard) as file:
@@ -104,7 +108,7 @@ def _group_rows(shard: Path) -> list[int]:
                     f"{', '.join(names)}; expected {', '.join(_SCHEMA.names)}"
                 )
             file.schema_arrow.empty_table().select(_SCHEMA.names).cast(_SCHEMA)
-            return [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+            return metadata
     except _UNREADABLE as error:
         raise DataError(f"{folder!r} is not a prepared data set: {shard.name}: {error}") from error
 

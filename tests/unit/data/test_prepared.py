@@ -128,12 +128,14 @@ def test_rows_in_any_order_and_in_another_process(tmp_path):
         data[40]
 
 
-def test_large_sets_are_not_kept_in_memory(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("groups", "kept"), [(0, 1), (1.5, 1), (2.5, 2), (9, 3)])
+def test_large_sets_are_not_kept_in_memory(tmp_path, monkeypatch, groups, kept):
     many(tmp_path / "d")
-    monkeypatch.setattr("gpg_vl.data.stored._KEPT_BYTES", 0)
-    data = PreparedDataset.open([str(tmp_path / "d")])
-    assert [data[i].id for i in range(40)] == data.column("id")
-    assert len(data.rows._kept) == 1
+    rows = PreparedDataset.open([str(tmp_path / "d")]).rows
+    monkeypatch.setattr("gpg_vl.data.stored._KEPT_BYTES", groups * rows._group(0).nbytes)
+    assert [rows[i]["id"] for i in (*range(40), *range(39, -1, -1))][:40] == rows.column("id")
+    assert len(rows._kept) == kept
+    assert rows._kept_bytes == sum(table.nbytes for table in rows._kept.values())
 
 
 def test_opening_writes_nothing(tmp_path, monkeypatch):

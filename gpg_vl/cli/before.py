@@ -7,10 +7,12 @@ from pathlib import Path
 from gpg_vl.config import SftConfig, TrainConfig
 from gpg_vl.data.manifest import check_prepared
 from gpg_vl.errors import ConfigurationError, DataError, ModelError
+from gpg_vl.model.adapter_files import holds_model, is_local
 from gpg_vl.runs.resume import AUTO, check_unused, newest_checkpoint, resumed_folder
 from gpg_vl.scoring.scorer import Scorer
 
-_MODEL_FILES = ("config.json", "adapter_config.json")
+_INNER = ("model", "checkpoints")
+"""Where checkpoints and runs have their models."""
 
 
 def check_training(config: TrainConfig | SftConfig, resume: str | None) -> None:
@@ -34,9 +36,9 @@ def check_model(path: str) -> None:
     A folder with others inside is left to what loads it, which knows where a run has its models.
     """
     if not os.path.isdir(path):
-        if path.startswith((".", "/")) or path.count("/") != 1:
+        if is_local(path):
             raise ModelError(f"{path!r} is not a model: there is no such folder, and hub ids are OWNER/NAME")
-    elif not any((Path(path) / name).exists() for name in (*_MODEL_FILES, "model", "checkpoints")):
+    elif not holds_model(Path(path)) and not any((Path(path) / name).exists() for name in _INNER):
         raise ModelError(f"{path!r} is not a model: it has no config.json")
 
 

@@ -58,8 +58,8 @@ def base_of(path: str) -> str:
         return path
     require_peft()
     name = _named_base(Path(path) / ADAPTER_CONFIG)
-    found = next((str(place) for place in _places(name, path) if _is_model(place)), None)
-    if found is None and _is_local(name):
+    found = next((str(place) for place in _places(name, path) if holds_model(place)), None)
+    if found is None and is_local(name):
         raise ModelError(_gone(name, path))
     if found is not None and is_adapter(found):
         raise ModelError(
@@ -93,11 +93,12 @@ def _places(name: str, path: str) -> Iterator[Path]:
         yield from (folder / named for folder in (own, *own.parents))
 
 
-def _is_model(folder: Path) -> bool:
+def holds_model(folder: Path) -> bool:
+    """Whether a folder is a model's, or a LoRA checkpoint's."""
     return any((folder / name).is_file() for name in ("config.json", ADAPTER_CONFIG))
 
 
-def _is_local(name: str) -> bool:
+def is_local(name: str) -> bool:
     """Whether a name cannot be a hub id, which is OWNER/NAME."""
     return name.startswith((".", "/", "~")) or name.count("/") != 1
 
@@ -116,5 +117,5 @@ def _hint(name: str, path: str) -> str:
     parts, own = Path(name).parts, Path(os.path.abspath(path))
     tails = (Path(*parts[start:]) for start in range(1, len(parts)))
     places = (folder / tail for tail in tails for folder in own.parents)
-    found = next((place for place in places if place != own and _is_model(place)), None)
+    found = next((place for place in places if place != own and holds_model(place)), None)
     return f" (is it {str(found)!r}?)" if found else ""

@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from gpg_vl.errors import ModelError
-from gpg_vl.model.adapter_files import ADAPTER_CONFIG, UNREADABLE, base_of
+from gpg_vl.model.adapter_files import UNREADABLE, base_of, holds_model, is_local
 from gpg_vl.model.adapters import load_adapter
 from gpg_vl.model.attention import ATTENTION_NAME
 from gpg_vl.model.compat import enable_checkpointing
@@ -236,18 +236,14 @@ def _check_local(path: str) -> None:
     """Raise ModelError for what is plainly a folder and no model, before the hub is asked for it."""
     folder = Path(path)
     if folder.is_dir():
-        if not _holds_model(folder):
+        if not holds_model(folder):
             raise ModelError(f"{path!r} is not a model: it has no config.json{model_hint(folder)}")
-    elif path.startswith((".", "/", "~")) or path.count("/") != 1:
+    elif is_local(path):
         raise ModelError(f"{path!r} is not a model: there is no such folder, and hub ids are OWNER/NAME")
-
-
-def _holds_model(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("config.json", ADAPTER_CONFIG))
 
 
 def model_hint(folder: Path) -> str:
     """Where the model of a checkpoint's or a run's folder is, for the end of a message; empty elsewhere."""
     inner = [folder / "model", *sorted(folder.glob("checkpoints/step_*/model"))[-1:]]
-    found = [str(place) for place in inner if _holds_model(place)]
+    found = [str(place) for place in inner if holds_model(place)]
     return f"; did you mean {found[0]!r}?" if found else ""

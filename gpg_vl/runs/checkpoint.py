@@ -15,12 +15,11 @@ import torch
 from safetensors import SafetensorError
 
 from gpg_vl.errors import CheckpointError
-from gpg_vl.runs.resume import AUTO, newest_checkpoint, resumed_folder
+from gpg_vl.runs.resume import AUTO, PREFIX, list_checkpoints, newest_checkpoint, resumed_folder
 from gpg_vl.runs.states import read_state, write_state
 from gpg_vl.runtime.files import write_digests, write_whole
 from gpg_vl.runtime.parallel import World
 
-_PREFIX = "step_"
 _TEMPORARY = ".saving-"
 _STATE = "train_state.pt"
 _BEST = "best.json"
@@ -77,7 +76,7 @@ def save_checkpoint(
     folder that is renamed at the end: a killed save leaves the older checkpoints as they were. Raises
     CheckpointError on all processes if one cannot write (such as on a full disk).
     """
-    target = folder / f"{_PREFIX}{state.step:06d}"
+    target = folder / f"{PREFIX}{state.step:06d}"
     temporary = folder / f"{_TEMPORARY}{target.name}"
 
     def prepare() -> None:
@@ -152,13 +151,8 @@ def note_best(folder: Path, step: int, accuracy: float) -> None:
     """Remember the checkpoint of `step` if it is better than the best so far, which loses its protection."""
     best = read_best(folder)
     if best is None or accuracy > best["accuracy"]:
-        values = {"checkpoint": f"{_PREFIX}{step:06d}", "accuracy": accuracy}
+        values = {"checkpoint": f"{PREFIX}{step:06d}", "accuracy": accuracy}
         write_whole(folder / _BEST, json.dumps(values))
-
-
-def list_checkpoints(folder: Path) -> list[Path]:
-    """Complete checkpoints, oldest first."""
-    return sorted(path for path in folder.glob(f"{_PREFIX}*") if (path / "state").is_dir())
 
 
 def find_checkpoint(folder: Path, resume: str | None) -> Path | None:

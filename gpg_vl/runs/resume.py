@@ -8,8 +8,10 @@ from gpg_vl.checks import expand
 from gpg_vl.errors import CheckpointError, RunFolderError
 
 AUTO = "auto"
+PREFIX = "step_"
+"""Of a checkpoint's name, before the number of its step."""
 WRITTEN_AT_START = (".lock", "config.yaml", "environment.json")
-_NAME = re.compile(r"step_\d+")
+_NAME = re.compile(rf"{PREFIX}\d+")
 
 
 def used(folder: Path) -> bool:
@@ -42,10 +44,14 @@ def resumed_folder(resume: str, checkpoints: Path) -> Path:
     raise CheckpointError(f"--resume {resume!r} is not a checkpoint; {_cure(path, checkpoints)}")
 
 
-def newest_checkpoint(checkpoints: Path) -> Path | None:
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Complete checkpoints, oldest first."""
+    return sorted(path for path in folder.glob(f"{PREFIX}*") if (path / "state").is_dir())
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
     """The newest complete checkpoint of a run."""
-    found = [path for path in checkpoints.glob("step_*") if (path / "state").is_dir()]
-    return max(found, default=None, key=lambda path: path.name)
+    return next(reversed(list_checkpoints(folder)), None)
 
 
 def _cure(path: Path, checkpoints: Path) -> str:

@@ -13,8 +13,9 @@ from gpg_vl.evaluation.figures import in_words
 from gpg_vl.options import to_yaml
 from gpg_vl.rollout.answering import Answerer
 from gpg_vl.rollout.sampling import Sampling
-from gpg_vl.runs.checkpoint import list_checkpoints, note_best
+from gpg_vl.runs.checkpoint import note_best
 from gpg_vl.runs.folder import RunFolder
+from gpg_vl.runs.resume import list_checkpoints
 from gpg_vl.runtime.profiling import Profiler
 from gpg_vl.runtime.progress import ProgressBar
 from gpg_vl.runtime.shutdown import StopRequest

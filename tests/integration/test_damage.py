@@ -26,8 +26,8 @@ from gpg_vl.data.prepared import PreparedDataset
 from gpg_vl.errors import UserError
 from gpg_vl.evaluation.evaluate_model import EvalSettings, evaluate_model
 from gpg_vl.report.report import write_run_report
-from gpg_vl.runs.checkpoint import list_checkpoints
 from gpg_vl.runs.files import read_evaluations
+from gpg_vl.runs.resume import list_checkpoints
 from gpg_vl.training.train import train
 from tests.support.damage import copied, draw_damage, outcome
 from tests.support.full_disk import files_up_to

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gpg_vl.runs.checkpoint import list_checkpoints
+from gpg_vl.runs.resume import list_checkpoints
 from tests.support.command_line import mistake
 from tests.support.training import REWARD
 

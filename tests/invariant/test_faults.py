@@ -22,7 +22,8 @@ from gpg_vl.preflight.fits import Machine
 from gpg_vl.preflight.model import Trial
 from gpg_vl.preflight.preflight import preflight
 from gpg_vl.rollout.engine import RolloutEngine
-from gpg_vl.runs.checkpoint import list_checkpoints, note_best, read_best
+from gpg_vl.runs.checkpoint import note_best, read_best
+from gpg_vl.runs.resume import list_checkpoints
 from gpg_vl.runtime.watchdog import watched
 from gpg_vl.training.train import train
 from tests.support.training import same, weights

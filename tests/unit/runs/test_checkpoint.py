@@ -11,7 +11,6 @@ from gpg_vl.errors import CheckpointError
 from gpg_vl.runs.checkpoint import (
     TrainState,
     find_checkpoint,
-    list_checkpoints,
     load_random_states,
     load_state,
     random_states,
@@ -19,6 +18,7 @@ from gpg_vl.runs.checkpoint import (
     save_checkpoint,
 )
 from gpg_vl.runs.states import write_state
+from gpg_vl.runs.resume import list_checkpoints
 from gpg_vl.runtime.parallel import World
 
 

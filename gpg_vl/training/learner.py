@@ -186,17 +186,18 @@ class Learner:
                 offload._register_deepspeed_module(offload.module)
 
     def sound(self) -> bool:
-        """Whether weights and log-probabilities are finite; called by all processes.
+        """Whether weights and log-probabilities are finite on all processes, which all call it.
 
         The step's own pass came before the weights were changed, so the smallest row is read anew.
         """
         eager = torch.compiler.set_stance("force_eager")  # one small pass is not worth compiling for
         with self.whole_weights(), torch.no_grad(), eager:
-            if nonfinite_weights(self.policy.named_parameters()):
-                return False
-            batch = collate([self._dummy], self.policy.row_multiple).to(self.accelerator.device)
-            logprobs, _ = self.policy(batch, 1.0)
-            return bool(logprobs.isfinite().all())
+            fine = not nonfinite_weights(self.policy.named_parameters())
+            if fine:
+                batch = collate([self._dummy], self.policy.row_multiple).to(self.accelerator.device)
+                logprobs, _ = self.policy(batch, 1.0)
+                fine = bool(logprobs.isfinite().all())
+        return not self.world.any(not fine)
 
     def save(self, folder: RunFolder, card: Mapping[str, Any], settings: str, keep_last: int) -> None:
         """Write a checkpoint of the current step, with the run's settings; called by all processes."""

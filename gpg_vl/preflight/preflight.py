@@ -59,7 +59,7 @@ def preflight(config: TrainConfig, machine: Machine, trial: Trial | None, *, res
     encoder = attempt("model", lambda: find_encoder(report, config, download=download)) if sizes else None
     lengths = assumed_lengths(config, rows)
     if encoder and data is not None:
-        context = read_config(config.model.path).get_text_config().max_position_embeddings
+        context = read_config(config.model.path, download=download).get_text_config().max_position_embeddings
         found = attempt("prompt lengths", lambda: check_lengths(report, config, data, encoder, context))
         lengths = found or lengths
     if sizes:

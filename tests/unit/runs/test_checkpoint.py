@@ -17,8 +17,8 @@ from gpg_vl.runs.checkpoint import (
     restore_random_states,
     save_checkpoint,
 )
-from gpg_vl.runs.states import write_state
 from gpg_vl.runs.resume import list_checkpoints
+from gpg_vl.runs.states import write_state
 from gpg_vl.runtime.parallel import World
 
 

@@ -14,7 +14,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_s
 from gpg_vl.checks import expand, is_undecoded
 from gpg_vl.config import PRESETS, AlgorithmConfig, SftConfig, TrainConfig
 from gpg_vl.errors import ConfigurationError, nearest
-from gpg_vl.prompting.card import PIXELS, read_card
+from gpg_vl.prompting.card import CARD, PIXELS, read_card
 from gpg_vl.yaml_file import read_yaml
 
 Config = TypeVar("Config", TrainConfig, SftConfig)
@@ -118,6 +118,12 @@ def _asked_before(parsed: Namespace, parser: ArgumentParser, words: list[str]) -
     if given.get("prompt.template", prompt.get("template")) != prompt.get("template"):
         prompt = {name: value for name, value in prompt.items() if name == "box_space"}
     pixels = {f"model.{name}": card[name] for name in PIXELS if name in card}
+    low, high = (given.get(f"model.{name}", card.get(name)) for name in PIXELS)
+    if low is not None and high is not None and low > high:
+        raise ConfigurationError(
+            f"model.min_pixels {low} is more than model.max_pixels {high}: one of them is {path!r}'s own "
+            f"({CARD}); set both"
+        )
     return {f"prompt.{name}": value for name, value in prompt.items()} | pixels
 
 
@@ -130,7 +136,6 @@ def _one_word_each(arguments: Sequence[str], parser: ArgumentParser) -> list[str
     The value may begin with a dash (`-1e-5`), be several folders, or a file under `~`.
     """
     words: list[str] = []
-    named: set[str] = set()
     rest = list(arguments)
     for word in filter(is_undecoded, rest):
         raise ConfigurationError(f"{word!r} is not text in UTF-8")
@@ -142,10 +147,6 @@ def _one_word_each(arguments: Sequence[str], parser: ArgumentParser) -> list[str
             following = takewhile(lambda word: not word.startswith("--"), rest[:most])
             values += following
             rest = rest[len(values) - bool(equals) :]
-        if name in _LISTS and _plain(values):
-            if name in named:
-                raise ConfigurationError(f"{name} is given twice; name all folders behind one: {name} A B")
-            named.add(name)
         words.append(f"{name}={_one_value(name, values)}" if values else name)
     return words
 
@@ -221,17 +222,35 @@ _PLAIN = {
 }
 
 
-def _explain(message: str, kind: type) -> str:
-    """One line out of the parser's message, with the nearest known key for an unknown one."""
+_UNION = re.compile(
+    r"Does not validate against any of the Union subtypes Subtypes: .*? Errors: - (Expected a \S.*?) - Expected "
+    r".* Given value: (.*)"
+)
+
+
+def plain_words(message: str) -> str:
+    """The parser's message in one line, without the names of Python's types."""
     line = " ".join(message.split())
+    if match := _UNION.search(line):  # of a value or null: what the value should be
+        line = f"{line[: match.start()]}{match[1].rstrip('.')}. Got value: {match[2]}"
     for jargon, words in _PLAIN.items():
         line = line.replace(jargon, words)
+    return line
+
+
+def _explain(message: str, kind: type) -> str:
+    """`plain_words`, with the nearest known key for an unknown one."""
+    line = plain_words(message)
     keys = [key for key, _ in _keys(kind)]
     if match := _SECTION.search(line):
         return f"{match[1]} is a section of options, got {match[2]}; known: {_of_section(match[1], keys)}"
     for pattern in _UNKNOWN:
         if match := pattern.search(line):
-            return unknown_key(".".join(match.groups()), keys)
+            name = ".".join(match.groups())
+            other, command = (SftConfig, "sft") if kind is TrainConfig else (TrainConfig, "train")
+            if name in (key for key, _ in _keys(other)):
+                return f"{name!r} is an option of `gpg-vl {command}`, not of this command"
+            return unknown_key(name, keys)
     return line
 
 

@@ -66,6 +66,8 @@ def run_quickstart(tour: Tour) -> None:
 def check_same(tour: Tour, file: Path) -> None:
     """Raise ConfigurationError if the folder was made with other data: what is there would be reused."""
     made_of = {name: getattr(tour, name) for name in ("seed", "train_rows", "held_out_rows")}
+    if not file.is_file() and file.parent.is_dir() and any(file.parent.iterdir()):
+        raise ConfigurationError(f"{tour.out!r} holds something else than a tour; choose another --out")
     before = json.loads(file.read_text()) if file.is_file() else made_of
     changed = [f"--{name} {before[name]}" for name in made_of if before[name] != made_of[name]]
     if changed:

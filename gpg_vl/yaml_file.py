@@ -1,5 +1,6 @@
 """Reading a user's YAML: one table with text as keys, each key once; all else is refused in one line."""
 
+import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -11,6 +12,8 @@ from gpg_vl.errors import ConfigurationError
 
 _MOST = 10_000
 """Values in a file; a few aliases of aliases would make billions."""
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_OTHER_BASE = re.compile(r".*:|[-+]?0[0-9_]+$")
 _TEXT, _MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
 
 
@@ -69,6 +72,8 @@ def _mistakes(node: yaml.Node, place: str, above: tuple[int, ...]) -> Iterator[s
     if id(node) in above:
         yield f"line {node.start_mark.line + 1}: {place[:-1]!r} contains itself"
         return
+    if node.tag in _NUMBERS and _OTHER_BASE.match(node.value):
+        yield f"line {node.start_mark.line + 1}: YAML reads {node.value} in base 60 or 8; write it out"
     above = (*above, id(node))
     if isinstance(node, yaml.SequenceNode):
         for inner in node.value:

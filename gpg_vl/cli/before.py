@@ -35,11 +35,16 @@ def check_model(path: str) -> None:
 
     A folder with others inside is left to what loads it, which knows where a run has its models.
     """
-    if not os.path.isdir(path):
-        if is_local(path):
-            raise ModelError(f"{path!r} is not a model: there is no such folder, and hub ids are OWNER/NAME")
-    elif not holds_model(Path(path)) and not any((Path(path) / name).exists() for name in _INNER):
+    check_local(path)
+    inside = holds_model(Path(path)) or any((Path(path) / name).exists() for name in _INNER)
+    if os.path.isdir(path) and not inside:
         raise ModelError(f"{path!r} is not a model: it has no config.json")
+
+
+def check_local(path: str) -> None:
+    """Raise ModelError for what is plainly neither a folder that is there nor a hub id."""
+    if not os.path.isdir(path) and is_local(path):
+        raise ModelError(f"{path!r} is not a model: there is no such folder, and hub ids are OWNER/NAME")
 
 
 def check_files(paths: Sequence[str]) -> None:

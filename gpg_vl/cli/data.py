@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from gpg_vl.checks import expand, seed_in_range
-from gpg_vl.cli.before import at_least, check_model, check_new
+from gpg_vl.cli.before import at_least, check_local, check_new
 from gpg_vl.cli.dispatch import Command, dispatch
 from gpg_vl.data.manifest import check_prepared
 from gpg_vl.errors import ConfigurationError
@@ -109,7 +109,7 @@ def show(arguments: list[str]) -> None:
     at_least(1, given.samples, "--samples")
     check_prepared(given.folder)
     if given.processor is not None:
-        check_model(given.processor)
+        check_local(given.processor)
     from gpg_vl.data.contact_sheet import draw_sheet
     from gpg_vl.data.prepared import PreparedDataset
     from gpg_vl.data.show import describe

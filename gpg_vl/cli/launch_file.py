@@ -5,11 +5,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from gpg_vl.errors import ConfigurationError, unknown
 from gpg_vl.runtime import deepspeed_settings
 from gpg_vl.training.surroundings import check_deepspeed_package
+from gpg_vl.yaml_file import read_yaml
 
 _TYPES = ("MULTI_GPU", "DEEPSPEED")
 _NUMBERS = {"num_processes": -1, "num_machines": 1, "machine_rank": 0}
@@ -51,12 +50,9 @@ def read_config(file: Path) -> Any:
 
 def _words(file: Path) -> Mapping[str, Any]:
     try:
-        words = yaml.safe_load(file.read_text())  # JSON is YAML too
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        return read_yaml(file)  # JSON is YAML too
+    except ConfigurationError as error:
         raise ConfigurationError(f"{str(file)!r} is no accelerate config: {error}") from error
-    if not isinstance(words, Mapping):
-        raise ConfigurationError(f"{str(file)!r} is no accelerate config: it holds no table of settings")
-    return words
 
 
 def _check(words: Mapping[str, Any], file: Path) -> None:

@@ -21,7 +21,7 @@ from gpg_vl.cli.preflight import preflight
 from gpg_vl.cli.quiet import quiet_libraries, quiet_transformers
 from gpg_vl.cli.rewards import rewards
 from gpg_vl.errors import UserError
-from gpg_vl.options import base_parser
+from gpg_vl.options import base_parser, plain_words
 from gpg_vl.runtime.launched import launched, place
 from gpg_vl.tour import Tour
 
@@ -38,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         _run(arguments)
-    except (UserError, ArgumentError) as error:
+    except ArgumentError as error:
+        sys.exit(_fail(plain_words(str(error))))
+    except UserError as error:
         sys.exit(_fail(str(error)))
     except KeyboardInterrupt:
         print("\ninterrupted; what was saved is kept, and a repeated command can go on", file=sys.stderr)

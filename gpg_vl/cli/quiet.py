@@ -42,4 +42,6 @@ def quiet_transformers() -> None:
 
 
 def _is_no_note(record: logging.LogRecord) -> bool:
-    return "deprecat" not in record.getMessage().lower()
+    """Neither a deprecation, nor the table of weights that do not fit, which our own error names."""
+    text = record.getMessage()
+    return "deprecat" not in text.lower() and "LOAD REPORT" not in text

@@ -129,7 +129,7 @@ class PreparedDataset:
         kept = {i: n for i, n in enumerate(found) if isinstance(n, int) and n <= max_tokens}
         unusable = tuple(str(error) for error in found if isinstance(error, DataError))
         if not kept:
-            long = f"{len(found) - len(unusable)} of {len(found)} are longer than {max_tokens} tokens"
+            long = f"{len(found) - len(unusable)} of {len(found)} prompts are longer than {max_tokens} tokens"
             why = f", the others cannot be used, such as: {unusable[0]}" if unusable else ""
             raise DataError(f"no row of {', '.join(self.folders)} is left: {long}{why}")
         return replace(
@@ -140,12 +140,12 @@ class PreparedDataset:
             longest=max(kept.values()),
         )
 
-    def left_out_note(self, limit: str) -> str:
-        """What is left out, for the user; `limit` names what rows are longer than. Empty if nothing is."""
+    def left_out_note(self) -> str:
+        """What `within` has left out, for the user; empty if nothing."""
         if not self.left_out:
             return ""
         long = self.left_out - len(self.unusable)
-        parts = [f"{long} longer than {limit}"] if long else []
+        parts = [f"{long} with prompts longer than data.max_prompt_tokens"] if long else []
         parts += [f"{len(self.unusable)} unusable, such as: {self.unusable[0]}"] if self.unusable else []
         rows = f"{self.left_out} of the {len(self) + self.left_out} rows of {', '.join(self.folders)}"
         return f"warning: {rows} are left out: {'; '.join(parts)}"

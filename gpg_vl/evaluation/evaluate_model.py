@@ -108,7 +108,8 @@ def _max_new_tokens(
     Raises ConfigurationError if it leaves nothing, or less than is set.
     """
     longest = max(data.lengths(answerer.encoder.prompt_length))
-    check_room(policy.context, longest, settings.max_new_tokens or 1, "--max_new_tokens")
+    option = "an answer of" if settings.max_new_tokens is None else "--max_new_tokens"
+    check_room(policy.context, longest, settings.max_new_tokens or 1, option)
     return settings.max_new_tokens or min(benchmark.max_new_tokens, policy.context - longest)
 
 

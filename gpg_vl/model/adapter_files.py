@@ -13,6 +13,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from gpg_vl.errors import ConfigurationError, ModelError
+from gpg_vl.runtime.files import DIGESTS
 
 ADAPTER_CONFIG = "adapter_config.json"
 """What makes a model folder a LoRA checkpoint."""
@@ -104,10 +105,11 @@ def is_local(name: str) -> bool:
 
 
 def _gone(name: str, path: str) -> str:
+    sealed = f", and remove {DIGESTS} beside it" if (Path(path) / DIGESTS).is_file() else ""
     where = "" if Path(name).expanduser().is_absolute() else ", neither here nor beside the adapters or above"
     return (
         f"the base model of {path!r} is not there: its {ADAPTER_CONFIG} names {name!r}, and no model is in "
-        f"that folder{where}; write where it is now into that file's base_model_name_or_path"
+        f"that folder{where}; write where it is now into that file's base_model_name_or_path{sealed}"
         f"{_hint(name, path)}"
     )
 

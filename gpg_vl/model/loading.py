@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal
 
 import torch
@@ -162,6 +163,7 @@ def load_weights(
         raise ModelError(f"{path!r} has no loadable weights: {_reason(error, base)}") from error
     _check_complete(base, found)
     _check_kinds(base)
+    _check_head(base, model)
     if base != path:
         load_adapter(model, Path(path))
     if names := nonfinite_weights(model.named_parameters()):
@@ -196,6 +198,19 @@ def _check_kinds(path: str) -> None:
             )
 
 
+def _check_head(path: str, model: Any) -> None:
+    """Raise ModelError for a head that config.json says is the embedding, and that is another matrix.
+
+    transformers keeps both and notes it; what reads a checkpoint by its config would take the embedding.
+    """
+    tied = getattr(model.config.get_text_config(), "tie_word_embeddings", model.config.tie_word_embeddings)
+    if tied and model.get_output_embeddings().weight is not model.get_input_embeddings().weight:
+        raise ModelError(
+            f"{path!r}: its config.json ties head and embedding, and its lm_head.weight is another matrix: "
+            "set tie_word_embeddings to false there, or take lm_head.weight out of the weights"
+        )
+
+
 def _listed(names: Collection[str]) -> str:
     first = sorted(names)[:_NAMED]
     more = f" and {len(names) - len(first)} more" if len(names) > len(first) else ""
@@ -215,6 +230,8 @@ def _reason(error: Exception, path: str) -> str:
     empty = [file.name for file in sorted(Path(path).glob("*")) if file.is_file() and not file.stat().st_size]
     told = [f"{_listed(pointers)}: Git LFS pointers, fetch the files with `git lfs pull`"] if pointers else []
     told += [f"{_listed(empty)}: empty"] if empty else []
+    if isinstance(error, UnpicklingError):  # torch's own words tell how to run it all the same
+        return "; ".join([*told, "it is damaged, or holds more than weights and would run something"])
     return "; ".join([*told, " ".join(str(error).split())[:200] or type(error).__name__])
 
 

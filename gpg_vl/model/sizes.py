@@ -60,6 +60,8 @@ class ModelSizes:
     """Patches per image token."""
     decoded: int = 0
     """Weights of the matrices that rollouts read for every token: in bf16 they hold copies of these."""
+    context: int = 0
+    """As `Policy.context`."""
 
 
 def skeleton(config: Any, family: Family) -> Policy:
@@ -81,6 +83,7 @@ def sizes_of(policy: Policy) -> ModelSizes:
         kept_cast=_count(w for w in linear if w.requires_grad),
         largest=max(w.numel() for w in policy.parameters()),
         vocabulary=policy.vocabulary,
+        context=policy.context,
         vocabulary_gradient=head.numel() if head.requires_grad else 0,
         token_cost=policy.token_cost,
         tied=head is policy.text_model.embed_tokens.weight,

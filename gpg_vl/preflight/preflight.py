@@ -28,6 +28,8 @@ from gpg_vl.preflight.fits import Machine, Plan, check_memory, model_sizes
 from gpg_vl.preflight.model import Trial, check_model
 from gpg_vl.prompting.card import PIXELS, asking_note
 from gpg_vl.prompting.encode import PromptEncoder
+from gpg_vl.rollout.answering import check_room
+from gpg_vl.training.surroundings import check_packages
 from gpg_vl.types import Sample
 
 _TOKEN_SIDE = 28
@@ -42,6 +44,7 @@ def preflight(config: TrainConfig, machine: Machine, trial: Trial | None, *, res
     report, download = Report(), trial is not None
     attempt = report.attempt
     check_folder(report, config.out, resume=resume)
+    attempt("packages", lambda: check_packages(config))
     scorer = attempt("rewards", lambda: check_rewards(report, config.rewards))
     data = attempt("data", lambda: check_data(report, config.data.train, scorer))
     if config.data.validation:
@@ -58,10 +61,11 @@ def preflight(config: TrainConfig, machine: Machine, trial: Trial | None, *, res
         attempt("reward audit", lambda: check_audit(report, config.rewards, rows, config.prompt))
     encoder = attempt("model", lambda: find_encoder(report, config, download=download)) if sizes else None
     lengths = assumed_lengths(config, rows)
-    if encoder and data is not None:
-        context = read_config(config.model.path, download=download).get_text_config().max_position_embeddings
-        found = attempt("prompt lengths", lambda: check_lengths(report, config, data, encoder, context))
+    if sizes and encoder and data is not None:
+        found = attempt("prompt lengths", lambda: check_lengths(report, config, data, encoder, sizes.context))
         lengths = found or lengths
+    if sizes and encoder and config.data.validation:
+        attempt("validation data", lambda: check_validation_room(config, encoder, sizes.context))
     if sizes:
         attempt("memory", lambda: check_memory(report, Plan(config, sizes, lengths, machine)))
     if trial is not None:
@@ -92,6 +96,13 @@ def check_validation(report: Report, config: TrainConfig) -> None:
     types = sorted(set(data.column("answer_type")))
     grading.check_rewards(protocol_of(config.data.validation), types)
     report.add([Finding("validation data", "ok", f"{len(data)} rows of type {', '.join(types)}")])
+
+
+def check_validation_room(config: TrainConfig, encoder: PromptEncoder, context: int) -> None:
+    """Raise ConfigurationError for answers that do not fit the model's context, DataError without rows."""
+    data = PreparedDataset.open(config.data.validation).head(config.eval.limit)
+    longest = data.within(config.data.max_prompt_tokens, encoder.prompt_length).longest
+    check_room(context, longest, config.eval.max_new_tokens, "eval.max_new_tokens")
 
 
 def check_asking(report: Report, config: TrainConfig) -> None:

@@ -120,7 +120,7 @@ class PromptEncoder:
             ) from error
         if self.prompt.user_text(sample).strip() not in rendered:
             raise ConfigurationError(
-                f"the model's chat template leaves out the question of sample {sample.id!r}"
+                f"the model's chat template leaves out or changes the question of sample {sample.id!r}"
             )
         if self.takes_images and rendered.count(self.processor.image_token) != len(sample.images):
             raise ConfigurationError(
@@ -219,10 +219,16 @@ class PromptEncoder:
         target = self.prompt.completion_target(answer, str(sample.meta.get("think", "")))
         return target.removeprefix("<think>") if _opens_think(self.text(sample)) else target
 
-    def supervised_length(self, sample: Sample) -> int:
-        """Tokens of the encoded prompt with the gold answer and the end of text behind it."""
+    def supervised_prompt_length(self, sample: Sample, *, context: int) -> int:
+        """As `prompt_length`. Raises DataError if the gold answer does not fit `context` behind it."""
+        prompt = self.prompt_length(sample)
         target = self.tokenizer(self.target(sample), add_special_tokens=False)["input_ids"]
-        return self.prompt_length(sample) + len(target) + 1
+        if prompt + len(target) + 1 > context:
+            raise DataError(
+                f"sample {sample.id!r}: prompt and gold answer have {prompt + len(target) + 1} tokens, the "
+                f"model's context {context}"
+            )
+        return prompt
 
     def prompt_length(self, sample: Sample) -> int:
         """Tokens of the encoded prompt, from image sizes alone (nothing is decoded or resized)."""

@@ -15,9 +15,9 @@ import torch
 from safetensors import SafetensorError
 
 from gpg_vl.errors import CheckpointError
-from gpg_vl.runs.resume import AUTO, PREFIX, list_checkpoints, newest_checkpoint, resumed_folder
+from gpg_vl.runs.resume import AUTO, PREFIX, list_checkpoints, newest_checkpoint, resumed_folder, step_of
 from gpg_vl.runs.states import read_state, write_state
-from gpg_vl.runtime.files import write_digests, write_whole
+from gpg_vl.runtime.files import DIGESTS, write_digests, write_whole
 from gpg_vl.runtime.parallel import World
 
 _TEMPORARY = ".saving-"
@@ -87,6 +87,7 @@ def save_checkpoint(
     def finish() -> None:
         write_state(temporary / "state" / _STATE, vars(state))
         write_digests(temporary / "model")
+        shutil.copyfile(temporary / "model" / DIGESTS, temporary / "state" / DIGESTS)
         shutil.rmtree(target, ignore_errors=True)
         os.rename(temporary, target)
         best = read_best(folder)
@@ -108,15 +109,18 @@ def save_checkpoint(
 
 def _together(work: Callable[[], None] | None, target: Path, world: World) -> None:
     """Do this process's part, then wait for the others. Raises CheckpointError if one of them failed."""
-    failed = None
-    try:
-        if work is not None:
-            work()
-    except (OSError, RuntimeError, SafetensorError) as error:  # a full disk: each library has its own
-        failed = _reason(error, target.parent)
-    failures = [reason for reason in world.gather([failed]) if reason]
-    if failures:
-        raise CheckpointError(f"cannot save {str(target)!r}: {failures[0]}; older checkpoints are intact")
+
+    def told() -> None:
+        try:
+            if work is not None:
+                work()
+        except (OSError, RuntimeError, SafetensorError) as error:  # a full disk: each library has its own
+            reason = _reason(error, target.parent)
+            raise CheckpointError(
+                f"cannot save {str(target)!r}: {reason}; older checkpoints are intact"
+            ) from error
+
+    world.together(told)
 
 
 def _reason(error: Exception, folder: Path) -> str:
@@ -180,9 +184,18 @@ def find_checkpoint(folder: Path, resume: str | None) -> Path | None:
 def load_state(checkpoint: Path, layout: str) -> TrainState:
     """The state beside a checkpoint's weights.
 
-    Raises CheckpointError if it cannot be read, or if its optimizer's state is spread otherwise than now.
+    Raises CheckpointError if it cannot be read, is another step's or another model's, or if its optimizer's
+    state is spread otherwise than now.
     """
     state = _as_state(read_state(checkpoint / "state" / _STATE), checkpoint)
+    if step_of(checkpoint) not in (None, state.step):
+        raise CheckpointError(f"{str(checkpoint)!r} holds the state of step {state.step}")
+    files = [checkpoint / part / DIGESTS for part in ("state", "model")]
+    if files[0].is_file() and not (files[1].is_file() and files[0].read_bytes() == files[1].read_bytes()):
+        raise CheckpointError(
+            f"{str(checkpoint)!r} has another model than it was saved with; to train that, start another run "
+            f"with --model.path {checkpoint / 'model'}"
+        )
     if state.layout != layout:
         raise CheckpointError(
             f"{str(checkpoint)!r} holds the optimizer's state as {state.layout!r}, this launch needs "

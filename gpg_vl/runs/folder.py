@@ -4,14 +4,13 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from gpg_vl.config import SftConfig, TrainConfig
 from gpg_vl.environment import environment
-from gpg_vl.errors import ConfigurationError, RunFolderError, UserError
+from gpg_vl.errors import ConfigurationError, RunFolderError
 from gpg_vl.options import to_yaml
-from gpg_vl.runs.resume import WRITTEN_AT_START, check_unused, used
+from gpg_vl.runs.resume import WRITTEN_AT_START, check_unused, newest_checkpoint, step_of, used
 from gpg_vl.runs.settings import changed_settings, listed
 from gpg_vl.runtime.files import write_whole
 from gpg_vl.runtime.guard import leave_if_imported_by_a_worker
@@ -43,8 +42,8 @@ class RunFolder:
         """
         leave_if_imported_by_a_worker()
         folder, world = cls(Path(config.out)), world or World()
-        _raise_together(lambda: folder._claim(config, resume) if world.main else None, world)
-        _raise_together(lambda: None if world.main else folder._check_shared(), world)
+        world.together(lambda: folder._claim(config, resume) if world.main else None)
+        world.together(lambda: None if world.main else folder._check_shared())
         return folder
 
     def _claim(self, config: TrainConfig | SftConfig, resume: bool) -> None:
@@ -89,7 +88,13 @@ class RunFolder:
         if changed:
             raise ConfigurationError(
                 f"{config.out!r} was started with other settings: {listed(changed)}. Resume with the old "
-                "ones, or start a new run from its weights: --model.path CHECKPOINT/model and another --out"
+                "ones, or choose another --out and go on with --resume CHECKPOINT, where optim and run.steps "
+                "may change, or start anew with --model.path CHECKPOINT/model"
+            )
+        newest = newest_checkpoint(self.checkpoints)
+        if newest is not None and (step_of(newest) or 0) > config.run.steps:
+            raise ConfigurationError(
+                f"{config.out!r} is past run.steps {config.run.steps}: its newest checkpoint is {newest.name}"
             )
 
     def __enter__(self) -> "RunFolder":
@@ -108,15 +113,3 @@ class RunFolder:
     def _release(self) -> None:
         os.close(self._lock)
         self._lock = -1
-
-
-def _raise_together(work: Callable[[], None], world: World) -> None:
-    """Do this process's part; a user's mistake that one of them finds is raised on all."""
-    failed: UserError | None = None
-    try:
-        work()
-    except UserError as error:
-        failed = error
-    failures = [error for error in world.gather([failed]) if error is not None]
-    if failures:
-        raise failures[0]

@@ -14,6 +14,11 @@ WRITTEN_AT_START = (".lock", "config.yaml", "environment.json")
 _NAME = re.compile(rf"{PREFIX}\d+")
 
 
+def step_of(checkpoint: Path) -> int | None:
+    """The step in a checkpoint's name; None if it has another name."""
+    return int(checkpoint.name.removeprefix(PREFIX)) if _NAME.fullmatch(checkpoint.name) else None
+
+
 def used(folder: Path) -> bool:
     """Whether something is there that must not be lost; a run that failed while starting left nothing."""
     if not os.path.isdir(folder):
@@ -23,6 +28,9 @@ def used(folder: Path) -> bool:
 
 def check_unused(out: str) -> None:
     """Raise RunFolderError if a new run cannot have this folder."""
+    above = next(place for place in (Path(out), *Path(out).absolute().parents) if os.path.lexists(place))
+    if not os.path.isdir(above):
+        raise RunFolderError(f"cannot write to {out!r}: {str(above)!r} is a file")
     try:
         is_used = used(Path(out))
     except OSError as error:

@@ -2,6 +2,7 @@
 
 import pickle
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy._core.multiarray import _reconstruct  # what numpy itself names in it
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from gpg_vl.errors import CheckpointError
+from gpg_vl.runtime.parallel import World
 
 _NUMPY: list[Any] = [_reconstruct, np.ndarray, np.dtype, type(np.dtype(np.uint32))]
 """In random states of earlier versions."""
@@ -47,9 +49,16 @@ def read_state(file: Path) -> dict[str, Any]:
     return values
 
 
-def check_shards(folder: Path) -> None:
-    """Raise CheckpointError unless DeepSpeed, which unpickles its shards, would run nothing but its own."""
-    for file in sorted(folder.rglob("*.pt")):
+def check_shards(folder: Path, world: World) -> None:
+    """Raise CheckpointError unless DeepSpeed, which unpickles its shards, would run nothing but its own.
+
+    The processes share the files, and raise together: none of them unpickles before all are looked at.
+    """
+    world.together(lambda: _check_shards(world.own(sorted(folder.rglob("*.pt")))))
+
+
+def _check_shards(files: Sequence[Path]) -> None:
+    for file in files:
         _check_whole(file)
         try:
             foreign = set(get_unsafe_globals_in_checkpoint(file)) - _DEEPSPEED

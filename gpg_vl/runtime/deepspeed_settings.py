@@ -95,12 +95,19 @@ def check_stage(stage: Any, source: str) -> None:
 def read_file(file: str) -> dict[str, Any]:
     """A DeepSpeed configuration; raises ConfigurationError for what is none."""
     try:
-        settings = json.loads(Path(file).read_text())
+        settings = json.loads(Path(file).read_text(), object_pairs_hook=_each_once)
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"deepspeed_config_file {file!r} cannot be read: {error}") from error
     if not isinstance(settings, dict):
         raise ConfigurationError(f"deepspeed_config_file {file!r} holds no JSON object")
     return settings
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    twice = {name for name, _ in pairs if [other for other, _ in pairs].count(name) > 1}
+    if twice:
+        raise ValueError(f"{min(twice)!r} stands there twice")
+    return dict(pairs)
 
 
 def usable(settings: Mapping[str, Any], source: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from typing import Any
 from gpg_vl.errors import DataError, UserError, WriteError
 
 _SEAL = "seal"
+_PART = 1 << 20
 DIGESTS = "gpg_vl_files.json"
-"""In a folder: SHA-256 of each of its files by name."""
+"""In a folder: a CRC-32 of each of its files by name. It shows damage, not malice, at the speed of a disk."""
 
 
 @contextlib.contextmanager
@@ -113,5 +115,8 @@ def damaged_file(folder: Path) -> str | None:
 
 
 def _file_digest(path: Path) -> str:
+    digest = 0
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while part := file.read(_PART):
+            digest = zlib.crc32(part, digest)
+    return f"{digest:08x}"

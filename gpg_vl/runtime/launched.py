@@ -10,6 +10,7 @@ _RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
 _MEETING = ("MASTER_ADDR", "MASTER_PORT")
 _ALONE = {"RANK": "0", "WORLD_SIZE": "1"}
 """What a cluster says to a job of one process, which has nobody to meet."""
+_MPI = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 _LAST_PORT = 65535
 CURE = f"start the processes with --accelerate, torchrun or `accelerate launch`, or unset {', '.join(_RANKS)}"
 
@@ -32,7 +33,11 @@ def place() -> Place | None:
     Raises ConfigurationError for variables that no launcher leaves like that: some missing, or no numbers
     that fit together.
     """
-    ranks = {name: os.environ[name] for name in _RANKS if name in os.environ}
+    ranks = {name: value for name in _RANKS if (value := os.environ.get(name))}
+    if ranks == {"LOCAL_RANK": "-1"}:  # some tools' word for no launch
+        ranks = {}
+    if not ranks:
+        _refuse_mpi()
     if not ranks or ranks == _ALONE:
         return None
     missing = [name for name in (*_RANKS, *_MEETING) if not os.environ.get(name)]
@@ -45,6 +50,15 @@ def place() -> Place | None:
     rank, local_rank = _number("RANK", 0, size - 1), _number("LOCAL_RANK", 0, size - 1)
     port = _number("MASTER_PORT", 1, _LAST_PORT)
     return Place(rank, local_rank, size, f"{os.environ['MASTER_ADDR']}:{port}")
+
+
+def _refuse_mpi() -> None:
+    """mpirun's processes know of each other by other names, and each would train alone."""
+    for name in _MPI:
+        if os.environ.get(name, "1") not in ("", "1"):
+            raise ConfigurationError(
+                f"{name}={os.environ[name]!r}: processes that mpirun started would each train alone; {CURE}"
+            )
 
 
 def _number(name: str, least: int, most: int | None = None) -> int:

@@ -8,14 +8,14 @@ One process is the same code with nothing to gather.
 import contextlib
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from accelerate.utils import gather_object, wait_for_everyone
 from torch.distributed import DistError
 
-from gpg_vl.errors import ConfigurationError
+from gpg_vl.errors import ConfigurationError, UserError
 from gpg_vl.runtime.launched import CURE, place
 
 T = TypeVar("T")
@@ -50,6 +50,19 @@ class World:
     def any(self, flag: bool) -> bool:
         """Whether it is so on any rank."""
         return any(self.gather([flag]))
+
+    def together(self, work: Callable[[], T]) -> T:
+        """What this process's part gives; a mistake that one of them finds is raised on all."""
+        done: list[T] = []
+        failed: UserError | None = None
+        try:
+            done.append(work())
+        except UserError as error:
+            failed = error
+        failures = [error for error in self.gather([failed]) if error is not None]
+        if failures:
+            raise failures[0]
+        return done[0]
 
     def wait(self) -> None:
         """Return once all ranks are here."""

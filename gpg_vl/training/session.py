@@ -3,6 +3,7 @@
 import gc
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ def build_learner(
     choose_weights(policy, config.model)
     encoder = build_encoder(policy, config.prompt, config.model)
     data = _usable(data, config, policy, encoder)
-    if note := data.left_out_note("data.max_prompt_tokens or the model's context"):
+    if note := data.left_out_note():
         accelerator.print(note, file=sys.stderr)
     optimizer = build_optimizer(policy, config.optim)
     model, optimizer = accelerator.prepare(policy, optimizer)
@@ -139,9 +140,10 @@ def _usable(
     data: PreparedDataset, config: TrainConfig | SftConfig, policy: Policy, encoder: PromptEncoder
 ) -> PreparedDataset:
     """The rows that can be trained on. Raises DataError or ConfigurationError if there are none."""
-    data = _within(data, config.data, encoder)
+    length = encoder.prompt_length
     if isinstance(config, SftConfig):
-        data = data.within(policy.context, encoder.supervised_length)
+        length = partial(encoder.supervised_prompt_length, context=policy.context)
+    data = data.within(config.data.max_prompt_tokens, length)
     if config.model.freeze_language and not any(data.peek(i).images for i in range(len(data))):
         raise ConfigurationError("model.freeze_language: no row has an image, so nothing would be trained")
     return data
@@ -149,18 +151,20 @@ def _usable(
 
 def _restore(learner: Learner, checkpoint: Path) -> None:
     """Continue where the checkpoint was written; its weights are loaded already."""
-    state = load_state(checkpoint, learner.layout)
+    world = learner.world
+    state = world.together(lambda: load_state(checkpoint, learner.layout))
+    own = world.together(lambda: load_random_states(checkpoint, world.rank))
     learner.step = state.step
     learner.sampler.consumed = state.consumed
     if learner.engine is None:
         restore_moments(learner.optimizer, state.optimizer)
     else:
         settings = settings_of(learner.optimizer)
-        check_shards(checkpoint / "state" / "deepspeed")
+        check_shards(checkpoint / "state" / "deepspeed", world)
         learner.engine.load_checkpoint(str(checkpoint / "state" / "deepspeed"), tag="state")
         for group, own in zip(learner.optimizer.param_groups, settings, strict=True):
             group.update(own)
-    restore_random_states(load_random_states(checkpoint, learner.world.rank))
+    restore_random_states(own)
 
 
 def build_session(config: TrainConfig, accelerator: Accelerator, checkpoint: Path | None) -> Session:
@@ -199,8 +203,9 @@ def open_validation(data: DataConfig, limits: EvalConfig, learner: Learner) -> P
     """The validation set, graded by rewards that exist; None where none is configured."""
     if not data.validation:
         return None
-    rows = _within(PreparedDataset.open(data.validation).head(limits.limit), data, learner.encoder)
-    if note := rows.left_out_note("data.max_prompt_tokens"):
+    rows = PreparedDataset.open(data.validation).head(limits.limit)
+    rows = rows.within(data.max_prompt_tokens, learner.encoder.prompt_length)
+    if note := rows.left_out_note():
         learner.accelerator.print(note, file=sys.stderr)
     check_room(learner.policy.context, rows.longest, limits.max_new_tokens, "eval.max_new_tokens")
     check_rewards(protocol_of(data.validation), rows.column("answer_type"))
@@ -229,7 +234,3 @@ def _load(path: str, model: ModelConfig, accelerator: Accelerator) -> Policy:
         vision_attention=model.vision_attention,
         device=accelerator.device,
     )
-
-
-def _within(data: PreparedDataset, limits: DataConfig, encoder: PromptEncoder) -> PreparedDataset:
-    return data.within(limits.max_prompt_tokens, encoder.prompt_length)

@@ -26,6 +26,8 @@ def _needed(config: TrainConfig | SftConfig) -> Iterator[tuple[str, tuple[str, .
     for name in config.run.trackers:
         packages = ("tensorboard", "tensorboardX") if name == "tensorboard" else (name,)
         yield f"run.trackers {name}", packages, "'gpg-vl[track]'"
+    if config.model.lora_rank:
+        yield "model.lora_rank", ("peft",), "'gpg-vl[lora]'"
     if config.model.vision_attention == "flash_attention_2":
         # transformers fetches the kernels of the second from the hub
         yield "model.vision_attention flash_attention_2", ("flash_attn", "kernels"), "flash-attn"

@@ -115,6 +115,9 @@ def test_compare(tiny_folder, scenes_folder, tmp_path, capsys):
         item["correct"] = 1.0
     names[1].write_text(json.dumps(changed))
     capsys.readouterr()
+    assert "was changed by hand" in mistake(capsys, "compare", *names[:2])
+    del changed["seal"]
+    names[1].write_text(json.dumps(changed))
     run("compare", names[0], names[1], "--out", tmp_path / "difference.json")
     output = capsys.readouterr().out
     assert "| total | 8 |" in output and "leaves out 0" in output

@@ -66,12 +66,12 @@ def test_long_rows_are_counted_beside_them(shapes, capsys):
     with_questions(Path(shapes.data.train[0]), "What is <|image_pad|>?")
     train(replace(shapes, data=replace(shapes.data, max_prompt_tokens=100)))
     assert "4 of the 5 rows" in (told := capsys.readouterr().err)
-    assert "2 longer than data.max_prompt_tokens or the model's context; 2 unusable" in told
+    assert "2 with prompts longer than data.max_prompt_tokens; 2 unusable" in told
 
 
 def test_a_set_without_a_usable_row_says_why(shapes):
     with_questions(Path(shapes.data.train[0]), "What is <|image_pad|>?")
-    reason = r"3 of 5 are longer than 1 tokens, the others cannot be used, such as: sample 's0'"
+    reason = r"3 of 5 prompts are longer than 1 tokens, the others cannot be used, such as: sample 's0'"
     with pytest.raises(DataError, match=reason):
         train(replace(shapes, data=replace(shapes.data, max_prompt_tokens=1)))
 

@@ -264,9 +264,8 @@ def test_folders_however_they_are_typed(load, words):
     assert load("", *words).data.train == ["a", "b/"]
 
 
-def test_folders_named_twice_are_not_dropped(load):
-    with pytest.raises(ConfigurationError, match="train is given twice"):
-        load("", "--data.train", "a", "--data.train=b")
+def test_the_last_folders_win_as_any_options_last_value_does(load):
+    assert load("", "--data.train", "a", "b", "--data.train=c").data.train == ["c"]
 
 
 def test_values_that_begin_with_a_dash(load):

@@ -223,8 +223,8 @@ _PLAIN = {
 
 
 _UNION = re.compile(
-    r"Does not validate against any of the Union subtypes Subtypes: .*? Errors: - (Expected a \S.*?) - Expected "
-    r".* Given value: (.*)"
+    r"Does not validate against any of the Union subtypes Subtypes: .*? Errors: - (Expected a \S.*?)"
+    r" - Expected .* Given value: (.*)"
 )
 
 

@@ -203,6 +203,12 @@ def test_a_bug_is_a_traceback_with_code_1(options, tmp_path):
     assert re.search(r"reward '.*broken' failed on sample 'scenes-train-0-\d+'", result.stderr)
 
 
+def test_a_tour_takes_no_folder_of_something_else(scenes_folder, tmp_path, capsys):
+    (tmp_path / "mine.txt").touch()
+    assert "holds something else than a tour" in mistake(capsys, "quickstart", "--out", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
 def test_interrupted_quickstart_goes_on(tmp_path):
     """SIGINT in the warm start; the same command goes on, and ends with a report and a summary."""
     out = tmp_path / "tour"

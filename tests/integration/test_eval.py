@@ -135,7 +135,8 @@ def test_mistakes_of_eval(scenes_folder, tiny_folder, capsys):
     assert "the same answer 4 times" in mistake(
         capsys, *model, "--benchmark", scenes_folder, "--samples", "4", "--temperature", "0"
     )
-    assert "prompt" in mistake(capsys, *model, "--benchmark", scenes_folder, "--prompt", "none")
+    wrong = mistake(capsys, *model, "--benchmark", scenes_folder, "--prompt", "none")
+    assert wrong.endswith("option \"prompt\": expected one of ['instruct', 'base', 'boxed']. Got value: none")
     assert "model" in mistake(capsys, "eval", "--benchmark", scenes_folder)
     with pytest.raises(SystemExit), contextlib.redirect_stdout(None):
         run("eval", "--help")

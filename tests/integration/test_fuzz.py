@@ -168,8 +168,10 @@ def test_values_in_a_file(command, key, tmp_path, capsys):
         (b"\x7fELF\x02\x01\x00\x00\xff", "UTF-8"),
         (b"\x00\x01\x02", "is not YAML"),
         (b"config: other.yaml\n", "names a config"),
+        (b"run: {steps: 1:30}\n", "line 1: YAML reads 1:30 in base 60 or 8"),
+        (b"run:\n  steps: 010\n", "line 2: YAML reads 010 in base 60 or 8"),
     ],
-    ids=range(21),
+    ids=range(23),
 )
 def test_files_that_are_no_configuration(content, said, tmp_path, capsys):
     file = tmp_path / "config.yaml"

@@ -126,6 +126,30 @@ def test_a_checkpoint_brings_its_settings_wherever_it_goes(checkpoint, tmp_path)
         train(replace(branch, out=str(tmp_path / "c")), resume=str(moved))
 
 
+def test_a_checkpoint_goes_on_with_the_model_it_was_saved_with(checkpoint, tmp_path):
+    config, start = checkpoint
+    branch = replace(config, out=str(tmp_path / "b"), run=replace(config.run, steps=3))
+    swapped = Path(shutil.copytree(start, tmp_path / "swapped" / start.name))
+    shutil.rmtree(swapped / "model")
+    shutil.copytree(start.with_name("step_000001") / "model", swapped / "model")
+    with pytest.raises(CheckpointError, match="has another model than it was saved with"):
+        train(branch, resume=str(swapped))
+    renamed = Path(shutil.copytree(start, tmp_path / "renamed" / "step_000005"))
+    with pytest.raises(CheckpointError, match="holds the state of step 2"):
+        train(branch, resume=str(renamed))
+
+
+def test_a_run_past_its_steps_is_refused_and_keeps_its_settings(checkpoint):
+    config, start = checkpoint
+    file = start.parents[1] / "config.yaml"
+    before = file.read_text()
+    with pytest.raises(
+        ConfigurationError, match=r"is past run\.steps 1: its newest checkpoint is step_000002"
+    ):
+        train(replace(config, run=replace(config.run, steps=1)), resume="auto")
+    assert file.read_text() == before
+
+
 def test_moments_of_another_model_are_refused(policy, checkpoint):
     _, start = checkpoint
     saved = load_state(start, "whole").optimizer

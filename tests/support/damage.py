@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gpg_vl.errors import UserError
+from tests.support.permissions import permissions_hold
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Damage:
             self.file.unlink()
         if self.kind == "folder":
             self.file.mkdir()
+        if self.kind == "denied":
+            self.file.chmod(0)
         if self.kind == "empty":
             self.file.write_bytes(b"")
         if self.kind == "cut":
@@ -38,7 +41,7 @@ class Damage:
             self.file.write_bytes(content)
 
 
-KINDS = ("flipped", "flipped", "cut", "empty", "removed", "folder")
+KINDS = ("flipped", "flipped", "cut", "empty", "removed", "folder", "denied")
 
 
 def draw_damage(folder: Path, seed: int, *, without: Sequence[str] = ()) -> Damage:
@@ -51,7 +54,8 @@ def draw_damage(folder: Path, seed: int, *, without: Sequence[str] = ()) -> Dama
 def outcome(work: Callable[[], Any], expected: Any) -> str:
     """`refused`, `same` or `other`; what is no mistake of the user is raised."""
     try:
-        found = work()
+        with permissions_hold():
+            found = work()
     except UserError as error:
         assert str(error).strip()
         return "refused"

@@ -253,6 +253,15 @@ def test_a_preset_on_the_command_line_wins_over_a_runs_own_file(load):
     assert back == load().algorithm
 
 
+@pytest.mark.parametrize(
+    ("kind", "option", "command"),
+    [(SftConfig, "rollout.group_size", "train"), (TrainConfig, "batch_size", "sft")],
+)
+def test_an_option_of_the_other_command_is_told_as_such(kind, option, command):
+    with pytest.raises(ConfigurationError, match=f"'{option}' is an option of `gpg-vl {command}`"):
+        load_config(kind, ["--out", "x", f"--{option}", "4"])
+
+
 def test_one_folder_needs_no_brackets(load):
     assert load("", "--data.train", "data/a").data.train == ["data/a"]
 

@@ -96,6 +96,11 @@ def test_a_tied_head_may_be_missing_or_there(folder, policy):
         assert torch.equal(weight, other), name
 
 
+def test_a_head_of_its_own_beside_a_tied_one_is_refused(folder):
+    rewrite(folder, lambda weights: weights | {"lm_head.weight": weights[EMBEDDING] + 1})
+    refused(folder, r"ties head and embedding, and its lm_head\.weight is another matrix")
+
+
 DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
     "cut weights": ("model.safetensors", lambda data: data[:-100], "no loadable weights"),
     "cut header": ("model.safetensors", lambda data: data[:40], "no loadable weights"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gpg_vl.config import SftConfig, TrainConfig
-from gpg_vl.errors import ModelError
+from gpg_vl.errors import ConfigurationError, ModelError
 from gpg_vl.options import load_config
 from gpg_vl.prompting.card import CARD, asking_note, read_card
 from gpg_vl.prompting.prompts import Prompt
@@ -60,6 +60,11 @@ def test_what_the_configuration_says_wins(load, options, text, expected):
 def test_image_sizes_are_taken_one_by_one(load):
     model = load("--model.max_pixels", "100352").model
     assert (model.min_pixels, model.max_pixels) == (784, 100_352)
+
+
+def test_a_size_at_odds_with_the_checkpoints_other_one_says_whose_it_is(load):
+    with pytest.raises(ConfigurationError, match=r"784 is more than model\.max_pixels 700: .*gpg_vl\.json"):
+        load("--model.max_pixels", "700")
 
 
 def test_a_foreign_model_brings_nothing(load, checkpoint):

@@ -6,6 +6,7 @@ from gpg_vl.config import SftConfig, TrainConfig
 from gpg_vl.errors import ConfigurationError, RunFolderError
 from gpg_vl.options import load_config
 from gpg_vl.runs.folder import RunFolder
+from gpg_vl.runs.resume import check_unused
 
 
 @pytest.fixture
@@ -62,6 +63,12 @@ def test_a_folder_in_use_is_refused(config):
                 RunFolder.open(config(), resume=True)
     with RunFolder.open(config(), resume=True):  # the lock ends with the run
         pass
+
+
+def test_a_folder_below_a_file_cannot_be(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(RunFolderError, match=r"cannot write to '.*/file/a/b': '.*/file' is a file"):
+        check_unused(str(tmp_path / "file" / "a" / "b"))
 
 
 def test_a_failed_start_leaves_no_lock_behind(config):

@@ -13,6 +13,7 @@ import torch
 from gpg_vl.errors import CheckpointError
 from gpg_vl.runs.checkpoint import random_states, restore_random_states
 from gpg_vl.runs.states import check_shards, read_state, write_state
+from gpg_vl.runtime.parallel import World
 from tests.support.hostile import Hostile
 
 
@@ -34,7 +35,7 @@ def test_code_in_a_state_is_not_run(tmp_path, way):
         read_state(tmp_path / "state.pt")
     assert "weights_only" not in str(refused.value)  # torch tells how to run it all the same
     with pytest.raises(CheckpointError, match=r"state\.pt"):
-        check_shards(tmp_path)
+        check_shards(tmp_path, World())
     assert not (tmp_path / "ran").exists()
     with contextlib.suppress(RuntimeError):  # no file of torch, but too late
         torch.load(tmp_path / "state.pt", weights_only=False)  # what was refused does run
@@ -43,16 +44,16 @@ def test_code_in_a_state_is_not_run(tmp_path, way):
 
 def test_a_foreign_shard_is_named_with_what_it_would_run(tmp_path):
     torch.save({"a": torch.ones(2), "b": 1, "c": [None, "x"]}, tmp_path / "mp_rank_00_model_states.pt")
-    check_shards(tmp_path)
+    check_shards(tmp_path, World())
     torch.save({"a": Hostile(tmp_path / "ran")}, tmp_path / "zero_pp_rank_0_optim_states.pt")
     with pytest.raises(CheckpointError, match=r"optim_states\.pt' would run posix.mkdir"):
-        check_shards(tmp_path)
+        check_shards(tmp_path, World())
 
 
 def test_a_program_is_no_state(tmp_path):
     with zipfile.ZipFile(tmp_path / "state.pt", "w") as archive:
         archive.writestr("state/constants.pkl", pickle.dumps(()))
-    for check in (lambda: read_state(tmp_path / "state.pt"), lambda: check_shards(tmp_path)):
+    for check in (lambda: read_state(tmp_path / "state.pt"), lambda: check_shards(tmp_path, World())):
         with pytest.raises(CheckpointError, match="holds a program"):
             check()
 
@@ -63,7 +64,7 @@ def test_a_flipped_byte_in_a_tensor_is_noticed(tmp_path):
     content = bytearray(file.read_bytes())
     content[content.index(np.float32(0.5).tobytes() * 9) + 100] ^= 4
     file.write_bytes(content)
-    for check in (lambda: read_state(file), lambda: check_shards(tmp_path)):
+    for check in (lambda: read_state(file), lambda: check_shards(tmp_path, World())):
         with pytest.raises(CheckpointError, match=r"state\.pt.*data/0 in it is damaged"):
             check()
 

@@ -66,6 +66,10 @@ def test_what_would_train_otherwise_is_refused(settings, message):
         ("{", "cannot be read"),
         ("[1]", "no JSON object"),
         ("{}", "zero_optimization"),
+        (
+            '{"zero_optimization": {"stage": 1}, "zero_optimization": {"stage": 3}}',
+            "'zero_optimization' stands there twice",
+        ),
     ],
 )
 def test_a_file_that_says_nothing_is_refused(tmp_path, monkeypatch, text, message):

@@ -27,12 +27,28 @@ def test_the_place_of_a_launched_process(environment):
 
 @pytest.mark.parametrize(
     "values",
-    [{}, {"RANK": "0", "WORLD_SIZE": "1"}, {"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500"}],
-    ids=["nothing", "a cluster's job of one", "only where to meet"],
+    [
+        {},
+        {"RANK": "0", "WORLD_SIZE": "1"},
+        {"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500"},
+        {"RANK": "", "WORLD_SIZE": ""},
+        {"LOCAL_RANK": "-1"},
+        {"OMPI_COMM_WORLD_SIZE": "1"},
+    ],
+    ids=["nothing", "a cluster's job of one", "only where to meet", "empty", "none", "mpirun of one"],
 )
 def test_a_process_of_its_own(environment, values):
     environment(values)
     assert place() is None
+
+
+@pytest.mark.parametrize("name", ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE"])
+def test_processes_of_mpirun_are_not_so_many_runs(environment, monkeypatch, name):
+    monkeypatch.setenv(name, "2")
+    with pytest.raises(ConfigurationError, match=f"{name}='2': .* would each train alone"):
+        place()
+    environment(WHOLE)
+    assert place() is not None
 
 
 @pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "WORLD_SIZE"])

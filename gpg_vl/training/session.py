@@ -153,7 +153,7 @@ def _restore(learner: Learner, checkpoint: Path) -> None:
     """Continue where the checkpoint was written; its weights are loaded already."""
     world = learner.world
     state = world.together(lambda: load_state(checkpoint, learner.layout))
-    own = world.together(lambda: load_random_states(checkpoint, world.rank))
+    randoms = world.together(lambda: load_random_states(checkpoint, world.rank))
     learner.step = state.step
     learner.sampler.consumed = state.consumed
     if learner.engine is None:
@@ -164,7 +164,7 @@ def _restore(learner: Learner, checkpoint: Path) -> None:
         learner.engine.load_checkpoint(str(checkpoint / "state" / "deepspeed"), tag="state")
         for group, own in zip(learner.optimizer.param_groups, settings, strict=True):
             group.update(own)
-    restore_random_states(own)
+    restore_random_states(randoms)
 
 
 def build_session(config: TrainConfig, accelerator: Accelerator, checkpoint: Path | None) -> Session:

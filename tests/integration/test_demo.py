@@ -177,7 +177,7 @@ def asked(scenes_folder):
 def test_a_model_that_cannot_load_leaves_the_other_alone(asked, tiny_folder, tmp_path):
     broken = shutil.copytree(tiny_folder, tmp_path / "broken")
     (broken / "model.safetensors").write_bytes(b"no weights")
-    for folder, message in [(broken, "cannot be loaded"), (tmp_path, "it has no config.json")]:
+    for folder, message in [(broken, "has no loadable weights"), (tmp_path, "it has no config.json")]:
         panes = asked(tiny_folder, folder, max_new_tokens=4)[-1].panes
         assert panes["base"].progress.state == "done" and panes["base"].verdicts[0].right is False
         assert panes["trained"].progress.state == "failed"
@@ -260,13 +260,13 @@ def test_a_closed_page_frees_its_place(endless):
 
 def test_mistakes_of_the_command(capsys, tmp_path):
     assert "--base is missing" in mistake(capsys, "demo")
-    assert "cannot be read" in mistake(capsys, "demo", "--base", "m", "--auth_file", tmp_path / "none")
-    assert "not a prepared data set" in mistake(capsys, "demo", "--base", "m", "--data", tmp_path)
+    assert "cannot be read" in mistake(capsys, "demo", "--base", "owner/m", "--auth_file", tmp_path / "none")
+    assert "not a prepared data set" in mistake(capsys, "demo", "--base", "owner/m", "--data", tmp_path)
 
 
 def test_a_port_in_use_is_a_users_mistake(server):
     port = server.rpartition(":")[2]
-    words = [sys.executable, "-m", "gpg_vl", "demo", "--base", "model", "--port", port]
+    words = [sys.executable, "-m", "gpg_vl", "demo", "--base", "owner/model", "--port", port]
     output = subprocess.run(words, capture_output=True, text=True)
     assert output.returncode == 2
     assert f"gpg-vl: error: cannot listen on 127.0.0.1, port {port}" in output.stderr

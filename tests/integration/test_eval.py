@@ -125,7 +125,7 @@ def test_compare(tiny_folder, scenes_folder, tmp_path, capsys):
     assert total["fixed"] == [item["id"] for item in changed["items"]]
     assert "B lacks 2 questions" in mistake(capsys, "compare", names[0], names[2])
     assert "exists already" in mistake(capsys, "compare", *names[:2], "--out", tmp_path / "difference.json")
-    assert "cannot be read" in mistake(capsys, "compare", names[0], tmp_path / "none.json")
+    assert "there is no file" in mistake(capsys, "compare", names[0], tmp_path / "none.json")
 
 
 def test_mistakes_of_eval(scenes_folder, tiny_folder, capsys):

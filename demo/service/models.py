@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
 
 from gpg_vl.errors import ModelError
 from gpg_vl.evaluation.benchmarks import Benchmark
@@ -22,8 +21,6 @@ Kind = Literal["base", "trained"]
 """Which of the two."""
 _MOST_ANSWERS = 64
 """Answers decoded at the same time; more go one part after the other."""
-_UNLOADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
-"""What broken or foreign files, and too little memory, make transformers raise."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +70,10 @@ def _key(path: str) -> str:
 
 
 def _load(path: str) -> Model:
+    card = read_card(path) or {}
     try:
         policy = load_policy(path, device="cuda" if torch.cuda.is_available() else "cpu")
-        card = read_card(path) or {}
-    except ModelError:
-        raise
-    except _UNLOADABLE as error:
-        raise ModelError(f"{path!r} cannot be loaded: {type(error).__name__}: {error}") from error
+    except RuntimeError as error:  # too little memory, on either device
+        raise ModelError(f"{path!r} cannot be loaded: {error}") from error
     policy.eval()  # for good: answers are made by several threads, and the engine puts back what it found
     return Model(policy, card, RolloutEngine(policy, max_concurrent=_MOST_ANSWERS))

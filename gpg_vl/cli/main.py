@@ -142,10 +142,11 @@ def _train(arguments: list[str], command: str, kind: Any, module: str) -> None:
     launch, arguments = take_launch_options(arguments)
     config, resume = parse_command(kind, arguments, prog=f"gpg-vl {command}", taken=launch_options())
     check_packages(config)
+    if launch is None:
+        check_launch()
     check_training(config, resume)
     if launch is not None:
         sys.exit(launch.run(command, arguments, config.run.shutdown_grace))
-    check_launch()
     quiet_transformers()
     run = getattr(import_module(module), command)
 

@@ -106,9 +106,12 @@ def test_half_of_a_launch_is_nothing_to_other_commands(monkeypatch, capsys, tmp_
     ],
     ids=["optimizer", "bf16"],
 )
-def test_a_deepspeed_file_is_refused_before_anything_starts(settings, message, capsys, tmp_path):
+def test_a_deepspeed_file_is_refused_before_anything_starts(
+    settings, message, tiny_folder, scenes_folder, capsys, tmp_path
+):
     file, config = tmp_path / "ds.json", tmp_path / "accelerate.yaml"
     file.write_text(json.dumps({"zero_optimization": {"stage": 2}} | settings))
     config.write_text(f"distributed_type: DEEPSPEED\ndeepspeed_config: {{deepspeed_config_file: {file}}}\n")
     options = ("--out", str(tmp_path / "out"), "--accelerate", str(config), "--processes", "2")
-    assert message in mistake(capsys, *TRAIN, *options)
+    inputs = ("--model.path", str(tiny_folder), "--data.train", str(scenes_folder))
+    assert message in mistake(capsys, "train", *inputs, *options)

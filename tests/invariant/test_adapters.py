@@ -208,7 +208,7 @@ def test_without_peft_lora_names_its_extra(adapter, tmp_path, tiny_folder, monke
         ConfigurationError, match=r"LoRA needs the package peft: pip install 'gpg-vl\[lora\]'"
     ):
         choose_weights(policy, ModelConfig(path=str(tiny_folder), lora_rank=2))
-    with pytest.raises(ConfigurationError, match="LoRA needs the package peft"):
+    with pytest.raises(ConfigurationError, match="needs the package peft: pip install"):
         load_policy(str(adapter))
     nowhere = TrainConfig(
         out=str(tmp_path / "run"),
@@ -216,9 +216,9 @@ def test_without_peft_lora_names_its_extra(adapter, tmp_path, tiny_folder, monke
         data=DataConfig(train=["nowhere"]),
     )
     for path in ("Owner/Name", str(adapter)):  # before the model and the data are looked for
-        with pytest.raises(ConfigurationError, match="LoRA needs the package peft"):
+        with pytest.raises(ConfigurationError, match="needs the package peft: pip install"):
             train(with_model(nowhere, path=path))
-    with pytest.raises(ConfigurationError, match="LoRA needs the package peft"):
+    with pytest.raises(ConfigurationError, match="needs the package peft: pip install"):
         evaluate_model(EvalSettings(str(adapter), "nowhere"))
 
 

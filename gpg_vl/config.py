@@ -53,6 +53,11 @@ class ModelConfig:
     max_pixels: int = 401408
     """Largest image area in pixels; larger images are shrunk. The paper's value for CV-Bench."""
 
+    @property
+    def pixels(self) -> dict[str, int]:
+        """`min_pixels` and `max_pixels` by name."""
+        return {"min_pixels": self.min_pixels, "max_pixels": self.max_pixels}
+
     def __post_init__(self) -> None:
         tidy(self, "model.", paths=("path",))
         _require(

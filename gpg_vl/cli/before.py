@@ -7,7 +7,7 @@ from pathlib import Path
 from gpg_vl.config import SftConfig, TrainConfig
 from gpg_vl.data.manifest import check_prepared
 from gpg_vl.errors import ConfigurationError, DataError, ModelError
-from gpg_vl.model.adapter_files import holds_model, is_local
+from gpg_vl.model.adapter_files import check_local, holds_model
 from gpg_vl.runs.resume import AUTO, check_unused, newest_checkpoint, resumed_folder
 from gpg_vl.scoring.scorer import Scorer
 
@@ -39,12 +39,6 @@ def check_model(path: str) -> None:
     inside = holds_model(Path(path)) or any((Path(path) / name).exists() for name in _INNER)
     if os.path.isdir(path) and not inside:
         raise ModelError(f"{path!r} is not a model: it has no config.json")
-
-
-def check_local(path: str) -> None:
-    """Raise ModelError for what is plainly neither a folder that is there nor a hub id."""
-    if not os.path.isdir(path) and is_local(path):
-        raise ModelError(f"{path!r} is not a model: there is no such folder, and hub ids are OWNER/NAME")
 
 
 def check_files(paths: Sequence[str]) -> None:

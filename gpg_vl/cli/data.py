@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from gpg_vl.checks import expand, seed_in_range
-from gpg_vl.cli.before import at_least, check_local, check_new
+from gpg_vl.cli.before import at_least, check_new
 from gpg_vl.cli.dispatch import Command, dispatch
 from gpg_vl.data.manifest import check_prepared
 from gpg_vl.errors import ConfigurationError
+from gpg_vl.model.adapter_files import check_local
 from gpg_vl.options import base_parser
 
 # Heavy imports (torch, transformers) stand inside the commands: `gpg-vl --help` answers at once.

@@ -21,7 +21,7 @@ from gpg_vl.evaluation.settings import EvalSettings
 from gpg_vl.model.adapter_files import base_of
 from gpg_vl.model.loading import load_policy
 from gpg_vl.model.policy import Policy
-from gpg_vl.prompting.card import read_card
+from gpg_vl.prompting.card import PIXELS, read_card
 from gpg_vl.prompting.encode import PromptEncoder
 from gpg_vl.prompting.prompts import Prompt, TemplateName
 from gpg_vl.rollout.answering import Answerer, build_encoder, check_room
@@ -81,7 +81,7 @@ def evaluate_model(settings: EvalSettings) -> Evaluation | None:
 
 def own_encoder(policy: Policy, card: Mapping[str, Any], prompt: Prompt) -> PromptEncoder:
     """The encoder of a model's prompts, with the image sizes that its checkpoint was trained with."""
-    limits = {name: card[name] for name in ("min_pixels", "max_pixels") if name in card}
+    limits = {name: card[name] for name in PIXELS if name in card}
     return build_encoder(policy, prompt, ModelConfig(**limits))
 
 

@@ -104,6 +104,12 @@ def is_local(name: str) -> bool:
     return name.startswith((".", "/", "~")) or name.count("/") != 1
 
 
+def check_local(path: str) -> None:
+    """Raise ModelError for what is plainly neither a folder that is there nor a hub id."""
+    if not os.path.isdir(path) and is_local(path):
+        raise ModelError(f"{path!r} is not a model: there is no such folder, and hub ids are OWNER/NAME")
+
+
 def _gone(name: str, path: str) -> str:
     sealed = f", and remove {DIGESTS} beside it" if (Path(path) / DIGESTS).is_file() else ""
     where = "" if Path(name).expanduser().is_absolute() else ", neither here nor beside the adapters or above"

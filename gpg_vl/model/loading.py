@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from gpg_vl.errors import ModelError
-from gpg_vl.model.adapter_files import UNREADABLE, base_of, holds_model, is_local
+from gpg_vl.model.adapter_files import UNREADABLE, base_of, check_local, holds_model
 from gpg_vl.model.adapters import load_adapter
 from gpg_vl.model.attention import ATTENTION_NAME
 from gpg_vl.model.compat import enable_checkpointing
@@ -82,7 +82,7 @@ def read_config(path: str, *, download: bool = True) -> Any:
 
     Raises ModelError if there is none, or one of a quantised model.
     """
-    _check_local(path)
+    _check_place(path)
     base = _base_of(path)
     try:
         config = AutoConfig.from_pretrained(base, local_files_only=not download)
@@ -245,18 +245,16 @@ def _starts_with(file: Path, beginning: bytes) -> bool:
 def _base_of(path: str) -> str:
     base = base_of(path)
     if base != path:
-        _check_local(base)
+        _check_place(base)
     return base
 
 
-def _check_local(path: str) -> None:
+def _check_place(path: str) -> None:
     """Raise ModelError for what is plainly a folder and no model, before the hub is asked for it."""
+    check_local(path)
     folder = Path(path)
-    if folder.is_dir():
-        if not holds_model(folder):
-            raise ModelError(f"{path!r} is not a model: it has no config.json{model_hint(folder)}")
-    elif is_local(path):
-        raise ModelError(f"{path!r} is not a model: there is no such folder, and hub ids are OWNER/NAME")
+    if folder.is_dir() and not holds_model(folder):
+        raise ModelError(f"{path!r} is not a model: it has no config.json{model_hint(folder)}")
 
 
 def model_hint(folder: Path) -> str:

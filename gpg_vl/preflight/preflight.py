@@ -26,7 +26,7 @@ from gpg_vl.preflight.data import (
 from gpg_vl.preflight.findings import UNSET, Finding, Level, Report
 from gpg_vl.preflight.fits import Machine, Plan, check_memory, model_sizes
 from gpg_vl.preflight.model import Trial, check_model
-from gpg_vl.prompting.card import PIXELS, asking_note
+from gpg_vl.prompting.card import asking_note
 from gpg_vl.prompting.encode import PromptEncoder
 from gpg_vl.rollout.answering import check_room
 from gpg_vl.training.surroundings import check_packages
@@ -107,8 +107,7 @@ def check_validation_room(config: TrainConfig, encoder: PromptEncoder, context: 
 
 def check_asking(report: Report, config: TrainConfig) -> None:
     """Whether a checkpoint is asked as it was trained. Raises ModelError for a damaged card."""
-    pixels = {name: getattr(config.model, name) for name in PIXELS}
-    if note := asking_note(config.model.path, config.prompt, pixels):
+    if note := asking_note(config.model.path, config.prompt, config.model.pixels):
         level: Level = "warn" if note.startswith("warning") else "ok"
         report.add([Finding("prompt", level, note.removeprefix("warning: "))])
 
@@ -151,8 +150,7 @@ def find_encoder(report: Report, config: TrainConfig, *, download: bool) -> Prom
         text = f"{path!r} has no processor on this machine"
         report.add([Finding("prompt lengths", "skip", text)])
         return None
-    limits = {"min_pixels": model.min_pixels, "max_pixels": model.max_pixels}
-    return PromptEncoder(processor, config.prompt, family=family.model_type, **limits)
+    return PromptEncoder(processor, config.prompt, family=family.model_type, **model.pixels)
 
 
 def assumed_lengths(config: TrainConfig, rows: Sequence[Sample]) -> Lengths:

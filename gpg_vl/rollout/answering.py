@@ -119,6 +119,5 @@ def build_encoder(policy: Policy, prompt: Prompt, model: ModelConfig) -> PromptE
         policy.processor,
         prompt,
         family=policy.family,
-        min_pixels=model.min_pixels,
-        max_pixels=model.max_pixels,
+        **model.pixels,
     )

@@ -75,12 +75,11 @@ def _check_whole(file: Path) -> None:
     """torch writes checksums and does not look at them; an older format, or TorchScript, is none of ours."""
     try:
         with zipfile.ZipFile(file) as archive:
-            if any(name.endswith("constants.pkl") for name in archive.namelist()):
-                raise CheckpointError(f"{str(file)!r} holds a program, not a state")
-            damaged = archive.testzip()
-    except (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
-        if isinstance(error, CheckpointError):
-            raise
+            program = any(name.endswith("constants.pkl") for name in archive.namelist())
+            damaged = None if program else archive.testzip()
+    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"cannot read {str(file)!r}: {error}") from error
+    if program:
+        raise CheckpointError(f"{str(file)!r} holds a program, not a state")
     if damaged is not None:
         raise CheckpointError(f"cannot read {str(file)!r}: {damaged} in it is damaged")

@@ -19,7 +19,7 @@ from gpg_vl.evaluation.grading import check_rewards
 from gpg_vl.model.adapt import check_adapters, choose_weights
 from gpg_vl.model.loading import load_policy
 from gpg_vl.model.policy import Policy
-from gpg_vl.prompting.card import PIXELS, asking_note
+from gpg_vl.prompting.card import asking_note
 from gpg_vl.prompting.encode import PromptEncoder
 from gpg_vl.rollout.answering import Answerer, build_encoder, check_room
 from gpg_vl.rollout.engine import RolloutEngine, decode_options
@@ -102,8 +102,7 @@ def build_learner(
     path = str(checkpoint / "model") if checkpoint else config.model.path
     check_adapters(path, config.model)
     data = PreparedDataset.open(config.data.train)
-    pixels = {name: getattr(config.model, name) for name in PIXELS}
-    if checkpoint is None and (note := asking_note(config.model.path, config.prompt, pixels)):
+    if checkpoint is None and (note := asking_note(path, config.prompt, config.model.pixels)):
         accelerator.print(note, file=sys.stderr)
     policy = _load(path, config.model, accelerator)
     choose_weights(policy, config.model)
@@ -216,8 +215,7 @@ def model_card(config: TrainConfig | SftConfig) -> dict[str, Any]:
     """What a checkpoint says of how it is to be asked, and what it was rewarded for: `gpg_vl.json`."""
     card = {
         "prompt": config.prompt.to_dict(),
-        "min_pixels": config.model.min_pixels,
-        "max_pixels": config.model.max_pixels,
+        **config.model.pixels,
     }
     if isinstance(config, TrainConfig):
         card |= {"stop": list(config.rollout.stop), "rewards": dict(config.rewards)}

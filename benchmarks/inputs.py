@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.workloads import QUESTIONS, ModelSize, Workload
-from gpg_vl.prompting.prompts import VISION_TOKENS
+from gpg_vl.model.families.qwen2_vl import qwen2_vl
 from gpg_vl.registry import reward
 from gpg_vl.types import Completion, Sample
 
@@ -56,7 +56,7 @@ def suppressed_tokens(processor: Any, model: Any) -> list[int]:
     crash the forward behind them."""
     known = processor.tokenizer.get_vocab()
     ends = model.generation_config.eos_token_id
-    return [*(ends if isinstance(ends, list) else [ends]), *(known[t] for t in VISION_TOKENS if t in known)]
+    return [*(ends if isinstance(ends, list) else [ends]), *(known[t] for t in qwen2_vl.image_markup if t in known)]
 
 
 def write_model(size: ModelSize, folder: Path, processor: Path) -> Path:

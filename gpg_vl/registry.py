@@ -1,7 +1,7 @@
-"""Plug-ins that outsiders add: rewards and data-set converters.
+"""Plug-ins that outsiders add: rewards, data-set converters and model families.
 
-A name is found in three ways: announced by an installed package (entry-point groups
-`gpg_vl.rewards` and `gpg_vl.datasets`), as `path/to/file.py:name`, or as `package.module:name`.
+A name is found in three ways: announced by an installed package (entry-point groups `gpg_vl.rewards`,
+`gpg_vl.datasets` and `gpg_vl.families`), as `path/to/file.py:name`, or as `package.module:name`.
 """
 
 import importlib
@@ -75,15 +75,18 @@ class Converter:
     """Whether it never stops by itself, as generators of synthetic data do."""
 
 
-Plugin = TypeVar("Plugin", Reward, Converter)
+Plugin = TypeVar("Plugin")
 
 
 class Registry(Generic[Plugin]):
     """Plug-ins of one kind by name; nothing is imported before it is asked for."""
 
-    def __init__(self, kind: str, group: str, wrap: type[Plugin]) -> None:
+    def __init__(
+        self, kind: str, group: str, plugin: type[Plugin], wrap: Callable[..., Plugin] | None = None
+    ) -> None:
+        """`wrap` makes a plug-in of a name and a bare function; without it only plug-ins are taken."""
         self.kind, self.group = kind, group
-        self._wrap: type[Plugin] = wrap
+        self._type, self._wrap = plugin, wrap
 
     def announced(self) -> dict[str, list[EntryPoint]]:
         """Entry points by name; more than one where several packages announce it."""
@@ -125,7 +128,7 @@ class Registry(Generic[Plugin]):
     def _find(self, module: Any, attribute: str, reference: str) -> Plugin:
         """The plug-in in `module` registered as `attribute`, or the function called so."""
         attached = [getattr(value, "plugin", None) for value in vars(module).values()]
-        plugins = [plugin for plugin in attached if isinstance(plugin, self._wrap)]
+        plugins = [plugin for plugin in attached if isinstance(plugin, self._type)]
         for plugin in plugins:
             if plugin.name == attribute:
                 return self._coerce(plugin, reference)
@@ -143,17 +146,19 @@ class Registry(Generic[Plugin]):
     def _coerce(self, loaded: Any, reference: str) -> Plugin:
         """Registered functions carry `.plugin`; a bare function becomes one under its reference."""
         plugin = getattr(loaded, "plugin", loaded)
-        if isinstance(plugin, self._wrap):
+        if isinstance(plugin, self._type):
             return plugin
         if isinstance(plugin, (Reward, Converter)):
             raise ConfigurationError(f"{reference!r} is a {type(plugin).__name__.lower()}, no {self.kind}")
+        if self._wrap is None:
+            raise ConfigurationError(f"{self.kind} {reference!r} is no {self._type.__name__}, but {loaded!r}")
         if not callable(plugin):
             raise ConfigurationError(f"{self.kind} {reference!r} is not a function")
         return self._wrap(reference, plugin)
 
 
-rewards: Registry[Reward] = Registry("reward", "gpg_vl.rewards", Reward)
-converters: Registry[Converter] = Registry("data set", "gpg_vl.datasets", Converter)
+rewards: Registry[Reward] = Registry("reward", "gpg_vl.rewards", Reward, Reward)
+converters: Registry[Converter] = Registry("data set", "gpg_vl.datasets", Converter, Converter)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

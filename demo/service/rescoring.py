@@ -84,10 +84,10 @@ class RunQuestions:
         stored = sorted((self.run / "checkpoints").glob("*/model"))
         model = self.settings.get("model", {})
         path = str(stored[-1] if stored else self.root / model.get("path", ""))
-        config = read_config(path, download=False)
-        processor = read_processor(path, family_of(path, config), download=False)
+        family = family_of(path, read_config(path, download=False))
+        processor = read_processor(path, family, download=False)
         limits = {name: model[name] for name in ("min_pixels", "max_pixels")}
-        return PromptEncoder(processor, self.prompt, family=config.model_type, **limits)
+        return PromptEncoder(processor, self.prompt, family=family, **limits)
 
     def completion(self, record: Record, sample: Sample) -> Completion:
         """A recorded answer as rewards see it."""

@@ -9,7 +9,6 @@ import numpy as np
 
 from gpg_vl.data.manifest import read_manifest
 from gpg_vl.data.prepared import PreparedDataset
-from gpg_vl.errors import ModelError
 from gpg_vl.prompting.boxes import read_boxes
 from gpg_vl.prompting.prompts import Prompt
 from gpg_vl.tables import markdown_table
@@ -22,7 +21,7 @@ _NAMED_ANSWERS = 6
 def describe(data: PreparedDataset, processor: str | None = None) -> str:
     """The data set as text; with a `processor` (model folder or hub id) also its prompts' lengths.
 
-    Raises DataError for an image without a readable header, ModelError if there is no such processor.
+    Raises DataError for an image without a readable header, ModelError if there is no such model, or none with a processor.
     """
     length = _length_under(processor) if processor is not None else lambda sample: 0
     rows = [_figures(data.peek(index), length) for index in range(len(data))]
@@ -53,21 +52,19 @@ def _figures(sample: Sample, length: Callable[[Sample], int]) -> _Figures:
 def _length_under(path: str) -> Callable[[Sample], int]:
     """Tokens of a prompt as the model at `path` would get it: a checkpoint's own prompt, or the default."""
     # Heavy imports: a look at the data needs none of them
-    from transformers import AutoProcessor
-
     from gpg_vl.config import ModelConfig
+    from gpg_vl.model.families import family_of
+    from gpg_vl.model.loading import read_config, read_processor
     from gpg_vl.prompting.card import read_card
     from gpg_vl.prompting.encode import PromptEncoder
 
-    try:
-        processor = AutoProcessor.from_pretrained(path)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path!r} has no loadable processor: {error}") from error
+    family = family_of(path, read_config(path))
+    processor = read_processor(path, family)
     card, limits = read_card(path) or {}, ModelConfig()
     encoder = PromptEncoder(
         processor,
         Prompt.from_dict(card.get("prompt", {})),
-        family="",  # only decides how boxes are written in answers
+        family=family,
         min_pixels=card.get("min_pixels", limits.min_pixels),
         max_pixels=card.get("max_pixels", limits.max_pixels),
     )

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,10 +19,6 @@ from gpg_vl.model.loading import load_weights, model_hint, read_config, read_pro
 from gpg_vl.model.merging import merge_adapter
 from gpg_vl.model.policy import Policy
 from gpg_vl.prompting.card import CARD
-
-_TARGETS = r"(?:.*\.)?layers\.\d+\.(?:self_attn|mlp)\.\w+_proj"
-"""The linear layers of the language model: of a vision tower they are called blocks."""
-
 
 _UNSAID = ("rank_pattern", "alpha_pattern", "use_rslora")
 """Settings of peft with which layers have another rank or scale than the configuration says."""
@@ -48,7 +45,7 @@ def choose_weights(policy: Policy, config: ModelConfig) -> None:
     configured, or if nothing is left to train.
     """
     if config.freeze_vision and not policy.takes_images:
-        raise ConfigurationError(f"model.freeze_vision: a {policy.family!r} model has no vision tower")
+        raise ConfigurationError(f"model.freeze_vision: a {policy.kind!r} model has no vision tower")
     if policy.has_adapter:
         _check_settings(adapter_settings(policy.model), config, config.path)
     elif config.lora_rank:
@@ -56,7 +53,7 @@ def choose_weights(policy: Policy, config: ModelConfig) -> None:
             policy.model,
             rank=config.lora_rank,
             alpha=_alpha(config),
-            targets=_TARGETS,
+            targets=_targets(policy),
             base=config.path,
         )
     if config.lora_rank:
@@ -69,6 +66,13 @@ def choose_weights(policy: Policy, config: ModelConfig) -> None:
         policy.model.lm_head.requires_grad_(False)
     if not any(weight.requires_grad for weight in policy.parameters()):
         raise ConfigurationError("model: every part is frozen; nothing is left to train")
+
+
+def _targets(policy: Policy) -> str:
+    """A pattern of the names of the language model's linear layers, which a vision tower's may resemble."""
+    text = policy.text_model
+    name = next(name for name, module in policy.model.named_modules() if module is text)
+    return rf"(?:.*\.)?{re.escape(name)}\.{policy.family.lora_targets}"
 
 
 def _alpha(config: ModelConfig) -> int:

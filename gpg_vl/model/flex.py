@@ -13,20 +13,20 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 from gpg_vl.errors import ConfigurationError
-from gpg_vl.model.packing import may_attend
+from gpg_vl.model.masks import Sight, may_attend
 
 BLOCK = 128
 """Tokens: packed rows are padded to a multiple of it."""
 
 
-def block_mask(tree: Tensor) -> BlockMask:
-    """(2, R, S) ids of segments and branches to the blocks of (R, 1, S, S) that are worked on."""
-    segments, branches = tree
-    rows, size = segments.shape
+def block_mask(tree: Tensor, sight: Sight | None = None) -> BlockMask:
+    """(4, R, S), as in a `PackedBatch`, to the blocks of (R, 1, S, S) that are worked on."""
+    _, rows, size = tree.shape
+    parts = tree.unbind()
 
     def may_read(row: Tensor, _: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        own, other = (row, query), (row, key)
-        return (query >= key) & may_attend(segments[own], branches[own], segments[other], branches[other])
+        own, other = ([part[row, place] for part in parts] for place in (query, key))
+        return may_attend(own, other, query >= key, sight or Sight())
 
     return create_block_mask(may_read, rows, None, size, size, device=tree.device, BLOCK_SIZE=BLOCK)
 

@@ -21,10 +21,10 @@ from gpg_vl.model.adapters import load_adapter
 from gpg_vl.model.attention import ATTENTION_NAME
 from gpg_vl.model.compat import enable_checkpointing
 from gpg_vl.model.compiling import compile_layers
-from gpg_vl.model.families import Family, family_of
+from gpg_vl.model.families import family_of
+from gpg_vl.model.families.family import Family
 from gpg_vl.model.flex import check_flex
 from gpg_vl.model.policy import Policy
-from gpg_vl.model.vision import VISION_ATTENTION
 from gpg_vl.runtime.files import DIGESTS, damaged_file
 
 _LFS = b"version https://git-lfs.github.com/spec/"
@@ -58,13 +58,13 @@ def load_policy(
     if attention == "flex":
         check_flex(config.get_text_config(), device)
     processor = read_processor(path, family)
-    _check_vocabulary(path, config, processor.tokenizer if family.vision else processor)
+    _check_vocabulary(path, config, processor.tokenizer if family.takes_images else processor)
     choose_kernels(device)
     model = load_weights(path, family, vision_attention, device)
     if gradient_checkpointing:
         enable_checkpointing(model)
     bf16 = precision == "bf16" or (precision == "auto" and device.type == "cuda")
-    policy = Policy(model.to(device), processor, bf16=bf16, flex=attention == "flex")
+    policy = Policy(model.to(device), processor, family, bf16=bf16, flex=attention == "flex")
     if compiled:
         compile_layers(policy.text_model.layers, policy.device)
     return policy
@@ -105,14 +105,14 @@ def read_processor(path: str, family: Family, *, download: bool = True) -> Any:
 
     Raises ModelError if there is none, or one without the part for images.
     """
-    kind = AutoProcessor if family.vision else AutoTokenizer
+    kind = AutoProcessor if family.takes_images else AutoTokenizer
     try:
         processor = kind.from_pretrained(path, local_files_only=not download)
     except Exception as error:
         if not isinstance(error, UNREADABLE) and type(error) is not Exception:  # the latter: tokenizers' own
             raise
         raise ModelError(f"{path!r} has no loadable processor: {_reason(error, path)}") from error
-    if family.vision and not hasattr(processor, "image_processor"):
+    if family.takes_images and not hasattr(processor, "image_processor"):
         raise ModelError(
             f"{path!r}: the processor came without its image part; install torch and torchvision together "
             "from PyPI, and check that preprocessor_config.json or processor_config.json is there"
@@ -131,7 +131,7 @@ def _check_vocabulary(path: str, config: Any, tokenizer: Any) -> None:
 
 def model_class(family: Family) -> Any:
     """What transformers loads a family with."""
-    return AutoModelForImageTextToText if family.vision else AutoModelForCausalLM
+    return AutoModelForImageTextToText if family.takes_images else AutoModelForCausalLM
 
 
 def load_weights(
@@ -143,9 +143,9 @@ def load_weights(
     Raises ModelError unless the files hold exactly the model's weights, all of them finite, and if there is
     no such attention on this machine.
     """
-    vision = VISION_ATTENTION if vision_attention == "sdpa" else vision_attention
+    vision = family.vision_attention if vision_attention == "sdpa" else vision_attention
     towers = {"text_config": ATTENTION_NAME, "vision_config": vision}
-    attention = towers if family.vision else ATTENTION_NAME
+    attention = towers if family.takes_images else ATTENTION_NAME
     base = _base_of(path)
     # transformers calls what is placed on the CPU offloaded, and warns when it is saved
     place = {} if device is None or device.type == "cpu" else {"device_map": {"": device}}

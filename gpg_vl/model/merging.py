@@ -120,4 +120,4 @@ def _image(inner: Any) -> Tensor:
     patches, side = inner.visual.patch_embed, 2 * inner.visual.spatial_merge_size
     size = patches.in_channels * patches.temporal_patch_size * patches.patch_size**2
     noise = torch.randn(side * side, size, generator=torch.Generator().manual_seed(0))
-    return image_features(inner, noise, torch.tensor([[1, side, side]]))
+    return image_features(inner, noise, torch.tensor([[1, side, side]])).tokens

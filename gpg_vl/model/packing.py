@@ -16,9 +16,6 @@ from gpg_vl.prompting.encode import EncodedPrompt
 from gpg_vl.runtime.devices import send
 from gpg_vl.types import Packing
 
-MASK_ALIGNMENT = 16
-"""Elements; of SDPA's memory-efficient kernel."""
-
 
 @dataclass(frozen=True)
 class Segment:
@@ -62,18 +59,22 @@ class PackedBatch:
     """(R, S) int64, right-padded."""
     position_ids: Tensor
     """(3, R, S) int64."""
-    tree: Tensor | None
-    """(2, R, S) int32: each token's segment in its row, and its branch there: 0 prompt, 1..G answers; -1
-    padding. None where plain causal attention says the same, which has faster kernels: padding is on the
-    right, so nothing reads it."""
+    tree: Tensor
+    """(4, R, S) int32: each token's segment in its row; its branch there, 0 prompt, 1..G answers; its place in
+    its own text, prompt and answer; and its image in the prompt. -1 for padding, and for what is no image."""
+    causal: bool
+    """Whether plain causal attention keeps texts apart as well, which has faster kernels: each row is one
+    text, and padding is on the right, so that nothing reads it."""
     image_slots: Tensor
     """(image tokens,) int64 into R·S, row by row."""
     image_features: Tensor
     """(image tokens,) int64 into the features of `pixel_values`: rows of one prompt share them."""
     pixel_values: Tensor | None
-    """(patches, patch size), each distinct prompt's images once."""
+    """As `EncodedPrompt.pixel_values`, each distinct prompt's images once."""
     grid: Tensor
-    """(images, 3) int64; stays on the CPU, where the vision tower's layout is worked out."""
+    """As `EncodedPrompt.grid`; stays on the CPU, where the vision tower's layout is worked out."""
+    pixel_mask: Tensor | None
+    """As `EncodedPrompt.pixel_mask`."""
     predictors: Tensor
     """(M,) int64 into R·S: the token whose hidden state predicts the target."""
     targets: Tensor
@@ -181,7 +182,8 @@ def collate(rows: Sequence[Row], multiple: int = 1) -> PackedBatch:
         size = -(-size // multiple) * multiple
     token_ids = torch.zeros(len(rows), size, dtype=torch.long)
     positions = torch.zeros(3, len(rows), size, dtype=torch.long)
-    segments, branches = tree = torch.full((2, len(rows), size), -1, dtype=torch.int32)
+    tree = torch.full((4, len(rows), size), -1, dtype=torch.int32)
+    segments, branches, places, images = tree
     predictors: list[int] = []
     targets: list[int] = []
     answer_index: list[int] = []
@@ -191,25 +193,31 @@ def collate(rows: Sequence[Row], multiple: int = 1) -> PackedBatch:
         token_ids[r, begin:end] = prompt.token_ids
         positions[:, r, begin:end] = prompt.position_ids
         branches[r, begin:end] = 0
+        places[r, begin:end] = torch.arange(prompt.length)
+        images[r, begin:end] = _numbered(prompt.image_mask)
         last_of_prompt = r * size + end - 1
         for b, (answer, index) in enumerate(zip(segment.answers, segment.indices, strict=True), start=1):
             start, end = end, end + len(answer) - 1
             token_ids[r, start:end] = torch.tensor(answer[:-1], dtype=torch.long)
             positions[:, r, start:end] = prompt.next_position + torch.arange(end - start)
             branches[r, start:end] = b
+            places[r, start:end] = prompt.length + torch.arange(end - start)
             predictors += [last_of_prompt, *range(r * size + start, r * size + end)]
             targets += answer
             answer_index += [index] * len(answer)
         segments[r, begin:end] = number
-    slots, features, pixels, grid = _images(rows, size)
+    slots, features = _image_places(rows, size)
+    distinct = list({id(s.prompt): s.prompt for row in rows for s in row.segments}.values())
     return PackedBatch(
         token_ids=token_ids,
         position_ids=positions,
-        tree=None if causal else tree,
+        tree=tree,
+        causal=causal,
         image_slots=slots,
         image_features=features,
-        pixel_values=pixels,
-        grid=grid,
+        pixel_values=_joined(prompt.pixel_values for prompt in distinct),
+        grid=torch.cat([prompt.grid for prompt in distinct]),
+        pixel_mask=_joined(prompt.pixel_mask for prompt in distinct),
         predictors=torch.tensor(predictors, dtype=torch.long),
         targets=torch.tensor(targets, dtype=torch.long),
         answer_index=torch.tensor(answer_index, dtype=torch.long),
@@ -225,32 +233,17 @@ def _placed(rows: Sequence[Row]) -> Iterator[tuple[int, int, int, Segment]]:
             start += segment.length
 
 
-def may_attend(segment: Tensor, branch: Tensor, read_segment: Tensor, read_branch: Tensor) -> Tensor:
-    """Whether a token may read one before it: of its segment's prompt, or of its own branch.
-
-    Padding reads padding only: a row that reads nothing would be NaN.
-    """
-    return (segment == read_segment) & ((branch == read_branch) | (read_branch == 0))
-
-
-def additive_mask(tree: Tensor, dtype: torch.dtype) -> Tensor:
-    """(2, R, S) to the mask (R, 1, S, S) as attention adds it to its scores, made where `tree` is.
-
-    SDPA would make one of a bool mask in each layer, and keep it; so it would of one whose rows are not a
-    multiple of 16 elements apart.
-    """
-    segments, branches = tree
-    count, size = segments.shape
-    allowed = may_attend(segments[:, :, None], branches[:, :, None], segments[:, None], branches[:, None])
-    apart = -(-size // MASK_ALIGNMENT) * MASK_ALIGNMENT
-    mask = torch.full((count, 1, size, apart), float("-inf"), dtype=dtype, device=tree.device)[..., :size]
-    return mask.masked_fill_(allowed.tril_()[:, None], 0.0)
+def _numbered(image_mask: Tensor) -> Tensor:
+    """(P,) bool to the number of the run of image tokens that each is in, from 1 on; -1 elsewhere."""
+    starts = image_mask & ~image_mask.roll(1)
+    starts[:1] = image_mask[:1]
+    return torch.where(image_mask, starts.cumsum(0), -1)
 
 
-def _images(rows: Sequence[Row], size: int) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-    """Slots, feature indices, pixels and grids of the distinct prompts' images."""
+def _image_places(rows: Sequence[Row], size: int) -> tuple[Tensor, Tensor]:
+    """Slots of all image tokens, and indices into the features of the distinct prompts' images."""
     first_feature: dict[int, int] = {}
-    slots, features, pixels, grids = [], [], [], []
+    slots, features = [], []
     count = 0
     for r, _, start, segment in _placed(rows):
         prompt = segment.prompt
@@ -258,9 +251,11 @@ def _images(rows: Sequence[Row], size: int) -> tuple[Tensor, Tensor, Tensor | No
         if id(prompt) not in first_feature:
             first_feature[id(prompt)] = count
             count += len(own)
-            grids.append(prompt.grid)
-            if prompt.pixel_values is not None:
-                pixels.append(prompt.pixel_values)
         slots.append(r * size + start + own)
         features.append(first_feature[id(prompt)] + torch.arange(len(own)))
-    return torch.cat(slots), torch.cat(features), torch.cat(pixels) if pixels else None, torch.cat(grids)
+    return torch.cat(slots), torch.cat(features)
+
+
+def _joined(parts: Iterable[Tensor | None]) -> Tensor | None:
+    given = [part for part in parts if part is not None]
+    return torch.cat(given) if given else None

@@ -1,6 +1,7 @@
 """The trained model: its parts, saving, and the one forward that training wraps."""
 
 import contextlib
+import math
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -14,14 +15,13 @@ from transformers import DynamicCache
 from gpg_vl.model.adapters import has_adapter, save_adapter
 from gpg_vl.model.attention import Prefix, attend
 from gpg_vl.model.compat import cache_argument
-from gpg_vl.model.families import FAMILIES
+from gpg_vl.model.families.family import FULL, Family
 from gpg_vl.model.flex import BLOCK, block_mask
 from gpg_vl.model.logprobs import Targets, VocabularyHead
-from gpg_vl.model.packing import PackedBatch, additive_mask
+from gpg_vl.model.masks import Sight, additive_mask
+from gpg_vl.model.packing import PackedBatch
 from gpg_vl.model.step import StepModel
-from gpg_vl.model.vision import image_features, prepare_tower
 from gpg_vl.prompting.card import write_card
-from gpg_vl.prompting.prompts import VISION_TOKENS
 from gpg_vl.runtime.profiling import phase
 
 
@@ -29,24 +29,27 @@ class Policy(nn.Module):
     """A model with its processor (a text model's is its tokenizer). `forward` maps packed rows to
     log-probabilities."""
 
-    def __init__(self, model: Any, processor: Any | None, *, bf16: bool = False, flex: bool = False) -> None:
+    def __init__(
+        self, model: Any, processor: Any | None, family: Family, *, bf16: bool = False, flex: bool = False
+    ) -> None:
         """`processor` is None where weights are only counted; `flex`: FlexAttention for packed rows."""
         super().__init__()
         self.model = model
+        self.family = family
         self.processor: Any = processor
         self.bf16 = bf16
         self.flex = flex
         self._cache_argument = cache_argument(self.text_model)
         model.lm_head = VocabularyHead(model.lm_head)
-        if self.takes_images:
-            prepare_tower(self.vision_tower)
+        self._sights = family.sights(model.config.get_text_config())
+        family.prepare(model)
         nothing = torch.zeros(0, dtype=torch.long, device=model.device)
         self.register_buffer("suppressed_ids", nothing, persistent=False)
         self.suppressed_ids: Tensor  # (s,) tokens that are never sampled
         if processor is not None:
             unused = range(len(self.tokenizer), self.vocabulary)  # rows of the embedding
             known = self.tokenizer.get_vocab()
-            self.suppress([*unused, *(known[token] for token in VISION_TOKENS if token in known)])
+            self.suppress([*unused, *(known[token] for token in family.image_markup if token in known)])
 
     def suppress(self, token_ids: Iterable[int]) -> None:
         """Never sample these tokens either."""
@@ -60,14 +63,14 @@ class Policy(nn.Module):
         return mask.index_fill_(0, self.suppressed_ids, True)
 
     @property
-    def family(self) -> str:
+    def kind(self) -> str:
         """The model's type, such as qwen2_vl."""
         return str(self.model.config.model_type)
 
     @property
     def takes_images(self) -> bool:
         """Whether it is a vision-language model."""
-        return FAMILIES[self.family].vision
+        return self.family.takes_images
 
     @property
     def tokenizer(self) -> Any:
@@ -75,12 +78,13 @@ class Policy(nn.Module):
 
     @property
     def text_model(self) -> Any:
-        return self.model.model.language_model if self.takes_images else self.model.model
+        return self.family.text_model(self.model)
 
     @property
     def vision_tower(self) -> Any:
         """The image encoder with its projection into the language model's width."""
-        return self.model.model.visual
+        parts = self.family.vision_modules(self.model)
+        return parts[0] if len(parts) == 1 else nn.ModuleList(parts)
 
     @property
     def has_adapter(self) -> bool:
@@ -116,7 +120,7 @@ class Policy(nn.Module):
     def token_cost(self) -> float:
         """Multiplications per token in the text layers, in units of one query-key pair per head."""
         config = self.model.config.get_text_config()
-        parameters = sum(getattr(p, "ds_numel", p.numel()) for p in self.text_model.layers.parameters())
+        parameters = sum(_read_per_token(weight, config) for weight in self.text_model.layers.parameters())
         return parameters / (2 * config.hidden_size * config.num_hidden_layers)
 
     @property
@@ -157,41 +161,50 @@ class Policy(nn.Module):
 
     def _read(self, batch: PackedBatch, cache: DynamicCache | None = None) -> Tensor:
         """Last hidden states (R, S, H) of packed rows; keys and values go to `cache`."""
-        embeds = self.embed(batch)
+        embeds, beside = self.embed(batch)
         hidden: Tensor = self.text_model(
             inputs_embeds=embeds,
             position_ids=self._positions(batch.position_ids),
-            attention_mask=self._mask(batch, torch.bfloat16 if self.bf16 else embeds.dtype),
+            attention_mask=self._masks(batch, torch.bfloat16 if self.bf16 else embeds.dtype),
             use_cache=cache is not None,
             **{self._cache_argument: cache},
+            **beside,
         ).last_hidden_state
         return hidden
 
-    def _mask(self, batch: PackedBatch, dtype: torch.dtype) -> Tensor | BlockMask | None:
-        """What keeps answers of a row apart, once for all layers.
+    def _masks(self, batch: PackedBatch, dtype: torch.dtype) -> Any:
+        """What each kind of layer keeps apart, once for all of them; by name where there are several kinds.
 
         `dtype` is that of the arithmetic: a mask of another type, SDPA's CPU kernel reads as if it were.
         """
-        if batch.tree is None:
+        masks = {kind: self._mask(batch, sight, dtype) for kind, sight in self._sights.items()}
+        return masks[FULL] if list(masks) == [FULL] else masks
+
+    def _mask(self, batch: PackedBatch, sight: Sight, dtype: torch.dtype) -> Tensor | BlockMask | None:
+        tokens, images = batch.token_ids.shape[1], len(batch.image_slots) > 0
+        if batch.causal and sight.is_causal(tokens, images=images):
             return None
-        return block_mask(batch.tree) if self.flex else additive_mask(batch.tree, dtype)
+        if self.flex and not batch.causal:  # whose rows have whole blocks
+            return block_mask(batch.tree, sight)
+        return additive_mask(batch.tree, dtype, sight)
 
     def _positions(self, positions: Tensor) -> Tensor:
-        """M-RoPE positions (3, R, S) as the family takes them; a text's three axes are equal."""
-        return positions if self.takes_images else positions[0]
+        """Positions (3, R, S) as the family takes them; where it has one axis, the three are equal."""
+        return positions if self.family.own_positions else positions[0]
 
-    def embed(self, batch: PackedBatch) -> Tensor:
-        """Token embeddings with image features in their places: (R, S, H)."""
+    def embed(self, batch: PackedBatch) -> tuple[Tensor, dict[str, Any]]:
+        """Token embeddings with image features in their places, (R, S, H), and what the text model's forward
+        takes of the images besides."""
         embeds = self.text_model.embed_tokens(batch.token_ids)
         if batch.pixel_values is None:
-            return embeds
+            return embeds, {}
         trained = any(weight.requires_grad for weight in self.vision_tower.parameters())
         # a frozen tower keeps nothing
         with phase("vision"), torch.set_grad_enabled(trained and torch.is_grad_enabled()):
-            seen = image_features(self.model.model, batch.pixel_values, batch.grid)
-        features = seen[batch.image_features].to(embeds.dtype)
-        flat = embeds.flatten(0, 1).index_copy(0, batch.image_slots, features)
-        return flat.view_as(embeds)
+            features = self.family.features(self.model, batch)
+        seen = features.tokens[batch.image_features].to(embeds.dtype)
+        flat = embeds.flatten(0, 1).index_copy(0, batch.image_slots, seen)
+        return flat.view_as(embeds), self.family.beside(batch, features)
 
     @phase("prefill")
     @torch.no_grad()
@@ -227,3 +240,11 @@ class Policy(nn.Module):
             self.model.save_pretrained(folder)
         self.processor.save_pretrained(folder)
         write_card(folder, card)
+
+
+def _read_per_token(weight: Any, config: Any) -> float:
+    """Numbers of a weight that a token is multiplied with: of a stack of experts, those it goes through."""
+    shape = getattr(weight, "ds_shape", weight.shape)  # ZeRO-3 leaves a shard here
+    active = getattr(config, "num_experts_per_tok", None)
+    share = active / shape[0] if active and len(shape) > 2 else 1.0  # (experts, out, in)
+    return math.prod(shape) * share

@@ -7,9 +7,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from gpg_vl.model.families import Family
+from gpg_vl.model.families.family import Family
 from gpg_vl.model.loading import model_class
 from gpg_vl.model.policy import Policy
+
+
+_STACKED = 3
+"""Axes of a weight that holds one matrix for each expert."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class ModelSizes:
 def skeleton(config: Any, family: Family) -> Policy:
     """The policy of a config.json on the meta device: no weights, no processor; to count with."""
     with torch.device("meta"):
-        return Policy(model_class(family).from_config(config), None)
+        return Policy(model_class(family).from_config(config), None, family)
 
 
 def sizes_of(policy: Policy) -> ModelSizes:
@@ -75,7 +79,7 @@ def sizes_of(policy: Policy) -> ModelSizes:
     vision = _vision_tower(policy) if policy.takes_images else None
     linear = {w for part in _graph(policy, vision) for w in _matrices(part)}
     head = policy.model.lm_head.weight
-    pixels = policy.model.config.vision_config if vision else None
+    seen = policy.family.vision_sizes(policy.model.config) if vision else None
     return ModelSizes(
         weights=_count(policy.parameters()),
         trained=_count(w for w in policy.parameters() if w.requires_grad),
@@ -89,8 +93,8 @@ def sizes_of(policy: Policy) -> ModelSizes:
         tied=head is policy.text_model.embed_tokens.weight,
         text=_text_tower(policy),
         vision=vision,
-        pixels=pixels.in_channels * pixels.temporal_patch_size * pixels.patch_size**2 if pixels else 0,
-        patches=pixels.spatial_merge_size**2 if pixels else 0,
+        pixels=seen.pixels if seen else 0,
+        patches=seen.patches if seen else 0,
         decoded=_count({w for part in (policy.text_model, policy.model.lm_head) for w in _matrices(part)}),
     )
 
@@ -108,7 +112,12 @@ def _graph(policy: Policy, vision: Tower | None) -> Iterable[nn.Module]:
 
 
 def _matrices(part: nn.Module) -> Iterable[Any]:
-    return (m.weight for m in part.modules() if isinstance(m, nn.Linear | nn.Conv3d))
+    """Weights of matrix products: of linear layers, of convolutions that cut patches, and experts' stacks."""
+    for module in part.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d):
+            yield module.weight
+        else:
+            yield from (weight for weight in module.parameters(recurse=False) if weight.dim() == _STACKED)
 
 
 def _trained(part: nn.Module) -> bool:
@@ -121,7 +130,7 @@ def _text_tower(policy: Policy) -> Tower:
     return Tower(
         layers=config.num_hidden_layers,
         width=config.hidden_size,
-        feed_forward=config.intermediate_size,
+        feed_forward=_feed_forward(config),
         query=config.num_attention_heads * size,
         key=config.num_key_value_heads * size,
         repeats_keys=1 < config.num_key_value_heads < config.num_attention_heads,
@@ -130,17 +139,22 @@ def _text_tower(policy: Policy) -> Tower:
     )
 
 
+def _feed_forward(config: Any) -> int:
+    """Width inside a layer's feed-forward part; of a mixture of experts, of those that a token goes through."""
+    if experts := getattr(config, "num_experts_per_tok", None):
+        return int(experts * config.moe_intermediate_size)
+    return int(config.intermediate_size)
+
+
 def _vision_tower(policy: Policy) -> Tower:
-    config = policy.model.config.vision_config
-    gated = hasattr(config, "intermediate_size")  # Qwen2.5-VL's
-    width = config.hidden_size if gated else config.embed_dim
+    sizes = policy.family.vision_sizes(policy.model.config)
     return Tower(
-        layers=config.depth,
-        width=width,
-        feed_forward=config.intermediate_size if gated else int(width * config.mlp_ratio),
-        query=width,
-        key=width,
+        layers=sizes.layers,
+        width=sizes.width,
+        feed_forward=sizes.feed_forward,
+        query=sizes.width,
+        key=sizes.width,
         repeats_keys=False,
-        gated=gated,
+        gated=sizes.gated,
         trained=_trained(policy.vision_tower),
     )

@@ -108,23 +108,33 @@ def equal_lengths_attention(
 ALL_ATTENTION_FUNCTIONS.register(VISION_ATTENTION, equal_lengths_attention)
 
 
-def image_features(model: Any, pixels: Tensor, grid: Tensor) -> Tensor:
-    """Features (image tokens, H) of images, in their order.
+@dataclass(frozen=True)
+class ImageFeatures:
+    """What a vision tower makes of images."""
+
+    tokens: Tensor
+    """(image tokens, H) in the images' order."""
+    layers: tuple[Tensor, ...] = ()
+    """DeepStack: the same of inner layers, for the first text layers; empty elsewhere."""
+
+
+def image_features(model: Any, pixels: Tensor, grid: Tensor) -> ImageFeatures:
+    """Features of images, in their order.
 
     model: transformers' base model; pixels: (patches, patch size); grid: (images, 3) on the CPU.
     """
     tower, device = model.visual, pixels.device
     if tower.config._attn_implementation != VISION_ATTENTION:
-        return _features(model, pixels, grid, _ragged(tower, grid, device))
+        return ImageFeatures(_features(model, pixels, grid, _ragged(tower, grid, device)))
     rows: list[Grid] = [tuple(row) for row in grid.tolist()]
     order = sorted(range(len(rows)), key=lambda image: rows[image][1] * rows[image][2])
     given = _in_runs(tower, [rows[image] for image in order], device)
     if order == list(range(len(rows))):
-        return _features(model, pixels, grid, given)
+        return ImageFeatures(_features(model, pixels, grid, given))
     patches = [t * h * w for t, h, w in rows]
     features = _features(model, _arranged(pixels, patches, order), grid[order], given)
     tokens = [patches[image] // tower.spatial_merge_size**2 for image in order]
-    return _arranged(features, tokens, sorted(range(len(order)), key=order.__getitem__))
+    return ImageFeatures(_arranged(features, tokens, sorted(range(len(order)), key=order.__getitem__)))
 
 
 def _features(model: Any, pixels: Tensor, grid: Tensor, given: dict[str, Any]) -> Tensor:

@@ -141,16 +141,16 @@ def _here(path: str) -> bool:
 def find_encoder(report: Report, config: TrainConfig, *, download: bool) -> PromptEncoder | None:
     """The encoder of prompts; None if the processor is elsewhere and must not be downloaded."""
     path, model = config.model.path, config.model
-    family = read_config(path, download=download)
+    family = family_of(path, read_config(path, download=download))
     try:
-        processor = read_processor(path, family_of(path, family), download=download)
+        processor = read_processor(path, family, download=download)
     except ModelError:
         if download:
             raise
         text = f"{path!r} has no processor on this machine"
         report.add([Finding("prompt lengths", "skip", text)])
         return None
-    return PromptEncoder(processor, config.prompt, family=family.model_type, **model.pixels)
+    return PromptEncoder(processor, config.prompt, family=family, **model.pixels)
 
 
 def assumed_lengths(config: TrainConfig, rows: Sequence[Sample]) -> Lengths:

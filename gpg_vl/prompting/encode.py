@@ -11,13 +11,13 @@ from PIL import Image
 from torch import Tensor
 
 from gpg_vl.errors import ConfigurationError, DataError
-from gpg_vl.prompting.image_size import resized, seen_size
-from gpg_vl.prompting.prompts import IMAGE_PLACEHOLDER, BoxSpace, Prompt, View, answer_text, convert_box
+from gpg_vl.prompting.format import PromptFormat
+from gpg_vl.prompting.image_reader import ReadPrompt, Size
+from gpg_vl.prompting.prompts import BoxSpace, Prompt, View, answer_text, convert_box, special_token
 from gpg_vl.types import Box, Sample
 
 _OF_TEMPLATES = (TemplateError, TypeError, ValueError, LookupError, ArithmeticError, RecursionError)
 """Refusals of a chat template, and mistakes in it."""
-_NO_IMAGE = torch.zeros(0, 3, dtype=torch.long)
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,12 @@ class EncodedPrompt:
     image_mask: Tensor
     """(P,) bool: where image features stand."""
     pixel_values: Tensor | None
-    """(patches, patch size) float32 of all its images; None for text."""
+    """float32 of all its images, (patches, patch size), or tiles of one size (tiles, 3, height, width); None
+    for text."""
     grid: Tensor
-    """(images, 3) int64: patches of each image in time, height and width."""
+    """(images, 3) int64: patches of each image in time, height and width; (0, 3) where images are tiles."""
+    pixel_mask: Tensor | None = None
+    """(tiles, height, width) bool, where a tile is no padding; None for families whose tiles have none."""
     opens_think: bool = False
     """Whether the answer starts inside `<think>`: some chat templates open it by themselves."""
 
@@ -41,9 +44,13 @@ class EncodedPrompt:
     def length(self) -> int:
         return len(self.token_ids)
 
+    @property
+    def has_images(self) -> bool:
+        return bool(self.image_mask.any())
+
     def without_pixels(self) -> "EncodedPrompt":
         """What other processes need of it: everything but the images."""
-        return replace(self, pixel_values=None)
+        return replace(self, pixel_values=None, pixel_mask=None)
 
     @property
     def next_position(self) -> int:
@@ -63,24 +70,27 @@ class PromptEncoder:
     """Renders prompts and runs the processor; the same object serves training, evaluation and the app."""
 
     def __init__(
-        self, processor: Any, prompt: Prompt, *, family: str, min_pixels: int, max_pixels: int
+        self, processor: Any, prompt: Prompt, *, family: PromptFormat, min_pixels: int, max_pixels: int
     ) -> None:
-        """`family` is the model's type, such as qwen2_vl; it decides the space of boxes in answers."""
+        """Raises ConfigurationError for pixel limits that no image can keep, and for special tokens in the
+        prompt's own words."""
         self.processor = processor
         self.prompt = prompt
-        self.box_space: BoxSpace = prompt.boxes_in(family)
-        self.takes_images = hasattr(processor, "image_processor")
-        self.tokenizer = processor.tokenizer if self.takes_images else processor
+        self.family = family
+        self.box_space: BoxSpace = prompt.boxes_in(family.box_space)
+        self.tokenizer = processor if family.reader is None else processor.tokenizer
         self.min_pixels, self.max_pixels = min_pixels, max_pixels
-        if self.takes_images:
-            self.patch_size: int = processor.image_processor.patch_size
-            self.merge_size: int = processor.image_processor.merge_size
-            self.factor = self.patch_size * self.merge_size  # pixels along a side of an image token
-            if max_pixels < self.factor**2:
-                raise ConfigurationError(
-                    f"model.max_pixels {max_pixels} holds no token: one has {self.factor}×{self.factor} = "
-                    f"{self.factor**2} pixels"
-                )
+        self.reader = family.reader and family.reader(processor, min_pixels=min_pixels, max_pixels=max_pixels)
+        added = self.tokenizer.added_tokens_decoder.values()
+        self._special = {*family.image_markup, *(str(token) for token in added if token.special)}
+        for name, words in (("instruction", prompt.instruction), ("system", prompt.system)):
+            if token := special_token(words or "", self._special):
+                raise ConfigurationError(f"prompt.{name} contains the special token {token}")
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether the model is a vision-language model."""
+        return self.reader is not None
 
     def text(self, sample: Sample) -> str:
         """The whole prompt as text, one placeholder per image.
@@ -90,8 +100,11 @@ class PromptEncoder:
         """
         if sample.images and not self.takes_images:
             raise DataError(f"sample {sample.id!r} has an image, and the model takes text only")
+        own = self.prompt.user_text(sample)
+        if token := special_token(own, self._special):
+            raise DataError(f"sample {sample.id!r}: the question contains the special token {token}")
         if self.prompt.template == "base":
-            return IMAGE_PLACEHOLDER * len(sample.images) + self.prompt.user_text(sample)
+            return self.family.placeholder * len(sample.images) + own
         return self._chat(sample)
 
     def _chat(self, sample: Sample) -> str:
@@ -122,10 +135,10 @@ class PromptEncoder:
             raise ConfigurationError(
                 f"the model's chat template leaves out or changes the question of sample {sample.id!r}"
             )
-        if self.takes_images and rendered.count(self.processor.image_token) != len(sample.images):
+        if self.reader and (places := rendered.count(self.reader.mark)) != len(sample.images):
             raise ConfigurationError(
-                f"the model's chat template has {rendered.count(self.processor.image_token)} places for the "
-                f"{len(sample.images)} images of sample {sample.id!r}; is it that of a text model?"
+                f"the model's chat template has {places} places for the {len(sample.images)} images of "
+                f"sample {sample.id!r}; is it that of a text model?"
             )
         return rendered
 
@@ -134,74 +147,68 @@ class PromptEncoder:
         return [Question(*pair) for pair in zip(samples, self.encode(samples), strict=True)]
 
     def encode(self, samples: Sequence[Sample]) -> list[EncodedPrompt]:
-        """Encode samples in one processor call. Raises DataError as `text` does."""
+        """Encode samples together. Raises DataError as `text` does."""
         if not samples:
             return []
         texts = [self.text(sample) for sample in samples]
-        if not self.takes_images:
-            return [
-                self._prompt(text, ids, None, _NO_IMAGE)
-                for text, ids in zip(texts, self._ids(texts), strict=True)
-            ]
-        images = [resized(image, self._size(sample, image)) for sample in samples for image in sample.images]
-        outputs = self.processor(
-            text=texts,
-            images=images or None,
-            do_resize=False,  # each has its size already; twice would blur
-        )
-        grids = torch.as_tensor(outputs["image_grid_thw"]) if images else _NO_IMAGE
-        pixels = torch.as_tensor(outputs["pixel_values"]) if images else None
-        prompts, image, patch = [], 0, 0
-        for sample, text, ids in zip(samples, texts, outputs["input_ids"], strict=True):
-            grid = grids[image : image + len(sample.images)]
-            patches = int(grid.prod(dim=1).sum())
-            own = pixels[patch : patch + patches] if pixels is not None and patches else None
-            prompts.append(self._prompt(text, ids, own, grid))
-            self._check_planned(sample, prompts[-1])
-            image, patch = image + len(sample.images), patch + patches
-        return prompts
+        if self.reader is None:
+            read = [ReadPrompt(torch.tensor(ids)) for ids in self._ids(texts)]
+        else:
+            for sample in samples:
+                self._seen(sample)  # or says which sample's image cannot be read
+            images = [sample.images for sample in samples]
+            read = self.reader.read(texts, images, special=self._adds_special)
+        return [self._prompt(*one) for one in zip(samples, texts, read, strict=True)]
 
-    def _check_planned(self, sample: Sample, prompt: EncodedPrompt) -> None:
-        """Raise DataError unless images became what lengths and boxes are worked out by."""
-        sizes = [self._size(sample, image) for image in sample.images]
-        planned = [[1, height // self.patch_size, width // self.patch_size] for width, height in sizes]
-        tokens = self.image_tokens(sample)
-        if prompt.grid.tolist() != planned or int(prompt.image_mask.sum()) != tokens:
-            raise DataError(
-                f"sample {sample.id!r}: the processor made patches of {prompt.grid.tolist()} and "
-                f"{int(prompt.image_mask.sum())} tokens of images that should be {planned} and {tokens}"
-            )
-
-    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of rendered prompts. A chat template writes its own first token, where there is one."""
-        special = self.prompt.template == "base"
-        ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=special)["input_ids"]
-        return ids
-
-    def _prompt(self, text: str, ids: Sequence[int], pixels: Tensor | None, grid: Tensor) -> EncodedPrompt:
-        token_ids = torch.tensor(ids)
-        image_mask = token_ids == (self.processor.image_token_id if self.takes_images else -1)
+    def _prompt(self, sample: Sample, text: str, read: ReadPrompt) -> EncodedPrompt:
+        """Raises DataError unless images became what lengths and boxes are worked out by."""
+        mask = torch.zeros(len(read.token_ids), dtype=torch.bool)
+        positions = torch.arange(len(mask)).expand(3, -1)
+        if self.reader is not None:
+            mask = read.token_ids == self.tokenizer.convert_tokens_to_ids(self.reader.slot)
+            found = read.grid.tolist(), int(mask.sum())
+            planned = self.reader.grid([image.size for image in sample.images]).tolist()
+            if found != (planned, self.image_tokens(sample)):
+                raise DataError(
+                    f"sample {sample.id!r}: the processor made patches of {found[0]} and {found[1]} tokens of "
+                    f"images that should be {planned} and {self.image_tokens(sample)}"
+                )
+            positions = self.reader.positions(mask, read.grid)
         return EncodedPrompt(
-            token_ids=token_ids,
-            position_ids=mrope_positions(image_mask, grid, self.merge_size if self.takes_images else 1),
-            image_mask=image_mask,
-            pixel_values=pixels,
-            grid=grid,
+            token_ids=read.token_ids,
+            position_ids=positions,
+            image_mask=mask,
+            pixel_values=read.pixel_values,
+            grid=read.grid,
+            pixel_mask=read.pixel_mask,
             opens_think=_opens_think(text),
         )
 
-    def _size(self, sample: Sample, image: Image.Image) -> tuple[int, int]:
-        """Width and height in pixels as the model sees it. Raises DataError for an image it cannot see."""
-        limits = {"min_pixels": self.min_pixels, "max_pixels": self.max_pixels}
-        try:
-            return seen_size(image.width, image.height, factor=self.factor, **limits)
-        except ValueError as error:
-            raise DataError(f"sample {sample.id!r}: image {image.width}×{image.height}: {error}") from error
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=self._adds_special)["input_ids"]
+        return ids
+
+    @property
+    def _adds_special(self) -> bool:
+        """Whether the tokenizer writes a first token: a chat template does so itself, where there is one."""
+        return self.prompt.template == "base"
+
+    def _seen(self, sample: Sample) -> list[Size]:
+        """Width and height of each image as the model sees it. Raises DataError for one it cannot see."""
+        sizes = []
+        for image in sample.images:
+            try:
+                sizes.append(image.size if self.reader is None else self.reader.seen(image.size))
+            except ValueError as error:
+                raise DataError(
+                    f"sample {sample.id!r}: image {image.width}×{image.height}: {error}"
+                ) from error
+        return sizes
 
     def view(self, sample: Sample) -> View:
         """How the model sees the first image, which is the one that boxes are about."""
         image = sample.images[0]
-        return View((image.width, image.height), self._size(sample, image))
+        return View(image.size, self._seen(sample)[0])
 
     def to_image(self, sample: Sample) -> Callable[[Box], Box] | None:
         """Takes boxes of the model's answers to pixels of the stored image; None if none are asked for."""
@@ -232,44 +239,18 @@ class PromptEncoder:
 
     def prompt_length(self, sample: Sample) -> int:
         """Tokens of the encoded prompt, from image sizes alone (nothing is decoded or resized)."""
-        return len(self._ids([self.text(sample)])[0]) - len(sample.images) + self.image_tokens(sample)
+        text, left_out = self.text(sample), 0
+        if self.reader is not None:
+            self._seen(sample)
+            expanded = self.reader.expanded(text, [image.size for image in sample.images])
+            text, left_out = self.reader.shortened(expanded)
+        return len(self._ids([text])[0]) + left_out
 
     def image_tokens(self, sample: Sample) -> int:
         """Image tokens of the encoded prompt, from image sizes alone."""
-        sizes = (self._size(sample, image) for image in sample.images)
-        return sum(width * height // self.factor**2 for width, height in sizes)
+        self._seen(sample)
+        return sum(self.reader.image_tokens(image.size) for image in sample.images) if self.reader else 0
 
 
 def _opens_think(prompt: str) -> bool:
     return prompt.rstrip().endswith("<think>")
-
-
-def mrope_positions(image_mask: Tensor, grid: Tensor, merge_size: int) -> Tensor:
-    """M-RoPE positions of a prompt with images.
-
-    image_mask: (P,) bool; grid: (images, 3) patches. Returns (3, P) int64. Text advances all three axes
-    by one; an image spans its merged height and width from a common start, and the text after it
-    continues at start + max(height, width). Source: Qwen2-VL, arXiv 2409.12191, section 2.1.
-    """
-    positions = torch.zeros(3, len(image_mask), dtype=torch.long)
-    index, position = 0, 0
-    starts = _image_starts(image_mask, grid, merge_size)
-    for start, (time, height, width) in zip(starts, grid.tolist(), strict=True):
-        text = start - index
-        positions[:, index:start] = position + torch.arange(text)
-        position += text
-        height, width = height // merge_size, width // merge_size
-        axes = torch.meshgrid(torch.arange(time), torch.arange(height), torch.arange(width), indexing="ij")
-        index = start + time * height * width
-        positions[:, start:index] = position + torch.stack([axis.flatten() for axis in axes])
-        position += max(height, width)
-    positions[:, index:] = position + torch.arange(len(image_mask) - index)
-    return positions
-
-
-def _image_starts(image_mask: Tensor, grid: Tensor, merge_size: int) -> list[int]:
-    """Index of each image's first token; images may stand next to each other."""
-    slots = image_mask.nonzero().flatten().tolist()
-    sizes = (grid.prod(dim=1) // merge_size**2).tolist()
-    firsts = [sum(sizes[:i]) for i in range(len(sizes))]
-    return [slots[first] for first in firsts]

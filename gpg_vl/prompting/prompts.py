@@ -1,7 +1,7 @@
 """Prompts and answer tags: the one place that training, evaluation and the app all use."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -10,22 +10,10 @@ from gpg_vl.prompting.boxes import format_boxes, read_boxes
 from gpg_vl.types import AnswerType, Box, Completion, FinishReason, Sample
 
 ANSWER_END = "</answer>"
-VISION_TOKENS = (
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|image_pad|>",
-    "<|video_pad|>",
-    "<|vision_pad|>",
-)
-IMAGE_PLACEHOLDER = "<|vision_start|><|image_pad|><|vision_end|>"
-
 TemplateName = Literal["instruct", "base", "boxed"]
 BoxSpace = Literal["image", "resized", "grid"]
 """`image`: pixels of the stored image; `resized`: pixels of the image as the model sees it; `grid`: 0 to 1000
 along each side."""
-BOX_SPACES: Mapping[str, BoxSpace] = {"qwen2_vl": "grid", "qwen2_5_vl": "resized"}
-"""The convention that each model family was pretrained with (arXiv 2409.12191, 2502.13923)."""
-
 _SPECIAL = re.compile(r"<\|\w+\|>")
 
 # Both texts are those of the experiments in arXiv 2504.02546.
@@ -105,9 +93,9 @@ class Prompt:
         opening = "" if self.opens_think else "<think>"
         return f"{opening}{think}</think><answer>{answer}{ANSWER_END}"
 
-    def boxes_in(self, family: str) -> BoxSpace:
-        """The space of the answers' boxes for a model of `family`, such as qwen2_vl."""
-        return BOX_SPACES.get(family, "image") if self.box_space == "family" else self.box_space
+    def boxes_in(self, own: BoxSpace) -> BoxSpace:
+        """The space of the answers' boxes for a model that was pretrained with its `own`."""
+        return own if self.box_space == "family" else self.box_space
 
     def to_dict(self) -> dict[str, Any]:
         """For `gpg_vl.json` beside the weights."""
@@ -138,6 +126,11 @@ def convert_box(box: Box, source: BoxSpace, target: BoxSpace, view: View) -> Box
     (from_x, from_y), (to_x, to_y) = view.scale(source), view.scale(target)
     x, y = to_x / from_x, to_y / from_y
     return box[0] * x, box[1] * y, box[2] * x, box[3] * y
+
+
+def special_token(text: str, tokens: Iterable[str]) -> str | None:
+    """One of some tokens that stands in a text, if one does."""
+    return next((token for token in tokens if token in text), None)
 
 
 def letter(index: int) -> str:

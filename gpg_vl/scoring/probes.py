@@ -60,14 +60,14 @@ def _read(text: str, sample: Sample, prompt: Prompt) -> Completion:
     return read_transcript(
         text,
         sample,
-        space=prompt.boxes_in(""),
+        space=prompt.boxes_in("image"),
         think_opened=prompt.opens_think,
         finish_reason="eos" if text.endswith(ANSWER_END) or len(text) < LONG else "length",
     )
 
 
 def _gold(sample: Sample, prompt: Prompt) -> str:
-    space = prompt.boxes_in("")
+    space = prompt.boxes_in("image")
     return answer_text(sample, space, view_of(sample, space) if sample.answer_type == "boxes" else None)
 
 

@@ -99,7 +99,7 @@ class Learner:
 
         def whole(segment: Segment) -> Segment:
             prompt = segment.prompt
-            if prompt.pixel_values is not None or not len(prompt.grid):
+            if prompt.pixel_values is not None or not prompt.has_images:
                 return segment
             if id(prompt) not in encoded:  # rows of one group share the prompt, and must go on to
                 (encoded[id(prompt)],) = self.encoder.encode([self.data[sources[segment.indices[0]]]])
@@ -113,7 +113,7 @@ class Learner:
         With several processes that is the whole model, the vision tower included; with one it is something
         that is trained, which only images touch where the language model is frozen.
         """
-        has_image = any(len(s.prompt.grid) for row in part for s in row.segments)
+        has_image = any(s.prompt.has_images for row in part for s in row.segments)
         if part and (has_image or not self.policy.takes_images):
             return part
         return [*part, self._dummy] if self.world.size > 1 or self.policy.frozen_language else part

@@ -15,7 +15,8 @@ from gpg_vl.errors import ConfigurationError
 from gpg_vl.model import flex
 from gpg_vl.model.flex import BLOCK, block_mask, check_flex
 from gpg_vl.model.loading import load_policy
-from gpg_vl.model.packing import additive_mask, collate, join
+from gpg_vl.model.masks import Sight, additive_mask
+from gpg_vl.model.packing import collate, join
 from gpg_vl.model.policy import Policy
 from gpg_vl.rollout.engine import Request, RolloutEngine
 from gpg_vl.rollout.sampling import Sampling
@@ -73,11 +74,11 @@ def test_autocast_reaches_it(policy: Policy, groups, calls, monkeypatch):
     assert (logprobs - expected).abs().max() < 0.05
 
 
-def test_blocks_that_nobody_reads_are_left_out(groups):
+@pytest.mark.parametrize("sight", [Sight(), Sight(60), Sight(60, True)], ids=str)
+def test_blocks_that_nobody_reads_are_left_out(groups, sight: Sight):
     tree = collate(join(rows_of(groups, "group"), 10_000), BLOCK).tree
-    assert tree is not None
-    blocks = block_mask(tree).to_dense()[:, 0] > 0
-    allowed = additive_mask(tree, torch.float32)[:, 0] == 0  # (R, S, S)
+    blocks = block_mask(tree, sight).to_dense()[:, 0] > 0
+    allowed = additive_mask(tree, torch.float32, sight)[:, 0] == 0  # (R, S, S)
     read = allowed.unflatten(2, (-1, BLOCK)).unflatten(1, (-1, BLOCK)).any(4).any(2)
     assert torch.equal(blocks, read)
     assert 0 < int(read.sum()) < read.shape[1] * (read.shape[1] + 1) // 2  # less than causal attention's

@@ -32,9 +32,9 @@ def test_joined_rows_do_not_see_each_other(policy, reference, groups):
 
 
 def test_rows_of_one_answer_need_no_mask(policy, groups):
-    assert collate(rows_of(groups, "none")).tree is None
-    assert collate(rows_of(groups, "group")).tree is not None
-    assert collate(join(rows_of(groups, "none"), 10_000)).tree is not None
+    assert collate(rows_of(groups, "none")).causal
+    assert not collate(rows_of(groups, "group")).causal
+    assert not collate(join(rows_of(groups, "none"), 10_000)).causal
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from transformers import Qwen2_5_VLConfig, Qwen2VLConfig
 
 from benchmarks.workloads import TEXT, VISION
 from gpg_vl.model.attention import ATTENTION_NAME
-from gpg_vl.model.families import FAMILIES
+from gpg_vl.model.families import families
 from gpg_vl.model.loading import model_class
 from gpg_vl.model.policy import Policy
 from gpg_vl.model.vision import VISION_ATTENTION
@@ -135,7 +135,8 @@ def fake_policy(sizes: dict[str, Any] = QWEN2_VL_2B, *, suppressed: int = 293) -
     config = (Qwen2_5_VLConfig if newer else Qwen2VLConfig)(**sizes)
     config._attn_implementation = {"text_config": ATTENTION_NAME, "vision_config": VISION_ATTENTION}
     with torch.device("cuda"):
-        model = model_class(FAMILIES[config.model_type]).from_config(config)
-        policy = Policy(model, None, bf16=True)
+        family = families.get(config.model_type)
+        model = model_class(family).from_config(config)
+        policy = Policy(model, None, family, bf16=True)
         policy.suppressed_ids = torch.empty(suppressed, dtype=torch.long)
     return policy

@@ -6,10 +6,10 @@ import torch
 from gpg_vl.config import ModelConfig
 from gpg_vl.model import loading
 from gpg_vl.model.adapt import choose_weights
-from gpg_vl.model.families import FAMILIES
+from gpg_vl.model.families import families
 from gpg_vl.model.loading import choose_kernels, load_weights
 
-QWEN2_VL, META = FAMILIES["qwen2_vl"], torch.device("meta")
+QWEN2_VL, META = families.get("qwen2_vl"), torch.device("meta")
 
 
 @pytest.fixture

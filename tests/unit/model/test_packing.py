@@ -5,23 +5,29 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gpg_vl.model.packing import MASK_ALIGNMENT, additive_mask
+from gpg_vl.model.masks import MASK_ALIGNMENT, Sight, additive_mask
 
 SEGMENTS = [[0, 0, 0, 0, 0, 1, 1, 1, -1], [0, 0, 0, 0, 0, 0, 0, 0, 0]]
 BRANCHES = [[0, 0, 1, 1, 2, 0, 1, 2, -1], [0, 0, 0, 1, 1, 2, 3, 3, 3]]
-TREE = torch.tensor([SEGMENTS, BRANCHES], dtype=torch.int32)  # (2, R, S)
+PLACES = [[0, 1, 2, 3, 2, 0, 1, 1, -1], [0, 1, 2, 3, 4, 3, 3, 4, 5]]  # answers go on behind the prompt
+IMAGES = [[1, 1, -1, -1, -1, 1, -1, -1, -1], [1, 1, 2, -1, -1, -1, -1, -1, -1]]
+TREE = torch.tensor([SEGMENTS, BRANCHES, PLACES, IMAGES], dtype=torch.int32)  # (4, R, S)
 
 
-def may_read(row: int, query: int, key: int) -> bool:
+def may_read(row: int, query: int, key: int, sight: Sight) -> bool:
     prompt_or_own = BRANCHES[row][key] in (0, BRANCHES[row][query])
-    return key <= query and SEGMENTS[row][key] == SEGMENTS[row][query] and prompt_or_own
+    same_image = IMAGES[row][key] == IMAGES[row][query] > 0
+    seen = (key <= query and prompt_or_own) or (sight.whole_images and same_image)
+    near = sight.window is None or PLACES[row][query] - PLACES[row][key] < sight.window
+    return seen and near and SEGMENTS[row][key] == SEGMENTS[row][query]
 
 
+@pytest.mark.parametrize("sight", [Sight(), Sight(2), Sight(None, True), Sight(2, True)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-def test_who_may_read_whom(dtype: torch.dtype):
-    mask = additive_mask(TREE, dtype)
+def test_who_may_read_whom(dtype: torch.dtype, sight: Sight):
+    mask = additive_mask(TREE, dtype, sight)
     assert mask.shape == (2, 1, 9, 9) and mask.dtype == dtype
-    expected = [[[may_read(r, q, k) for k in range(9)] for q in range(9)] for r in range(2)]
+    expected = [[[may_read(r, q, k, sight) for k in range(9)] for q in range(9)] for r in range(2)]
     assert torch.equal(mask[:, 0] == 0, torch.tensor(expected))
     assert set(mask.unique().tolist()) == {0.0, float("-inf")}
 
@@ -42,7 +48,7 @@ class _Masks(TorchDispatchMode):
 
 @pytest.mark.parametrize("size", [9, 16, 33])
 def test_its_rows_reach_attention_aligned_and_change_nothing(size: int):
-    tree = torch.zeros(2, 2, size, dtype=torch.int32)
+    tree = torch.zeros(4, 2, size, dtype=torch.int32)
     tree[1, :, size // 2 :] = 1
     mask = additive_mask(tree, torch.float32)
     assert mask.stride()[-1] == 1

@@ -8,6 +8,7 @@ from PIL import Image
 from qwen_vl_utils import smart_resize
 
 from gpg_vl.errors import ConfigurationError, DataError
+from gpg_vl.model.families.qwen2_vl import qwen2_5_vl, qwen2_vl
 from gpg_vl.prompting.encode import PromptEncoder
 from gpg_vl.prompting.image_size import seen_size
 from gpg_vl.prompting.prompts import Prompt
@@ -40,7 +41,7 @@ def test_sizes_are_whole_tokens_within_the_limits(factor, low, high):
                 assert size == (wide, tall)
 
 
-def encoder(policy, family="qwen2_vl", low=3136, high=401_408):
+def encoder(policy, family=qwen2_vl, low=3136, high=401_408):
     return PromptEncoder(policy.processor, Prompt(), family=family, min_pixels=low, max_pixels=high)
 
 
@@ -56,7 +57,7 @@ def encoder(policy, family="qwen2_vl", low=3136, high=401_408):
     ],
 )
 def test_what_is_encoded_is_what_was_planned(policy, width, height, low, high, seen):
-    one = encoder(policy, "qwen2_5_vl", low, high)
+    one = encoder(policy, qwen2_5_vl, low, high)
     gold = json.dumps([[0, 0, width, height]])
     sample = Sample("a", "t", "Where?", gold, "boxes", images=(noise(width, height),))
     (prompt,) = one.encode([sample])

@@ -4,7 +4,8 @@ import pytest
 from PIL import Image
 
 from gpg_vl.errors import ConfigurationError, DataError
-from gpg_vl.prompting.prompts import VISION_TOKENS, Prompt, boxed, letter, parse_completion, question_text
+from gpg_vl.model.families.qwen2_vl import qwen2_vl
+from gpg_vl.prompting.prompts import Prompt, boxed, letter, parse_completion, question_text
 from gpg_vl.rewards.format import format_reward
 from gpg_vl.types import Sample
 
@@ -62,7 +63,7 @@ def test_messages_hold_the_images_first():
 
 
 @pytest.mark.parametrize("template", ["instruct", "base"])
-@pytest.mark.parametrize("token", VISION_TOKENS)
+@pytest.mark.parametrize("token", qwen2_vl.image_markup)
 def test_vision_tokens_in_a_question_are_refused(template, token):
     for row in (sample(f"See {token}?"), sample(choices=("1", token))):
         with pytest.raises(DataError) as caught:

@@ -91,7 +91,6 @@ def test_a_micro_batch_is_copied_without_waiting(kernels: Kernels, monkeypatch: 
     assert kernels.launched == {"pinned": len(tensors), "_to_copy": len(tensors)}
     assert len(options) >= len(tensors)
     assert all(given == {"non_blocking": True} for given in options)
-    assert batch.tree is not None
     # ids instead of a mask of 2 bytes for each pair of tokens
     assert sum(tensor.nbytes for tensor in tensors) < 0.05 * 2 * 2 * batch.tree.shape[2] ** 2
 
@@ -138,7 +137,7 @@ def test_known_slopes_are_checked_without_waiting(kernels: Kernels):
 
 def test_a_block_mask_is_made_without_waiting(kernels: Kernels):
     batch = collate(rows_of(2), BLOCK).to(torch.device("cuda"))
-    assert batch.tree is not None and batch.tree.shape[2] == 11 * BLOCK  # 1,288 tokens
+    assert batch.tree.shape[2] == 11 * BLOCK  # 1,288 tokens
     assert block_mask(batch.tree).shape == (2, 1, 11 * BLOCK, 11 * BLOCK)
     assert kernels.copies_back == 0
 

@@ -1,0 +1,123 @@
+"""What differs between families of models: the one question that an adapter answers."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from gpg_vl.errors import ModelError
+from gpg_vl.model.masks import Sight
+from gpg_vl.model.packing import PackedBatch
+from gpg_vl.model.vision import ImageFeatures
+from gpg_vl.prompting.format import PromptFormat
+
+FULL, SLIDING = "full_attention", "sliding_attention"
+"""transformers' names for kinds of layers."""
+_FIXED_ROPE = ("default", "linear", "llama3", "yarn", "mrope", "proportional")
+"""Rotary embeddings whose angles depend on the position alone. `dynamic` and `longrope` look at the length
+of the sequence too, which in a packed row is not that of the answer."""
+
+
+@dataclass(frozen=True)
+class VisionSizes:
+    """Widths of a vision tower, in numbers per patch."""
+
+    layers: int
+    width: int
+    """Of the residual stream."""
+    feed_forward: int
+    """Inside the feed-forward part."""
+    pixels: int
+    """Of a patch, colours and frames included."""
+    patches: int
+    """Per image token."""
+    gated: bool = False
+    """RMS norms and a gated feed-forward part; else layer norms and two matrices."""
+
+
+class Family(PromptFormat):
+    """A family's adapter; this one is of text models with full or sliding attention.
+
+    Announce an instance by `model_type` in the entry-point group `gpg_vl.families`. tests/invariant/
+    test_families.py says what holds for each: log-probabilities, gradients and greedy answers are those of
+    transformers' own forward on each answer alone.
+    """
+
+    text_part: ClassVar[str] = ""
+    """The language model's name in transformers' base model, which itself is one in a text model."""
+    vision_parts: ClassVar[tuple[str, ...]] = ()
+    """Names there of the image encoder and its projection into the language model's width."""
+    packs: ClassVar[bool] = True
+    """Whether answers may share a row with their prompt: no layer carries a state along the row."""
+    whole_images: ClassVar[bool] = False
+    """Whether the tokens of an image read each other in both directions."""
+    own_positions: ClassVar[bool] = False
+    """Whether positions have three axes, (3, R, S), as M-RoPE's; else they are (R, S)."""
+    video: ClassVar[bool] = False
+    """Whether data may hold videos."""
+    vision_attention: ClassVar[str] = "sdpa"
+    """The vision tower's attention, by its name in transformers."""
+    layer_kinds: ClassVar[Collection[str]] = (FULL, SLIDING)
+    """Kinds of layers that are supported."""
+    lora_targets: ClassVar[str] = r"layers\.\d+\.(?:self_attn|mlp)\.\w+_proj"
+    """What LoRA adapters stand beside: a pattern of names below the text model."""
+
+    def text_model(self, model: Any) -> Any:
+        """The language model without its vocabulary projection, of a model as transformers loads it."""
+        return getattr(model.model, self.text_part) if self.text_part else model.model
+
+    def vision_modules(self, model: Any) -> list[nn.Module]:
+        """What `vision_parts` names."""
+        return [getattr(model.model, name) for name in self.vision_parts]
+
+    def prepare(self, model: Any) -> None:
+        """Change a loaded model where that makes it faster, and not what it computes."""
+
+    def features(self, model: Any, batch: PackedBatch) -> ImageFeatures:
+        """Features of a batch's images, which it has."""
+        raise NotImplementedError
+
+    def beside(self, batch: PackedBatch, features: ImageFeatures) -> dict[str, Any]:
+        """What the text model's forward takes of images besides their features in the embeddings."""
+        return {}
+
+    def vision_sizes(self, config: Any) -> VisionSizes:
+        """Sizes of the vision tower, by the model's config."""
+        raise NotImplementedError
+
+    def sights(self, config: Any) -> dict[str, Sight]:
+        """What tokens see, by the kinds of layers with attention that a text config has."""
+        windows = {FULL: None, SLIDING: getattr(config, "sliding_window", None)}
+        return {
+            kind: Sight(windows[kind], self.whole_images)
+            for kind in sorted({*(getattr(config, "layer_types", None) or [FULL])})
+            if kind in windows
+        }
+
+    def check(self, path: str, config: Any) -> None:
+        """Raise ModelError, naming `path`, for a model of the family that is not reproduced exactly."""
+        text = config.get_text_config()
+        foreign = {*(getattr(text, "layer_types", None) or ())} - {*self.layer_kinds}
+        if foreign:
+            raise ModelError(
+                f"{path!r} is a {config.model_type!r} model with {', '.join(sorted(foreign))} layers, which "
+                "are not supported"
+            )
+        ropes = getattr(text, "rope_parameters", None) or {}
+        nested = [rope for rope in ropes.values() if isinstance(rope, dict)]  # one for each kind of layer
+        for rope in nested or [ropes]:
+            if (kind := rope.get("rope_type", "default")) not in _FIXED_ROPE:
+                raise ModelError(
+                    f"{path!r} has {kind!r} rotary embeddings, whose angles depend on the length of the row; "
+                    f"packed rows support {', '.join(_FIXED_ROPE)}"
+                )
+        if getattr(text, "final_logit_softcapping", None):
+            raise ModelError(f"{path!r} caps its logits (final_logit_softcapping), which is not supported")
+
+
+def image_slots(batch: PackedBatch) -> Tensor:
+    """(R, S) bool: where image features stand."""
+    slots = batch.token_ids.new_zeros(batch.token_ids.numel(), dtype=bool)
+    slots[batch.image_slots] = True
+    return slots.view_as(batch.token_ids)

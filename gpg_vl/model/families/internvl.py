@@ -1,0 +1,32 @@
+"""InternVL in transformers' own format (the `-HF` checkpoints): images as tiles, plain positions."""
+
+from typing import Any
+
+from gpg_vl.model.families.tiled import TiledFamily
+from gpg_vl.prompting.image_reader import Size, TileReader
+
+
+class InternVLReader(TileReader):
+    """An image is cut into tiles of 448×448 by its shape, and one more shows all of it."""
+
+    def expansion(self, size: Size) -> str:
+        width, height = size
+        tiles = self.processor.image_processor.get_number_of_image_patches(height, width, {})
+        return str(self.processor.replace_image_token({"num_patches": [tiles]}, 0))
+
+
+class InternVL(TiledFamily):
+    """Boxes are on a grid from 0 to 1000 along each side (arXiv 2504.10479)."""
+
+    text_part = "language_model"
+    vision_parts = ("vision_tower", "multi_modal_projector")
+    reader = InternVLReader
+    placeholder = "<IMG_CONTEXT>\n"
+    image_markup = ("<img>", "</img>", "<IMG_CONTEXT>", "<video>")
+    box_space = "grid"
+
+    def patches_per_token(self, config: Any) -> int:
+        return int(round(1 / config.downsample_ratio) ** 2)
+
+
+internvl = InternVL()

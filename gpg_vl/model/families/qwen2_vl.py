@@ -1,0 +1,64 @@
+"""Qwen2-VL and Qwen2.5-VL: images as grids of patches, with M-RoPE positions."""
+
+from typing import Any
+
+from gpg_vl.model.families.family import Family, VisionSizes
+from gpg_vl.model.packing import PackedBatch
+from gpg_vl.model.vision import VISION_ATTENTION, ImageFeatures, image_features, prepare_tower
+from gpg_vl.prompting.image_reader import GridReader
+
+
+class Qwen2VL(Family):
+    """Boxes are on a grid from 0 to 1000 along each side (arXiv 2409.12191)."""
+
+    text_part = "language_model"
+    vision_parts = ("visual",)
+    reader = GridReader
+    placeholder = "<|vision_start|><|image_pad|><|vision_end|>"
+    image_markup = (
+        "<|vision_start|>",
+        "<|vision_end|>",
+        "<|image_pad|>",
+        "<|video_pad|>",
+        "<|vision_pad|>",
+    )
+    box_space = "grid"
+    own_positions = True
+    vision_attention = VISION_ATTENTION
+
+    def prepare(self, model: Any) -> None:
+        prepare_tower(model.model.visual)
+
+    def features(self, model: Any, batch: PackedBatch) -> ImageFeatures:
+        return image_features(model.model, batch.pixel_values, batch.grid)
+
+    def vision_sizes(self, config: Any) -> VisionSizes:
+        vision = config.vision_config
+        return VisionSizes(
+            layers=vision.depth,
+            width=vision.embed_dim,
+            feed_forward=int(vision.embed_dim * vision.mlp_ratio),
+            pixels=vision.in_channels * vision.temporal_patch_size * vision.patch_size**2,
+            patches=vision.spatial_merge_size**2,
+        )
+
+
+class Qwen25VL(Qwen2VL):
+    """Boxes are in pixels of the image as the model sees it (arXiv 2502.13923)."""
+
+    box_space = "resized"
+
+    def vision_sizes(self, config: Any) -> VisionSizes:
+        vision = config.vision_config
+        return VisionSizes(
+            layers=vision.depth,
+            width=vision.hidden_size,
+            feed_forward=vision.intermediate_size,
+            pixels=vision.in_channels * vision.temporal_patch_size * vision.patch_size**2,
+            patches=vision.spatial_merge_size**2,
+            gated=True,
+        )
+
+
+qwen2_vl = Qwen2VL()
+qwen2_5_vl = Qwen25VL()

@@ -1,0 +1,26 @@
+"""Qwen3-VL, dense and mixture of experts: Qwen2-VL with features of inner layers of the tower (DeepStack)."""
+
+from dataclasses import replace
+from typing import Any
+
+from gpg_vl.model.families.family import VisionSizes, image_slots
+from gpg_vl.model.families.qwen2_vl import Qwen25VL
+from gpg_vl.model.packing import PackedBatch
+from gpg_vl.model.vision import ImageFeatures
+
+
+class Qwen3VL(Qwen25VL):
+    """Boxes are on a grid from 0 to 1000 along each side (arXiv 2511.21631)."""
+
+    box_space = "grid"
+
+    def beside(self, batch: PackedBatch, features: ImageFeatures) -> dict[str, Any]:
+        """DeepStack: each layer's features are added behind one of the first text layers."""
+        layers = [layer[batch.image_features] for layer in features.layers]
+        return {"visual_pos_masks": image_slots(batch), "deepstack_visual_embeds": layers}
+
+    def vision_sizes(self, config: Any) -> VisionSizes:
+        return replace(super().vision_sizes(config), gated=False)
+
+
+qwen3_vl = Qwen3VL()

@@ -2,7 +2,8 @@
 
 transformers works out positions and lengths on the device, reads the lengths back in every layer, and calls
 attention once per image (or window) and layer. Here they are worked out on the CPU from the images' grids,
-and patches that read each other stand in runs of equal length.
+and so is what a table of position embeddings is interpolated by; patches that read each other stand in runs
+of equal length.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, scaled_dot_product_attention
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.vision_utils import get_vision_cu_seqlens, get_vision_position_ids, get_vision_window_index
+from transformers.vision_utils import (
+    get_vision_cu_seqlens,
+    get_vision_interpolation_indices_and_weights,
+    get_vision_position_ids,
+    get_vision_window_index,
+)
 
 from gpg_vl.runtime.devices import send
 
@@ -110,12 +116,13 @@ ALL_ATTENTION_FUNCTIONS.register(VISION_ATTENTION, equal_lengths_attention)
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """What a vision tower makes of images."""
+    """What the vision tower says of images, in their order."""
 
     tokens: Tensor
-    """(image tokens, H) in the images' order."""
+    """(image tokens, H)"""
     layers: tuple[Tensor, ...] = ()
-    """DeepStack: the same of inner layers, for the first text layers; empty elsewhere."""
+    """DeepStack: (image tokens, H) each, from inner layers of the tower, to be added to the images' hidden
+    states behind the first text layers; empty for towers without."""
 
 
 def image_features(model: Any, pixels: Tensor, grid: Tensor) -> ImageFeatures:
@@ -124,44 +131,61 @@ def image_features(model: Any, pixels: Tensor, grid: Tensor) -> ImageFeatures:
     model: transformers' base model; pixels: (patches, patch size); grid: (images, 3) on the CPU.
     """
     tower, device = model.visual, pixels.device
-    if tower.config._attn_implementation != VISION_ATTENTION:
-        return ImageFeatures(_features(model, pixels, grid, _ragged(tower, grid, device)))
     rows: list[Grid] = [tuple(row) for row in grid.tolist()]
-    order = sorted(range(len(rows)), key=lambda image: rows[image][1] * rows[image][2])
-    given = _in_runs(tower, [rows[image] for image in order], device)
-    if order == list(range(len(rows))):
-        return ImageFeatures(_features(model, pixels, grid, given))
-    patches = [t * h * w for t, h, w in rows]
-    features = _features(model, _arranged(pixels, patches, order), grid[order], given)
-    tokens = [patches[image] // tower.spatial_merge_size**2 for image in order]
-    return ImageFeatures(_arranged(features, tokens, sorted(range(len(order)), key=order.__getitem__)))
+    order = list(range(len(rows)))
+    if tower.config._attn_implementation != VISION_ATTENTION:
+        given = _places(tower, rows, device) | _ragged(tower, grid, device)
+        return _features(model, pixels, grid, given, order)
+    by_size = sorted(order, key=lambda image: rows[image][1] * rows[image][2])
+    stand = [rows[image] for image in by_size]
+    given = _places(tower, stand, device) | _in_runs(tower, stand, device)
+    if by_size == order:
+        return _features(model, pixels, grid, given, order)
+    parts = pixels.split([t * h * w for t, h, w in rows])
+    pixels = torch.cat([parts[image] for image in by_size])
+    return _features(model, pixels, grid[by_size], given, sorted(order, key=by_size.__getitem__))
 
 
-def _features(model: Any, pixels: Tensor, grid: Tensor, given: dict[str, Any]) -> Tensor:
+def _features(
+    model: Any, pixels: Tensor, grid: Tensor, given: dict[str, Any], order: Sequence[int]
+) -> ImageFeatures:
+    """The tower's features of images, brought into another order."""
+    tokens = (grid.prod(-1) // model.visual.spatial_merge_size**2).tolist()
+
+    def arranged(features: Tensor | Sequence[Tensor]) -> Tensor:
+        # transformers splits them by image, but those of inner layers only since 5.20
+        parts = features.split(tokens) if isinstance(features, Tensor) else features
+        return torch.cat([parts[image] for image in order])
+
     seen = model.get_image_features(pixels, grid, return_dict=True, **given)
-    return torch.cat(list(seen.pooler_output))
+    deep = getattr(seen, "deepstack_features", None) or ()
+    return ImageFeatures(arranged(seen.pooler_output), tuple(arranged(layer) for layer in deep))
 
 
-def _arranged(stacked: Tensor, lengths: Sequence[int], order: Sequence[int]) -> Tensor:
-    """Parts of so many rows each, in another order."""
-    parts = stacked.split(list(lengths))
-    return torch.cat([parts[place] for place in order])
+def _places(tower: Any, rows: Sequence[Grid], device: torch.device) -> dict[str, Any]:
+    """What the tower takes for where patches are: rotary positions, and those in a table it may have."""
+    merge = tower.spatial_merge_size
+    given = {"position_ids": send(torch.cat([_positions(row, merge) for row in rows]), device)}
+    if not hasattr(tower, "num_grid_per_side"):
+        return given
+    table = (tower.num_grid_per_side, tower.interpolation_mode, tower.interpolation_align_corners)
+    found = [_interpolation(row, merge, table) for row in rows]
+    given["interp_indices"] = send(torch.cat([indices for indices, _ in found]), device)
+    return given | {"interp_weights": send(torch.cat([weights for _, weights in found]), device)}
 
 
 def _in_runs(tower: Any, rows: Sequence[Grid], device: torch.device) -> dict[str, Any]:
-    """What the tower takes for images sorted by size: to transformers they are one segment."""
+    """What attention here takes for images sorted by size: to transformers they are one segment."""
     merge = tower.spatial_merge_size
     images = Runs.of([h * w for t, h, w in rows for _ in range(t)])
     one = torch.tensor([0, sum(t * h * w for t, h, w in rows)], dtype=torch.int32)
-    positions = torch.cat([_positions(row, merge) for row in rows])
-    given = {"position_ids": send(positions, device), "cu_seqlens": one}
     if not hasattr(tower, "window_size"):
-        return given | {"segments": Segments(images)}
+        return {"cu_seqlens": one, "segments": Segments(images)}
     order, windows = _windows(rows, (merge, tower.window_size, tower.patch_size))
     if len(images.sizes) > 1 or images.sizes[0][0] > 1:  # one image is read in any order
         back = (order[:, None] * merge**2 + torch.arange(merge**2)).flatten()
         images = Runs(images.sizes, send(back.argsort(), device), send(back, device))
-    given |= {"window_index": send(order, device), "cu_window_seqlens": one}
+    given = {"window_index": send(order, device), "cu_seqlens": one, "cu_window_seqlens": one}
     return given | {"segments": Segments(images, windows)}
 
 
@@ -196,13 +220,26 @@ def _positions(row: Grid, merge: int) -> Tensor:
     return positions
 
 
+@lru_cache(maxsize=1024)
+def _interpolation(row: Grid, merge: int, table: tuple[int, str, bool]) -> tuple[Tensor, Tensor]:
+    """Entries of a square table that each patch of an image reads, and their weights: (patches, taps) both.
+
+    table: its side, the mode of interpolation, and whether the image's corners are the table's.
+    """
+    side, mode, corners = table
+    indices, weights = get_vision_interpolation_indices_and_weights(
+        torch.tensor([row]), side, mode=mode, align_corners=corners, spatial_merge_size=merge
+    )
+    return indices.int(), weights  # kept, and half as large
+
+
 def _ragged(tower: Any, grid: Tensor, device: torch.device) -> dict[str, Any]:
-    """What the tower takes for attention that reads lengths on the device: flash_attention_2."""
-    merge, ends = tower.spatial_merge_size, get_vision_cu_seqlens(grid)
-    given: dict[str, Any] = {"position_ids": send(get_vision_position_ids(grid, merge), device)}
-    given |= {"cu_seqlens": send(ends, device), "max_seqlen": int(ends.diff().max())}
+    """What attention that reads lengths on the device takes: flash_attention_2."""
+    ends = get_vision_cu_seqlens(grid)
+    given: dict[str, Any] = {"cu_seqlens": send(ends, device), "max_seqlen": int(ends.diff().max())}
     if not hasattr(tower, "window_size"):
         return given
-    order, ends = get_vision_window_index(grid, merge, tower.window_size, tower.patch_size)
+    sides = (tower.spatial_merge_size, tower.window_size, tower.patch_size)
+    order, ends = get_vision_window_index(grid, *sides)
     given |= {"window_index": send(order, device), "cu_window_seqlens": send(ends, device)}
     return given | {"max_window_seqlen": int(ends.diff().max())}

@@ -4,8 +4,9 @@ import pytest
 from PIL import Image
 
 from gpg_vl.errors import ConfigurationError
-from gpg_vl.model.tiny import CHAT_TEMPLATE, tiny_processor
 from gpg_vl.model.families.qwen2_vl import qwen2_vl
+from gpg_vl.model.families.text import text
+from gpg_vl.model.tiny import CHAT_TEMPLATE, tiny_processor
 from gpg_vl.prompting.encode import PromptEncoder
 from gpg_vl.prompting.prompts import Prompt
 from gpg_vl.types import Sample
@@ -19,7 +20,8 @@ def encoder(template, *, images=True) -> PromptEncoder:
     if not images:
         processor = processor.tokenizer
     processor.chat_template = template
-    return PromptEncoder(processor, Prompt(), family=qwen2_vl, min_pixels=784, max_pixels=3136)
+    family = qwen2_vl if images else text
+    return PromptEncoder(processor, Prompt(), family=family, min_pixels=784, max_pixels=3136)
 
 
 @pytest.mark.parametrize("images", [True, False])

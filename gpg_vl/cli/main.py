@@ -16,6 +16,7 @@ from gpg_vl.cli.before import check_folder, check_new, check_training
 from gpg_vl.cli.data import data, prepare
 from gpg_vl.cli.dispatch import Command, dispatch
 from gpg_vl.cli.evaluation import compare, evaluate
+from gpg_vl.cli.families import list_families
 from gpg_vl.cli.launch import launch_options, take_launch_options
 from gpg_vl.cli.preflight import preflight
 from gpg_vl.cli.quiet import quiet_libraries, quiet_transformers
@@ -214,5 +215,6 @@ COMMANDS: dict[str, Command] = {
     "merge": merge,
     "report": report,
     "rewards": rewards,
+    "families": list_families,
     "env": env,
 }

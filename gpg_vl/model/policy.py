@@ -23,6 +23,7 @@ from gpg_vl.model.packing import PackedBatch
 from gpg_vl.model.step import StepModel
 from gpg_vl.prompting.card import write_card
 from gpg_vl.runtime.profiling import phase
+from gpg_vl.types import Packing
 
 
 class Policy(nn.Module):
@@ -130,6 +131,10 @@ class Policy(nn.Module):
         if ids is None:
             ids = self.tokenizer.eos_token_id
         return tuple(ids) if isinstance(ids, list) else (ids,)
+
+    def packing(self, wanted: Packing) -> Packing:
+        """How answers may share rows: `wanted`, unless a layer carries a state along the row."""
+        return wanted if self.family.packs else "none"
 
     @property
     def row_multiple(self) -> int:

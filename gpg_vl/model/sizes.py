@@ -66,6 +66,8 @@ class ModelSizes:
     """Weights of the matrices that rollouts read for every token: in bf16 they hold copies of these."""
     context: int = 0
     """As `Policy.context`."""
+    packs: bool = True
+    """As `Family.packs`."""
 
 
 def skeleton(config: Any, family: Family) -> Policy:
@@ -88,6 +90,7 @@ def sizes_of(policy: Policy) -> ModelSizes:
         largest=max(w.numel() for w in policy.parameters()),
         vocabulary=policy.vocabulary,
         context=policy.context,
+        packs=policy.family.packs,
         vocabulary_gradient=head.numel() if head.requires_grad else 0,
         token_cost=policy.token_cost,
         tied=head is policy.text_model.embed_tokens.weight,

@@ -79,15 +79,15 @@ def check_model(report: Report, config: TrainConfig, trial: Trial, machine: Mach
 
 def _gradient(session: Session, groups: Sequence[Group]) -> None:
     """One update with made-up rewards, so that every group has a gradient."""
-    config = session.config
+    config, policy = session.config, session.learner.policy
     total = tuple(float(index % 2) for index in range(config.rollout.group_size))
     made_up = [replace(group, scores=replace(group.scores, total=total)) for group in groups]
     batch, _ = step_batch(
         Collection(tuple(made_up), rounds=1),
         Knobs.of(config.algorithm, config.rollout.max_new_tokens),
-        packing=config.run.packing,
+        packing=policy.packing(config.run.packing),
         max_tokens=config.run.micro_batch_tokens,
-        token_cost=session.learner.policy.token_cost,
+        token_cost=policy.token_cost,
     )
     if batch is not None:  # None where every answer is truncated and masked
         update(session, batch, 1)

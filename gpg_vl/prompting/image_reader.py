@@ -4,7 +4,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from PIL import Image
@@ -31,6 +31,9 @@ class ReadPrompt:
 
 class ImageReader(ABC):
     """A family's processor, with limits to the pixels of an image where the family has such."""
+
+    manner: ClassVar[str]
+    """What becomes of an image, in a few words."""
 
     def __init__(self, processor: Any, *, min_pixels: int, max_pixels: int) -> None:
         """Raises ConfigurationError for limits that no image can keep."""
@@ -97,6 +100,8 @@ class GridReader(ImageReader):
     Its tokens have M-RoPE positions in time, height and width.
     """
 
+    manner = "patches, model.max_pixels"
+
     def __init__(self, processor: Any, *, min_pixels: int, max_pixels: int) -> None:
         super().__init__(processor, min_pixels=min_pixels, max_pixels=max_pixels)
         self.patch_size: int = processor.image_processor.patch_size
@@ -151,6 +156,8 @@ class TileReader(ImageReader):
 
     Pixel limits mean nothing to it: how many tiles there are is set in the processor's own configuration.
     """
+
+    manner = "tiles, by the processor"
 
     def read(
         self, texts: Sequence[str], images: Sequence[Sequence[Image.Image]], *, special: bool

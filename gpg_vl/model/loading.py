@@ -203,7 +203,7 @@ def _check_head(path: str, model: Any) -> None:
 
     transformers keeps both and notes it; what reads a checkpoint by its config would take the embedding.
     """
-    tied = getattr(model.config.get_text_config(), "tie_word_embeddings", model.config.tie_word_embeddings)
+    tied = model.config.tie_word_embeddings  # the one that transformers looks at; the text config has another
     if tied and model.get_output_embeddings().weight is not model.get_input_embeddings().weight:
         raise ModelError(
             f"{path!r}: its config.json ties head and embedding, and its lm_head.weight is another matrix: "

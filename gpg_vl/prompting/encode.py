@@ -118,7 +118,7 @@ class PromptEncoder:
                 f"the model has no chat template, which prompt.template {self.prompt.template!r} needs; "
                 "base models take `base`"
             )
-        messages = self.prompt.messages(sample)
+        messages = self.prompt.messages(sample, parts=self.takes_images)
         try:
             rendered: str = self.processor.apply_chat_template(
                 messages,

@@ -78,13 +78,20 @@ class Prompt:
         instruction = own if self.instruction is None else self.instruction
         return f"{question} {instruction.replace('{kind}', KIND[sample.answer_type])}".rstrip()
 
-    def messages(self, sample: Sample) -> list[dict[str, Any]]:
-        """Chat messages for the model's chat template, images first; plain text where there are none."""
-        text = self.user_text(sample)
-        images = [{"type": "image"} for _ in sample.images]
-        content = [*images, {"type": "text", "text": text}] if images else text
-        system = [] if self.system is None else [{"role": "system", "content": self.system}]
-        return [*system, {"role": "user", "content": content}]
+    def messages(self, sample: Sample, *, parts: bool = False) -> list[dict[str, Any]]:
+        """Chat messages for the model's chat template, images first.
+
+        `parts`: as lists of parts, as templates of vision-language models want them; else a turn without
+        images is plain text, as those of text models do.
+        """
+
+        def content(text: str, images: int = 0) -> Any:
+            listed = [*[{"type": "image"}] * images, {"type": "text", "text": text}]
+            return listed if parts or images else text
+
+        system = [] if self.system is None else [{"role": "system", "content": content(self.system)}]
+        user = {"role": "user", "content": content(self.user_text(sample), len(sample.images))}
+        return [*system, user]
 
     def completion_target(self, answer: str, think: str = "") -> str:
         """The text that a supervised answer has after this prompt; boxes as `answer_text` writes them."""

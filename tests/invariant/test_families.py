@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from gpg_vl.errors import ConfigurationError, DataError, ModelError
 from gpg_vl.model.loading import load_policy
@@ -16,7 +15,8 @@ from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.types import Sample
 from tests.support.families import MODELS, save_family
 from tests.support.inputs import encoder_of, noise
-from tests.support.packed import by_answer, gradient, inputs, rows_of
+from tests.support.packed import by_answer, gradient, rows_of
+from tests.support.reference import Reference
 
 TEXTS = [
     Sample("one", "t", "How many?", "3", "math"),
@@ -27,6 +27,8 @@ IMAGES = [
     Sample("image", "t", "How many?", "(A)", "choice", ("1", "2"), (noise(196, 140, 4),)),
     Sample("two", "t", "Left?", "(A)", "choice", ("1", "2"), (noise(112, 84, 1), noise(60, 200, 2))),
 ]
+LENGTHS = (1, 6, 12)
+"""Tokens of answers."""
 
 
 @pytest.fixture(params=MODELS)
@@ -40,9 +42,8 @@ def policy(folder: Path) -> Policy:
 
 
 @pytest.fixture
-def reference(folder: Path, policy: Policy):
-    kind = AutoModelForImageTextToText if policy.takes_images else AutoModelForCausalLM
-    return kind.from_pretrained(folder, dtype=torch.float32).eval()
+def reference(folder: Path, policy: Policy) -> Reference:
+    return Reference(folder, policy)
 
 
 @pytest.fixture
@@ -50,55 +51,47 @@ def samples(policy: Policy) -> list[Sample]:
     return TEXTS + IMAGES if policy.takes_images else TEXTS
 
 
-def plain_inputs(policy, prompt, answer):
-    return inputs(prompt, answer, policy.processor.image_token_id if policy.takes_images else -1)
-
-
-def forget_positions(reference) -> None:
-    if hasattr(reference.model, "rope_deltas"):
-        reference.model.rope_deltas = None
+def test_prompts_are_the_processors_own(policy, reference, samples):
+    encoder = encoder_of(policy)
+    for sample, prompt in zip(samples, encoder.encode(samples), strict=True):
+        given = reference.inputs(sample)
+        assert prompt.token_ids.tolist() == given["input_ids"][0].tolist()
+        assert encoder.prompt_length(sample) == prompt.length
+        assert encoder.image_tokens(sample) == int(prompt.image_mask.sum())
+        assert (prompt.pixel_values is not None) == bool(sample.images)
 
 
 def test_greedy_equals_generate(policy, reference, samples):
     batch = [Request(p, s.id) for p, s in zip(encoder_of(policy).encode(samples), samples, strict=True)]
     engine = RolloutEngine(policy, max_concurrent=64)
     answers = engine.generate(batch, 2, Sampling(max_new_tokens=20, temperature=0))
-    suppressed = policy.suppressed.nonzero().flatten().tolist()
-    for request, group in zip(batch, answers, strict=True):
-        forget_positions(reference)
-        prompt = request.prompt
-        generated = reference.generate(
-            **plain_inputs(policy, prompt, ()),
-            max_new_tokens=20,
-            do_sample=False,
-            suppress_tokens=suppressed,
-        )[0, prompt.length :].tolist()
-        assert [list(answer.token_ids) for answer in group] == [generated] * 2
+    for sample, group in zip(samples, answers, strict=True):
+        expected = reference.generate(sample, 20)
+        assert [list(answer.token_ids) for answer in group] == [expected] * 2
 
 
 def test_packed_equals_naive(policy, reference, samples):
     generator = torch.Generator().manual_seed(0)
     usable = (~policy.suppressed).nonzero().flatten()
-    lengths = (1, 6, 12)
     groups = [
-        (p, [tuple(usable[torch.randint(len(usable), (n,), generator=generator)].tolist()) for n in lengths])
+        (p, [tuple(usable[torch.randint(len(usable), (n,), generator=generator)].tolist()) for n in LENGTHS])
         for p in encoder_of(policy).encode(samples)
     ]
-    expected = []
-    for prompt, answers in groups:
-        for answer in answers:
-            forget_positions(reference)
-            logits = reference(**plain_inputs(policy, prompt, answer)).logits[0]
-            logits = (logits / 0.9).masked_fill(policy.suppressed, float("-inf"))
-            logprobs = logits.log_softmax(-1)[prompt.length - 1 : -1]
-            expected.append(logprobs.gather(1, torch.tensor(answer)[:, None])[:, 0])
-    naive = torch.cat(expected)
-    packed = by_answer(policy, rows_of(groups, "group"), 10_000)
+    naive = torch.cat(
+        [
+            reference.logprobs(sample, answer, 0.9)
+            for sample, (_, answers) in zip(samples, groups, strict=True)
+            for answer in answers
+        ]
+    )
+    packed = by_answer(policy, rows_of(groups, policy.packing("group")), 10_000)
     assert (packed - naive).abs().max() < 2e-6
-    ours = gradient(policy, packed)
-    (naive * torch.linspace(-1, 1, len(naive))).sum().backward()
-    theirs = torch.cat([p.grad.flatten() for p in reference.parameters() if p.grad is not None])
-    assert (ours - theirs).norm() / theirs.norm() < 2e-6
+    gradient(policy, packed)
+    ours = {name: w.grad for name, w in policy.model.named_parameters() if w.grad is not None}
+    theirs = reference.gradient((naive * torch.linspace(-1, 1, len(naive))).sum())
+    assert ours.keys() == theirs.keys()
+    difference = torch.cat([(ours[name] - theirs[name]).flatten() for name in theirs])
+    assert difference.norm() / torch.cat([g.flatten() for g in theirs.values()]).norm() < 2e-6
 
 
 def test_a_text_model_refuses_an_image_by_name(tmp_path, tiny_folder):

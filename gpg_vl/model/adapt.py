@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +14,9 @@ from gpg_vl.errors import ConfigurationError, ModelError, RunFolderError, UserEr
 from gpg_vl.model.adapter_files import ADAPTER_CONFIG, base_of, is_adapter, read_adapter, require_peft
 from gpg_vl.model.adapters import adapter_settings, add_adapter
 from gpg_vl.model.families import family_of
+from gpg_vl.model.families.family import Family
 from gpg_vl.model.loading import load_weights, model_hint, read_config, read_processor
-from gpg_vl.model.merging import merge_adapter
+from gpg_vl.model.merging import merge_adapter, probe
 from gpg_vl.model.policy import Policy
 from gpg_vl.prompting.card import CARD
 
@@ -53,7 +53,7 @@ def choose_weights(policy: Policy, config: ModelConfig) -> None:
             policy.model,
             rank=config.lora_rank,
             alpha=_alpha(config),
-            targets=_targets(policy),
+            targets=_targets(policy.family),
             base=config.path,
         )
     if config.lora_rank:
@@ -68,11 +68,11 @@ def choose_weights(policy: Policy, config: ModelConfig) -> None:
         raise ConfigurationError("model: every part is frozen; nothing is left to train")
 
 
-def _targets(policy: Policy) -> str:
+def _targets(family: Family) -> str:
     """A pattern of the names of the language model's linear layers, which a vision tower's may resemble."""
-    text = policy.text_model
-    name = next(name for name, module in policy.model.named_modules() if module is text)
-    return rf"(?:.*\.)?{re.escape(name)}\.{policy.family.lora_targets}"
+    vision = "|".join(family.vision_parts)
+    outside = rf"(?!(?:.*\.)?(?:{vision})\.)" if vision else ""
+    return rf"{outside}(?:.*\.)?{family.lora_targets}"
 
 
 def _alpha(config: ModelConfig) -> int:
@@ -118,7 +118,7 @@ def merge(checkpoint: str, out: Path) -> None:
     with _appearing(out) as folder:
         model = load_weights(checkpoint, family)
         try:
-            merge_adapter(model)
+            merge_adapter(model, family, probe(processor, family, model.config.get_text_config().vocab_size))
         except ModelError as error:
             raise ModelError(f"{checkpoint!r}: {error}") from error
         model.save_pretrained(folder)

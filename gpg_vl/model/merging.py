@@ -5,12 +5,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
+from gpg_vl.config import ModelConfig
 from gpg_vl.errors import ModelError
 from gpg_vl.model.adapter_files import UNREADABLE
 from gpg_vl.model.adapters import adapter_weights
-from gpg_vl.model.vision import image_features, prepare_tower
+from gpg_vl.model.families.family import Family
+from gpg_vl.model.packing import PackedBatch, Row, Segment, collate
+from gpg_vl.prompting.encode import PromptEncoder
+from gpg_vl.prompting.prompts import Prompt
+from gpg_vl.types import Sample
 
 _ONE_MATRIX = "these adapters cannot be merged: embedding and head are one matrix"
 _TOKENS = 24
@@ -20,18 +26,18 @@ _SHARE = 0.05
 """Of the adapters' own effect: what the merged model may differ by."""
 
 
-def merge_adapter(model: Any) -> None:
-    """Add the adapters to the weights they stand beside, and take them away.
+def merge_adapter(model: Any, family: Family, batch: PackedBatch) -> None:
+    """Add the adapters to the weights they stand beside, and take them away; `batch`: as `probe` makes it.
 
     Raises ModelError if peft cannot, if the logits are others than before or the adapters change none though
     they were trained, or if they change only one of embedding and head where these are one matrix.
     """
     learned = any(weight.any() for name, weight in adapter_weights(model).items() if not _random(name))
-    adapted = _logits(model)
+    adapted = _logits(model, family, batch)
     with _without_adapters(model):
-        bare = _logits(model)
+        bare = _logits(model, family, batch)
     _merge(model)
-    merged = _logits(model)
+    merged = _logits(model, family, batch)
     if learned and torch.equal(merged, bare):
         raise ModelError("these adapters change nothing, though their weights are not zero; is lora_alpha 0?")
     effect, error = (float((adapted - other).abs().max()) for other in (bare, merged))
@@ -100,24 +106,24 @@ def _without_adapters(model: nn.Module) -> Iterator[None]:
             switch(True)
 
 
+def probe(processor: Any, family: Family, vocabulary: int) -> PackedBatch:
+    """Words from all over the vocabulary, behind an image where the family takes one."""
+    noise = torch.randint(256, (64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = (Image.fromarray(noise.numpy()),) if family.takes_images else ()
+    encoder = PromptEncoder(processor, Prompt("base"), family=family, **ModelConfig().pixels)
+    (prompt,) = encoder.encode([Sample("probe", "probe", "?", "?", "label", images=images)])
+    words = torch.linspace(0, vocabulary - 1, _TOKENS).long().tolist()
+    return collate([Row((Segment(prompt, ((*words, 0),), (0,)),))])
+
+
 @torch.no_grad()
-def _logits(model: Any) -> Tensor:
-    """(1, S, V) logits of words from all over the vocabulary, behind an image where the model takes one."""
-    inner = model.model
-    text = getattr(inner, "language_model", inner)
-    vocabulary = model.config.get_text_config().vocab_size
-    embeds = text.embed_tokens(torch.linspace(0, vocabulary - 1, _TOKENS).long()[None])
-    if text is not inner:
-        embeds = torch.cat([_image(inner)[None], embeds], dim=1)
-    hidden = text(inputs_embeds=embeds, use_cache=False).last_hidden_state
+def _logits(model: Any, family: Family, batch: PackedBatch) -> Tensor:
+    """(1, S, V) of a row; without what a family's images see besides."""
+    family.prepare(model)
+    embeds, beside = family.embed(model, batch)
+    places = family.positions(batch.position_ids)
+    hidden = family.text_model(model)(
+        inputs_embeds=embeds, position_ids=places, attention_mask=None, use_cache=False, **beside
+    ).last_hidden_state
     logits: Tensor = model.lm_head(hidden)
     return logits
-
-
-def _image(inner: Any) -> Tensor:
-    """(image tokens, H) features of noise."""
-    prepare_tower(inner.visual)
-    patches, side = inner.visual.patch_embed, 2 * inner.visual.spatial_merge_size
-    size = patches.in_channels * patches.temporal_patch_size * patches.patch_size**2
-    noise = torch.randn(side * side, size, generator=torch.Generator().manual_seed(0))
-    return image_features(inner, noise, torch.tensor([[1, side, side]])).tokens

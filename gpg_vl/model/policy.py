@@ -166,10 +166,10 @@ class Policy(nn.Module):
 
     def _read(self, batch: PackedBatch, cache: DynamicCache | None = None) -> Tensor:
         """Last hidden states (R, S, H) of packed rows; keys and values go to `cache`."""
-        embeds, beside = self.embed(batch)
+        embeds, beside = self.family.embed(self.model, batch)
         hidden: Tensor = self.text_model(
             inputs_embeds=embeds,
-            position_ids=self._positions(batch.position_ids),
+            position_ids=self.family.positions(batch.position_ids),
             attention_mask=self._masks(batch, torch.bfloat16 if self.bf16 else embeds.dtype),
             use_cache=cache is not None,
             **{self._cache_argument: cache},
@@ -193,24 +193,6 @@ class Policy(nn.Module):
             return block_mask(batch.tree, sight)
         return additive_mask(batch.tree, dtype, sight)
 
-    def _positions(self, positions: Tensor) -> Tensor:
-        """Positions (3, R, S) as the family takes them; where it has one axis, the three are equal."""
-        return positions if self.family.own_positions else positions[0]
-
-    def embed(self, batch: PackedBatch) -> tuple[Tensor, dict[str, Any]]:
-        """Token embeddings with image features in their places, (R, S, H), and what the text model's forward
-        takes of the images besides."""
-        embeds = self.text_model.embed_tokens(batch.token_ids)
-        if batch.pixel_values is None:
-            return embeds, {}
-        trained = any(weight.requires_grad for weight in self.vision_tower.parameters())
-        # a frozen tower keeps nothing
-        with phase("vision"), torch.set_grad_enabled(trained and torch.is_grad_enabled()):
-            features = self.family.features(self.model, batch)
-        seen = features.tokens[batch.image_features].to(embeds.dtype)
-        flat = embeds.flatten(0, 1).index_copy(0, batch.image_slots, seen)
-        return flat.view_as(embeds), self.family.beside(batch, features)
-
     @phase("prefill")
     @torch.no_grad()
     def prefill(self, batch: PackedBatch, lengths: Tensor) -> tuple[Tensor, Prefix]:
@@ -229,7 +211,7 @@ class Policy(nn.Module):
 
         `fused`: attention as Triton kernels.
         """
-        places = self._positions(torch.arange(positions, device=self.device).expand(3, 1, -1))
+        places = self.family.positions(torch.arange(positions, device=self.device).expand(3, 1, -1))
         attention = import_module("gpg_vl.model.fused").attend if fused else attend
         return StepModel(self.text_model, self.model.lm_head, self.compute_dtype, places, attention)
 

@@ -1,5 +1,6 @@
 """How large a model is: its weights, and the widths that decide what a pass keeps."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from gpg_vl.model.loading import model_class
 from gpg_vl.model.policy import Policy
 
 
+_COLOURS = 3
 _STACKED = 3
 """Axes of a weight that holds one matrix for each expert."""
 
@@ -62,6 +64,8 @@ class ModelSizes:
     """Numbers per patch of an image."""
     patches: int = 0
     """Patches per image token."""
+    token_pixels: int = 0
+    """Pixels of an image for one token of it; 0 where that depends on the image's shape, and without images."""
     decoded: int = 0
     """Weights of the matrices that rollouts read for every token: in bf16 they hold copies of these."""
     context: int = 0
@@ -81,6 +85,7 @@ def sizes_of(policy: Policy) -> ModelSizes:
     vision = _vision_tower(policy) if policy.takes_images else None
     linear = {w for part in _graph(policy, vision) for w in _matrices(part)}
     head = policy.model.lm_head.weight
+    reader = policy.family.reader
     seen = policy.family.vision_sizes(policy.model.config) if vision else None
     return ModelSizes(
         weights=_count(policy.parameters()),
@@ -96,8 +101,9 @@ def sizes_of(policy: Policy) -> ModelSizes:
         tied=head is policy.text_model.embed_tokens.weight,
         text=_text_tower(policy),
         vision=vision,
-        pixels=seen.pixels if seen else 0,
+        pixels=_COLOURS * seen.frames * math.prod(seen.patch) if seen else 0,
         patches=seen.patches if seen else 0,
+        token_pixels=seen.patches * math.prod(seen.patch) if reader and reader.keeps_limits else 0,
         decoded=_count({w for part in (policy.text_model, policy.model.lm_head) for w in _matrices(part)}),
     )
 

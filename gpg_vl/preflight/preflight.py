@@ -32,9 +32,6 @@ from gpg_vl.rollout.answering import check_room
 from gpg_vl.training.surroundings import check_packages
 from gpg_vl.types import Sample
 
-_TOKEN_SIDE = 28
-"""Pixels along a side of an image token, in all Qwen-VL families that are supported."""
-
 
 def preflight(config: TrainConfig, machine: Machine, trial: Trial | None, *, resume: bool) -> Report:
     """Run every check that is possible; one that fails leaves out only those that need it.
@@ -60,13 +57,13 @@ def preflight(config: TrainConfig, machine: Machine, trial: Trial | None, *, res
         attempt("gold answers", lambda: check_gold(report, scorer, rows, config.prompt))
         attempt("reward audit", lambda: check_audit(report, config.rewards, rows, config.prompt))
     encoder = attempt("model", lambda: find_encoder(report, config, download=download)) if sizes else None
-    lengths = assumed_lengths(config, rows)
+    lengths = None
     if sizes and encoder and data is not None:
-        found = attempt("prompt lengths", lambda: check_lengths(report, config, data, encoder, sizes.context))
-        lengths = found or lengths
+        lengths = attempt("prompt lengths", lambda: check_lengths(report, config, data, encoder, sizes.context))
     if sizes and encoder and config.data.validation:
         attempt("validation data", lambda: check_validation_room(config, encoder, sizes.context))
     if sizes:
+        lengths = lengths or assumed_lengths(config, rows, sizes)
         attempt("memory", lambda: check_memory(report, Plan(config, sizes, lengths, machine)))
     if trial is not None:
         _try(report, config, trial, machine)
@@ -153,11 +150,13 @@ def find_encoder(report: Report, config: TrainConfig, *, download: bool) -> Prom
     return PromptEncoder(processor, config.prompt, family=family, **model.pixels)
 
 
-def assumed_lengths(config: TrainConfig, rows: Sequence[Sample]) -> Lengths:
+def assumed_lengths(config: TrainConfig, rows: Sequence[Sample], sizes: ModelSizes) -> Lengths:
     """The longest prompt that the configuration allows, with images of the largest size."""
     images = max((len(sample.images) for sample in rows), default=1)
     tokens = config.data.max_prompt_tokens
-    return Lengths(tokens, min(tokens, images * config.model.max_pixels // _TOKEN_SIDE**2))
+    if not sizes.token_pixels:
+        return Lengths(tokens, tokens if sizes.vision and images else 0)
+    return Lengths(tokens, min(tokens, images * config.model.max_pixels // sizes.token_pixels))
 
 
 def report_dict(report: Report, config: TrainConfig) -> dict[str, Any]:

@@ -32,6 +32,8 @@ class ReadPrompt:
 class ImageReader(ABC):
     """A family's processor, with limits to the pixels of an image where the family has such."""
 
+    keeps_limits: ClassVar[bool] = False
+    """Whether `model.min_pixels` and `model.max_pixels` decide how many tokens an image has."""
     manner: ClassVar[str]
     """What becomes of an image, in a few words."""
 
@@ -100,6 +102,7 @@ class GridReader(ImageReader):
     Its tokens have M-RoPE positions in time, height and width.
     """
 
+    keeps_limits = True
     manner = "patches, model.max_pixels"
 
     def __init__(self, processor: Any, *, min_pixels: int, max_pixels: int) -> None:

@@ -14,7 +14,7 @@ from gpg_vl.errors import ConfigurationError, ModelError, RunFolderError
 from gpg_vl.model.adapt import choose_weights, merge
 from gpg_vl.model.adapters import load_adapter
 from gpg_vl.model.loading import load_policy
-from gpg_vl.model.merging import merge_adapter
+from gpg_vl.model.merging import merge_adapter, probe
 from tests.support.adapters import configured, foreign
 from tests.support.families import save_family
 
@@ -79,11 +79,12 @@ def test_a_merge_that_changes_the_answers_is_refused(adapter, tmp_path, tiny_fol
             right(layer)
 
     right = Linear.merge
-    model = load_policy(str(tiny_folder)).model
+    policy = load_policy(str(tiny_folder))
+    model = policy.model
     load_adapter(model, adapter)
     monkeypatch.setattr(Linear, "merge", unmerged)
     with pytest.raises(ModelError, match="the merged model's logits are off by"):
-        merge_adapter(model)
+        merge_adapter(model, policy.family, probe(policy.processor, policy.family, policy.vocabulary))
 
 
 def test_adapters_that_change_nothing_are_not_merged(adapter, tmp_path, tiny_folder):

@@ -200,3 +200,20 @@ def test_files_and_functions_stay_small(path):
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno - node.lineno < 60, node.name
+
+
+def test_families_are_told_apart_in_their_adapters_alone():
+    """Nothing else names a `model_type`: what differs between families is asked of their adapter."""
+    announced = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
+    names = announced["gpg_vl.families"].keys()
+    adapters = ROOT / "gpg_vl" / "model" / "families"
+    named = {
+        f"{path.relative_to(ROOT)}:{node.lineno} {node.value!r}"
+        for path in sources("gpg_vl", "rewards", "data_prep", "demo")
+        if adapters not in path.parents
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and node.value in names
+    }
+    assert not named
+    written = {path.stem for path in adapters.glob("*.py")}
+    assert {place.partition(":")[0].rpartition(".")[2] for place in announced["gpg_vl.families"].values()} <= written

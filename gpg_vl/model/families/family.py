@@ -4,6 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from gpg_vl.errors import ModelError
@@ -11,6 +12,7 @@ from gpg_vl.model.masks import Sight
 from gpg_vl.model.packing import PackedBatch
 from gpg_vl.model.vision import ImageFeatures
 from gpg_vl.prompting.format import PromptFormat
+from gpg_vl.runtime.profiling import phase
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 """transformers' names for kinds of layers."""
@@ -28,10 +30,12 @@ class VisionSizes:
     """Of the residual stream."""
     feed_forward: int
     """Inside the feed-forward part."""
-    pixels: int
-    """Of a patch, colours and frames included."""
+    patch: tuple[int, int]
+    """Height and width of a patch in pixels."""
     patches: int
     """Per image token."""
+    frames: int = 1
+    """Per patch."""
     gated: bool = False
     """RMS norms and a gated feed-forward part; else layer norms and two matrices."""
 
@@ -53,7 +57,7 @@ class Family(PromptFormat):
     whole_images: ClassVar[bool] = False
     """Whether the tokens of an image read each other in both directions."""
     own_positions: ClassVar[bool] = False
-    """Whether positions have three axes, (3, R, S), as M-RoPE's; else they are (R, S)."""
+    """Whether the text model takes positions of three axes, as M-RoPE's are."""
     video: ClassVar[bool] = False
     """Whether data may hold videos."""
     vision_attention: ClassVar[str] = "sdpa"
@@ -81,6 +85,24 @@ class Family(PromptFormat):
     def beside(self, batch: PackedBatch, features: ImageFeatures) -> dict[str, Any]:
         """What the text model's forward takes of images besides their features in the embeddings."""
         return {}
+
+    def embed(self, model: Any, batch: PackedBatch) -> tuple[Tensor, dict[str, Any]]:
+        """Token embeddings with image features in their places, (R, S, H), and what is `beside` them."""
+        embeds = self.text_model(model).embed_tokens(batch.token_ids)
+        if batch.pixel_values is None:
+            return embeds, {}
+        weights = (weight for part in self.vision_modules(model) for weight in part.parameters())
+        trained = any(weight.requires_grad for weight in weights)
+        # a frozen tower keeps nothing
+        with phase("vision"), torch.set_grad_enabled(trained and torch.is_grad_enabled()):
+            features = self.features(model, batch)
+        seen = features.tokens[batch.image_features].to(embeds.dtype)
+        flat = embeds.flatten(0, 1).index_copy(0, batch.image_slots, seen)
+        return flat.view_as(embeds), self.beside(batch, features)
+
+    def positions(self, positions: Tensor) -> Tensor:
+        """Positions (3, R, S) as the text model takes them; where it has one axis, the three are equal."""
+        return positions if self.own_positions else positions[0]
 
     def vision_sizes(self, config: Any) -> VisionSizes:
         """Sizes of the vision tower, by the model's config."""

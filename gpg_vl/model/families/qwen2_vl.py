@@ -38,7 +38,8 @@ class Qwen2VL(Family):
             layers=vision.depth,
             width=vision.embed_dim,
             feed_forward=int(vision.embed_dim * vision.mlp_ratio),
-            pixels=vision.in_channels * vision.temporal_patch_size * vision.patch_size**2,
+            patch=(vision.patch_size, vision.patch_size),
+            frames=vision.temporal_patch_size,
             patches=vision.spatial_merge_size**2,
         )
 
@@ -54,7 +55,8 @@ class Qwen25VL(Qwen2VL):
             layers=vision.depth,
             width=vision.hidden_size,
             feed_forward=vision.intermediate_size,
-            pixels=vision.in_channels * vision.temporal_patch_size * vision.patch_size**2,
+            patch=(vision.patch_size, vision.patch_size),
+            frames=vision.temporal_patch_size,
             patches=vision.spatial_merge_size**2,
             gated=True,
         )

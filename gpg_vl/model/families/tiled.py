@@ -21,11 +21,11 @@ class TiledFamily(Family):
 
     def vision_sizes(self, config: Any) -> VisionSizes:
         vision = config.vision_config
-        side = vision.patch_size
+        patch = vision.patch_size
         return VisionSizes(
             layers=vision.num_hidden_layers,
             width=vision.hidden_size,
             feed_forward=vision.intermediate_size,
-            pixels=vision.num_channels * (side[0] * side[1] if isinstance(side, list | tuple) else side**2),
+            patch=tuple(patch) if isinstance(patch, list | tuple) else (patch, patch),
             patches=self.patches_per_token(config),
         )

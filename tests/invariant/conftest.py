@@ -21,6 +21,7 @@ from gpg_vl.model.adapt import choose_weights
 from gpg_vl.model.loading import load_policy
 from gpg_vl.model.policy import Policy
 from gpg_vl.types import Sample
+from tests.support.families import MODELS, save_family
 from tests.support.inputs import encoder_of
 from tests.support.training import REWARD
 
@@ -76,6 +77,12 @@ def groups(policy: Policy, mixed_samples):
         return tuple(usable[picks].tolist())
 
     return [(prompt, [answer(length) for length in (1, 5 + i, 12)]) for i, prompt in enumerate(prompts)]
+
+
+@pytest.fixture(scope="session", params=MODELS)
+def family_folder(request, tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
+    """A tiny model of each supported family."""
+    return save_family(request.param, tmp_path_factory.mktemp("family") / request.param, tiny_folder)
 
 
 @pytest.fixture(scope="session")

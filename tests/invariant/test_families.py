@@ -13,7 +13,7 @@ from gpg_vl.prompting.prompts import Prompt
 from gpg_vl.rollout.engine import Request, RolloutEngine
 from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.types import Sample
-from tests.support.families import MODELS, save_family
+from tests.support.families import save_family
 from tests.support.inputs import encoder_of, noise
 from tests.support.packed import by_answer, gradient, rows_of
 from tests.support.reference import Reference
@@ -31,19 +31,14 @@ LENGTHS = (1, 6, 12)
 """Tokens of answers."""
 
 
-@pytest.fixture(params=MODELS)
-def folder(request, tmp_path: Path, tiny_folder: Path) -> Path:
-    return save_family(request.param, tmp_path / request.param, tiny_folder)
+@pytest.fixture
+def policy(family_folder: Path) -> Policy:
+    return load_policy(str(family_folder))
 
 
 @pytest.fixture
-def policy(folder: Path) -> Policy:
-    return load_policy(str(folder))
-
-
-@pytest.fixture
-def reference(folder: Path, policy: Policy) -> Reference:
-    return Reference(folder, policy)
+def reference(family_folder: Path, policy: Policy) -> Reference:
+    return Reference(family_folder, policy)
 
 
 @pytest.fixture

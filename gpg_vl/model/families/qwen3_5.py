@@ -1,0 +1,22 @@
+"""Qwen3.5, dense and mixture of experts: Qwen3-VL's tower; three of four layers carry a state along the row."""
+
+from dataclasses import replace
+from typing import Any
+
+from gpg_vl.model.families.family import FULL, VisionSizes
+from gpg_vl.model.families.qwen2_vl import Qwen25VL
+
+
+class Qwen35(Qwen25VL):
+    """Boxes are on a grid from 0 to 1000 along each side, as Qwen3-VL's."""
+
+    box_space = "grid"
+    packs = False
+    layer_kinds = (FULL, "linear_attention")
+    lora_targets = r"layers\.\d+\.(?:self_attn|linear_attn|mlp)\.\w*proj\w*"
+
+    def vision_sizes(self, config: Any) -> VisionSizes:
+        return replace(super().vision_sizes(config), gated=False)
+
+
+qwen3_5 = Qwen35()

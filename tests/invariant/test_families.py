@@ -1,6 +1,7 @@
 """Every supported family: packed rows and shared caches equal transformers' own forward and `generate`."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,33 @@ def test_packed_equals_naive(policy, reference, samples):
     assert ours.keys() == theirs.keys()
     difference = torch.cat([(ours[name] - theirs[name]).flatten() for name in theirs])
     assert difference.norm() / torch.cat([g.flatten() for g in theirs.values()]).norm() < 2e-6
+
+
+def test_a_familys_own_tokens_are_refused_in_questions_and_never_sampled(policy):
+    encoder, known = encoder_of(policy), policy.tokenizer.get_vocab()
+    for token in {*policy.family.image_markup, *policy.tokenizer.all_special_tokens}:
+        sample = Sample("row", "t", f"What is {token} here?", "3", "math")
+        with pytest.raises(DataError, match=rf"'row': the question contains the special token {re.escape(token)}"):
+            encoder.prompt_length(sample)
+        if token.startswith("<|"):  # refused before the family is known
+            continue
+        with pytest.raises(ConfigurationError, match=r"prompt\.system contains the special token"):
+            encoder_of(policy, Prompt(system=f"Look at {token}."))
+    never = {known[token] for token in policy.family.image_markup if token in known}
+    assert never <= set(policy.suppressed_ids.tolist())
+
+
+def test_boxes_are_asked_for_as_the_family_writes_them(policy):
+    if not policy.takes_images:
+        pytest.skip("a text model has no boxes")
+    gold = "[[20, 35, 200, 140]]"
+    sample = Sample("box", "t", "Where?", gold, "boxes", images=(noise(200, 140),))
+    encoder = encoder_of(policy)
+    width, height = encoder.reader.seen((200, 140))
+    whole = {"grid": (1000, 1000), "resized": (width, height), "image": (200, 140)}[policy.family.box_space]
+    corners = [round(whole[0] / 10), round(whole[1] / 4), whole[0], whole[1]]
+    assert "({},{}),({},{})".format(*corners) in encoder.target(sample)
+    assert encoder.to_image(sample)(tuple(map(float, corners))) == pytest.approx((20, 35, 200, 140), abs=0.8)
 
 
 def test_a_text_model_refuses_an_image_by_name(tmp_path, tiny_folder):

@@ -78,12 +78,15 @@ class Prefix:
     """Which slots read which prompt; set before decoding."""
     padding: Tensor | None = None
     """(B, 1, 1, P) bool, True where there is no token; set with the layout."""
+    before: Tensor | None = None
+    """(N,) int64, tokens of the prompt that each slot reads; set with the layout."""
 
     def lay_out(self, counts: Sequence[int]) -> None:
         """Let so many slots read each prompt, one question's behind the other's."""
         places = torch.arange(self.keys[0].shape[2], device=self.lengths.device)
         self.padding = (places >= self.lengths[:, None])[:, None, None]
         self.layout = Layout.of(counts, self.lengths.device)
+        self.before = self.lengths.repeat_interleave(self.layout.count, output_size=sum(counts))
 
     def keep(self, questions: Tensor, longest: int) -> None:
         """Drop all but some questions' caches, and what is behind the `longest` prompt of these; layer by
@@ -118,7 +121,9 @@ class CacheView:
     span: int
     """Columns that are read; some of them may lie behind the written one."""
     hidden: Tensor | None
-    """(N, 1, 1, span) bool: columns outside of an answer; None where there are none."""
+    """(N, 1, 1, span) bool: columns outside of an answer, or of a window; None where there are none."""
+    left: Tensor | None = None
+    """(N, 1, 1, P) bool: tokens of the prompt that a window has left behind; None without a window."""
 
     @classmethod
     def of(cls, column: Tensor, starts: Tensor, span: int, *, masked: bool) -> "CacheView":
@@ -128,6 +133,20 @@ class CacheView:
         columns = torch.arange(span, device=column.device)
         hidden = (columns < starts[:, None]) | (columns > column)
         return cls(column, starts, span, hidden[:, None, None])
+
+    def within(self, window: int, prefix: Prefix) -> "CacheView":
+        """What layers see of it that read only tokens less than `window` behind their own.
+
+        Tokens are counted in each answer's own sequence, its prompt without padding first; the token that is
+        read is one of the window's.
+        """
+        assert prefix.before is not None and prefix.padding is not None, "the prefix has no layout yet"
+        columns = torch.arange(self.span, device=self.column.device)
+        places = torch.arange(prefix.padding.shape[-1], device=self.column.device)
+        starts, last = self.starts[:, None], self.column - window
+        hidden = (columns < starts) | (columns > self.column) | (columns <= last)
+        left = places <= prefix.before[:, None] - starts + last
+        return CacheView(self.column, self.starts, self.span, hidden[:, None, None], left[:, None, None])
 
 
 class AnswerCache:
@@ -201,6 +220,8 @@ def attend(
     # One matrix product per question: its answers and their grouped heads are rows of one query block.
     to_prompt = layout.spread(queries) @ prompt_keys.transpose(2, 3)  # (B, KV, W·rep, P)
     to_prompt = layout.gather(to_prompt.masked_fill(prefix.padding, float("-inf")))
+    if view.left is not None:
+        to_prompt = to_prompt.masked_fill(view.left, float("-inf"))
     to_suffix = queries @ keys.transpose(2, 3)  # (N, KV, rep, T)
     if view.hidden is not None:
         to_suffix = to_suffix.masked_fill(view.hidden, float("-inf"))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from gpg_vl.model import attention
 from gpg_vl.model.attention import AnswerCache, CacheView, Prefix
 from gpg_vl.model.step_layers import Layer, Norm, Rotation
 from gpg_vl.runtime.devices import multiplies_bf16
@@ -28,10 +29,15 @@ class StepModel:
     ) -> None:
         """`positions`: all that an answer's tokens may have, as the rotary embedding takes them."""
         config = text_model.config
-        self.dtype, self._attend = dtype, attend
+        self.dtype = dtype
         self._heads = (config.num_attention_heads, config.num_key_value_heads)
         self._embedding, self._norm = text_model.embed_tokens, Norm(text_model.norm)
         self._layers = [Layer(layer, dtype, self._heads) for layer in text_model.layers]
+        self._windows = {layer.window for layer in self._layers}
+        # the kernels know no windows
+        self._attend = attend if self._windows == {None} else attention.attend
+        self.fused = self._attend is not attention.attend
+        """Whether attention finds an answer's columns by itself, so that a view need not hide the others."""
         self._head = head.weight.detach().to(dtype)
         cosines, sines = text_model.rotary_emb(positions.new_zeros(1, dtype=torch.float32), positions)
         scaling = text_model.layers[0].self_attn.scaling
@@ -53,10 +59,11 @@ class StepModel:
         positions = positions.clamp(max=len(self._cosines) - 1)
         hidden = self._embedding(tokens).float()
         rotation = Rotation(*(self._spread(table[positions]) for table in (self._cosines, self._sines)))
+        views = {w: view if w is None else view.within(w, prefix) for w in self._windows}
         for number, layer in enumerate(self._layers):
             queries, keys_values = layer.queries_keys_values(hidden, rotation)
             keys, values = cache.write(number, keys_values, view)
-            attended = self._attend(queries, keys, values, prefix, number, view)
+            attended = self._attend(queries, keys, values, prefix, number, views[layer.window])
             hidden = layer.finish(hidden, attended)
         return self._norm(hidden)
 

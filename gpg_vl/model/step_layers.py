@@ -47,12 +47,22 @@ class Rotation:
         return torch.addcmul(heads * self.cosines, other, self.sines, out=turned)
 
 
+def window_of(attention: Any) -> int | None:
+    """Tokens that a layer's attention reads, its own included; None where it reads all."""
+    if getattr(attention, "layer_type", None) not in (None, "sliding_attention"):
+        return None
+    window: int | None = getattr(attention, "sliding_window", None)
+    return window
+
+
 class Layer:
     """A decoder layer: attention behind one norm, a gated feed-forward part behind another."""
 
     def __init__(self, layer: Any, dtype: torch.dtype, heads: tuple[int, int]) -> None:
         attention, feed = layer.self_attn, layer.mlp
         self._heads, self._dtype = heads, dtype
+        self.window = window_of(attention)
+        """Tokens that it reads; None where it reads all."""
         self._before_attention = Norm(layer.input_layernorm)
         self._qkv = Projection([attention.q_proj, attention.k_proj, attention.v_proj], dtype)
         self._norms = [Norm(attention.q_norm), Norm(attention.k_norm)] if hasattr(attention, "q_norm") else []

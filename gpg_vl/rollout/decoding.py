@@ -65,7 +65,7 @@ class DecodeOptions:
     graphs: bool = False
     """Whether steps become CUDA graphs."""
     fused: bool = False
-    """Whether attention is two Triton kernels a layer."""
+    """Whether attention is two Triton kernels a layer, where the model's layers let it."""
 
 
 class Decoding:
@@ -187,8 +187,8 @@ class Decoding:
 
     def _step(self, span: int, *, masked: bool) -> None:
         assert self._prefix is not None
-        # fused attention looks at the column itself
-        view = CacheView.of(self._column, self._slots.starts, span, masked=masked and not self._options.fused)
+        masked = masked and not self._stepper.model.fused
+        view = CacheView.of(self._column, self._slots.starts, span, masked=masked)
         self._stepper.step(self._slots, self._prefix, self._cache, self._drawn, view)
         self._column.add_(1)
 

@@ -1,0 +1,85 @@
+"""Decoding equals transformers' own forward for every kind of layer, whatever family it belongs to."""
+
+import pytest
+import torch
+from transformers import LlamaConfig, Qwen2Config, Qwen3Config
+
+from gpg_vl.model.attention import AnswerCache, CacheView, Prefix
+from tests.support.fake_cuda import fake_cuda
+from tests.support.text_models import (
+    LONGEST,
+    VOCABULARY,
+    largest_difference,
+    replayed,
+    step_model,
+    text_model,
+)
+
+SIZE = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": LONGEST,
+    "pad_token_id": None,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "attn_implementation": "eager",
+}
+SLIDING = {"use_sliding_window": True, "max_window_layers": 1}
+TOLERANCE = 2e-6
+"""Of hidden states in fp32, in units of the largest."""
+WINDOWS = (1, 3, 7, 14, 40)
+"""Tokens: of one alone, less than an answer, up to inside of the shorter prompt, of the longer one, all."""
+
+
+def windowed(config: type, window: int) -> object:
+    return text_model(config(**SIZE, **SLIDING, sliding_window=window))
+
+
+@pytest.mark.parametrize("config", [LlamaConfig, Qwen2Config, Qwen3Config])
+def test_full_attention(config):
+    assert largest_difference(replayed(text_model(config(**SIZE)))) < TOLERANCE
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("config", [Qwen2Config, Qwen3Config])
+def test_sliding_windows(config, window, monkeypatch):
+    model = windowed(config, window)
+    assert [layer.self_attn.sliding_window for layer in model.layers] == [None, window, window]
+    assert largest_difference(replayed(model)) < TOLERANCE
+    # and the window matters: one token more or less is seen
+    within = CacheView.within
+    for other in (window + 1, window - 1):
+        monkeypatch.setattr(CacheView, "within", lambda self, _, prefix, w=other: within(self, w, prefix))
+        assert not largest_difference(replayed(model)) < 1e-3 or window == 40
+
+
+def test_windows_ask_the_device_nothing():
+    """So that a graph can repeat a step: no number comes back, and shapes come from the host."""
+    with fake_cuda() as kernels, torch.no_grad(), torch.device("cuda"):
+        step = step_model(windowed(Qwen3Config, 4))
+        layers, heads, size = step.cache_shape
+        keys, values = ([torch.zeros(2, heads, 12, size) for _ in range(layers)] for _ in range(2))
+        prefix = Prefix(keys, values, torch.zeros(2, dtype=torch.long))
+        prefix.lay_out([3, 2])
+        cache = AnswerCache(step.cache_shape, LONGEST, 1, torch.zeros(0))
+        cache.extend(5)
+        cache.make_room()
+        numbers = [torch.zeros(5, dtype=torch.long) for _ in range(3)]
+        view = CacheView.of(torch.zeros(1, dtype=torch.long), numbers[0], cache.span, masked=True)
+        kernels.reset()
+        hidden = step.read(numbers[1], numbers[2], prefix, cache, view)
+        assert hidden.shape == (5, 32) and kernels.total and not kernels.copies_back
+
+
+def test_fused_attention_is_not_for_windows():
+    def fused(*_: object) -> torch.Tensor:
+        raise AssertionError("the kernels know no windows")
+
+    for model in windowed(Qwen2Config, 3), text_model(Qwen2Config(**SIZE)):
+        step = step_model(model, attend=fused)
+        assert step.fused == (model.layers[1].self_attn.sliding_window is None)

@@ -5,7 +5,7 @@ own suffix are computed apart and share one softmax, so decoding equals attentio
 without ever joining it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -229,6 +229,10 @@ def attend(
     on_prompt, on_suffix = weights[..., :prompt], weights[..., prompt:]
     from_prompt = layout.gather(layout.spread(on_prompt) @ prompt_values)  # (N, KV, rep, D)
     return (from_prompt + on_suffix @ values).reshape(answers, -1)
+
+
+Attend = Callable[[Tensor, Tensor, Tensor, Prefix, int, CacheView], Tensor]
+"""`attend`, or the same as Triton kernels."""
 
 
 def packed_attention(

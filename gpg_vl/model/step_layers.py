@@ -3,48 +3,112 @@
 A part is made from what its module has, never by a family's name; what it does not know it runs as it is.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.functional import rms_norm
 
+from gpg_vl.model.attention import AnswerCache, Attend, CacheView, Prefix
 from gpg_vl.model.projection import Projection
+from gpg_vl.model.rotation import Rotation, Turn
+
+
+class Part(Protocol):
+    """Of a layer."""
+
+    plain: bool
+    """Whether nothing but our own code runs."""
 
 
 class Norm:
     """An RMS norm in fp32: as one kernel, or as its module where something of a tuner stands in its place."""
 
     def __init__(self, module: Any) -> None:
-        self.plain = hasattr(module, "variance_epsilon")
         self._module = module
-        if self.plain:
-            self._weight, self._epsilon = module.weight.detach().float(), module.variance_epsilon
+        kind: Any = type(module)
+        known = hasattr(module, "variance_epsilon")
+        added = 0 if known else _added(kind) if hasattr(module, "eps") else None
+        self.plain = added is not None
+        if added is not None:
+            weight = module.weight.detach().float()
+            self._weight = weight + added if added else weight
+            self._epsilon = module.variance_epsilon if known else module.eps
 
     def __call__(self, inputs: Tensor) -> Tensor:
+        """(…, H) fp32 to the same."""
         if not self.plain:
             return self._module(inputs)
         return rms_norm(inputs, self._weight.shape, self._weight, self._epsilon)
 
 
-@dataclass(frozen=True)
-class Rotation:
-    """Rotary embedding of one token of each answer, for its heads of queries, keys and values together.
+@cache
+def _added(kind: Callable[..., Any]) -> int | None:
+    """What a kind of RMS norm adds to its weight: 1 where weights lie around 0. None if it is no such norm.
 
-    Queries are scaled too, and values stay what they are.
+    Norms do not say it of themselves, so one is asked for an example.
     """
+    with torch.no_grad(), torch.device("cpu"):
+        try:
+            norm: Any = kind(2, eps=1e-6)
+        except TypeError:  # a tuner's wrapper
+            return None
+        norm.weight.fill_(3)
+        inputs = torch.tensor([[1.0, 7.0]])
+        given = norm(inputs) / inputs * 5  # which is their root mean square
+        return next(
+            (more for more in (0, 1) if torch.allclose(given, torch.full_like(given, 3 + more))), None
+        )
 
-    cosines: Tensor
-    """(N, heads + 2 · KV heads, D) fp32."""
-    sines: Tensor
-    """The same; negative in the first half of D."""
 
-    def __call__(self, heads: Tensor, dtype: torch.dtype) -> Tensor:
-        turned = torch.empty_like(heads, dtype=dtype)
-        other = heads.roll(heads.shape[-1] // 2, dims=-1)
-        return torch.addcmul(heads * self.cosines, other, self.sines, out=turned)
+@dataclass(frozen=True)
+class Step:
+    """What all layers share while they read one token of each answer."""
+
+    prefix: Prefix
+    cache: AnswerCache
+    views: Mapping[int | None, CacheView]
+    """By the window of layers that look so; None for those without."""
+    rotations: Mapping[Turn, Rotation]
+    attend: Attend
+
+
+class Attention:
+    """Softmax attention of a layer, its projections included."""
+
+    def __init__(
+        self, module: Any, number: int, turn: Turn, heads: tuple[int, int], dtype: torch.dtype
+    ) -> None:
+        """`number`: the layer's in the caches."""
+        self._number, self._heads, self._dtype = number, heads, dtype
+        self.turn, self.window = turn, window_of(module)
+        self._qkv = Projection([module.q_proj, module.k_proj, module.v_proj], dtype)
+        self._norms = [Norm(module.q_norm), Norm(module.k_norm)] if hasattr(module, "q_norm") else []
+        self._o_proj = Projection([module.o_proj], dtype)
+        parts: list[Part] = [self._qkv, self._o_proj, *self._norms]
+        self.plain = all(part.plain for part in parts)
+
+    def __call__(self, inputs: Tensor, step: Step) -> Tensor:
+        """(N, H) fp32 to (N, H) in the arithmetic's type."""
+        queries, keys_values = self._queries_keys_values(inputs.to(self._dtype), step.rotations[self.turn])
+        view = step.views[self.window]
+        keys, values = step.cache.write(self._number, keys_values, view)
+        return self._o_proj(step.attend(queries, keys, values, step.prefix, self._number, view))
+
+    def _queries_keys_values(self, inputs: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor]:
+        """(N, H) to scaled queries (N, heads, D), and keys and values (2, N, KV heads, D), in `dtype`."""
+        heads, kv_heads = self._heads
+        read = self._qkv(inputs).view(len(inputs), heads + 2 * kv_heads, -1)
+        if self._norms:
+            queries, keys, values = read.float().split([heads, kv_heads, kv_heads], dim=1)
+            query_norm, key_norm = self._norms
+            read = torch.cat([query_norm(queries), key_norm(keys), values], dim=1)
+        turned = rotation(read, self._dtype)
+        keys_values = turned[:, heads:].view(len(inputs), 2, kv_heads, -1).transpose(0, 1)
+        return turned[:, :heads], keys_values
 
 
 def window_of(attention: Any) -> int | None:
@@ -55,41 +119,45 @@ def window_of(attention: Any) -> int | None:
     return window
 
 
+class GatedFeed:
+    """A feed-forward part whose inner values are gated."""
+
+    def __init__(self, module: Any, dtype: torch.dtype) -> None:
+        self._dtype = dtype
+        self._gate_up = Projection([module.gate_proj, module.up_proj], dtype)
+        self._activation: Callable[[Tensor], Tensor] = module.act_fn
+        self._down_proj = Projection([module.down_proj], dtype)
+        self.plain = self._gate_up.plain and self._down_proj.plain
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """(N, H) fp32 to (N, H) in the arithmetic's type."""
+        gate, up = self._gate_up(inputs.to(self._dtype)).chunk(2, dim=-1)
+        return self._down_proj(self._activation(gate) * up)
+
+
 class Layer:
-    """A decoder layer: attention behind one norm, a gated feed-forward part behind another."""
+    """A decoder layer: attention behind one norm, a feed-forward part behind another.
 
-    def __init__(self, layer: Any, dtype: torch.dtype, heads: tuple[int, int]) -> None:
-        attention, feed = layer.self_attn, layer.mlp
-        self._heads, self._dtype = heads, dtype
-        self.window = window_of(attention)
-        """Tokens that it reads; None where it reads all."""
+    What they give may pass a norm of its own before it is added to the residual stream.
+    """
+
+    def __init__(self, layer: Any, attention: Attention, dtype: torch.dtype) -> None:
+        self.attention, self._feed = attention, GatedFeed(layer.mlp, dtype)
         self._before_attention = Norm(layer.input_layernorm)
-        self._qkv = Projection([attention.q_proj, attention.k_proj, attention.v_proj], dtype)
-        self._norms = [Norm(attention.q_norm), Norm(attention.k_norm)] if hasattr(attention, "q_norm") else []
-        self._o_proj = Projection([attention.o_proj], dtype)
-        self._before_feed = Norm(layer.post_attention_layernorm)
-        self._gate_up = Projection([feed.gate_proj, feed.up_proj], dtype)
-        self._activation: Callable[[Tensor], Tensor] = feed.act_fn
-        self._down_proj = Projection([feed.down_proj], dtype)
-        projections = (self._qkv, self._o_proj, self._gate_up, self._down_proj)
-        norms = (self._before_attention, self._before_feed, *self._norms)
-        self.plain = all(part.plain for part in projections) and all(norm.plain for norm in norms)
+        four = hasattr(layer, "pre_feedforward_layernorm")
+        self._before_feed = Norm(layer.pre_feedforward_layernorm if four else layer.post_attention_layernorm)
+        self._after_attention = Norm(layer.post_attention_layernorm) if four else None
+        self._after_feed = Norm(layer.post_feedforward_layernorm) if four else None
+        norms = (self._before_attention, self._before_feed, self._after_attention, self._after_feed)
+        parts: list[Part] = [attention, self._feed, *(norm for norm in norms if norm is not None)]
+        self.plain = all(part.plain for part in parts)
 
-    def queries_keys_values(self, hidden: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor]:
-        """(N, H) to scaled queries (N, heads, D), and keys and values (2, N, KV heads, D), in `dtype`."""
-        heads, kv_heads = self._heads
-        read = self._qkv(self._before_attention(hidden).to(self._dtype))
-        read = read.view(len(hidden), heads + 2 * kv_heads, -1)
-        if self._norms:
-            queries, keys, values = read.float().split([heads, kv_heads, kv_heads], dim=1)
-            query_norm, key_norm = self._norms
-            read = torch.cat([query_norm(queries), key_norm(keys), values], dim=1)
-        turned = rotation(read, self._dtype)
-        keys_values = turned[:, heads:].view(len(hidden), 2, kv_heads, -1).transpose(0, 1)
-        return turned[:, :heads], keys_values
+    def __call__(self, hidden: Tensor, step: Step) -> Tensor:
+        """The residual stream (N, H) fp32 behind the layer."""
+        hidden = hidden + _normed(self.attention(self._before_attention(hidden), step), self._after_attention)
+        return hidden + _normed(self._feed(self._before_feed(hidden)), self._after_feed)
 
-    def finish(self, hidden: Tensor, attended: Tensor) -> Tensor:
-        """The residual stream (N, H) behind what attention has read, (N, heads · D)."""
-        hidden = hidden + self._o_proj(attended)
-        gate, up = self._gate_up(self._before_feed(hidden).to(self._dtype)).chunk(2, dim=-1)
-        return hidden + self._down_proj(self._activation(gate) * up)
+
+def _normed(added: Tensor, norm: Norm | None) -> Tensor:
+    """What is added to the residual stream, in the type that it had before the norm, as in training."""
+    return added if norm is None else norm(added.float()).to(added.dtype)

@@ -1,10 +1,15 @@
 """Decoding equals transformers' own forward for every kind of layer, whatever family it belongs to."""
 
+from typing import Any
+
 import pytest
 import torch
-from transformers import LlamaConfig, Qwen2Config, Qwen3Config
+from transformers import Gemma3TextConfig, LlamaConfig, Qwen2Config, Qwen3Config
+from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
+from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 
 from gpg_vl.model.attention import AnswerCache, CacheView, Prefix
+from gpg_vl.model.step_layers import Norm
 from tests.support.fake_cuda import fake_cuda
 from tests.support.text_models import (
     LONGEST,
@@ -36,7 +41,7 @@ WINDOWS = (1, 3, 7, 14, 40)
 """Tokens: of one alone, less than an answer, up to inside of the shorter prompt, of the longer one, all."""
 
 
-def windowed(config: type, window: int) -> object:
+def windowed(config: type, window: int) -> Any:
     return text_model(config(**SIZE, **SLIDING, sliding_window=window))
 
 
@@ -56,6 +61,35 @@ def test_sliding_windows(config, window, monkeypatch):
     for other in (window + 1, window - 1):
         monkeypatch.setattr(CacheView, "within", lambda self, _, prefix, w=other: within(self, w, prefix))
         assert not largest_difference(replayed(model)) < 1e-3 or window == 40
+
+
+def gemma3(**changes: object) -> Any:
+    rope = {"sliding_attention": 1e2, "full_attention": 1e4}
+    rope = {kind: {"rope_type": "default", "rope_theta": theta} for kind, theta in rope.items()}
+    kinds = ["sliding_attention", "full_attention", "sliding_attention"]
+    ours = {"layer_types": kinds, "sliding_window": 4, "query_pre_attn_scalar": 3, "rope_parameters": rope}
+    return text_model(Gemma3TextConfig(**SIZE | ours | changes))
+
+
+def test_four_norms_and_an_embedding_for_each_type_of_layer():
+    model = gemma3()
+    assert largest_difference(replayed(model)) < TOLERANCE
+    step = step_model(model)
+    assert step.plain, "its norms are kernels"
+
+
+def test_norms_are_asked_what_they_multiply_by():
+    class Other(torch.nn.RMSNorm):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) + 1
+
+    inputs = torch.randn(4, 8)
+    for kind, plain in (Gemma3RMSNorm, True), (Qwen2RMSNorm, True), (torch.nn.RMSNorm, True), (Other, False):
+        norm = kind(8, eps=1e-5)
+        torch.nn.init.normal_(norm.weight)
+        ours = Norm(norm)
+        assert ours.plain == plain
+        torch.testing.assert_close(ours(inputs), norm(inputs))
 
 
 def test_windows_ask_the_device_nothing():

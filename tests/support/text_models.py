@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel, DynamicCache, PreTrainedConfig
 
-from gpg_vl.model.attention import AnswerCache, CacheView, Prefix, attend
+from gpg_vl.model.attention import AnswerCache, Attend, CacheView, Prefix, attend
 from gpg_vl.model.compat import cache_argument
-from gpg_vl.model.step import Attend, StepModel
+from gpg_vl.model.step import StepModel
 
 VOCABULARY = 40
 LONGEST = 60

@@ -1,0 +1,82 @@
+"""Rotary embeddings for one token of each answer: tables of all positions, looked up once a step."""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Turn = tuple[str | None, float]
+"""What queries and keys are turned by: the type of a layer, where the embedding knows several, and what its
+queries are multiplied by."""
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """Rotary embedding of one token of each answer, for its heads of queries, keys and values together.
+
+    Queries are scaled too, and values stay what they are.
+    """
+
+    cosines: Tensor
+    """(N, heads + 2 · KV heads, D) fp32."""
+    sines: Tensor
+    """The same; negative in the first half of D."""
+
+    def __call__(self, heads: Tensor, dtype: torch.dtype) -> Tensor:
+        """(N, heads + 2 · KV heads, D) to the same in `dtype`."""
+        turned = torch.empty_like(heads, dtype=dtype)
+        other = heads.roll(heads.shape[-1] // 2, dims=-1)
+        return torch.addcmul(heads * self.cosines, other, self.sines, out=turned)
+
+
+class Rotations:
+    """Tables of a text model's rotary embedding, for every turn that its layers take."""
+
+    def __init__(
+        self, embedding: Any, positions: Tensor, turns: Mapping[Turn, None], heads: tuple[int, int]
+    ) -> None:
+        """`positions`: all that tokens may have, as the embedding takes it; `heads`: of queries, of keys."""
+        self._heads = heads
+        self._tables: dict[Turn, tuple[Tensor, Tensor]] = {}
+        for kind, scaling in turns:
+            kinds = () if kind is None else (kind,)
+            cosines, sines = embedding(positions.new_zeros(1, dtype=torch.float32), positions, *kinds)
+            self._tables[kind, scaling] = _tables(cosines, sines, scaling)
+        self._last = positions.shape[-1] - 1
+
+    def at(self, positions: Tensor) -> dict[Turn, Rotation]:
+        """Of tokens at positions (N,); those beyond all are taken for the last."""
+        positions = positions.clamp(max=self._last)
+        return {
+            turn: Rotation(*(self._spread(table[positions]) for table in tables))
+            for turn, tables in self._tables.items()
+        }
+
+    def _spread(self, table: Tensor) -> Tensor:
+        """(N, 3, D) for each head: (N, heads + 2 · KV heads, D)."""
+        heads, kv_heads = self._heads
+        queries, keys, values = table.unbind(dim=1)
+        parts = [(queries, heads), (keys, kv_heads), (values, kv_heads)]
+        return torch.cat([part[:, None].expand(-1, count, -1) for part, count in parts], dim=1)
+
+
+def _tables(cosines: Tensor, sines: Tensor, scaling: float) -> tuple[Tensor, Tensor]:
+    """(1, positions, D) both to (positions, 3, D): for queries, which are scaled, for keys and for values."""
+    cosines, sines = cosines[0].float(), sines[0].float()
+    first, second = sines.chunk(2, dim=-1)
+    sines = torch.cat([-first, second], dim=-1)
+    nothing = torch.zeros_like(sines)
+    return (
+        torch.stack([scaling * cosines, cosines, nothing + 1], dim=1),
+        torch.stack([scaling * sines, sines, nothing], dim=1),
+    )
+
+
+def turn_of(text_model: Any, number: int) -> Turn:
+    """How the attention of a layer turns its queries and keys."""
+    known = inspect.signature(text_model.rotary_emb.forward).parameters
+    kind = text_model.config.layer_types[number] if "layer_type" in known else None
+    return kind, text_model.layers[number].self_attn.scaling

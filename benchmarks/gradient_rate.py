@@ -11,7 +11,7 @@ from torch import Tensor
 from benchmarks.limits import timed, training_flops, work_of
 from benchmarks.workloads import Workload
 from gpg_vl.algorithm.losses import policy_gradient
-from gpg_vl.model.packing import Row, collate, cut, pack
+from gpg_vl.model.packing import Row, cut, pack
 from gpg_vl.model.policy import Policy
 from gpg_vl.model.sizes import ModelSizes
 from gpg_vl.prompting.encode import EncodedPrompt
@@ -47,7 +47,7 @@ def fullest_micro_batch(
 
 def gradient_of(policy: Policy, rows: Sequence[Row]) -> Callable[[], None]:
     """A gradient pass over the rows: forward, loss, backward."""
-    batch = collate(rows, policy.row_multiple).to(policy.device)
+    batch = policy.collate(rows).to(policy.device)
     alternating = torch.where(batch.answer_index % 2 == 0, 1.0, -1.0)
     weights = torch.full_like(alternating, 1 / len(alternating))
     policy.train()

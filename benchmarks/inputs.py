@@ -56,7 +56,10 @@ def suppressed_tokens(processor: Any, model: Any) -> list[int]:
     crash the forward behind them."""
     known = processor.tokenizer.get_vocab()
     ends = model.generation_config.eos_token_id
-    return [*(ends if isinstance(ends, list) else [ends]), *(known[t] for t in qwen2_vl.image_markup if t in known)]
+    return [
+        *(ends if isinstance(ends, list) else [ends]),
+        *(known[t] for t in qwen2_vl.image_markup if t in known),
+    ]
 
 
 def write_model(size: ModelSize, folder: Path, processor: Path) -> Path:

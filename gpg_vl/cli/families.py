@@ -10,14 +10,14 @@ def list_families(arguments: list[str]) -> None:
     base_parser("gpg-vl families", list_families.__doc__ or "").parse_args(arguments)
     from gpg_vl.model.families import families  # torch
 
-    header = ("model_type", "answers share a row", "images", "boxes in answers", "video", "package (place)")
+    header = ("model_type", "answers of a group", "images", "boxes in answers", "video", "package (place)")
     rows = []
     for name, points in sorted(families.announced().items()):
         family = families.get(name)
         rows.append(
             (
                 name,
-                "yes" if family.packs else "no: states along the row",
+                "forked states" if family.recurrent else "one row, a mask",
                 family.reader.manner if family.reader else "none",
                 _BOXES[family.box_space] if family.reader else "",
                 "yes" if family.video else "no",

@@ -24,9 +24,7 @@ class Sight:
         return (self.window is None or tokens <= self.window) and not (self.whole_images and images)
 
 
-def may_attend(
-    query: Iterable[Tensor], key: Iterable[Tensor], earlier: Tensor, sight: Sight
-) -> Tensor:
+def may_attend(query: Iterable[Tensor], key: Iterable[Tensor], earlier: Tensor, sight: Sight) -> Tensor:
     """Whether tokens may read others.
 
     query, key: the four things that `PackedBatch.tree` says of them, and `earlier`, whether the key stands at

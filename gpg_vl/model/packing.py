@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from gpg_vl.prompting.encode import EncodedPrompt
 from gpg_vl.runtime.devices import send
@@ -52,6 +53,44 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Fork:
+    """Where the texts of packed rows stand, for layers that carry a state from a prompt to its answers."""
+
+    prompts: Tensor
+    """(Q, P) int64 into R·S, padded on the left with -1, where a state is still zero."""
+    answers: Tensor
+    """(N, T) int64 into R·S, padded on the right with -1; those of a single token are never read."""
+    owners: Tensor
+    """(N,) int64: the prompt of each answer."""
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], size: int) -> "Fork":
+        """Of rows that are padded to `size` tokens."""
+        prompts, answers, owners = [], [], []
+        for r, _, start, segment in _placed(rows):
+            end = r * size + start + segment.prompt.length
+            prompts.append(torch.arange(r * size + start, end))
+            for answer in segment.answers:
+                if len(answer) > 1:
+                    answers.append(torch.arange(end, end + len(answer) - 1))
+                    owners.append(len(prompts) - 1)
+                    end += len(answer) - 1
+        # one token alone would be taken for a step of decoding, which changes states in place
+        longest = max(_LEAST_FORKED, *map(len, answers)) if answers else _LEAST_FORKED
+        return cls(
+            torch.stack([pad(one, (max(map(len, prompts)) - len(one), 0), value=-1) for one in prompts]),
+            torch.stack([pad(one, (0, longest - len(one)), value=-1) for one in answers]),
+            torch.tensor(owners),
+        )
+
+    def to(self, device: torch.device) -> "Fork":
+        return Fork(*(send(tensor, device) for tensor in (self.prompts, self.answers, self.owners)))
+
+
+_LEAST_FORKED = 2
+
+
+@dataclass(frozen=True)
 class PackedBatch:
     """R rows as tensors, ready for one forward pass."""
 
@@ -81,6 +120,8 @@ class PackedBatch:
     """(M,) int64: the sampled answer tokens."""
     answer_index: Tensor
     """(M,) int64: which answer of the step each target belongs to; -1 for dummies."""
+    fork: Fork | None = None
+    """Where the texts stand, if that was asked for and a row has several."""
 
     def to(self, device: torch.device) -> "PackedBatch":
         moved: dict[str, Any] = {
@@ -88,7 +129,7 @@ class PackedBatch:
             for name, value in vars(self).items()
             if isinstance(value, Tensor) and name != "grid"
         }
-        return replace(self, **moved)
+        return replace(self, **moved, fork=self.fork and self.fork.to(device))
 
 
 def pack(
@@ -171,10 +212,10 @@ def cut(rows: Iterable[Row], max_tokens: int) -> list[list[Row]]:
     return batches
 
 
-def collate(rows: Sequence[Row], multiple: int = 1) -> PackedBatch:
+def collate(rows: Sequence[Row], multiple: int = 1, *, forked: bool = False) -> PackedBatch:
     """Stack rows into one batch; images of a prompt that several segments repeat are kept once.
 
-    Rows of several answers are padded to a `multiple` of tokens.
+    Rows of several answers are padded to a `multiple` of tokens; `forked` says where they stand.
     """
     causal = all(len(row.segments) == 1 and len(row.segments[0].answers) <= 1 for row in rows)
     size = max(row.length for row in rows)
@@ -221,6 +262,7 @@ def collate(rows: Sequence[Row], multiple: int = 1) -> PackedBatch:
         predictors=torch.tensor(predictors, dtype=torch.long),
         targets=torch.tensor(targets, dtype=torch.long),
         answer_index=torch.tensor(answer_index, dtype=torch.long),
+        fork=Fork.of(rows, size) if forked and not causal else None,
     )
 
 

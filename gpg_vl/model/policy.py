@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,13 @@ from gpg_vl.model.attention import Prefix, attend
 from gpg_vl.model.compat import cache_argument
 from gpg_vl.model.families.family import FULL, Family
 from gpg_vl.model.flex import BLOCK, block_mask
+from gpg_vl.model.forked import read_forked
 from gpg_vl.model.logprobs import Targets, VocabularyHead
 from gpg_vl.model.masks import Sight, additive_mask
-from gpg_vl.model.packing import PackedBatch
+from gpg_vl.model.packing import PackedBatch, Row, collate
 from gpg_vl.model.step import StepModel
 from gpg_vl.prompting.card import write_card
 from gpg_vl.runtime.profiling import phase
-from gpg_vl.types import Packing
 
 
 class Policy(nn.Module):
@@ -132,14 +132,9 @@ class Policy(nn.Module):
             ids = self.tokenizer.eos_token_id
         return tuple(ids) if isinstance(ids, list) else (ids,)
 
-    def packing(self, wanted: Packing) -> Packing:
-        """How answers may share rows: `wanted`, unless a layer carries a state along the row."""
-        return wanted if self.family.packs else "none"
-
-    @property
-    def row_multiple(self) -> int:
-        """Tokens: rows of several answers are padded to a multiple of it."""
-        return BLOCK if self.flex else 1
+    def collate(self, rows: Sequence[Row]) -> PackedBatch:
+        """Rows as this policy reads them, on the CPU."""
+        return collate(rows, BLOCK if self.flex else 1, forked=self.family.recurrent)
 
     @property
     def compute_dtype(self) -> torch.dtype:
@@ -167,10 +162,13 @@ class Policy(nn.Module):
     def _read(self, batch: PackedBatch, cache: DynamicCache | None = None) -> Tensor:
         """Last hidden states (R, S, H) of packed rows; keys and values go to `cache`."""
         embeds, beside = self.family.embed(self.model, batch)
+        dtype = torch.bfloat16 if self.bf16 else embeds.dtype
+        if batch.fork is not None:
+            return read_forked(self.text_model, embeds, batch.position_ids, batch.fork, dtype)
         hidden: Tensor = self.text_model(
             inputs_embeds=embeds,
             position_ids=self.family.positions(batch.position_ids),
-            attention_mask=self._masks(batch, torch.bfloat16 if self.bf16 else embeds.dtype),
+            attention_mask=self._masks(batch, dtype),
             use_cache=cache is not None,
             **{self._cache_argument: cache},
             **beside,

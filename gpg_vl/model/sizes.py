@@ -12,7 +12,6 @@ from gpg_vl.model.families.family import Family
 from gpg_vl.model.loading import model_class
 from gpg_vl.model.policy import Policy
 
-
 _COLOURS = 3
 _STACKED = 3
 """Axes of a weight that holds one matrix for each expert."""
@@ -70,8 +69,6 @@ class ModelSizes:
     """Weights of the matrices that rollouts read for every token: in bf16 they hold copies of these."""
     context: int = 0
     """As `Policy.context`."""
-    packs: bool = True
-    """As `Family.packs`."""
 
 
 def skeleton(config: Any, family: Family) -> Policy:
@@ -95,7 +92,6 @@ def sizes_of(policy: Policy) -> ModelSizes:
         largest=max(w.numel() for w in policy.parameters()),
         vocabulary=policy.vocabulary,
         context=policy.context,
-        packs=policy.family.packs,
         vocabulary_gradient=head.numel() if head.requires_grad else 0,
         token_cost=policy.token_cost,
         tied=head is policy.text_model.embed_tokens.weight,

@@ -88,7 +88,7 @@ class Plan:
             groups=math.ceil(algorithm.questions_per_step * algorithm.max_rounds / self.machine.processes),
             max_concurrent=rollout.max_concurrent,
             micro_batch_tokens=self.config.run.micro_batch_tokens,
-            packing=self.config.run.packing if self.sizes.packs else "none",
+            packing=self.config.run.packing,
             bf16=self.bf16,
             checkpointing=self.config.model.gradient_checkpointing,
             flex=self.config.model.attention == "flex",

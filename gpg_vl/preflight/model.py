@@ -85,7 +85,7 @@ def _gradient(session: Session, groups: Sequence[Group]) -> None:
     batch, _ = step_batch(
         Collection(tuple(made_up), rounds=1),
         Knobs.of(config.algorithm, config.rollout.max_new_tokens),
-        packing=policy.packing(config.run.packing),
+        packing=config.run.packing,
         max_tokens=config.run.micro_batch_tokens,
         token_cost=policy.token_cost,
     )

@@ -59,7 +59,9 @@ def preflight(config: TrainConfig, machine: Machine, trial: Trial | None, *, res
     encoder = attempt("model", lambda: find_encoder(report, config, download=download)) if sizes else None
     lengths = None
     if sizes and encoder and data is not None:
-        lengths = attempt("prompt lengths", lambda: check_lengths(report, config, data, encoder, sizes.context))
+        lengths = attempt(
+            "prompt lengths", lambda: check_lengths(report, config, data, encoder, sizes.context)
+        )
     if sizes and encoder and config.data.validation:
         attempt("validation data", lambda: check_validation_room(config, encoder, sizes.context))
     if sizes:

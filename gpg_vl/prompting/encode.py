@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from jinja2 import TemplateError
-from PIL import Image
 from torch import Tensor
 
 from gpg_vl.errors import ConfigurationError, DataError

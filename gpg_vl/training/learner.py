@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gpg_vl.data.prepared import PreparedDataset, Sampler
 from gpg_vl.model.loading import nonfinite_weights
-from gpg_vl.model.packing import PackedBatch, Row, Segment, collate, cut
+from gpg_vl.model.packing import PackedBatch, Row, Segment, cut
 from gpg_vl.model.policy import Policy
 from gpg_vl.prompting.encode import EncodedPrompt, PromptEncoder
 from gpg_vl.runs.checkpoint import TrainState, random_states, save_checkpoint
@@ -80,7 +80,7 @@ class Learner:
         count = max(self.world.gather([len(parts)]))
         for number in range(count):
             part = parts[number] if number < len(parts) else []
-            collated = collate(self._in_step(part), self.policy.row_multiple)
+            collated = self.policy.collate(self._in_step(part))
             packed = collated.to(self.accelerator.device)
             last = number == count - 1
             with self._gradients(synchronise=last):
@@ -194,7 +194,7 @@ class Learner:
         with self.whole_weights(), torch.no_grad(), eager:
             fine = not nonfinite_weights(self.policy.named_parameters())
             if fine:
-                batch = collate([self._dummy], self.policy.row_multiple).to(self.accelerator.device)
+                batch = self.policy.collate([self._dummy]).to(self.accelerator.device)
                 logprobs, _ = self.policy(batch, 1.0)
                 fine = bool(logprobs.isfinite().all())
         return not self.world.any(not fine)

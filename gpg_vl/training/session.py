@@ -106,9 +106,6 @@ def build_learner(
         accelerator.print(note, file=sys.stderr)
     policy = _load(path, config.model, accelerator)
     choose_weights(policy, config.model)
-    if not policy.family.packs:
-        text = f"a {policy.kind} model carries states along the row: run.packing none, one row an answer"
-        accelerator.print(text, file=sys.stderr)
     encoder = build_encoder(policy, config.prompt, config.model)
     data = _usable(data, config, policy, encoder)
     if note := data.left_out_note():

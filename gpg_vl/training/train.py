@@ -52,7 +52,7 @@ def train_step(session: Session, step: int) -> tuple[Collection, Tensor, Metrics
     batch, advantages = step_batch(
         collection,
         Knobs.of(algorithm, config.rollout.max_new_tokens),
-        packing=learner.policy.packing(config.run.packing),
+        packing=config.run.packing,
         max_tokens=config.run.micro_batch_tokens,
         token_cost=learner.policy.token_cost,
     )

@@ -67,8 +67,7 @@ def sft_step(learner: Learner, config: SftConfig) -> Metrics:
     """One optimizer step: mean negative log-likelihood of the batch's answer tokens."""
     clock = Clock()
     own = learner.world.own(learner.sampler.draw(config.batch_size))
-    policy, samples = learner.policy, [learner.data[i] for i in own]
-    rows = supervised_rows(samples, learner.encoder, policy.eos_token_ids[0], packed=policy.family.packs)
+    rows = supervised_rows([learner.data[i] for i in own], learner.encoder, learner.policy.eos_token_ids[0])
     tokens = sum(learner.world.gather([sum(row.targets for row in rows)]))
     rate = learning_rate(learner.step + 1, config.optim, config.run.steps)
     learner.model.train()
@@ -86,16 +85,14 @@ def sft_step(learner: Learner, config: SftConfig) -> Metrics:
     return figures | clock.metrics(tokens)
 
 
-def supervised_rows(
-    samples: Sequence[Sample], encoder: PromptEncoder, eos: int, *, packed: bool = True
-) -> list[Row]:
-    """Prompts with their gold answers behind them, in the tags that rewards ask for.
+def supervised_rows(samples: Sequence[Sample], encoder: PromptEncoder, eos: int) -> list[Row]:
+    """Prompts with their gold answers behind them, in the tags that rewards ask for, packed.
 
-    `packed`: short ones share a sequence as long as the longest.
+    Short ones share a sequence as long as the longest.
     """
     tokenizer = encoder.tokenizer
     rows = []
     for index, (sample, prompt) in enumerate(zip(samples, encoder.encode(samples), strict=True)):
         ids = tokenizer(encoder.target(sample), add_special_tokens=False)["input_ids"]
         rows.append(Row((Segment(prompt, ((*ids, eos),), (index,)),)))
-    return join(rows, max((row.length for row in rows), default=0)) if packed else rows
+    return join(rows, max((row.length for row in rows), default=0))

@@ -80,7 +80,7 @@ def test_packed_equals_naive(policy, reference, samples):
             for answer in answers
         ]
     )
-    packed = by_answer(policy, rows_of(groups, policy.packing("group")), 10_000)
+    packed = by_answer(policy, rows_of(groups, "group"), 10_000)
     assert (packed - naive).abs().max() < 2e-6
     gradient(policy, packed)
     ours = {name: w.grad for name, w in policy.model.named_parameters() if w.grad is not None}
@@ -94,7 +94,9 @@ def test_a_familys_own_tokens_are_refused_in_questions_and_never_sampled(policy)
     encoder, known = encoder_of(policy), policy.tokenizer.get_vocab()
     for token in {*policy.family.image_markup, *policy.tokenizer.all_special_tokens}:
         sample = Sample("row", "t", f"What is {token} here?", "3", "math")
-        with pytest.raises(DataError, match=rf"'row': the question contains the special token {re.escape(token)}"):
+        with pytest.raises(
+            DataError, match=rf"'row': the question contains the special token {re.escape(token)}"
+        ):
             encoder.prompt_length(sample)
         if token.startswith("<|"):  # refused before the family is known
             continue

@@ -106,7 +106,7 @@ def test_where_it_cannot_train_it_is_refused(tiny_folder, monkeypatch):
 
 
 def test_it_is_off_by_default(policy: Policy):
-    assert ModelConfig().attention == "sdpa" and not policy.flex and policy.row_multiple == 1
+    assert ModelConfig().attention == "sdpa" and not policy.flex
 
 
 @pytest.mark.gpu
@@ -119,7 +119,7 @@ def test_kernels_of_the_gpu_equal_sdpa(tiny_folder, groups, precision, nats, sha
         policy = load_policy(str(tiny_folder), precision=precision, attention=attention, device="cuda")
         for count in (len(groups), 2):
             rows = join(rows_of(groups[:count], "group"), 10_000)
-            logprobs, _ = policy(collate(rows, policy.row_multiple).to(policy.device), 1.0)
+            logprobs, _ = policy(policy.collate(rows).to(policy.device), 1.0)
             found[attention, count] = logprobs.detach(), gradient(policy, logprobs)
     for count in (len(groups), 2):
         (expected, slopes), (logprobs, theirs) = found["sdpa", count], found["flex", count]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from gpg_vl.model.packing import Row, collate, cut, pack
+from gpg_vl.model.packing import Row, cut, pack
 from gpg_vl.model.policy import Policy
 from gpg_vl.prompting.encode import EncodedPrompt
 
@@ -31,7 +31,7 @@ def by_answer(policy: Policy, rows: list[Row], max_tokens: int) -> torch.Tensor:
     """Log-probabilities of all tokens in the order of the answers, however the rows are cut."""
     parts = []
     for micro in cut(rows, max_tokens):
-        batch = collate(micro, policy.row_multiple).to(policy.device)
+        batch = policy.collate(micro).to(policy.device)
         parts.append((batch.answer_index, policy(batch, 0.9)[0]))
     index = torch.cat([i for i, _ in parts])
     return torch.cat([values for _, values in parts])[index.argsort(stable=True)]

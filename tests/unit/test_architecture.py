@@ -216,4 +216,6 @@ def test_families_are_told_apart_in_their_adapters_alone():
     }
     assert not named
     written = {path.stem for path in adapters.glob("*.py")}
-    assert {place.partition(":")[0].rpartition(".")[2] for place in announced["gpg_vl.families"].values()} <= written
+    assert {
+        place.partition(":")[0].rpartition(".")[2] for place in announced["gpg_vl.families"].values()
+    } <= written

@@ -52,8 +52,8 @@ class Family(PromptFormat):
     """The language model's name in transformers' base model, which itself is one in a text model."""
     vision_parts: ClassVar[tuple[str, ...]] = ()
     """Names there of the image encoder and its projection into the language model's width."""
-    packs: ClassVar[bool] = True
-    """Whether answers may share a row with their prompt: no layer carries a state along the row."""
+    recurrent: ClassVar[bool] = False
+    """Whether layers carry a state along the row, which answers then fork from their prompt's."""
     whole_images: ClassVar[bool] = False
     """Whether the tokens of an image read each other in both directions."""
     own_positions: ClassVar[bool] = False

@@ -29,7 +29,10 @@ class Gemma3(TiledFamily):
     whole_images = True
 
     def patches_per_token(self, config: Any) -> int:
-        return int((config.vision_config.image_size // config.vision_config.patch_size) ** 2 // config.mm_tokens_per_image)
+        return int(
+            (config.vision_config.image_size // config.vision_config.patch_size) ** 2
+            // config.mm_tokens_per_image
+        )
 
 
 gemma3 = Gemma3()

@@ -11,7 +11,7 @@ class Qwen35(Qwen25VL):
     """Boxes are on a grid from 0 to 1000 along each side, as Qwen3-VL's."""
 
     box_space = "grid"
-    packs = False
+    recurrent = True
     layer_kinds = (FULL, "linear_attention")
     lora_targets = r"layers\.\d+\.(?:self_attn|linear_attn|mlp)\.\w*proj\w*"
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+
 from gpg_vl.model.families.tiled import TiledFamily
 from gpg_vl.model.packing import PackedBatch
 from gpg_vl.model.vision import ImageFeatures

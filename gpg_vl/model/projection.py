@@ -38,14 +38,18 @@ class Projection:
 
     def __call__(self, inputs: Tensor) -> Tensor:
         if not self.plain:
-            # the modules' own weights may be of any type
-            with torch.autocast(inputs.device.type, self._dtype, enabled=self._dtype != torch.float32):
+            with autocast(inputs.device, self._dtype):
                 return torch.cat([layer(inputs) for layer in self._modules], dim=-1).to(self._dtype)
         outputs = [linear(inputs, weight, bias) for weight, bias in self._parts]
         output = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
         if self._down is not None and self._up is not None:
             output.add_(inputs @ self._down @ self._up)  # rounded apart, as training does
         return output
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    """Arithmetic of this type for modules whose own weights may be of any."""
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
 
 def _alone(layer: nn.Linear, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import rms_norm
 
 from gpg_vl.model.attention import AnswerCache, Attend, CacheView, Prefix
-from gpg_vl.model.projection import Projection
+from gpg_vl.model.projection import Projection, autocast
 from gpg_vl.model.rotation import Rotation, Turn
 
 
@@ -135,6 +135,30 @@ class GatedFeed:
         return self._down_proj(self._activation(gate) * up)
 
 
+class ModuleFeed:
+    """A feed-forward part that runs as its own module, such as one that chooses experts.
+
+    It is given what training gives it, not rounded before: a token that is near two experts goes the same way
+    as there, as far as what it has read is the same.
+    """
+
+    plain = False
+
+    def __init__(self, module: Any, dtype: torch.dtype) -> None:
+        self._module, self._dtype = module, dtype
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """(N, H) fp32 to (N, H), in the type that it gives in training."""
+        with autocast(inputs.device, self._dtype):
+            return self._module(inputs[:, None])[:, 0]
+
+
+def feed_of(module: Any, dtype: torch.dtype) -> GatedFeed | ModuleFeed:
+    """A feed-forward part as few products, if that is what it is."""
+    gated = all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj", "act_fn"))
+    return GatedFeed(module, dtype) if gated else ModuleFeed(module, dtype)
+
+
 class Layer:
     """A decoder layer: attention behind one norm, a feed-forward part behind another.
 
@@ -142,7 +166,7 @@ class Layer:
     """
 
     def __init__(self, layer: Any, attention: Attention, dtype: torch.dtype) -> None:
-        self.attention, self._feed = attention, GatedFeed(layer.mlp, dtype)
+        self.attention, self._feed = attention, feed_of(layer.mlp, dtype)
         self._before_attention = Norm(layer.input_layernorm)
         four = hasattr(layer, "pre_feedforward_layernorm")
         self._before_feed = Norm(layer.pre_feedforward_layernorm if four else layer.post_attention_layernorm)

@@ -4,12 +4,19 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import Gemma3TextConfig, LlamaConfig, Qwen2Config, Qwen3Config
+from transformers import (
+    Gemma3TextConfig,
+    LlamaConfig,
+    Qwen2Config,
+    Qwen3Config,
+    Qwen3MoeConfig,
+    Qwen3VLMoeTextConfig,
+)
 from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 
 from gpg_vl.model.attention import AnswerCache, CacheView, Prefix
-from gpg_vl.model.step_layers import Norm
+from gpg_vl.model.step_layers import Norm, feed_of
 from tests.support.fake_cuda import fake_cuda
 from tests.support.text_models import (
     LONGEST,
@@ -76,6 +83,50 @@ def test_four_norms_and_an_embedding_for_each_type_of_layer():
     assert largest_difference(replayed(model)) < TOLERANCE
     step = step_model(model)
     assert step.plain, "its norms are kernels"
+
+
+EXPERTS = {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+
+
+@pytest.mark.parametrize("config", [Qwen3MoeConfig, Qwen3VLMoeTextConfig])
+def test_experts_beside_layers_without(config):
+    model = text_model(config(**SIZE, **EXPERTS, mlp_only_layers=[1]))
+    assert [hasattr(layer.mlp, "experts") for layer in model.layers] == [True, False, True]
+    assert largest_difference(replayed(model)) < TOLERANCE
+    assert not step_model(model).plain, "experts are chosen with the host's help"
+    model = text_model(config(**SIZE, **EXPERTS, mlp_only_layers=[0, 1, 2]))
+    assert step_model(model).plain
+
+
+def test_experts_with_a_window():
+    """In a family whose layers have no types: one window is for all."""
+    model = text_model(Qwen3MoeConfig(**SIZE, **EXPERTS, use_sliding_window=True, sliding_window=3))
+    assert [layer.self_attn.sliding_window for layer in model.layers] == [3, 3, 3]
+    assert largest_difference(replayed(model)) < TOLERANCE
+
+
+def experts() -> Any:
+    return text_model(Qwen3MoeConfig(**SIZE, **EXPERTS, mlp_only_layers=[1]))
+
+
+@pytest.mark.parametrize("model", [lambda: text_model(Qwen3Config(**SIZE)), gemma3, experts])
+def test_bf16_differs_from_training_by_less_than_training_from_the_truth(model):
+    """Near ties, experts may still be others: the median knows of none."""
+    model = model()
+    pairs, exact = replayed(model, torch.bfloat16), [full for _, full in replayed(model)]
+    steps = torch.cat([(given - full).norm(dim=-1) for given, full in pairs])
+    training = torch.cat([(full - true).norm(dim=-1) for (_, full), true in zip(pairs, exact, strict=True)])
+    assert steps.median() < training.median()
+
+
+def test_experts_are_chosen_as_in_training():
+    """A router's input is not rounded on the way to it: training does not do it either."""
+    block, inputs = experts().layers[0].mlp, torch.randn(64, SIZE["hidden_size"])
+    with torch.no_grad():
+        given = feed_of(block, torch.bfloat16)(inputs)
+        with torch.autocast("cpu", torch.bfloat16):
+            expected = block(inputs[:, None])[:, 0]
+    assert given.dtype == expected.dtype and torch.equal(given, expected)
 
 
 def test_norms_are_asked_what_they_multiply_by():

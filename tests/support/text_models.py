@@ -10,6 +10,7 @@ from transformers import AutoModel, DynamicCache, PreTrainedConfig
 
 from gpg_vl.model.attention import AnswerCache, Attend, CacheView, Prefix, attend
 from gpg_vl.model.compat import cache_argument
+from gpg_vl.model.projection import autocast
 from gpg_vl.model.step import StepModel
 
 VOCABULARY = 40
@@ -35,24 +36,25 @@ def positions_of(model: Any, positions: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def full_forward(model: Any, tokens: Sequence[int]) -> Tensor:
-    """Hidden states (S, H) of transformers' own forward."""
+def full_forward(model: Any, tokens: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
+    """Hidden states (S, H) of transformers' own forward in arithmetic of this type, as training has it."""
     places = positions_of(model, torch.arange(len(tokens)))
-    hidden: Tensor = model(
-        input_ids=torch.tensor([list(tokens)]), position_ids=places, use_cache=False
-    ).last_hidden_state[0]
+    with autocast(places.device, dtype):
+        outputs = model(input_ids=torch.tensor([list(tokens)]), position_ids=places, use_cache=False)
+    hidden: Tensor = outputs.last_hidden_state[0]
     return hidden
 
 
 @torch.no_grad()
-def prefix_of(model: Any, prompt: Sequence[int]) -> Prefix:
-    """What decoding needs of one prompt, read by transformers' own forward."""
+def prefix_of(model: Any, prompt: Sequence[int], dtype: torch.dtype = torch.float32) -> Prefix:
+    """What decoding needs of one prompt, read by transformers' own forward in arithmetic of this type."""
     cache = DynamicCache()
     places = positions_of(model, torch.arange(len(prompt)))
     caches = {cache_argument(model): cache}
-    model(input_ids=torch.tensor([list(prompt)]), position_ids=places, use_cache=True, **caches)
-    lengths = torch.tensor([len(prompt)])
-    return Prefix([layer.keys for layer in cache.layers], [layer.values for layer in cache.layers], lengths)
+    with autocast(places.device, dtype):
+        model(input_ids=torch.tensor([list(prompt)]), position_ids=places, use_cache=True, **caches)
+    keys, values = ([getattr(layer, name).to(dtype) for layer in cache.layers] for name in ("keys", "values"))
+    return Prefix(keys, values, torch.tensor([len(prompt)]))
 
 
 def step_model(model: Any, dtype: torch.dtype = torch.float32, attend: Attend = attend) -> StepModel:
@@ -87,7 +89,7 @@ class Replay:
     def admit(self, group: Group) -> None:
         """Its answers start at the next column."""
         group.start, group.rows = self.cache.length, list(range(len(group.answers)))
-        prefix = prefix_of(self.model, group.prompt)
+        prefix = prefix_of(self.model, group.prompt, self.step.dtype)
         self.prefix = prefix if self.prefix is None else self.prefix.join(prefix)
         self.cache.extend(len(group.rows))
         self.groups.append(group)
@@ -154,7 +156,7 @@ def replayed(model: Any, dtype: torch.dtype = torch.float32) -> list[tuple[Tenso
     for group in groups:
         for row, answer in enumerate(group.answers):
             given = torch.stack(replay.seen[len(group.prompt), row])
-            whole = full_forward(model, group.prompt + answer[: len(given)])
+            whole = full_forward(model, group.prompt + answer[: len(given)], dtype)
             pairs.append((given, whole[len(group.prompt) :]))
     return pairs
 

@@ -230,7 +230,7 @@ def _interpolation(row: Grid, merge: int, table: tuple[int, str, bool]) -> tuple
     indices, weights = get_vision_interpolation_indices_and_weights(
         torch.tensor([row]), side, mode=mode, align_corners=corners, spatial_merge_size=merge
     )
-    return indices.int(), weights  # kept, and half as large
+    return indices.int(), weights  # int32: they are kept
 
 
 def _ragged(tower: Any, grid: Tensor, device: torch.device) -> dict[str, Any]:

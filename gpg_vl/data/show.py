@@ -21,7 +21,8 @@ _NAMED_ANSWERS = 6
 def describe(data: PreparedDataset, processor: str | None = None) -> str:
     """The data set as text; with a `processor` (model folder or hub id) also its prompts' lengths.
 
-    Raises DataError for an image without a readable header, ModelError if there is no such model, or none with a processor.
+    Raises DataError for an image without a readable header, ModelError if there is no such model
+    with a processor.
     """
     length = _length_under(processor) if processor is not None else lambda sample: 0
     rows = [_figures(data.peek(index), length) for index in range(len(data))]

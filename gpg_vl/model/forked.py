@@ -16,7 +16,7 @@ from gpg_vl.model.packing import Fork
 
 
 class _Carried:
-    """What one layer carries from prompts to answers: transformers' cache, but that gradients pass through it."""
+    """What one layer carries from prompts to answers: a cache in transformers' interface, with gradients."""
 
     record_past = False  # as transformers 5.17 asks
 
@@ -109,7 +109,7 @@ def read_forked(text_model: Any, embeds: Tensor, positions: Tensor, fork: Fork, 
 
 
 def _gathered(flat: Tensor, places: Tensor) -> Tensor:
-    """(R·S, H) to (n, tokens, H), zero where there is no token: what is zero leaves a state of zero as it is."""
+    """(R·S, H) to (n, tokens, H), zero where there is no token: that leaves a state of zero as it is."""
     return flat[places.clamp(min=0)] * (places >= 0)[..., None]
 
 

@@ -28,8 +28,8 @@ def may_attend(query: Iterable[Tensor], key: Iterable[Tensor], earlier: Tensor, 
     """Whether tokens may read others.
 
     query, key: the four things that `PackedBatch.tree` says of them, and `earlier`, whether the key stands at
-    or before the query in its row; of shapes that broadcast. A token reads the prompt of its segment and its own
-    branch. Padding reads padding only: a row that reads nothing would be NaN.
+    or before the query in its row; of shapes that broadcast. A token reads the prompt of its segment and its
+    own branch. Padding reads padding only: a row that reads nothing would be NaN.
     """
     segment, branch, position, image = query
     read_segment, read_branch, read_position, read_image = key

@@ -99,8 +99,8 @@ class PackedBatch:
     position_ids: Tensor
     """(3, R, S) int64."""
     tree: Tensor
-    """(4, R, S) int32: each token's segment in its row; its branch there, 0 prompt, 1..G answers; its place in
-    its own text, prompt and answer; and its image in the prompt. -1 for padding, and for what is no image."""
+    """(4, R, S) int32: each token's segment in its row; its branch there, 0 prompt, 1..G answers; its place
+    in its own text, prompt and answer; and its image in the prompt. -1 for padding, and for no image."""
     causal: bool
     """Whether plain causal attention keeps texts apart as well, which has faster kernels: each row is one
     text, and padding is on the right, so that nothing reads it."""

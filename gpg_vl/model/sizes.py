@@ -64,7 +64,7 @@ class ModelSizes:
     patches: int = 0
     """Patches per image token."""
     token_pixels: int = 0
-    """Pixels of an image for one token of it; 0 where that depends on the image's shape, and without images."""
+    """Pixels of an image for one token of it; 0 where that depends on its shape, and without images."""
     decoded: int = 0
     """Weights of the matrices that rollouts read for every token: in bf16 they hold copies of these."""
     context: int = 0
@@ -145,7 +145,7 @@ def _text_tower(policy: Policy) -> Tower:
 
 
 def _feed_forward(config: Any) -> int:
-    """Width inside a layer's feed-forward part; of a mixture of experts, of those that a token goes through."""
+    """Width inside a layer's feed-forward part; of experts, of those that a token goes through."""
     if experts := getattr(config, "num_experts_per_tok", None):
         return int(experts * config.moe_intermediate_size)
     return int(config.intermediate_size)

@@ -165,11 +165,11 @@ class PromptEncoder:
         positions = torch.arange(len(mask)).expand(3, -1)
         if self.reader is not None:
             mask = read.token_ids == self.tokenizer.convert_tokens_to_ids(self.reader.slot)
-            found = read.grid.tolist(), int(mask.sum())
+            patches, tokens = read.grid.tolist(), int(mask.sum())
             planned = self.reader.grid([image.size for image in sample.images]).tolist()
-            if found != (planned, self.image_tokens(sample)):
+            if (patches, tokens) != (planned, self.image_tokens(sample)):
                 raise DataError(
-                    f"sample {sample.id!r}: the processor made patches of {found[0]} and {found[1]} tokens of "
+                    f"sample {sample.id!r}: the processor made patches of {patches} and {tokens} tokens of "
                     f"images that should be {planned} and {self.image_tokens(sample)}"
                 )
             positions = self.reader.positions(mask, read.grid)

@@ -1,4 +1,4 @@
-"""Every supported family is trained: all weights, adapters, without its vision tower, in bf16, by two processes."""
+"""Every supported family is trained: all weights, adapters, without its vision tower, in bf16, by two."""
 
 from dataclasses import replace
 from pathlib import Path

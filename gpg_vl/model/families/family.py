@@ -58,6 +58,8 @@ class Family(PromptFormat):
     """Whether the tokens of an image read each other in both directions."""
     own_positions: ClassVar[bool] = False
     """Whether the text model takes positions of three axes, as M-RoPE's are."""
+    tolerance: ClassVar[float] = 2e-6
+    """What log-probabilities (nats) and gradients (relative) may differ by from transformers' own, in fp32."""
     video: ClassVar[bool] = False
     """Whether data may hold videos."""
     vision_attention: ClassVar[str] = "sdpa"

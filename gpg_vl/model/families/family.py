@@ -59,7 +59,7 @@ class Family(PromptFormat):
     own_positions: ClassVar[bool] = False
     """Whether the text model takes positions of three axes, as M-RoPE's are."""
     tolerance: ClassVar[float] = 2e-6
-    """What log-probabilities (nats) and gradients (relative) may differ by from transformers' own, in fp32."""
+    """What log-probabilities (nats) and gradients (relative) may differ by from transformers', in fp32."""
     video: ClassVar[bool] = False
     """Whether data may hold videos."""
     vision_attention: ClassVar[str] = "sdpa"

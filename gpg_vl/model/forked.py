@@ -4,6 +4,8 @@ A mask keeps nothing out of such a state. So every layer reads the prompts first
 get copies of their prompt's state, keys and values: a prompt is still read once, and gradients pass through.
 """
 
+import contextlib
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -126,14 +128,24 @@ def _layer(
     """Hidden states of prompts (Q, P, H) and answers (N, T, H) behind a layer."""
     carried, softmax = _Carried(), hasattr(layer, "self_attn")
     given = {cache_argument(layer): carried}
-    # past transformers' own checkpointing, which drops caches
-    call = partial(nn.Module.__call__, layer)
-    own = masks[0] if softmax else present
-    prompts = call(prompts, position_embeddings=turned[0], attention_mask=own, **given)
-    carried.fork(owners)
-    own = masks[1] if softmax else None  # padding is behind an answer
-    answers = call(answers, position_embeddings=turned[1], attention_mask=own, **given)
+    with _keeping_caches(layer):
+        own = masks[0] if softmax else present
+        prompts = layer(prompts, position_embeddings=turned[0], attention_mask=own, **given)
+        carried.fork(owners)
+        own = masks[1] if softmax else None  # padding is behind an answer
+        answers = layer(answers, position_embeddings=turned[1], attention_mask=own, **given)
     return [prompts, answers]
+
+
+@contextlib.contextmanager
+def _keeping_caches(layer: Any) -> Iterator[None]:
+    """Without transformers' own checkpointing of a layer, which drops caches."""
+    checkpointed = getattr(layer, "gradient_checkpointing", False)
+    layer.gradient_checkpointing = False
+    try:
+        yield
+    finally:
+        layer.gradient_checkpointing = checkpointed
 
 
 def _masks(prompts: Tensor, answers: Tensor, owners: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -91,6 +91,17 @@ def test_packed_equals_naive(policy, reference, samples):
     assert difference.norm() / whole.norm() < policy.family.tolerance
 
 
+def test_checkpointed_gradients_are_the_same(policy, family_folder, samples):
+    answers = [(5, 9, 11, 7), (6, 8)]
+    groups = [(prompt, answers) for prompt in encoder_of(policy).encode(samples)]
+    sparing = load_policy(str(family_folder), gradient_checkpointing=True)
+    found = []
+    for one in (policy, sparing):
+        one.train()
+        found.append(gradient(one, by_answer(one, rows_of(groups, "group"), 10_000)))
+    assert (found[0] - found[1]).norm() / found[0].norm() < policy.family.tolerance
+
+
 def test_a_familys_own_tokens_are_refused_in_questions_and_never_sampled(policy):
     encoder, known = encoder_of(policy), policy.tokenizer.get_vocab()
     for token in {*policy.family.image_markup, *policy.tokenizer.all_special_tokens}:

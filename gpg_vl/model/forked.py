@@ -86,27 +86,29 @@ class _Carried:
 def read_forked(text_model: Any, embeds: Tensor, positions: Tensor, fork: Fork, dtype: torch.dtype) -> Tensor:
     """Last hidden states (R, S, H) of packed rows.
 
-    embeds: (R, S, H); positions: (3, R, S); `dtype` is the arithmetic's.
+    embeds: (R, S, H); positions: (…, R, S), as the text model takes them; `dtype` is the arithmetic's.
     """
-    turned, ranges = [], []
-    streams = [_gathered(embeds.flatten(0, 1), part) for part in (fork.prompts, fork.answers)]
-    for part in (fork.prompts, fork.answers):
-        places = positions.flatten(1)[:, part.clamp(min=0)]
-        turned.append(text_model.rotary_emb(embeds, places))
-        ranges.append(part >= 0)
-    masks = _masks(*ranges, fork.owners, dtype)
-    read = partial(_layer, owners=fork.owners, turned=turned, masks=masks, present=ranges[0])
+    parts = (fork.prompts, fork.answers)
+    streams = [_gathered(embeds.flatten(0, 1), part) for part in parts]
+    places = [positions.flatten(-2)[..., part.clamp(min=0)] for part in parts]
+    read = partial(
+        _layer,
+        owners=fork.owners,
+        turned=[text_model.rotary_emb(embeds, place) for place in places],
+        masks=_masks(fork.prompts >= 0, fork.answers >= 0, fork.owners, dtype),
+        present=fork.prompts >= 0,
+    )
     for layer in text_model.layers:
         if text_model.training and getattr(layer, "gradient_checkpointing", False):
             streams = checkpoint(read, layer, *streams, use_reentrant=False)
         else:
             streams = read(layer, *streams)
-    places = torch.cat([fork.prompts.flatten(), fork.answers.flatten()])
     hidden = text_model.norm(torch.cat([stream.flatten(0, 1) for stream in streams]))
     rows, tokens = embeds.shape[:2]
     nowhere = rows * tokens  # where padding goes
+    slots = torch.cat([part.flatten() for part in parts])
     out = hidden.new_zeros(nowhere + 1, hidden.shape[-1])
-    out = out.index_copy(0, torch.where(places < 0, nowhere, places), hidden)
+    out = out.index_copy(0, torch.where(slots < 0, nowhere, slots), hidden)
     return out[:-1].view(rows, tokens, -1)
 
 

@@ -15,7 +15,7 @@ from transformers import (
     AutoTokenizer,
 )
 
-from gpg_vl.errors import ModelError
+from gpg_vl.errors import ConfigurationError, ModelError
 from gpg_vl.model.adapter_files import UNREADABLE, base_of, check_local, holds_model
 from gpg_vl.model.adapters import load_adapter
 from gpg_vl.model.attention import ATTENTION_NAME
@@ -46,7 +46,8 @@ def load_policy(
 
     `compiled`: the decoder layers of the gradient pass. Raises ModelError if there is no model, or a damaged
     one, one of a family that packing does not support exactly, or no such attention on this machine;
-    ConfigurationError if nothing is there to compile with, or for FlexAttention where it cannot train.
+    ConfigurationError if nothing is there to compile with, or nothing that can be, or for FlexAttention where
+    it cannot train.
     """
     if damaged := damaged_file(Path(path)):
         raise ModelError(
@@ -57,6 +58,11 @@ def load_policy(
     family = family_of(path, config)
     if attention == "flex":
         check_flex(config.get_text_config(), device)
+    if compiled and family.recurrent:
+        raise ConfigurationError(
+            f"model.compile: layers of a {config.model_type!r} model carry states from prompts to answers, "
+            "which is not compiled; set it to false"
+        )
     processor = read_processor(path, family)
     _check_vocabulary(path, config, processor.tokenizer if family.takes_images else processor)
     choose_kernels(device)

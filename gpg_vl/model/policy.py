@@ -163,11 +163,12 @@ class Policy(nn.Module):
         """Last hidden states (R, S, H) of packed rows; keys and values go to `cache`."""
         embeds, beside = self.family.embed(self.model, batch)
         dtype = torch.bfloat16 if self.bf16 else embeds.dtype
+        positions = self.family.positions(batch.position_ids)
         if batch.fork is not None:
-            return read_forked(self.text_model, embeds, batch.position_ids, batch.fork, dtype)
+            return read_forked(self.text_model, embeds, positions, batch.fork, dtype)
         hidden: Tensor = self.text_model(
             inputs_embeds=embeds,
-            position_ids=self.family.positions(batch.position_ids),
+            position_ids=positions,
             attention_mask=self._masks(batch, dtype),
             use_cache=cache is not None,
             **{self._cache_argument: cache},

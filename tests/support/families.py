@@ -10,6 +10,10 @@ import torch
 from torch import nn
 from transformers import (
     AutoProcessor,
+    Gemma3Config,
+    Gemma3ForCausalLM,
+    Gemma3ForConditionalGeneration,
+    Gemma3TextConfig,
     Idefics3Config,
     Idefics3ForConditionalGeneration,
     InternVLConfig,
@@ -20,6 +24,10 @@ from transformers import (
     Qwen2_5_VLForConditionalGeneration,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3_5Config,
+    Qwen3_5ForConditionalGeneration,
+    Qwen3_5MoeConfig,
+    Qwen3_5MoeForConditionalGeneration,
     Qwen3Config,
     Qwen3ForCausalLM,
     Qwen3VLConfig,
@@ -145,6 +153,36 @@ def _qwen3_vl(config: type, model: type, **extra: Any) -> Callable[[Tokens], Any
     return make
 
 
+def _qwen3_5(config: type, model: type, **extra: Any) -> Callable[[Tokens], Any]:
+    """Linear attention in two of four layers; a quarter of a head of the others turns with the position."""
+
+    def make(tokens: Tokens) -> Any:
+        rope = {
+            "rope_type": "default",
+            "rope_theta": 1e4,
+            "partial_rotary_factor": 0.25,
+            "mrope_section": [2, 1, 1],
+            "mrope_interleaved": True,
+        }
+        text = TEXT | {
+            "num_hidden_layers": 4,
+            "initializer_range": 0.06,  # above, the recurrence magnifies what is rounded
+            "layer_types": ["linear_attention", "full_attention"] * 2,
+            "head_dim": 32,
+            "linear_key_head_dim": 8,
+            "linear_value_head_dim": 8,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4,
+            "rope_parameters": rope,
+        }
+        made = config(
+            text_config=text | _chat_ids(tokens) | extra, vision_config=QWEN3_TOWER, **_image_ids(tokens)
+        )
+        return _trained(model(made))
+
+    return make
+
+
 def _internvl(text: str) -> Callable[[Tokens], Any]:
     """InternVL with a text model of the type `text`: qwen2 in InternVL3, qwen3 in InternVL3.5."""
 
@@ -182,11 +220,51 @@ def _tiled(config: type, model: type) -> Callable[[Tokens], Any]:
     return make
 
 
+def _gemma3_text_config(tokens: Tokens) -> dict[str, Any]:
+    """Windows of fewer tokens than any prompt has, and positions that differ between the kinds of layers."""
+    return THREE_LAYERS | {
+        "initializer_range": 0.03,  # above, the head, which is the embedding, favours the token read last
+        "vocab_size": tokens["size"],
+        "eos_token_id": [tokens["<eos>"], tokens["<end_of_turn>"]],
+        "bos_token_id": tokens["<bos>"],
+        "pad_token_id": tokens["<pad>"],
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        "sliding_window": 9,
+        "query_pre_attn_scalar": 24,
+        "rope_parameters": {
+            "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+            "full_attention": {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0},
+        },
+    }
+
+
+def _gemma3_text(tokens: Tokens) -> Any:
+    return _trained(Gemma3ForCausalLM(Gemma3TextConfig(**_gemma3_text_config(tokens))))
+
+
+def _gemma3(tokens: Tokens) -> Any:
+    config = Gemma3Config(
+        text_config=_gemma3_text_config(tokens),
+        vision_config=TOWER | {"image_size": TILE, "patch_size": 14, "vision_use_head": False},
+        mm_tokens_per_image=TILE_TOKENS,
+        boi_token_index=tokens["<start_of_image>"],
+        eoi_token_index=tokens["<end_of_image>"],
+        image_token_index=tokens["<image_soft_token>"],
+    )
+    return _trained(Gemma3ForConditionalGeneration(config))
+
+
 def _text(config: type, model: type, **extra: Any) -> Callable[[Tokens], Any]:
     def make(tokens: Tokens) -> Any:
         return model(config(**(TEXT | _chat_ids(tokens) | {"pad_token_id": None} | extra)))
 
     return make
+
+
+def _qwen2_sliding(tokens: Tokens) -> Any:
+    """Full attention in the first layer; windows of fewer tokens than any prompt has in the other two."""
+    windows = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}
+    return _trained(Qwen2ForCausalLM(Qwen2Config(**(THREE_LAYERS | _chat_ids(tokens) | windows))))
 
 
 LLAMA3_ROPE = {
@@ -203,11 +281,18 @@ MODELS: dict[str, Callable[[Tokens], Any]] = {
     "qwen3_vl_moe": _qwen3_vl(
         Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration, **MOE, mlp_only_layers=[1]
     ),
+    "qwen3_5": _qwen3_5(Qwen3_5Config, Qwen3_5ForConditionalGeneration),
+    "qwen3_5_moe": _qwen3_5(
+        Qwen3_5MoeConfig, Qwen3_5MoeForConditionalGeneration, **MOE, shared_expert_intermediate_size=32
+    ),
     "internvl": _internvl("qwen2"),
     "internvl3_5": _internvl("qwen3"),
     "smolvlm": _tiled(SmolVLMConfig, SmolVLMForConditionalGeneration),
     "idefics3": _tiled(Idefics3Config, Idefics3ForConditionalGeneration),
+    "gemma3": _gemma3,
+    "gemma3_text": _gemma3_text,
     "qwen2": _text(Qwen2Config, Qwen2ForCausalLM, tie_word_embeddings=True),
+    "qwen2_sliding": _qwen2_sliding,
     "qwen3": _text(Qwen3Config, Qwen3ForCausalLM),
     "llama": _text(LlamaConfig, LlamaForCausalLM, rope_parameters=LLAMA3_ROPE),
 }

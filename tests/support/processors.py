@@ -5,6 +5,8 @@ from typing import Any
 
 from tokenizers import AddedToken
 from transformers import (
+    Gemma3ImageProcessor,
+    Gemma3Processor,
     GotOcr2ImageProcessor,
     Idefics3ImageProcessor,
     Idefics3Processor,
@@ -57,6 +59,38 @@ SMOLVLM_CHAT = """<|im_start|>
 {% endfor -%}
 {%- if add_generation_prompt -%}Assistant:{%- endif -%}"""
 
+GEMMA3_CHAT = """{{- bos_token -}}
+{%- set opening = '' -%}
+{%- set turns = messages -%}
+{%- if messages[0]['role'] == 'system' -%}
+{%- set content = messages[0]['content'] -%}
+{%- set opening = (content if content is string else content[0]['text']) + '\n\n' -%}
+{%- set turns = messages[1:] -%}
+{%- endif -%}
+{%- for turn in turns -%}
+{%- if (turn['role'] == 'user') != (loop.index0 % 2 == 0) -%}
+{{- raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') -}}
+{%- endif -%}
+<start_of_turn>{{ 'model' if turn['role'] == 'assistant' else turn['role'] }}
+{{ opening if loop.first -}}
+{%- if turn['content'] is string -%}
+{{- turn['content'] | trim -}}
+{%- else -%}
+{%- for part in turn['content'] -%}
+{{- '<start_of_image>' if part['type'] == 'image' else part['text'] | trim -}}
+{%- endfor -%}
+{%- endif -%}
+<end_of_turn>
+{% endfor -%}
+{%- if add_generation_prompt -%}
+<start_of_turn>model
+{% endif -%}"""
+
+THINKING = """{%- if add_generation_prompt -%}
+{{- '<think>\n\n</think>\n\n' if enable_thinking is defined and enable_thinking is false else '<think>\n' -}}
+{%- endif -%}"""
+"""What Qwen3.5's chat template writes behind the assistant's opening."""
+
 
 def _tokenizer(
     tiny: Qwen2VLProcessor, special: Iterable[str], names: dict[str, str], **roles: Any
@@ -87,6 +121,12 @@ def _qwen3_vl(tiny: Qwen2VLProcessor) -> Qwen3VLProcessor:
         video_processor=Qwen3VLVideoProcessor(),
         chat_template=tiny.chat_template,
     )
+
+
+def _qwen3_5(tiny: Qwen2VLProcessor) -> Qwen3VLProcessor:
+    processor = _qwen3_vl(tiny)
+    processor.chat_template += THINKING
+    return processor
 
 
 def _internvl(tiny: Qwen2VLProcessor) -> InternVLProcessor:
@@ -154,14 +194,41 @@ def _idefics3(tiny: Qwen2VLProcessor) -> Idefics3Processor:
     )
 
 
+def _gemma3_tokenizer(tiny: Qwen2VLProcessor) -> PreTrainedTokenizerFast:
+    """It begins every text with <bos>, which the chat template writes too."""
+    names = {
+        "boi_token": "<start_of_image>",
+        "image_token": "<image_soft_token>",
+        "eoi_token": "<end_of_image>",
+    }
+    roles = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>"}
+    special = [*roles.values(), "<start_of_turn>", "<end_of_turn>", *names.values()]
+    return _tokenizer(tiny, special, names, **roles, add_bos_token=True, chat_template=GEMMA3_CHAT)
+
+
+def _gemma3(tiny: Qwen2VLProcessor) -> Gemma3Processor:
+    return Gemma3Processor(
+        image_processor=Gemma3ImageProcessor(
+            size={"height": TILE, "width": TILE}, image_mean=HALF, image_std=HALF
+        ),
+        tokenizer=_gemma3_tokenizer(tiny),
+        image_seq_length=TILE_TOKENS,
+        chat_template=GEMMA3_CHAT,
+    )
+
+
 PROCESSORS: dict[str, Callable[[Qwen2VLProcessor], Any]] = {
     "qwen2_5_vl": _unchanged,
     "qwen3_vl": _qwen3_vl,
     "qwen3_vl_moe": _qwen3_vl,
+    "qwen3_5": _qwen3_5,
+    "qwen3_5_moe": _qwen3_5,
     "internvl": _internvl,
     "internvl3_5": _internvl,
     "smolvlm": _smolvlm,
     "idefics3": _idefics3,
+    "gemma3": _gemma3,
+    "gemma3_text": _gemma3_tokenizer,
 }
 """By family; one that is not listed reads text only, with the tiny tokenizer."""
 

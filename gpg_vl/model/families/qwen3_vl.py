@@ -23,4 +23,11 @@ class Qwen3VL(Qwen25VL):
         return replace(super().vision_sizes(config), gated=False)
 
 
+class Qwen3VLMoe(Qwen3VL):
+    """With a router and experts in place of feed-forward parts."""
+
+    tolerance = 5e-6  # an expert reads the tokens that chose it together, and those of other rows differ
+
+
 qwen3_vl = Qwen3VL()
+qwen3_vl_moe = Qwen3VLMoe()

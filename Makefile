@@ -18,7 +18,7 @@ quickstart: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(MAKE) --no-print-directory check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 # What only a GPU shows; the other tests run on the CPU, also where a GPU is.
 test-gpu: $(VENV)/.installed-dev

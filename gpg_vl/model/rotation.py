@@ -1,12 +1,13 @@
 """Rotary embeddings for one token of each answer: tables of all positions, looked up once a step."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 Turn = tuple[str | None, float]
 """What queries and keys are turned by: the type of a layer, where the embedding knows several, and what its
@@ -17,18 +18,21 @@ queries are multiplied by."""
 class Rotation:
     """Rotary embedding of one token of each answer, for its heads of queries, keys and values together.
 
-    Queries are scaled too, and values stay what they are.
+    Only the first `size` numbers of a head are turned. Queries are scaled too, and values stay what they are.
     """
 
     cosines: Tensor
     """(N, heads + 2 · KV heads, D) fp32."""
     sines: Tensor
-    """The same; negative in the first half of D."""
+    """The same; negative in the first half of `size`, and 0 behind it."""
+    size: int
 
     def __call__(self, heads: Tensor, dtype: torch.dtype) -> Tensor:
         """(N, heads + 2 · KV heads, D) to the same in `dtype`."""
         turned = torch.empty_like(heads, dtype=dtype)
-        other = heads.roll(heads.shape[-1] // 2, dims=-1)
+        other = heads[..., : self.size].roll(self.size // 2, dims=-1)
+        if self.size < heads.shape[-1]:
+            other = torch.cat([other, heads[..., self.size :]], dim=-1)
         return torch.addcmul(heads * self.cosines, other, self.sines, out=turned)
 
 
@@ -36,23 +40,25 @@ class Rotations:
     """Tables of a text model's rotary embedding, for every turn that its layers take."""
 
     def __init__(
-        self, embedding: Any, positions: Tensor, turns: Mapping[Turn, None], heads: tuple[int, int]
+        self, embedding: Any, positions: Tensor, turns: Iterable[Turn], heads: tuple[int, int], head_size: int
     ) -> None:
-        """`positions`: all that tokens may have, as the embedding takes it; `heads`: of queries, of keys."""
+        """`positions`: all that tokens may have, as the embedding takes them; `heads`: numbers of queries and
+        of keys."""
         self._heads = heads
         self._tables: dict[Turn, tuple[Tensor, Tensor]] = {}
         for kind, scaling in turns:
             kinds = () if kind is None else (kind,)
             cosines, sines = embedding(positions.new_zeros(1, dtype=torch.float32), positions, *kinds)
-            self._tables[kind, scaling] = _tables(cosines, sines, scaling)
+            self._size = cosines.shape[-1]
+            self._tables[kind, scaling] = _tables(cosines, sines, scaling, head_size)
         self._last = positions.shape[-1] - 1
 
     def at(self, positions: Tensor) -> dict[Turn, Rotation]:
         """Of tokens at positions (N,); those beyond all are taken for the last."""
         positions = positions.clamp(max=self._last)
         return {
-            turn: Rotation(*(self._spread(table[positions]) for table in tables))
-            for turn, tables in self._tables.items()
+            turn: Rotation(self._spread(cosines[positions]), self._spread(sines[positions]), self._size)
+            for turn, (cosines, sines) in self._tables.items()
         }
 
     def _spread(self, table: Tensor) -> Tensor:
@@ -63,11 +69,12 @@ class Rotations:
         return torch.cat([part[:, None].expand(-1, count, -1) for part, count in parts], dim=1)
 
 
-def _tables(cosines: Tensor, sines: Tensor, scaling: float) -> tuple[Tensor, Tensor]:
-    """(1, positions, D) both to (positions, 3, D): for queries, which are scaled, for keys and for values."""
-    cosines, sines = cosines[0].float(), sines[0].float()
-    first, second = sines.chunk(2, dim=-1)
-    sines = torch.cat([-first, second], dim=-1)
+def _tables(cosines: Tensor, sines: Tensor, scaling: float, head_size: int) -> tuple[Tensor, Tensor]:
+    """(1, positions, size) both to (positions, 3, D): for queries, which are scaled, for keys, for values."""
+    first, second = sines[0].float().chunk(2, dim=-1)
+    rest = head_size - cosines.shape[-1]
+    cosines = pad(cosines[0].float(), (0, rest), value=1)
+    sines = pad(torch.cat([-first, second], dim=-1), (0, rest))
     nothing = torch.zeros_like(sines)
     return (
         torch.stack([scaling * cosines, cosines, nothing + 1], dim=1),

@@ -33,15 +33,18 @@ class StepModel:
         for number, layer in enumerate(text_model.layers):
             mixer = Attention(layer.self_attn, number, turn_of(text_model, number), heads, dtype)
             self._layers.append(Layer(layer, mixer, dtype))
-        turns = dict.fromkeys(layer.attention.turn for layer in self._layers)
-        self._rotations = Rotations(text_model.rotary_emb, positions, turns, heads)
+        size, turns = (
+            text_model.layers[0].self_attn.head_dim,
+            {layer.attention.turn for layer in self._layers},
+        )
+        self._rotations = Rotations(text_model.rotary_emb, positions, turns, heads, size)
         self._windows = {layer.attention.window for layer in self._layers}
         # the kernels know no windows
         self._attend = attend if self._windows == {None} else attention.attend
         self.fused = self._attend is not attention.attend
         """Whether attention finds an answer's columns by itself, so that a view need not hide the others."""
         self._head = head.weight.detach().to(dtype)
-        self.cache_shape = (len(self._layers), heads[1], text_model.layers[0].self_attn.head_dim)
+        self.cache_shape = (len(self._layers), heads[1], size)
         """Layers, KV heads, head size."""
         self.vocabulary = len(self._head)
         self.plain = self._norm.plain and all(layer.plain for layer in self._layers)

@@ -77,14 +77,16 @@ class Step:
 
 
 class Attention:
-    """Softmax attention of a layer, its projections included."""
+    """Softmax attention of a layer, its projections included; what it reads may be gated."""
 
     def __init__(
         self, module: Any, number: int, turn: Turn, heads: tuple[int, int], dtype: torch.dtype
     ) -> None:
-        """`number`: the layer's in the caches."""
+        """`number`: the layer's in the caches; `heads`: of queries, of keys."""
         self._number, self._heads, self._dtype = number, heads, dtype
         self.turn, self.window = turn, window_of(module)
+        self._size = module.head_dim
+        self._gated = module.q_proj.out_features == 2 * heads[0] * self._size
         self._qkv = Projection([module.q_proj, module.k_proj, module.v_proj], dtype)
         self._norms = [Norm(module.q_norm), Norm(module.k_norm)] if hasattr(module, "q_norm") else []
         self._o_proj = Projection([module.o_proj], dtype)
@@ -93,21 +95,32 @@ class Attention:
 
     def __call__(self, inputs: Tensor, step: Step) -> Tensor:
         """(N, H) fp32 to (N, H) in the arithmetic's type."""
-        queries, keys_values = self._queries_keys_values(inputs.to(self._dtype), step.rotations[self.turn])
+        read, gates = self._qkv(inputs.to(self._dtype)), None
+        if self._gated:
+            read, gates = self._gates_apart(read)
+        queries, keys_values = self._queries_keys_values(read, step.rotations[self.turn])
         view = step.views[self.window]
         keys, values = step.cache.write(self._number, keys_values, view)
-        return self._o_proj(step.attend(queries, keys, values, step.prefix, self._number, view))
+        attended = step.attend(queries, keys, values, step.prefix, self._number, view)
+        return self._o_proj(attended if gates is None else attended * gates.sigmoid())
 
-    def _queries_keys_values(self, inputs: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor]:
-        """(N, H) to scaled queries (N, heads, D), and keys and values (2, N, KV heads, D), in `dtype`."""
+    def _gates_apart(self, read: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries, keys and values (N, …), and gates (N, heads · D), one behind each head's query."""
         heads, kv_heads = self._heads
-        read = self._qkv(inputs).view(len(inputs), heads + 2 * kv_heads, -1)
+        first, others = read.split([2 * heads * self._size, 2 * kv_heads * self._size], dim=1)
+        queries, gates = first.view(len(read), heads, 2, self._size).unbind(dim=2)
+        return torch.cat([queries.flatten(1), others], dim=1), gates.flatten(1)
+
+    def _queries_keys_values(self, read: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor]:
+        """Scaled queries (N, heads, D), and keys and values (2, N, KV heads, D), in the arithmetic's type."""
+        heads, kv_heads = self._heads
+        read = read.view(len(read), heads + 2 * kv_heads, self._size)
         if self._norms:
             queries, keys, values = read.float().split([heads, kv_heads, kv_heads], dim=1)
             query_norm, key_norm = self._norms
             read = torch.cat([query_norm(queries), key_norm(keys), values], dim=1)
         turned = rotation(read, self._dtype)
-        keys_values = turned[:, heads:].view(len(inputs), 2, kv_heads, -1).transpose(0, 1)
+        keys_values = turned[:, heads:].view(len(read), 2, kv_heads, -1).transpose(0, 1)
         return turned[:, :heads], keys_values
 
 

@@ -1,5 +1,6 @@
 """Decoding equals transformers' own forward for every kind of layer, whatever family it belongs to."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from transformers import (
     Gemma3TextConfig,
     LlamaConfig,
     Qwen2Config,
+    Qwen3_5TextConfig,
     Qwen3Config,
     Qwen3MoeConfig,
     Qwen3VLMoeTextConfig,
@@ -83,6 +85,26 @@ def test_four_norms_and_an_embedding_for_each_type_of_layer():
     assert largest_difference(replayed(model)) < TOLERANCE
     step = step_model(model)
     assert step.plain, "its norms are kernels"
+
+
+def qwen3_5(kinds: Sequence[str]) -> Any:
+    linear = {"linear_num_key_heads": 2, "linear_num_value_heads": 4}
+    linear |= {"linear_key_head_dim": 8, "linear_value_head_dim": 8, "linear_conv_kernel_dim": 4}
+    rope = {
+        "rope_type": "default",
+        "rope_theta": 1e3,
+        "partial_rotary_factor": 0.5,
+        "mrope_section": [1, 1, 0],
+    }
+    return text_model(Qwen3_5TextConfig(**SIZE, **linear, rope_parameters=rope, layer_types=list(kinds)))
+
+
+def test_gated_attention_that_is_turned_in_part():
+    model = qwen3_5(["full_attention"] * 3)
+    assert model.layers[0].self_attn.q_proj.out_features == 2 * SIZE["hidden_size"]
+    assert model.rotary_emb.inv_freq.shape == (2,), "half of a head"
+    assert largest_difference(replayed(model)) < TOLERANCE
+    assert step_model(model).plain
 
 
 EXPERTS = {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 16}

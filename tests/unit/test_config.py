@@ -244,6 +244,34 @@ def test_the_baseline_differs_in_the_algorithm_only():
     assert one["algorithm"]["questions_per_step"] == other["algorithm"]["questions_per_step"]
 
 
+@pytest.mark.parametrize(
+    ("name", "origin"),
+    [
+        ("qwen3_vl_2b_sat_cvbench", "qwen2_vl_2b_sat_cvbench"),
+        ("qwen3_vl_4b_lisa", "qwen2_vl_2b_lisa"),
+    ],
+)
+def test_recipes_of_qwen3_vl_say_where_they_leave_the_papers_run(name, origin):
+    def lines(stem: str) -> dict[str, tuple[str, str]]:
+        """By section and key: the value, and the remark beside it."""
+        found, section = {}, ""
+        for line in (CONFIGS / f"{stem}.yaml").read_text().splitlines():
+            if line and not line.startswith("#"):
+                key, _, rest = line.partition(":")
+                section = section if line.startswith(" ") else key
+                value, _, remark = rest.partition("#")
+                found[f"{section}.{key.strip()}"] = (value.strip(), remark)
+        return found
+
+    ours, theirs = lines(name), lines(origin)
+    assert ours.keys() >= theirs.keys()
+    changed = {key for key, (value, _) in ours.items() if value != theirs.get(key, ("",))[0]} - {"out.out"}
+    assert changed and all("our choice" in ours[key][1] for key in changed)
+    limits = recipe(CONFIGS / f"{name}.yaml").model.pixels
+    assert {name: pixels / 32**2 for name, pixels in limits.items()} == {"min_pixels": 64, "max_pixels": 512}
+    assert recipe(CONFIGS / f"{origin}.yaml").model.max_pixels / 28**2 == 512
+
+
 def test_a_preset_on_the_command_line_wins_over_a_runs_own_file(load):
     """A run's config.yaml spells out every knob; `--algorithm.preset grpo` must not run GPG all the same."""
     everything = to_yaml(load())

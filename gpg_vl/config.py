@@ -26,7 +26,7 @@ class ModelConfig:
     """Which model, and how it is held in memory."""
 
     path: str = ""
-    """Folder or hub id of a Qwen2-VL model with its processor."""
+    """Folder or hub id of a model with its processor, of a family that `gpg-vl families` lists."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of forward and backward; weights stay fp32. auto: bf16 on a GPU, fp32 on a CPU."""
     gradient_checkpointing: bool = False
@@ -49,7 +49,8 @@ class ModelConfig:
     freeze_language: bool = False
     """Leave the language model as it is, and train the vision tower alone."""
     min_pixels: int = 3136
-    """Smallest image area in pixels; smaller images are enlarged. Qwen2-VL's own default."""
+    """Smallest image area in pixels; smaller images are enlarged. Qwen2-VL's own default. Families that cut images
+    into tiles take no notice of either limit."""
     max_pixels: int = 401408
     """Largest image area in pixels; larger images are shrunk. The paper's value for CV-Bench."""
 

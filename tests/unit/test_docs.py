@@ -1,9 +1,16 @@
-"""Paths and links in README and docs lead somewhere."""
+"""Paths and links in README and docs lead somewhere; what they say of the code is what stands there."""
 
 import re
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from gpg_vl.model.families import families
+from gpg_vl.model.families.family import Family
+from gpg_vl.prompting.format import PromptFormat
+from gpg_vl.prompting.image_reader import ImageReader
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
@@ -27,3 +34,105 @@ def test_links_lead_somewhere(page):
 def test_paths_are_on_disk(page):
     named = {path.rstrip("/") for path in _PATH.findall(page.read_text())}
     assert not [path for path in named if not list(ROOT.glob(path))]
+
+
+FAMILIES = ROOT / "docs" / "families.md"
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The page's code in a language, block by block."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def table(page: Path, first: str) -> list[list[str]]:
+    """Rows of the page's table whose first header is `first`."""
+    lines = page.read_text().splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("|") and cells(line)[0] == first) + 2
+    end = next(i for i, line in enumerate([*lines, ""][start:], start) if not line.startswith("|"))
+    return [cells(line) for line in lines[start:end]]
+
+
+def named(cell: str) -> list[str]:
+    """What stands in backticks."""
+    return re.findall(r"`([^`]*)`", cell)
+
+
+def test_code_under_a_files_name_is_the_files():
+    quoted = [
+        (ROOT / path, code)
+        for page in PAGES
+        for path, _, code in (block.removeprefix("# ").partition("\n") for block in blocks(page, "python"))
+        if path.startswith("gpg_vl/")
+    ]
+    assert [path.name for path, _ in quoted] == ["qwen2_vl.py", "internvl.py"]
+    for path, code in quoted:
+        assert f"\n{code}" in path.read_text(), f"{path.name} has other code by now"
+
+
+def announced() -> dict[str, list[str]]:
+    """The families of each file in pyproject.toml."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    found: dict[str, list[str]] = {}
+    for name, place in sorted(project["entry-points"][families.group].items()):
+        found.setdefault(place.partition(":")[0].rpartition(".")[2] + ".py", []).append(name)
+    return found
+
+
+def test_adapters_have_the_lines_that_are_claimed():
+    (command,) = re.findall(r"`grep -vcE '(.*)' (gpg_vl/\S+)`", FAMILIES.read_text())
+    left_out, files = re.compile(command[0]), {path.name: path for path in ROOT.glob(command[1])}
+    claimed = {named(file)[0]: (named(types), int(lines)) for file, types, lines in table(FAMILIES, "file")}
+    counted = {
+        name: (announced().get(name, []), sum(not left_out.match(line) for line in lines))
+        for name, lines in ((name, path.read_text().splitlines()) for name, path in files.items())
+        if name not in ("__init__.py", "family.py")
+    }
+    assert claimed == counted
+
+
+def public(kind: type, *bases: type) -> dict[str, Any]:
+    """Attributes and methods that a class or one of its `bases` has of its own."""
+    found: dict[str, Any] = {}
+    for one in (*bases, kind):
+        own = {*vars(one), *vars(one).get("__annotations__", {})}
+        found |= {name: getattr(one, name, None) for name in own if not name.startswith("_")}
+    return found
+
+
+def test_every_question_to_an_adapter_is_in_the_table():
+    asked = public(Family, PromptFormat)
+    told = {named(row[0])[0]: row[2] for row in table(FAMILIES, "of `Family`")}
+    assert told.keys() == asked.keys()
+    for name, value in asked.items():
+        if value is None or (isinstance(value, bool | float | str | tuple) and "\\" not in str(value)):
+            assert told[name].startswith("`" + repr(value).replace("'", '"') + "`"), name
+    rows = table(FAMILIES, "of `ImageReader`")
+    assert {name for row in rows for name in named(row[0])} == public(ImageReader).keys()
+
+
+def test_the_example_of_a_familys_own_package_is_one():
+    (project,), (module,) = (
+        blocks(FAMILIES, "toml"),
+        [block for block in blocks(FAMILIES, "python") if block.startswith("# acme_families.py")],
+    )
+    ((name, place),) = tomllib.loads(project)["project"]["entry-points"][families.group].items()
+    made: dict[str, Any] = {}
+    exec(module, made)
+    assert place == f"acme_families:{name}"
+    assert isinstance(made[name], Family) and made[name].takes_images
+
+
+def test_the_readme_says_of_every_family_what_was_tested():
+    rows = table(ROOT / "README.md", "`model_type`")
+    said = {name: row for row in rows for name in named(row[0])}
+    assert said.keys() == {name for names in announced().values() for name in names}
+    for name, row in said.items():
+        family = families.get(name)
+        boxes = {"grid": "0 to 1000", "resized": "pixels as seen", "image": "pixels as stored"}
+        assert row[3] == (boxes[family.box_space] if family.takes_images else ""), name
+        assert row[4] == ("forked states" if family.recurrent else "one row"), name
+        assert float(row[5]) == family.tolerance, name

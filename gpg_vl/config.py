@@ -49,8 +49,8 @@ class ModelConfig:
     freeze_language: bool = False
     """Leave the language model as it is, and train the vision tower alone."""
     min_pixels: int = 3136
-    """Smallest image area in pixels; smaller images are enlarged. Qwen2-VL's own default. Families that cut images
-    into tiles take no notice of either limit."""
+    """Smallest image area in pixels; smaller images are enlarged. Qwen2-VL's own default. Families that cut
+    images into tiles take no notice of either limit."""
     max_pixels: int = 401408
     """Largest image area in pixels; larger images are shrunk. The paper's value for CV-Bench."""
 

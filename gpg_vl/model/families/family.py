@@ -138,10 +138,3 @@ class Family(PromptFormat):
                 )
         if getattr(text, "final_logit_softcapping", None):
             raise ModelError(f"{path!r} caps its logits (final_logit_softcapping), which is not supported")
-
-
-def image_slots(batch: PackedBatch) -> Tensor:
-    """(R, S) bool: where image features stand."""
-    slots = batch.token_ids.new_zeros(batch.token_ids.numel(), dtype=bool)
-    slots[batch.image_slots] = True
-    return slots.view_as(batch.token_ids)

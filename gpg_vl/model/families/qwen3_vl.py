@@ -3,7 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
-from gpg_vl.model.families.family import VisionSizes, image_slots
+from torch import Tensor
+
+from gpg_vl.model.families.family import VisionSizes
 from gpg_vl.model.families.qwen2_vl import Qwen25VL
 from gpg_vl.model.packing import PackedBatch
 from gpg_vl.model.vision import ImageFeatures
@@ -14,13 +16,23 @@ class Qwen3VL(Qwen25VL):
 
     box_space = "grid"
 
+    def prepare(self, model: Any) -> None:
+        super().prepare(model)
+        # transformers asks the device for places by a mask, twice a layer
+        self.text_model(model)._deepstack_process = _added_at
+
     def beside(self, batch: PackedBatch, features: ImageFeatures) -> dict[str, Any]:
         """DeepStack: each layer's features are added behind one of the first text layers."""
         layers = [layer[batch.image_features] for layer in features.layers]
-        return {"visual_pos_masks": image_slots(batch), "deepstack_visual_embeds": layers}
+        return {"visual_pos_masks": batch.image_slots, "deepstack_visual_embeds": layers}
 
     def vision_sizes(self, config: Any) -> VisionSizes:
         return replace(super().vision_sizes(config), gated=False)
+
+
+def _added_at(hidden: Tensor, slots: Tensor, features: Tensor) -> Tensor:
+    """(R, S, H) with features (image tokens, H) added at slots (image tokens,) into R·S."""
+    return hidden.flatten(0, 1).index_add(0, slots, features.to(hidden.dtype)).view_as(hidden)
 
 
 class Qwen3VLMoe(Qwen3VL):

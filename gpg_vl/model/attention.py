@@ -12,11 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask
-from torch.nn.functional import pad
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from gpg_vl.model.flex import flex_rows
+from gpg_vl.model.memory import (
+    AnswerKeys,
+    AnswerMemory,
+    AnswerStates,
+    PromptKeys,
+    PromptMemory,
+    prompt_memory,
+)
 
 ATTENTION_NAME = "gpg_vl_packed"
 """The text model's attention over packed rows, as it is registered with transformers: for a name that it does
@@ -67,11 +74,10 @@ class Layout:
 
 @dataclass
 class Prefix:
-    """Prompt caches of B questions, right-padded to P tokens."""
+    """What layers remember of the prompts of B questions."""
 
-    keys: list[Tensor]
-    """Per layer (B, KV heads, P, head size)."""
-    values: list[Tensor]
+    layers: list[PromptMemory]
+    """Of B prompts each; those with keys are right-padded to the same P tokens."""
     lengths: Tensor
     """(B,) int64 tokens of each prompt."""
     layout: Layout | None = None
@@ -81,33 +87,41 @@ class Prefix:
     before: Tensor | None = None
     """(N,) int64, tokens of the prompt that each slot reads; set with the layout."""
 
+    @classmethod
+    def of(cls, cache: Any, lengths: Tensor, dtype: torch.dtype) -> "Prefix":
+        """What transformers' own cache holds when it has read B prompts of `lengths` (B,) tokens.
+
+        Keys and values, which become of this type, must be there of every token, for layers with a window
+        too. Where layers have states, nothing but the prompt's tokens may have been read: no padding.
+        """
+        return cls([prompt_memory(layer, dtype) for layer in cache.layers], lengths)
+
+    def read(self, layer: int) -> tuple[Tensor, Tensor]:
+        """A layer's keys and values, (B, KV heads, P, head size) both."""
+        memory = self.layers[layer]
+        assert isinstance(memory, PromptKeys), "the layer has states"
+        return memory.keys, memory.values
+
     def lay_out(self, counts: Sequence[int]) -> None:
         """Let so many slots read each prompt, one question's behind the other's."""
-        places = torch.arange(self.keys[0].shape[2], device=self.lengths.device)
+        width = max(memory.width for memory in self.layers)
+        places = torch.arange(width, device=self.lengths.device)
         self.padding = (places >= self.lengths[:, None])[:, None, None]
         self.layout = Layout.of(counts, self.lengths.device)
         self.before = self.lengths.repeat_interleave(self.layout.count, output_size=sum(counts))
 
     def keep(self, questions: Tensor, longest: int) -> None:
-        """Drop all but some questions' caches, and what is behind the `longest` prompt of these; layer by
-        layer, so that never two copies of all exist."""
-        for buffers in (self.keys, self.values):
-            for layer, buffer in enumerate(buffers):
-                buffers[layer] = buffer[:, :, :longest].index_select(0, questions)
+        """Drop all but some questions, and what is behind the `longest` prompt of these; layer by layer, so
+        that never two copies of all exist."""
+        for memory in self.layers:
+            memory.keep(questions, longest)
         self.lengths = self.lengths.index_select(0, questions)
 
     def join(self, other: "Prefix") -> "Prefix":
         """These questions and behind them the `other` ones; uses both up."""
-        size = max(self.keys[0].shape[2], other.keys[0].shape[2])
-        for own, more in ((self.keys, other.keys), (self.values, other.values)):
-            for layer in range(len(own)):
-                own[layer] = torch.cat([_wider(own[layer], size), _wider(more[layer], size)])
-        return Prefix(self.keys, self.values, torch.cat([self.lengths, other.lengths]))
-
-
-def _wider(buffer: Tensor, size: int) -> Tensor:
-    """(B, KV heads, P, D) with zeros up to `size` tokens: padding has weight 0, so it must be finite."""
-    return pad(buffer, (0, 0, 0, size - buffer.shape[2]))
+        for own, more in zip(self.layers, other.layers, strict=True):
+            own.join(more)
+        return Prefix(self.layers, torch.cat([self.lengths, other.lengths]))
 
 
 @dataclass(frozen=True)
@@ -150,19 +164,17 @@ class CacheView:
 
 
 class AnswerCache:
-    """Keys and values of N answers, a column for each token; grows by doubling, to at most `most` columns.
+    """What layers remember of N answers: a column for each token, or a state behind it.
 
-    Steps that read the same span of columns may share a CUDA graph: spans are multiples of `bucket`.
+    Columns grow by doubling, to at most `most`. Steps that read the same span of them may share a CUDA graph:
+    spans are multiples of `bucket`.
     """
 
-    def __init__(self, shape: tuple[int, int, int], most: int, bucket: int, like: Tensor) -> None:
-        """`shape`: layers, KV heads, head size; `like` has their type and device."""
-        layers, heads, size = shape
-        self.most, self.bucket = _up(most, bucket), bucket
-        self.layers = [like.new_zeros(2, 0, heads, 0, size) for _ in range(layers)]
-        """(2, N, KV heads, capacity, head size) each: keys, then values."""
+    def __init__(self, layers: Sequence[AnswerMemory], most: int, bucket: int) -> None:
+        self.layers, self.most, self.bucket = layers, _up(most, bucket), bucket
         self.length = 0
         """Columns so far."""
+        self._capacity = 0
 
     @property
     def span(self) -> int:
@@ -171,31 +183,40 @@ class AnswerCache:
 
     def make_room(self) -> bool:
         """See to it that the next step has its columns; says whether anything moved."""
-        capacity = self.layers[0].shape[3]
-        if self.span <= capacity:
+        if self.span <= self._capacity:
             return False
-        wanted = max(self.span, min(max(2 * capacity, _up(FIRST_CAPACITY, self.bucket)), self.most))
-        for layer, buffer in enumerate(self.layers):
-            self.layers[layer] = pad(buffer, (0, 0, 0, wanted - capacity))
+        wanted = max(self.span, min(max(2 * self._capacity, _up(FIRST_CAPACITY, self.bucket)), self.most))
+        for memory in self.layers:
+            memory.widen(wanted - self._capacity)
+        self._capacity = wanted
         return True
 
     def write(self, layer: int, keys_values: Tensor, view: CacheView) -> tuple[Tensor, Tensor]:
         """Store one token's (2, N, KV heads, D); returns keys and values (N, KV heads, span, D) of all."""
-        buffer = self.layers[layer]
-        buffer.index_copy_(3, view.column, keys_values[:, :, :, None])
-        keys, values = buffer[:, :, :, : view.span].unbind()
-        return keys, values
+        memory = self.layers[layer]
+        assert isinstance(memory, AnswerKeys), "the layer has states"
+        return memory.write(keys_values, view.column, view.span)
 
-    def extend(self, answers: int) -> None:
-        """Add answers whose columns so far are empty: zeros, since they are read with weight 0."""
-        for layer, buffer in enumerate(self.layers):
-            empty = buffer.new_zeros(2, answers, *buffer.shape[2:])
-            self.layers[layer] = torch.cat([buffer, empty], dim=1)
+    def states(self, layer: int) -> Any:
+        """A layer's states as a cache of transformers, for its module to go on with."""
+        memory = self.layers[layer]
+        assert isinstance(memory, AnswerStates), "the layer has keys"
+        return memory.cache
+
+    def extend(self, prefix: Prefix, each: int) -> None:
+        """Add `each` answers, which have no token yet, for every prompt.
+
+        They take the prompts' states with them: before these join others.
+        """
+        answers = each * len(prefix.lengths)
+        for memory, prompts in zip(self.layers, prefix.layers, strict=True):
+            memory.extend(prompts, answers, each)
 
     def keep(self, slots: Tensor, first: int) -> None:
         """Keep only these answers, in this order, and the columns from `first` on."""
-        for layer, buffer in enumerate(self.layers):
-            self.layers[layer] = buffer[:, :, :, first:].index_select(1, slots)
+        for memory in self.layers:
+            memory.keep(slots, first)
+        self._capacity = max(0, self._capacity - first)
         self.length = max(0, self.length - first)
 
 
@@ -212,7 +233,7 @@ def attend(
     queries: (N, heads, D), scaled; keys, values: (N, KV heads, T, D), the answers' own, those of a question
     next to each other. Returns (N, heads · D).
     """
-    layout, prompt_keys, prompt_values = prefix.layout, prefix.keys[layer], prefix.values[layer]
+    layout, (prompt_keys, prompt_values) = prefix.layout, prefix.read(layer)
     assert layout is not None and prefix.padding is not None, "the prefix has no layout yet"
     answers, _, size = queries.shape
     kv_heads, prompt = prompt_keys.shape[1:3]

@@ -24,7 +24,7 @@ def attend(
 ) -> Tensor:
     """As `gpg_vl.model.attention.attend`, but for rounding: queries (N, heads, D) to (N, heads · D)."""
     assert prefix.layout is not None, "the prefix has no layout yet"
-    prompt_keys, prompt_values, layout = prefix.keys[layer], prefix.values[layer], prefix.layout
+    layout, (prompt_keys, prompt_values) = prefix.layout, prefix.read(layer)
     answers, heads, size = queries.shape
     questions, kv_heads, longest, _ = prompt_keys.shape
     repeats = heads // kv_heads

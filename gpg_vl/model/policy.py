@@ -201,9 +201,7 @@ class Policy(nn.Module):
             hidden = self._read(batch, cache)
             last = hidden[torch.arange(len(lengths), device=self.device), lengths - 1]
         # Under autocast the rotary embedding leaves keys in fp32: twice the cache, and a cast per token.
-        keys = [layer.keys.to(self.compute_dtype) for layer in cache.layers]
-        values = [layer.values.to(self.compute_dtype) for layer in cache.layers]
-        return last, Prefix(keys, values, lengths)
+        return last, Prefix.of(cache, lengths, self.compute_dtype)
 
     def step_model(self, positions: int, *, fused: bool = False) -> StepModel:
         """The text model for single tokens, with its weights of now, at up to so many positions.

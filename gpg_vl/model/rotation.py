@@ -3,15 +3,21 @@
 import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-Turn = tuple[str | None, float]
-"""What queries and keys are turned by: the type of a layer, where the embedding knows several, and what its
-queries are multiplied by."""
+
+class Turn(NamedTuple):
+    """What a layer does to queries and keys."""
+
+    kind: str | None
+    """The layer's type, where the embedding knows several."""
+    scaling: float
+    """What queries are multiplied by."""
+    head_size: int
 
 
 @dataclass(frozen=True)
@@ -40,25 +46,24 @@ class Rotations:
     """Tables of a text model's rotary embedding, for every turn that its layers take."""
 
     def __init__(
-        self, embedding: Any, positions: Tensor, turns: Iterable[Turn], heads: tuple[int, int], head_size: int
+        self, embedding: Any, positions: Tensor, turns: Iterable[Turn], heads: tuple[int, int]
     ) -> None:
         """`positions`: all that tokens may have, as the embedding takes them; `heads`: numbers of queries and
         of keys."""
         self._heads = heads
-        self._tables: dict[Turn, tuple[Tensor, Tensor]] = {}
-        for kind, scaling in turns:
-            kinds = () if kind is None else (kind,)
+        self._tables: dict[Turn, tuple[Tensor, Tensor, int]] = {}
+        for turn in turns:
+            kinds = () if turn.kind is None else (turn.kind,)
             cosines, sines = embedding(positions.new_zeros(1, dtype=torch.float32), positions, *kinds)
-            self._size = cosines.shape[-1]
-            self._tables[kind, scaling] = _tables(cosines, sines, scaling, head_size)
+            self._tables[turn] = (*_tables(cosines, sines, turn), cosines.shape[-1])
         self._last = positions.shape[-1] - 1
 
     def at(self, positions: Tensor) -> dict[Turn, Rotation]:
         """Of tokens at positions (N,); those beyond all are taken for the last."""
         positions = positions.clamp(max=self._last)
         return {
-            turn: Rotation(self._spread(cosines[positions]), self._spread(sines[positions]), self._size)
-            for turn, (cosines, sines) in self._tables.items()
+            turn: Rotation(self._spread(cosines[positions]), self._spread(sines[positions]), size)
+            for turn, (cosines, sines, size) in self._tables.items()
         }
 
     def _spread(self, table: Tensor) -> Tensor:
@@ -69,21 +74,22 @@ class Rotations:
         return torch.cat([part[:, None].expand(-1, count, -1) for part, count in parts], dim=1)
 
 
-def _tables(cosines: Tensor, sines: Tensor, scaling: float, head_size: int) -> tuple[Tensor, Tensor]:
+def _tables(cosines: Tensor, sines: Tensor, turn: Turn) -> tuple[Tensor, Tensor]:
     """(1, positions, size) both to (positions, 3, D): for queries, which are scaled, for keys, for values."""
     first, second = sines[0].float().chunk(2, dim=-1)
-    rest = head_size - cosines.shape[-1]
+    rest = turn.head_size - cosines.shape[-1]
     cosines = pad(cosines[0].float(), (0, rest), value=1)
     sines = pad(torch.cat([-first, second], dim=-1), (0, rest))
     nothing = torch.zeros_like(sines)
     return (
-        torch.stack([scaling * cosines, cosines, nothing + 1], dim=1),
-        torch.stack([scaling * sines, sines, nothing], dim=1),
+        torch.stack([turn.scaling * cosines, cosines, nothing + 1], dim=1),
+        torch.stack([turn.scaling * sines, sines, nothing], dim=1),
     )
 
 
 def turn_of(text_model: Any, number: int) -> Turn:
-    """How the attention of a layer turns its queries and keys."""
+    """What the attention of a layer does to queries and keys."""
     known = inspect.signature(text_model.rotary_emb.forward).parameters
     kind = text_model.config.layer_types[number] if "layer_type" in known else None
-    return kind, text_model.layers[number].self_attn.scaling
+    attention = text_model.layers[number].self_attn
+    return Turn(kind, attention.scaling, attention.head_dim)

@@ -13,8 +13,8 @@ from torch.nn.functional import linear
 
 from gpg_vl.model import attention
 from gpg_vl.model.attention import AnswerCache, Attend, CacheView, Prefix
-from gpg_vl.model.rotation import Rotations, turn_of
-from gpg_vl.model.step_layers import Attention, Layer, Norm, Step
+from gpg_vl.model.rotation import Rotations
+from gpg_vl.model.step_layers import Attention, Layer, Norm, Step, mixer_of
 from gpg_vl.runtime.devices import multiplies_bf16
 
 
@@ -27,36 +27,37 @@ class StepModel:
         """`positions`: all that an answer's tokens may have, as the rotary embedding takes them."""
         config = text_model.config
         self.dtype = dtype
-        heads = (config.num_attention_heads, config.num_key_value_heads)
         self._embedding, self._norm = text_model.embed_tokens, Norm(text_model.norm)
-        self._layers = []
-        for number, layer in enumerate(text_model.layers):
-            mixer = Attention(layer.self_attn, number, turn_of(text_model, number), heads, dtype)
-            self._layers.append(Layer(layer, mixer, dtype))
-        size, turns = (
-            text_model.layers[0].self_attn.head_dim,
-            {layer.attention.turn for layer in self._layers},
-        )
-        self._rotations = Rotations(text_model.rotary_emb, positions, turns, heads, size)
-        self._windows = {layer.attention.window for layer in self._layers}
+        mixers = [mixer_of(text_model, number, dtype) for number in range(len(text_model.layers))]
+        self._layers = [
+            Layer(layer, mixer, dtype) for layer, mixer in zip(text_model.layers, mixers, strict=True)
+        ]
+        attentions = [mixer for mixer in mixers if isinstance(mixer, Attention)]
+        heads = (config.num_attention_heads, config.num_key_value_heads)
+        turns = {mixer.turn for mixer in attentions}
+        self._rotations = Rotations(text_model.rotary_emb, positions, turns, heads)
+        self._windows = {mixer.window for mixer in attentions}
         # the kernels know no windows
-        self._attend = attend if self._windows == {None} else attention.attend
+        self._attend = attend if self._windows <= {None} else attention.attend
         self.fused = self._attend is not attention.attend
         """Whether attention finds an answer's columns by itself, so that a view need not hide the others."""
         self._head = head.weight.detach().to(dtype)
-        self.cache_shape = (len(self._layers), heads[1], size)
-        """Layers, KV heads, head size."""
         self.vocabulary = len(self._head)
         self.plain = self._norm.plain and all(layer.plain for layer in self._layers)
         """Whether nothing but our own code runs, of which a CUDA graph can be made."""
+
+    def answer_cache(self, most: int, bucket: int) -> AnswerCache:
+        """For no answers yet, which will have at most so many columns; spans are multiples of `bucket`."""
+        like = self._head.new_zeros(0)
+        return AnswerCache([layer.mixer.memory(like) for layer in self._layers], most, bucket)
 
     def read(
         self, tokens: Tensor, positions: Tensor, prefix: Prefix, cache: AnswerCache, view: CacheView
     ) -> Tensor:
         """Hidden states (N, H) behind one token of each answer: tokens (N,), positions (N,).
 
-        Their keys and values go to `cache`, where `view` says. An answer that has run past its end may have
-        positions beyond all: what it reads there, nobody looks at.
+        What layers remember of them goes to `cache`, where `view` says. An answer that has run past its end
+        may have positions beyond all: what it reads there, nobody looks at.
         """
         views = {w: view if w is None else view.within(w, prefix) for w in self._windows}
         step = Step(prefix, cache, views, self._rotations.at(positions), self._attend)

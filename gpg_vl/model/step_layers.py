@@ -3,6 +3,7 @@
 A part is made from what its module has, never by a family's name; what it does not know it runs as it is.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -13,12 +14,13 @@ from torch import Tensor
 from torch.nn.functional import rms_norm
 
 from gpg_vl.model.attention import AnswerCache, Attend, CacheView, Prefix
+from gpg_vl.model.memory import AnswerKeys, AnswerStates
 from gpg_vl.model.projection import Projection, autocast
-from gpg_vl.model.rotation import Rotation, Turn
+from gpg_vl.model.rotation import Rotation, Turn, turn_of
 
 
 class Part(Protocol):
-    """Of a layer."""
+    """A part of a layer."""
 
     plain: bool
     """Whether nothing but our own code runs."""
@@ -85,13 +87,17 @@ class Attention:
         """`number`: the layer's in the caches; `heads`: of queries, of keys."""
         self._number, self._heads, self._dtype = number, heads, dtype
         self.turn, self.window = turn, window_of(module)
-        self._size = module.head_dim
+        self._size = turn.head_size
         self._gated = module.q_proj.out_features == 2 * heads[0] * self._size
         self._qkv = Projection([module.q_proj, module.k_proj, module.v_proj], dtype)
         self._norms = [Norm(module.q_norm), Norm(module.k_norm)] if hasattr(module, "q_norm") else []
         self._o_proj = Projection([module.o_proj], dtype)
         parts: list[Part] = [self._qkv, self._o_proj, *self._norms]
         self.plain = all(part.plain for part in parts)
+
+    def memory(self, like: Tensor) -> AnswerKeys:
+        """For no answers yet; `like` has the arithmetic's type, on the device."""
+        return AnswerKeys(self._heads[1], self._size, like)
 
     def __call__(self, inputs: Tensor, step: Step) -> Tensor:
         """(N, H) fp32 to (N, H) in the arithmetic's type."""
@@ -130,6 +136,41 @@ def window_of(attention: Any) -> int | None:
         return None
     window: int | None = getattr(attention, "sliding_window", None)
     return window
+
+
+class LinearAttention:
+    """A layer's attention that has states in place of keys, as its own module."""
+
+    plain = False
+
+    def __init__(self, module: Any, number: int, dtype: torch.dtype) -> None:
+        """`number`: the layer's in the caches."""
+        self._module, self._number, self._dtype = module, number, dtype
+        known = inspect.signature(module.forward).parameters
+        self._cache_argument = "cache" if "cache" in known else "cache_params"
+
+    def memory(self, like: Tensor) -> AnswerStates:
+        """For no answers yet; states have types of their own."""
+        return AnswerStates(self._number)
+
+    def __call__(self, inputs: Tensor, step: Step) -> Tensor:
+        """(N, H) fp32 to (N, H), in the type that it gives in training."""
+        states = {self._cache_argument: step.cache.states(self._number)}
+        with autocast(inputs.device, self._dtype):
+            return self._module(inputs[:, None], **states)[:, 0]
+
+
+Mixer = Attention | LinearAttention
+"""What lets tokens see those before them."""
+
+
+def mixer_of(text_model: Any, number: int, dtype: torch.dtype) -> Mixer:
+    """That of a layer."""
+    layer, config = text_model.layers[number], text_model.config
+    if hasattr(layer, "linear_attn"):
+        return LinearAttention(layer.linear_attn, number, dtype)
+    heads = (config.num_attention_heads, config.num_key_value_heads)
+    return Attention(layer.self_attn, number, turn_of(text_model, number), heads, dtype)
 
 
 class GatedFeed:
@@ -173,25 +214,25 @@ def feed_of(module: Any, dtype: torch.dtype) -> GatedFeed | ModuleFeed:
 
 
 class Layer:
-    """A decoder layer: attention behind one norm, a feed-forward part behind another.
+    """A decoder layer: a mixer behind one norm, a feed-forward part behind another.
 
     What they give may pass a norm of its own before it is added to the residual stream.
     """
 
-    def __init__(self, layer: Any, attention: Attention, dtype: torch.dtype) -> None:
-        self.attention, self._feed = attention, feed_of(layer.mlp, dtype)
-        self._before_attention = Norm(layer.input_layernorm)
+    def __init__(self, layer: Any, mixer: Mixer, dtype: torch.dtype) -> None:
+        self.mixer, self._feed = mixer, feed_of(layer.mlp, dtype)
+        self._before_mixer = Norm(layer.input_layernorm)
         four = hasattr(layer, "pre_feedforward_layernorm")
         self._before_feed = Norm(layer.pre_feedforward_layernorm if four else layer.post_attention_layernorm)
-        self._after_attention = Norm(layer.post_attention_layernorm) if four else None
+        self._after_mixer = Norm(layer.post_attention_layernorm) if four else None
         self._after_feed = Norm(layer.post_feedforward_layernorm) if four else None
-        norms = (self._before_attention, self._before_feed, self._after_attention, self._after_feed)
-        parts: list[Part] = [attention, self._feed, *(norm for norm in norms if norm is not None)]
+        norms = (self._before_mixer, self._before_feed, self._after_mixer, self._after_feed)
+        parts: list[Part] = [mixer, self._feed, *(norm for norm in norms if norm is not None)]
         self.plain = all(part.plain for part in parts)
 
     def __call__(self, hidden: Tensor, step: Step) -> Tensor:
         """The residual stream (N, H) fp32 behind the layer."""
-        hidden = hidden + _normed(self.attention(self._before_attention(hidden), step), self._after_attention)
+        hidden = hidden + _normed(self.mixer(self._before_mixer(hidden), step), self._after_mixer)
         return hidden + _normed(self._feed(self._before_feed(hidden)), self._after_feed)
 
 

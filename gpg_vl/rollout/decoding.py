@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from gpg_vl.model.attention import AnswerCache, CacheView, Prefix
+from gpg_vl.model.attention import CacheView, Prefix
 from gpg_vl.model.packing import Row, Segment, collate
 from gpg_vl.model.policy import Policy
 from gpg_vl.prompting.encode import EncodedPrompt
@@ -97,8 +97,7 @@ class Decoding:
         self._questions: list[_Question] = []
         self._running: set[int] = set()  # questions of which not all answers are known to be complete
         self._prefix: Prefix | None = None
-        like = torch.zeros(0, dtype=model.dtype, device=device)
-        self._cache = AnswerCache(model.cache_shape, self._most_columns, self._options.bucket, like)
+        self._cache = model.answer_cache(self._most_columns, self._options.bucket)
         self._column = torch.zeros(1, dtype=torch.long, device=device)  # the next one of the cache
         self._slots = Slots.empty(self._stream_length, device)
         self._drawn = Drawn(0, self._options.check_every, device)
@@ -154,8 +153,8 @@ class Decoding:
         )
         self._questions += questions
         self._running |= set(indices)
+        self._cache.extend(prefix, size)
         self._prefix = prefix if self._prefix is None else self._prefix.join(prefix)
-        self._cache.extend(len(new))
         self._slots = self._slots.join(new)
         self._moved()
         self._plan_look()

@@ -17,7 +17,8 @@ from transformers import (
 from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 
-from gpg_vl.model.attention import AnswerCache, CacheView, Prefix
+from gpg_vl.model.attention import CacheView, Prefix
+from gpg_vl.model.memory import PromptKeys
 from gpg_vl.model.step_layers import Norm, feed_of
 from tests.support.fake_cuda import fake_cuda
 from tests.support.text_models import (
@@ -96,7 +97,8 @@ def qwen3_5(kinds: Sequence[str]) -> Any:
         "partial_rotary_factor": 0.5,
         "mrope_section": [1, 1, 0],
     }
-    return text_model(Qwen3_5TextConfig(**SIZE, **linear, rope_parameters=rope, layer_types=list(kinds)))
+    types = {"layer_types": list(kinds), "num_hidden_layers": len(kinds)}
+    return text_model(Qwen3_5TextConfig(**SIZE | types, **linear, rope_parameters=rope))
 
 
 def test_gated_attention_that_is_turned_in_part():
@@ -105,6 +107,19 @@ def test_gated_attention_that_is_turned_in_part():
     assert model.rotary_emb.inv_freq.shape == (2,), "half of a head"
     assert largest_difference(replayed(model)) < TOLERANCE
     assert step_model(model).plain
+
+
+HYBRID = ["linear_attention", "full_attention", "linear_attention"]
+
+
+@pytest.mark.parametrize("prompts", [(5, 12), (2, 70), (1, 3)], ids=str)
+@pytest.mark.parametrize("kinds", [HYBRID, sorted(HYBRID)], ids=["first", "last"])
+def test_states_in_place_of_keys(kinds, prompts):
+    """Prompts shorter than the convolution, and of more tokens than a forward takes together."""
+    model = qwen3_5(kinds)
+    # a forward takes 64 tokens together, and so is rounded otherwise, as transformers' own steps are too
+    assert largest_difference(replayed(model, prompts=prompts)) < 5 * TOLERANCE
+    assert not step_model(model).plain
 
 
 EXPERTS = {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
@@ -127,11 +142,15 @@ def test_experts_with_a_window():
     assert largest_difference(replayed(model)) < TOLERANCE
 
 
+def hybrid() -> Any:
+    return qwen3_5(HYBRID)
+
+
 def experts() -> Any:
     return text_model(Qwen3MoeConfig(**SIZE, **EXPERTS, mlp_only_layers=[1]))
 
 
-@pytest.mark.parametrize("model", [lambda: text_model(Qwen3Config(**SIZE)), gemma3, experts])
+@pytest.mark.parametrize("model", [lambda: text_model(Qwen3Config(**SIZE)), gemma3, experts, hybrid])
 def test_bf16_differs_from_training_by_less_than_training_from_the_truth(model):
     """Near ties, experts may still be others: the median knows of none."""
     model = model()
@@ -169,18 +188,17 @@ def test_windows_ask_the_device_nothing():
     """So that a graph can repeat a step: no number comes back, and shapes come from the host."""
     with fake_cuda() as kernels, torch.no_grad(), torch.device("cuda"):
         step = step_model(windowed(Qwen3Config, 4))
-        layers, heads, size = step.cache_shape
-        keys, values = ([torch.zeros(2, heads, 12, size) for _ in range(layers)] for _ in range(2))
-        prefix = Prefix(keys, values, torch.zeros(2, dtype=torch.long))
-        prefix.lay_out([3, 2])
-        cache = AnswerCache(step.cache_shape, LONGEST, 1, torch.zeros(0))
-        cache.extend(5)
+        cache, shape = step.answer_cache(LONGEST, 1), (2, SIZE["num_key_value_heads"], 12, SIZE["head_dim"])
+        prompts = [PromptKeys(torch.zeros(shape), torch.zeros(shape)) for _ in cache.layers]
+        prefix = Prefix(prompts, torch.zeros(2, dtype=torch.long))
+        prefix.lay_out([3, 3])
+        cache.extend(prefix, 3)
         cache.make_room()
-        numbers = [torch.zeros(5, dtype=torch.long) for _ in range(3)]
+        numbers = [torch.zeros(6, dtype=torch.long) for _ in range(3)]
         view = CacheView.of(torch.zeros(1, dtype=torch.long), numbers[0], cache.span, masked=True)
         kernels.reset()
         hidden = step.read(numbers[1], numbers[2], prefix, cache, view)
-        assert hidden.shape == (5, 32) and kernels.total and not kernels.copies_back
+        assert hidden.shape == (6, 32) and kernels.total and not kernels.copies_back
 
 
 def test_fused_attention_is_not_for_windows():

@@ -13,8 +13,9 @@ import torch
 from transformers import Qwen2VLConfig
 
 from benchmarks.limits import decode_bytes
-from gpg_vl.model.attention import AnswerCache, CacheView, Prefix
+from gpg_vl.model.attention import CacheView, Prefix
 from gpg_vl.model.families import FAMILIES
+from gpg_vl.model.memory import PromptKeys
 from gpg_vl.model.packing import Row, Segment, collate
 from gpg_vl.model.sizes import sizes_of, skeleton
 from gpg_vl.prompting.encode import EncodedPrompt
@@ -49,17 +50,17 @@ def work(counts: Sequence[int], *, fused: bool) -> Work:
         policy = fake_policy()
         stepper = Stepper(policy.step_model(1000, fused=fused), Sampling(200), policy.suppressed_ids)
         model, questions = stepper.model, len(counts)
-        layers, kv_heads, size = model.cache_shape
+        answer_cache = model.answer_cache(200, COLUMNS)
 
-        def cache() -> list[torch.Tensor]:
-            shape = (questions, kv_heads, PROMPT, size)
-            return [torch.empty(shape, dtype=torch.bfloat16, device=device) for _ in range(layers)]
+        def cache(heads: int, size: int) -> torch.Tensor:
+            return torch.empty((questions, heads, PROMPT, size), dtype=torch.bfloat16, device=device)
 
-        prefix = Prefix(cache(), cache(), torch.full((questions,), PROMPT, device=device))
+        shapes = [(one.buffer.shape[2], one.buffer.shape[4]) for one in answer_cache.layers]
+        prompts = [PromptKeys(cache(*shape), cache(*shape)) for shape in shapes]
+        prefix = Prefix(prompts, torch.full((questions,), PROMPT, device=device))
         prefix.lay_out(counts)
-        like = torch.empty(0, dtype=torch.bfloat16, device=device)
-        answer_cache = AnswerCache(model.cache_shape, 200, COLUMNS, like)
-        answer_cache.extend(answers)
+        answer_cache.extend(prefix, max(counts))
+        answer_cache.keep(torch.arange(answers, device=device), 0)
         answer_cache.make_room()
         numbers = [torch.zeros(answers, dtype=torch.long, device=device) for _ in range(4)]
         slots = Slots(*numbers, torch.zeros(answers, 200, dtype=torch.float64, device=device))
@@ -137,5 +138,5 @@ def test_prompts_are_read_without_waiting():
         hidden, prefix = policy.prefill(batch, lengths)
         assert kernels.copies_back == 0 and PREFILL - 28 <= kernels.total <= PREFILL
         assert (hidden.shape, hidden.dtype, hidden.device.type) == ((2, 1536), torch.float32, "cuda")
-        for cache in (*prefix.keys, *prefix.values):
+        for cache in (one for layer in range(len(prefix.layers)) for one in prefix.read(layer)):
             assert (cache.shape, cache.dtype) == ((2, 2, PROMPT, 128), torch.bfloat16)

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel, DynamicCache, PreTrainedConfig
 
-from gpg_vl.model.attention import AnswerCache, Attend, CacheView, Prefix, attend
+from gpg_vl.model.attention import Attend, CacheView, Prefix, attend
 from gpg_vl.model.compat import cache_argument
 from gpg_vl.model.projection import autocast
 from gpg_vl.model.step import StepModel
 
 VOCABULARY = 40
-LONGEST = 60
+LONGEST = 100
 """Tokens of a prompt and its answers."""
 
 
@@ -48,18 +48,20 @@ def full_forward(model: Any, tokens: Sequence[int], dtype: torch.dtype = torch.f
 @torch.no_grad()
 def prefix_of(model: Any, prompt: Sequence[int], dtype: torch.dtype = torch.float32) -> Prefix:
     """What decoding needs of one prompt, read by transformers' own forward in arithmetic of this type."""
-    cache = DynamicCache()
+    states = "linear_attention" in (getattr(model.config, "layer_types", None) or ())
+    cache = DynamicCache(config=model.config if states else None)  # by types, layers with a window forget
     places = positions_of(model, torch.arange(len(prompt)))
     caches = {cache_argument(model): cache}
     with autocast(places.device, dtype):
         model(input_ids=torch.tensor([list(prompt)]), position_ids=places, use_cache=True, **caches)
-    keys, values = ([getattr(layer, name).to(dtype) for layer in cache.layers] for name in ("keys", "values"))
-    return Prefix(keys, values, torch.tensor([len(prompt)]))
+    return Prefix.of(cache, torch.tensor([len(prompt)]), dtype)
 
 
 def step_model(model: Any, dtype: torch.dtype = torch.float32, attend: Attend = attend) -> StepModel:
-    """The model for single tokens; `attend` reads the caches."""
-    head = nn.Linear(model.config.hidden_size, VOCABULARY, bias=False)
+    """The model for single tokens, with always the same vocabulary; `attend` reads the caches."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        head = nn.Linear(model.config.hidden_size, VOCABULARY, bias=False)
     return StepModel(model, head, dtype, positions_of(model, torch.arange(LONGEST)), attend)
 
 
@@ -82,7 +84,7 @@ class Replay:
         self.model, self.step = model, step_model(model, dtype)
         self.groups: list[Group] = []
         self.prefix: Prefix | None = None
-        self.cache = AnswerCache(self.step.cache_shape, LONGEST, 1, torch.zeros(0, dtype=dtype))
+        self.cache = self.step.answer_cache(LONGEST, 1)
         self.seen: dict[tuple[int, int], list[Tensor]] = {}
         """Hidden states (H,) behind the tokens of each answer, by its prompt's length and its row."""
 
@@ -90,8 +92,8 @@ class Replay:
         """Its answers start at the next column."""
         group.start, group.rows = self.cache.length, list(range(len(group.answers)))
         prefix = prefix_of(self.model, group.prompt, self.step.dtype)
+        self.cache.extend(prefix, len(group.rows))
         self.prefix = prefix if self.prefix is None else self.prefix.join(prefix)
-        self.cache.extend(len(group.rows))
         self.groups.append(group)
         self.prefix.lay_out([len(one.rows) for one in self.groups])
 
@@ -130,17 +132,19 @@ class Replay:
         self.prefix.lay_out([len(group.rows) for group in self.groups])
 
 
-def replayed(model: Any, dtype: torch.dtype = torch.float32) -> list[tuple[Tensor, Tensor]]:
+def replayed(
+    model: Any, dtype: torch.dtype = torch.float32, *, prompts: Sequence[int] = (5, 12)
+) -> list[tuple[Tensor, Tensor]]:
     """Hidden states (T, H) of six answers by steps, and by transformers' forward over each of them alone.
 
-    Their prompts have 5 and 12 tokens; the second group comes later, and all answers end at different times.
+    Their two prompts have so many tokens; the second group comes later, and answers end at different times.
     """
     generator = torch.Generator().manual_seed(1)
 
     def tokens(count: int) -> list[int]:
         return torch.randint(VOCABULARY, (count,), generator=generator).tolist()
 
-    groups = [Group(tokens(length), [tokens(16) for _ in range(3)]) for length in (5, 12)]
+    groups = [Group(tokens(length), [tokens(16) for _ in range(3)]) for length in prompts]
     replay = Replay(model, dtype)
     replay.admit(groups[0])
     replay.advance(3)

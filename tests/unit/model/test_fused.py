@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from gpg_vl.model.attention import CacheView, Prefix, attend
+from gpg_vl.model.memory import PromptKeys
 
 pytest.importorskip("triton")
 pytestmark = pytest.mark.gpu
@@ -39,21 +40,21 @@ def test_fused_attention_equals_plain(case, dtype):
     lengths[0] = prompt
     lengths = lengths.to(DEVICE)
     caches = [random(len(counts), kv_heads, prompt, size) for _ in range(2)]
-    prefix = Prefix([caches[0]], [caches[1]], lengths)
+    prefix = Prefix([PromptKeys(*caches)], lengths)
     prefix.lay_out(counts)
     answers, heads = sum(counts), kv_heads * repeats
     queries = (random(answers, heads + 2 * kv_heads, size) * size**-0.5)[:, :heads]  # strided, as in a step
     keys, values = random(2, answers, kv_heads, span + 10, size)[:, :, :, :span].unbind()
     starts = torch.randint(0, column + 1, (answers,), generator=generator).to(DEVICE)
     view = CacheView.of(torch.tensor([column], device=DEVICE), starts, span, masked=True)
-    exact = Prefix([caches[0].double()], [caches[1].double()], lengths, prefix.layout, prefix.padding)
+    exact = Prefix([PromptKeys(*(one.double() for one in caches))], lengths, prefix.layout, prefix.padding)
     expected = attend(queries.double(), keys.double(), values.double(), exact, 0, view)
     given = fused.attend(queries, keys, values, prefix, 0, view)
     assert given.dtype == dtype
     tolerance = {torch.float32: 1e-5, torch.float16: 1e-3, torch.bfloat16: 1e-2}[dtype]
     torch.testing.assert_close(given.double(), expected, rtol=0, atol=tolerance)
     # what lies outside of an answer and its prompt is not read
-    for cache, length in zip(prefix.keys[0], lengths.tolist(), strict=True):
+    for cache, length in zip(prefix.read(0)[0], lengths.tolist(), strict=True):
         cache[:, length:] = float("nan")
     keys[:, :, column + 1 :] = float("nan")
     again = fused.attend(queries, keys, values, prefix, 0, view)

@@ -128,16 +128,18 @@ class Registry(Generic[Plugin]):
     def _find(self, module: Any, attribute: str, reference: str) -> Plugin:
         """The plug-in in `module` registered as `attribute`, or the function called so."""
         attached = [getattr(value, "plugin", None) for value in vars(module).values()]
-        plugins = [plugin for plugin in attached if isinstance(plugin, self._type)]
-        for plugin in plugins:
-            if plugin.name == attribute:
-                return self._coerce(plugin, reference)
+        plugins = {str(plugin.name): plugin for plugin in attached if isinstance(plugin, Reward | Converter)}
+        plugins = {name: plugin for name, plugin in plugins.items() if isinstance(plugin, self._type)}
+        if attribute in plugins:
+            return self._coerce(plugins[attribute], reference)
         if not hasattr(module, attribute):
-            names = [plugin.name for plugin in plugins]
-            names += [
-                name
-                for name, value in vars(module).items()
-                if getattr(value, "__module__", "") == module.__name__
+            names = [
+                *plugins,
+                *(
+                    name
+                    for name, value in vars(module).items()
+                    if getattr(value, "__module__", "") == module.__name__
+                ),
             ]
             place = reference.rpartition(":")[0]
             raise UnknownNameError(unknown(f"{self.kind} in {place}", attribute, set(names)))

@@ -131,7 +131,7 @@ def _layer(
     carried, softmax = _Carried(), hasattr(layer, "self_attn")
     given = {cache_argument(layer): carried}
     with _keeping_caches(layer):
-        own = masks[0] if softmax else present
+        own: Tensor | None = masks[0] if softmax else present
         prompts = layer(prompts, position_embeddings=turned[0], attention_mask=own, **given)
         carried.fork(owners)
         own = masks[1] if softmax else None  # padding is behind an answer

@@ -115,7 +115,9 @@ def read_processor(path: str, family: Family, *, download: bool = True) -> Any:
     try:
         processor = kind.from_pretrained(path, local_files_only=not download)
     except ImportError as error:  # SmolVLM's needs num2words
-        raise ModelError(f"{path!r} has a processor that cannot be used here: {_reason(error, path)}") from error
+        raise ModelError(
+            f"{path!r} has a processor that cannot be used here: {_reason(error, path)}"
+        ) from error
     except Exception as error:
         if not isinstance(error, UNREADABLE) and type(error) is not Exception:  # the latter: tokenizers' own
             raise

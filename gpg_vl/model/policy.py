@@ -3,6 +3,7 @@
 import contextlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -196,12 +197,33 @@ class Policy(nn.Module):
     @torch.no_grad()
     def prefill(self, batch: PackedBatch, lengths: Tensor) -> tuple[Tensor, Prefix]:
         """Read B prompts of `lengths` (B,). Returns their last hidden states (B, H) and caches."""
+        if self.family.recurrent:
+            return self._prefill_apart(batch, lengths)
         cache = DynamicCache()
         with self.autocast(cached=False):  # every weight is read once
             hidden = self._read(batch, cache)
             last = hidden[torch.arange(len(lengths), device=self.device), lengths - 1]
         # Under autocast the rotary embedding leaves keys in fp32: twice the cache, and a cast per token.
         return last, Prefix.of(cache, lengths, self.compute_dtype)
+
+    def _prefill_apart(self, batch: PackedBatch, lengths: Tensor) -> tuple[Tensor, Prefix]:
+        """Prompts one by one: what is padded behind one would run on through its states."""
+        found: list[tuple[Tensor, Prefix]] = []
+        with self.autocast(cached=False):
+            embeds, _ = self.family.embed(self.model, batch)
+            positions = self.family.positions(batch.position_ids)
+            for row, length in enumerate(lengths.tolist()):
+                cache, own = DynamicCache(config=self.text_model.config), slice(row, row + 1)
+                hidden = self.text_model(
+                    inputs_embeds=embeds[own, :length],
+                    position_ids=positions[..., own, :length],
+                    attention_mask=None,
+                    use_cache=True,
+                    **{self._cache_argument: cache},
+                ).last_hidden_state
+                found.append((hidden[:, -1], Prefix.of(cache, lengths[own], self.compute_dtype)))
+        last, prefixes = zip(*found, strict=True)
+        return torch.cat(last), reduce(Prefix.join, prefixes)
 
     def step_model(self, positions: int, *, fused: bool = False) -> StepModel:
         """The text model for single tokens, with its weights of now, at up to so many positions.

@@ -99,7 +99,7 @@ def sizes_of(policy: Policy) -> ModelSizes:
         vision=vision,
         pixels=_COLOURS * seen.frames * math.prod(seen.patch) if seen else 0,
         patches=seen.patches if seen else 0,
-        token_pixels=seen.patches * math.prod(seen.patch) if reader and reader.keeps_limits else 0,
+        token_pixels=seen.patches * math.prod(seen.patch) if seen and reader and reader.keeps_limits else 0,
         decoded=_count({w for part in (policy.text_model, policy.model.lm_head) for w in _matrices(part)}),
     )
 

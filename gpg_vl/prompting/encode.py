@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gpg_vl.errors import ConfigurationError, DataError
 from gpg_vl.prompting.format import PromptFormat
-from gpg_vl.prompting.image_reader import ReadPrompt, Size
+from gpg_vl.prompting.image_reader import ImageReader, ReadPrompt, Size
 from gpg_vl.prompting.prompts import BoxSpace, Prompt, View, answer_text, convert_box, special_token
 from gpg_vl.types import Box, Sample
 
@@ -79,7 +79,8 @@ class PromptEncoder:
         self.box_space: BoxSpace = prompt.boxes_in(family.box_space)
         self.tokenizer = processor if family.reader is None else processor.tokenizer
         self.min_pixels, self.max_pixels = min_pixels, max_pixels
-        self.reader = family.reader and family.reader(processor, min_pixels=min_pixels, max_pixels=max_pixels)
+        limits = {"min_pixels": min_pixels, "max_pixels": max_pixels}
+        self.reader: ImageReader | None = family.reader(processor, **limits) if family.reader else None
         added = self.tokenizer.added_tokens_decoder.values()
         self._special = {*family.image_markup, *(str(token) for token in added if token.special)}
         for name, words in (("instruction", prompt.instruction), ("system", prompt.system)):

@@ -21,6 +21,10 @@ _FIXED_ROPE = ("default", "linear", "llama3", "yarn", "mrope", "proportional")
 of the sequence too, which in a packed row is not that of the answer."""
 
 
+_UNSUPPORTED = ("final_logit_softcapping", "attn_logit_softcapping", "use_bidirectional_attention")
+"""Settings of a text config with which it computes what packed rows and decoding do not."""
+
+
 @dataclass(frozen=True)
 class VisionSizes:
     """Widths of a vision tower, in numbers per patch."""
@@ -64,6 +68,8 @@ class Family(PromptFormat):
     """Whether data may hold videos."""
     vision_attention: ClassVar[str] = "sdpa"
     """The vision tower's attention, by its name in transformers."""
+    text_kinds: ClassVar[Collection[str]] = ()
+    """Types of text models that it may have, where that differs within the family; empty for any."""
     layer_kinds: ClassVar[Collection[str]] = (FULL, SLIDING)
     """Kinds of layers that are supported."""
     lora_targets: ClassVar[str] = r"layers\.\d+\.(?:self_attn|mlp)\.\w+_proj"
@@ -122,6 +128,11 @@ class Family(PromptFormat):
     def check(self, path: str, config: Any) -> None:
         """Raise ModelError, naming `path`, for a model of the family that is not reproduced exactly."""
         text = config.get_text_config()
+        if self.text_kinds and text.model_type not in self.text_kinds:
+            raise ModelError(
+                f"{path!r} is a {config.model_type!r} model whose text model is a {text.model_type!r}; "
+                f"supported: {', '.join(self.text_kinds)}"
+            )
         foreign = {*(getattr(text, "layer_types", None) or ())} - {*self.layer_kinds}
         if foreign:
             raise ModelError(
@@ -136,5 +147,6 @@ class Family(PromptFormat):
                     f"{path!r} has {kind!r} rotary embeddings, whose angles depend on the length of the row; "
                     f"packed rows support {', '.join(_FIXED_ROPE)}"
                 )
-        if getattr(text, "final_logit_softcapping", None):
-            raise ModelError(f"{path!r} caps its logits (final_logit_softcapping), which is not supported")
+        for name in _UNSUPPORTED:
+            if getattr(text, name, None):
+                raise ModelError(f"{path!r}: {name} in its config.json is not supported")

@@ -1,11 +1,12 @@
 """Qwen2-VL and Qwen2.5-VL: images as grids of patches, with M-RoPE positions."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from gpg_vl.model.families.family import Family, VisionSizes
 from gpg_vl.model.packing import PackedBatch
 from gpg_vl.model.vision import VISION_ATTENTION, ImageFeatures, image_features, prepare_tower
 from gpg_vl.prompting.image_reader import GridReader
+from gpg_vl.prompting.prompts import BoxSpace
 
 
 class Qwen2VL(Family):
@@ -22,7 +23,7 @@ class Qwen2VL(Family):
         "<|video_pad|>",
         "<|vision_pad|>",
     )
-    box_space = "grid"
+    box_space: ClassVar[BoxSpace] = "grid"
     own_positions = True
     vision_attention = VISION_ATTENTION
 
@@ -30,6 +31,7 @@ class Qwen2VL(Family):
         prepare_tower(model.model.visual)
 
     def features(self, model: Any, batch: PackedBatch) -> ImageFeatures:
+        assert batch.pixel_values is not None
         return image_features(model.model, batch.pixel_values, batch.grid)
 
     def vision_sizes(self, config: Any) -> VisionSizes:
@@ -47,7 +49,7 @@ class Qwen2VL(Family):
 class Qwen25VL(Qwen2VL):
     """Boxes are in pixels of the image as the model sees it (arXiv 2502.13923)."""
 
-    box_space = "resized"
+    box_space: ClassVar[BoxSpace] = "resized"
 
     def vision_sizes(self, config: Any) -> VisionSizes:
         vision = config.vision_config

@@ -26,6 +26,7 @@ class SmolVLM(TiledFamily):
     vision_parts = ("vision_model", "connector")
     reader = SmolVLMReader
     placeholder = "<image>"
+    text_kinds = ("llama",)
     image_markup = ("<image>", "<fake_token_around_image>", "<global-img>")
 
     def features(self, model: Any, batch: PackedBatch) -> ImageFeatures:

@@ -61,7 +61,7 @@ def test_prompt_lengths_are_those_that_training_sees(tmp_path, tiny_folder, poli
     line = describe(data, str(tiny_folder)).splitlines()[-1]
     assert line.startswith(f"prompt:   min {lengths[0]}, median ")
     assert line.endswith(f", max {lengths[-1]} tokens, images included")
-    with pytest.raises(ModelError, match="is not a model: it has no config.json"):
+    with pytest.raises(ModelError, match=r"is not a model: it has no config\.json"):
         describe(data, str(tmp_path))
 
 

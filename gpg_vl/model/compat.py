@@ -3,11 +3,14 @@
 import inspect
 from typing import Any
 
+_CACHES = ("cache", "past_key_values", "cache_params")
+"""Names of a cache: since 5.24; before; before, in layers with states."""
 
-def cache_argument(text_model: Any) -> str:
-    """The keyword under which a text model's forward takes its cache of keys and values."""
-    known = inspect.signature(text_model.forward).parameters
-    return "cache" if "cache" in known else "past_key_values"
+
+def cache_argument(module: Any) -> str:
+    """The keyword under which the forward of a text model, or of a part of it, takes its cache."""
+    known = inspect.signature(module.forward).parameters
+    return next(name for name in _CACHES if name in known)
 
 
 def enable_checkpointing(model: Any) -> None:

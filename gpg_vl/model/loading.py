@@ -21,6 +21,7 @@ from gpg_vl.model.adapters import load_adapter
 from gpg_vl.model.attention import ATTENTION_NAME
 from gpg_vl.model.compat import enable_checkpointing
 from gpg_vl.model.compiling import compile_layers
+from gpg_vl.model.experts import EXPERTS_NAME
 from gpg_vl.model.families import family_of
 from gpg_vl.model.families.family import Family
 from gpg_vl.model.flex import check_flex
@@ -58,10 +59,11 @@ def load_policy(
     family = family_of(path, config)
     if attention == "flex":
         check_flex(config.get_text_config(), device)
-    if compiled and family.recurrent:
+    if family.recurrent and (compiled or attention == "flex"):
+        option = "model.compile" if compiled else "model.attention flex"
         raise ConfigurationError(
-            f"model.compile: layers of a {config.model_type!r} model carry states from prompts to answers, "
-            "which is not compiled; set it to false"
+            f"{option} does not take layers that carry states from prompts to answers, as those of a "
+            f"{config.model_type!r} model do"
         )
     processor = read_processor(path, family)
     _check_vocabulary(path, config, processor.tokenizer if family.takes_images else processor)
@@ -160,6 +162,8 @@ def load_weights(
     # transformers calls what is placed on the CPU offloaded, and warns when it is saved
     place = {} if device is None or device.type == "cpu" else {"device_map": {"": device}}
     options = {"output_loading_info": True, "ignore_mismatched_sizes": True}  # so that they are listed
+    if getattr(AutoConfig.from_pretrained(base).get_text_config(), "num_experts", 0):
+        options["experts_implementation"] = EXPERTS_NAME
     try:
         model, found = model_class(family).from_pretrained(
             base, dtype=torch.float32, attn_implementation=attention, **options, **place

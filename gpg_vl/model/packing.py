@@ -57,9 +57,9 @@ class Fork:
     """Where the texts of packed rows stand, for layers that carry a state from a prompt to its answers."""
 
     prompts: Tensor
-    """(Q, P) int64 into R·S, padded on the left with -1, where a state is still zero."""
+    """(Q, P) int64 into R·S, padded on the left, where a state is still zero. R·S itself is padding."""
     answers: Tensor
-    """(N, T) int64 into R·S, padded on the right with -1; those of a single token are never read."""
+    """(N, T) int64 into R·S, padded on the right; those of a single token are never read."""
     owners: Tensor
     """(N,) int64: the prompt of each answer."""
 
@@ -75,12 +75,14 @@ class Fork:
                     answers.append(torch.arange(end, end + len(answer) - 1))
                     owners.append(len(prompts) - 1)
                     end += len(answer) - 1
+        nothing, longest = len(rows) * size, max(map(len, prompts))
         # one token alone would be taken for a step of decoding, which changes states in place
-        longest = max(_LEAST_FORKED, *map(len, answers)) if answers else _LEAST_FORKED
+        most = max([_LEAST_FORKED, *map(len, answers)])
+        padded = [pad(one, (0, most - len(one)), value=nothing) for one in answers]
         return cls(
-            torch.stack([pad(one, (max(map(len, prompts)) - len(one), 0), value=-1) for one in prompts]),
-            torch.stack([pad(one, (0, longest - len(one)), value=-1) for one in answers]),
-            torch.tensor(owners),
+            torch.stack([pad(one, (longest - len(one), 0), value=nothing) for one in prompts]),
+            torch.stack(padded) if padded else torch.zeros(0, most, dtype=torch.long),
+            torch.tensor(owners, dtype=torch.long),
         )
 
     def to(self, device: torch.device) -> "Fork":
@@ -88,6 +90,7 @@ class Fork:
 
 
 _LEAST_FORKED = 2
+"""Tokens of the longest answer, padding included."""
 
 
 @dataclass(frozen=True)

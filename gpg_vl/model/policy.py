@@ -18,7 +18,6 @@ from gpg_vl.model.attention import Prefix, attend
 from gpg_vl.model.compat import cache_argument
 from gpg_vl.model.families.family import FULL, Family
 from gpg_vl.model.flex import BLOCK, block_mask
-from gpg_vl.model.forked import read_forked
 from gpg_vl.model.logprobs import Targets, VocabularyHead
 from gpg_vl.model.masks import Sight, additive_mask
 from gpg_vl.model.packing import PackedBatch, Row, collate
@@ -166,7 +165,7 @@ class Policy(nn.Module):
         dtype = torch.bfloat16 if self.bf16 else embeds.dtype
         positions = self.family.positions(batch.position_ids)
         if batch.fork is not None:
-            return read_forked(self.text_model, embeds, positions, batch.fork, dtype)
+            beside = beside | {"fork": batch.fork}
         hidden: Tensor = self.text_model(
             inputs_embeds=embeds,
             position_ids=positions,

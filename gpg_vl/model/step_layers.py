@@ -3,7 +3,6 @@
 A part is made from what its module has, never by a family's name; what it does not know it runs as it is.
 """
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import rms_norm
 
 from gpg_vl.model.attention import AnswerCache, Attend, CacheView, Prefix
+from gpg_vl.model.compat import cache_argument
 from gpg_vl.model.memory import AnswerKeys, AnswerStates
 from gpg_vl.model.projection import Projection, autocast
 from gpg_vl.model.rotation import Rotation, Turn, turn_of
@@ -146,8 +146,7 @@ class LinearAttention:
     def __init__(self, module: Any, number: int, dtype: torch.dtype) -> None:
         """`number`: the layer's in the caches."""
         self._module, self._number, self._dtype = module, number, dtype
-        known = inspect.signature(module.forward).parameters
-        self._cache_argument = "cache" if "cache" in known else "cache_params"
+        self._cache_argument = cache_argument(module)
 
     def memory(self, like: Tensor) -> AnswerStates:
         """For no answers yet; states have types of their own."""

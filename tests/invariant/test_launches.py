@@ -14,7 +14,7 @@ from transformers import Qwen2VLConfig
 
 from benchmarks.limits import decode_bytes
 from gpg_vl.model.attention import CacheView, Prefix
-from gpg_vl.model.families import FAMILIES
+from gpg_vl.model.families import families
 from gpg_vl.model.memory import PromptKeys
 from gpg_vl.model.packing import Row, Segment, collate
 from gpg_vl.model.sizes import sizes_of, skeleton
@@ -86,7 +86,7 @@ def traced(counts: Sequence[int]) -> Work:
 
 def floor(questions: int) -> float:
     """Bytes that must be read: weights, the prompts' caches once, the answers' own."""
-    policy = skeleton(Qwen2VLConfig(**QWEN2_VL_2B), FAMILIES["qwen2_vl"])
+    policy = skeleton(Qwen2VLConfig(**QWEN2_VL_2B), families.get("qwen2_vl"))
     return decode_bytes(
         sizes_of(policy),
         prompts=questions,

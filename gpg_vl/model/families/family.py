@@ -133,6 +133,10 @@ class Family(PromptFormat):
                 f"{path!r} is a {config.model_type!r} model whose text model is a {text.model_type!r}; "
                 f"supported: {', '.join(self.text_kinds)}"
             )
+        if self.recurrent and (self.whole_images or SLIDING in self.layer_kinds):
+            raise ModelError(
+                f"{path!r}: windows and whole images beside layers with states are not supported"
+            )
         foreign = {*(getattr(text, "layer_types", None) or ())} - {*self.layer_kinds}
         if foreign:
             raise ModelError(

@@ -5,6 +5,7 @@ from typing import Any
 
 from gpg_vl.model.families.family import FULL, VisionSizes
 from gpg_vl.model.families.qwen2_vl import Qwen25VL
+from gpg_vl.model.forked import fork_states
 
 
 class Qwen35(Qwen25VL):
@@ -15,6 +16,10 @@ class Qwen35(Qwen25VL):
     tolerance = 5e-5  # states are sums over the whole text, which other rows add up in another order
     layer_kinds = (FULL, "linear_attention")
     lora_targets = r"layers\.\d+\.(?:self_attn|linear_attn|mlp)\.\w*proj\w*"
+
+    def prepare(self, model: Any) -> None:
+        super().prepare(model)
+        fork_states(self.text_model(model))
 
     def vision_sizes(self, config: Any) -> VisionSizes:
         return replace(super().vision_sizes(config), gated=False)

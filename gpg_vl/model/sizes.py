@@ -13,8 +13,6 @@ from gpg_vl.model.loading import model_class
 from gpg_vl.model.policy import Policy
 
 _COLOURS = 3
-_STACKED = 3
-"""Axes of a weight that holds one matrix for each expert."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class Tower:
     width: int
     """Of the residual stream."""
     feed_forward: int
-    """Inside the feed-forward part."""
+    """Inside the feed-forward part; of experts, of all that a token goes through."""
     query: int
     """Heads times head size."""
     key: int
@@ -36,6 +34,23 @@ class Tower:
     """RMS norms and a gated feed-forward part; else layer norms and two matrices."""
     trained: bool
     """Whether a gradient passes through it, so that its activations are kept."""
+    inner: int = 4
+    """Tensors as wide as the feed-forward part that a layer keeps."""
+    norms: int = 2
+    """Of the residual stream's width, per layer."""
+    normed_heads: bool = False
+    """Whether queries and keys pass norms, too."""
+    joint: bool = False
+    """Whether one matrix makes queries, keys and values: its product is kept, and turned queries and keys."""
+    scaled: bool = False
+    """Whether what a layer adds is multiplied by a weight, number by number."""
+    experts: int = 0
+    """Experts that a token goes through; 0 where there is but one feed-forward part. Their products are fp32
+    whatever the others' type: autocast does not know them."""
+    projections: int = 0
+    """Behind the layers, of features into the language model's width."""
+    taps: int = 0
+    """Entries of a table that a position embedding is interpolated from."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +60,8 @@ class ModelSizes:
     weights: int
     trained: int
     cast: int
-    """Weights of the linear layers that a gradient passes through: bf16 arithmetic copies these."""
+    """Weights of the linear layers that a gradient passes through: bf16 arithmetic copies these, and no
+    experts', which are multiplied in fp32."""
     kept_cast: int
     """Those of them that are trained: their copies outlive the single product."""
     largest: int
@@ -69,6 +85,8 @@ class ModelSizes:
     """Weights of the matrices that rollouts read for every token: in bf16 they hold copies of these."""
     context: int = 0
     """As `Policy.context`."""
+    masks: int = 1
+    """That packed rows need: kinds of layers with attention."""
 
 
 def skeleton(config: Any, family: Family) -> Policy:
@@ -92,6 +110,7 @@ def sizes_of(policy: Policy) -> ModelSizes:
         largest=max(w.numel() for w in policy.parameters()),
         vocabulary=policy.vocabulary,
         context=policy.context,
+        masks=len(policy.family.sights(policy.model.config.get_text_config())),
         vocabulary_gradient=head.numel() if head.requires_grad else 0,
         token_cost=policy.token_cost,
         tied=head is policy.text_model.embed_tokens.weight,
@@ -117,12 +136,10 @@ def _graph(policy: Policy, vision: Tower | None) -> Iterable[nn.Module]:
 
 
 def _matrices(part: nn.Module) -> Iterable[Any]:
-    """Weights of matrix products: of linear layers, of convolutions that cut patches, and experts' stacks."""
+    """Weights that autocast copies: of linear layers and of convolutions that cut patches, not experts'."""
     for module in part.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d):
             yield module.weight
-        else:
-            yield from (weight for weight in module.parameters(recurse=False) if weight.dim() == _STACKED)
 
 
 def _trained(part: nn.Module) -> bool:
@@ -132,6 +149,8 @@ def _trained(part: nn.Module) -> bool:
 def _text_tower(policy: Policy) -> Tower:
     config = policy.model.config.get_text_config()
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    attention = _attention(policy.text_model)
+    norms = sum("norm" in name for name, _ in policy.text_model.layers[0].named_children())
     return Tower(
         layers=config.num_hidden_layers,
         width=config.hidden_size,
@@ -141,7 +160,15 @@ def _text_tower(policy: Policy) -> Tower:
         repeats_keys=1 < config.num_key_value_heads < config.num_attention_heads,
         gated=True,
         trained=True,
+        norms=norms,
+        normed_heads=hasattr(attention, "q_norm"),
+        experts=getattr(config, "num_experts_per_tok", None) or 0,
     )
+
+
+def _attention(text_model: Any) -> Any:
+    """That of a layer which has one: in some models others carry a state instead."""
+    return next(layer.self_attn for layer in text_model.layers if hasattr(layer, "self_attn"))
 
 
 def _feed_forward(config: Any) -> int:
@@ -162,4 +189,9 @@ def _vision_tower(policy: Policy) -> Tower:
         repeats_keys=False,
         gated=sizes.gated,
         trained=_trained(policy.vision_tower),
+        inner=4 if sizes.gated else sizes.inner,
+        joint=sizes.joint,
+        scaled=sizes.scaled,
+        projections=sizes.projections,
+        taps=sizes.taps,
     )

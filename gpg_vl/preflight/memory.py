@@ -181,7 +181,7 @@ def _reading(sizes: ModelSizes, load: Load, questions: int) -> float:
     """One pass over prompts, of which nothing is kept but the keys and values, these twice for a moment."""
     prompts = max(1, min(questions, PREFILL_TOKENS // load.prompt_tokens))
     tokens, text, c = prompts * load.prompt_tokens, sizes.text, load.compute
-    layer = 4 * FP32 * text.width + max(3 * c * text.feed_forward, (2 * FP32 + 2 * c) * text.query)
+    layer = 4 * FP32 * text.width + max(_feeding(text, c), (2 * FP32 + 2 * c) * text.query)
     cache = text.layers * text.key * (FP32 + c if load.bf16 else 0)
     patches = prompts * load.image_tokens * sizes.patches
     return max(tokens * (layer + cache), patches * _seeing(sizes, c))
@@ -192,7 +192,8 @@ def _seeing(sizes: ModelSizes, compute: int) -> float:
     tower = sizes.vision
     if tower is None:
         return 0
-    widest = max(3 * compute * tower.feed_forward, (6 * FP32 + 3 * compute) * tower.width)
+    turning, interpolating = (6 * FP32 + 3 * compute) * tower.width, 2 * FP32 * tower.taps * tower.width
+    widest = max(3 * compute * tower.feed_forward, turning, interpolating)
     return FP32 * sizes.pixels + 2 * compute * tower.width + widest
 
 
@@ -240,13 +241,14 @@ def update_parts(sizes: ModelSizes, load: Load, cards: Cards) -> Parts:
     parts = {
         "text activations": _all_kept(sizes.text, load, layer, micro.tokens)
         + 2 * FP32 * micro.targets * sizes.text.width,  # read by the vocabulary, and their gradients
-        "attention mask": mask * c,
+        "attention mask": sizes.masks * mask * c,
         "images": patches * (FP32 + (c if load.bf16 else 0)) * sizes.pixels,
         "logits or widest layer": max(logits, _layer_gradients(sizes, micro.tokens, c)),
     }
     if sizes.vision and sizes.vision.trained:
         seen = patches * _kept(sizes.vision, c, masked=False)
-        parts["vision activations"] = _all_kept(sizes.vision, load, seen, patches)
+        projected = sizes.vision.projections * patches * (FP32 + 3 * c) * sizes.vision.width
+        parts["vision activations"] = _all_kept(sizes.vision, load, seen, patches) + projected
     if load.bf16:
         parts["bf16 weights"] = 2 * (sizes.kept_cast if load.checkpointing else sizes.cast)
     return parts
@@ -265,13 +267,30 @@ def _kept(tower: Tower, compute: int, *, masked: bool) -> float:
     bf16 arithmetic keeps a copy of a matrix product's input for each product; norms stay in fp32.
     """
     copies = compute < FP32
-    keys = tower.query if masked and tower.repeats_keys else tower.key
-    if not tower.gated:  # two layer norms, joint query-key-value product, two matrices
-        return 2 * FP32 * tower.width + compute * (9 * tower.width + 3 * tower.feed_forward)
-    norms = 4 * FP32 * tower.width
-    inputs = compute * (5 if copies else 2) * tower.width
-    attention = compute * (2 * tower.query + (tower.query if copies else keys) + keys)
-    return norms + inputs + attention + compute * 4 * tower.feed_forward
+    norms = FP32 * tower.width * tower.norms * (2 if tower.gated else 1)
+    if tower.normed_heads:
+        norms += (FP32 + compute) * (tower.query + tower.key)
+    if tower.joint:
+        products = (10 if copies and tower.gated else 9) * tower.width
+    else:
+        inputs = 2 if not copies else 5 if tower.gated else 4
+        keys = tower.query if masked and tower.repeats_keys else tower.key
+        products = inputs * tower.width + 2 * tower.query + (tower.query if copies else keys) + keys
+    if tower.scaled:
+        products += 2 * tower.width
+    fed = _fed(tower, compute) * tower.inner * tower.feed_forward
+    routed = 2 * FP32 * tower.experts * tower.width  # each expert's copy of a token, and what it gives
+    return norms + compute * products + fed + routed
+
+
+def _fed(tower: Tower, compute: int) -> int:
+    """Bytes per number inside a layer's feed-forward part."""
+    return FP32 if tower.experts else compute
+
+
+def _feeding(tower: Tower, compute: int) -> float:
+    """Bytes per token that a layer's feed-forward part holds at a time, forward or backward."""
+    return 3 * _fed(tower, compute) * tower.feed_forward + 2 * FP32 * tower.experts * tower.width
 
 
 def _logits(sizes: ModelSizes, micro: MicroBatch, compute: int, rows: int) -> float:
@@ -284,4 +303,4 @@ def _logits(sizes: ModelSizes, micro: MicroBatch, compute: int, rows: int) -> fl
 def _layer_gradients(sizes: ModelSizes, tokens: int, compute: int) -> float:
     """Gradients inside the widest part of a layer; tied embeddings wait for their other gradient."""
     waiting = FP32 * sizes.vocabulary_gradient if sizes.tied else 0
-    return waiting + tokens * (3 * compute * sizes.text.feed_forward + 2 * FP32 * sizes.text.width)
+    return waiting + tokens * (_feeding(sizes.text, compute) + 2 * FP32 * sizes.text.width)

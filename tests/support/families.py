@@ -298,19 +298,31 @@ MODELS: dict[str, Callable[[Tokens], Any]] = {
 }
 
 
-def save_family(family: str, out: Path, tiny: Path) -> Path:
+def save_family(family: str, out: Path, tiny: Path, **sections: dict[str, Any]) -> Path:
     """Write a model of `family` with its processor (or tokenizer), on the tokenizer of the tiny Qwen2-VL in
-    `tiny`. Returns `out`."""
+    `tiny`. Returns `out`.
+
+    sections: other values in sections of its config.json, such as `text_config`.
+    """
     processor = processor_of(family, AutoProcessor.from_pretrained(tiny))
     tokenizer = getattr(processor, "tokenizer", processor)
     tokens = {"size": len(tokenizer) + 3, **tokenizer.get_vocab()}
     torch.manual_seed(0)
     model = MODELS[family](tokens)
+    if sections:
+        model = _resized(model, sections)
     model.generation_config.eos_token_id = model.config.get_text_config().eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(out)
     processor.save_pretrained(out)
     return out
+
+
+def _resized(model: Any, sections: dict[str, dict[str, Any]]) -> Any:
+    values = model.config.to_dict()
+    for name, changed in sections.items():
+        values[name] |= changed
+    return _trained(type(model)(type(model.config).from_dict(values)))
 
 
 def save_endless(out: Path, tiny: Path) -> Path:

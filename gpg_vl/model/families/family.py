@@ -42,6 +42,17 @@ class VisionSizes:
     """Per patch."""
     gated: bool = False
     """RMS norms and a gated feed-forward part; else layer norms and two matrices."""
+    joint: bool = False
+    """Whether one matrix makes queries, keys and values."""
+    inner: int = 2
+    """Tensors as wide as the feed-forward part that a layer without gates keeps: what the activation reads
+    and gives, and where it is a sigmoid times its input one more."""
+    scaled: bool = False
+    """Whether what a layer adds is multiplied by a weight, number by number."""
+    projections: int = 1
+    """Into the language model's width: one, and DeepStack's."""
+    taps: int = 0
+    """Entries of a table of position embeddings that a patch's is interpolated from."""
 
 
 class Family(PromptFormat):

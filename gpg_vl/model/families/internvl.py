@@ -1,7 +1,9 @@
 """InternVL in transformers' own format (the `-HF` checkpoints): images as tiles, plain positions."""
 
+from dataclasses import replace
 from typing import Any
 
+from gpg_vl.model.families.family import VisionSizes
 from gpg_vl.model.families.tiled import TiledFamily
 from gpg_vl.prompting.image_reader import Size, TileReader
 
@@ -28,6 +30,9 @@ class InternVL(TiledFamily):
 
     def patches_per_token(self, config: Any) -> int:
         return int(round(1 / config.downsample_ratio) ** 2)
+
+    def vision_sizes(self, config: Any) -> VisionSizes:
+        return replace(super().vision_sizes(config), scaled=True)
 
 
 internvl = InternVL()

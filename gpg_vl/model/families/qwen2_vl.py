@@ -43,6 +43,8 @@ class Qwen2VL(Family):
             patch=(vision.patch_size, vision.patch_size),
             frames=vision.temporal_patch_size,
             patches=vision.spatial_merge_size**2,
+            joint=True,
+            inner=3,  # quick GELU
         )
 
 
@@ -61,6 +63,7 @@ class Qwen25VL(Qwen2VL):
             frames=vision.temporal_patch_size,
             patches=vision.spatial_merge_size**2,
             gated=True,
+            joint=True,
         )
 
 

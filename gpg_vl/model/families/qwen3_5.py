@@ -22,7 +22,7 @@ class Qwen35(Qwen25VL):
         fork_states(self.text_model(model))
 
     def vision_sizes(self, config: Any) -> VisionSizes:
-        return replace(super().vision_sizes(config), gated=False)
+        return replace(super().vision_sizes(config), gated=False, taps=4)
 
 
 qwen3_5 = Qwen35()

@@ -27,7 +27,8 @@ class Qwen3VL(Qwen25VL):
         return {"visual_pos_masks": batch.image_slots, "deepstack_visual_embeds": layers}
 
     def vision_sizes(self, config: Any) -> VisionSizes:
-        return replace(super().vision_sizes(config), gated=False)
+        deep = len(config.vision_config.deepstack_visual_indexes)
+        return replace(super().vision_sizes(config), gated=False, projections=1 + deep, taps=4)
 
 
 def _added_at(hidden: Tensor, slots: Tensor, features: Tensor) -> Tensor:

@@ -9,7 +9,19 @@ from gpg_vl.preflight.fits import GIB, remedies
 from gpg_vl.preflight.memory import BUCKET, Cards, Load, forecast, rollout_parts, shape, update_parts
 
 TEXT = Tower(2, width=10, feed_forward=30, query=8, key=4, repeats_keys=True, gated=True, trained=True)
-VISION = Tower(3, width=6, feed_forward=24, query=6, key=6, repeats_keys=False, gated=False, trained=True)
+VISION = Tower(
+    3,
+    width=6,
+    feed_forward=24,
+    query=6,
+    key=6,
+    repeats_keys=False,
+    gated=False,
+    trained=True,
+    inner=3,
+    joint=True,
+    projections=1,
+)
 SIZES = ModelSizes(
     weights=1000,
     trained=800,
@@ -137,7 +149,8 @@ def test_images_go_through_a_trained_tower_once_a_prompt():
     patches = 3 * 5 * 4
     assert parts["images"] == patches * 12 * 4
     # per patch and layer: norms 2·4·6 + 4·(9·6 + 3·24) = 552
-    assert parts["vision activations"] == 3 * patches * 552
+    # and the projection 4·6 + 3·4·6 = 96
+    assert parts["vision activations"] == patches * (3 * 552 + 96)
     frozen = replace(sizes, vision=replace(VISION, trained=False))
     assert "vision activations" not in update_parts(frozen, replace(LOAD, image_tokens=5), CPU)
 

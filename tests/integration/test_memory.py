@@ -3,6 +3,7 @@
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
+from pathlib import Path
 
 import pytest
 
@@ -18,22 +19,53 @@ from tests.support.training import REWARD
 DEEP = TinySize(hidden=192, layers=4, heads=6, kv_heads=2, feed_forward=704, vision_hidden=96)
 WIDE_VOCABULARY = TinySize(vocabulary=20_000)
 SEEING = TinySize(layers=1, vision_hidden=192, vision_layers=4)
+DEEP_TEXT = {
+    "hidden_size": 192,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 12,
+    "num_key_value_heads": 4,
+    "intermediate_size": 704,
+}
+EXPERTS = {"num_experts": 8, "moe_intermediate_size": 352, "mlp_only_layers": []}
+GRID_TOWER = {"hidden_size": 96, "intermediate_size": 384, "out_hidden_size": 192}
+SEEING_TEXT = {"hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 6, "num_key_value_heads": 2}
+SEEING_TOWER = {"hidden_size": 192, "intermediate_size": 768, "out_hidden_size": 96}
+TILE_TOWER = {"hidden_size": 192, "intermediate_size": 768, "num_hidden_layers": 4}
+FULL = {"layer_types": ["full_attention"] * 4}
+WINDOWS = {"layer_types": ["sliding_attention", "full_attention"] * 2}
+BF16 = ModelConfig(precision="bf16")
 LARGE_IMAGES = ModelConfig(min_pixels=60_000)
+LARGE_IMAGES_BF16 = replace(LARGE_IMAGES, precision="bf16")
 # Budgets that rows of these lengths fill: a forecast takes every micro-batch for full.
 THREE_ROWS, TWO_ROWS = RunConfig(micro_batch_tokens=1010), RunConfig(micro_batch_tokens=810)
+
+
+def forecast_and_measured(path: Path, model: ModelConfig, run: RunConfig, scenes: Path) -> tuple[float, int]:
+    config = TrainConfig(
+        out=str(path.with_name("run")),
+        model=replace(model, path=str(path)),
+        data=DataConfig(train=[str(scenes)]),
+        rollout=RolloutConfig(group_size=4, max_new_tokens=34, stop=[]),
+        algorithm=AlgorithmConfig(questions_per_step=9, max_rounds=1),
+        rewards={f"{REWARD}:letters": 1.0},
+        run=replace(run, threads=1),
+    )
+    # A process of its own: what earlier tests left behind would be released while this one measures.
+    with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as fresh:
+        return fresh.submit(forecast_and_peak, config).result()
 
 
 @pytest.mark.parametrize(
     ("size", "model", "run"),
     [
         (DEEP, ModelConfig(), THREE_ROWS),
-        (WIDE_VOCABULARY, ModelConfig(precision="bf16"), THREE_ROWS),
-        (SEEING, replace(LARGE_IMAGES, precision="bf16"), TWO_ROWS),
+        (WIDE_VOCABULARY, BF16, THREE_ROWS),
+        (SEEING, LARGE_IMAGES_BF16, TWO_ROWS),
         *(
             pytest.param(*case, marks=pytest.mark.slow)
             for case in (
                 (DEEP, ModelConfig(), replace(THREE_ROWS, packing="none")),
-                (DEEP, ModelConfig(precision="bf16"), THREE_ROWS),
+                (DEEP, BF16, THREE_ROWS),
                 (DEEP, ModelConfig(gradient_checkpointing=True), THREE_ROWS),
                 (DEEP, ModelConfig(freeze_vision=True), THREE_ROWS),
                 (DEEP, ModelConfig(lora_rank=8), THREE_ROWS),
@@ -46,18 +78,38 @@ THREE_ROWS, TWO_ROWS = RunConfig(micro_batch_tokens=1010), RunConfig(micro_batch
 )
 def test_forecast_within_15_percent(size, model, run, scenes_folder, tmp_path):
     path = save_tiny(tmp_path / "model", ["Which is nearer?"], size)
-    config = TrainConfig(
-        out=str(tmp_path / "run"),
-        model=replace(model, path=str(path)),
-        data=DataConfig(train=[str(scenes_folder)]),
-        rollout=RolloutConfig(group_size=4, max_new_tokens=34, stop=[]),
-        algorithm=AlgorithmConfig(questions_per_step=9, max_rounds=1),
-        rewards={f"{REWARD}:letters": 1.0},
-        run=replace(run, threads=1),
-    )
-    # A process of its own: what earlier tests left behind would be released while this one measures.
-    with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as fresh:
-        expected, measured = fresh.submit(forecast_and_peak, config).result()
+    expected, measured = forecast_and_measured(path, model, run, scenes_folder)
+    assert expected == pytest.approx(measured, rel=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("family", "text", "tower", "model", "run"),
+    [
+        ("qwen3_vl", SEEING_TEXT, SEEING_TOWER, LARGE_IMAGES_BF16, TWO_ROWS),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("qwen3_vl", SEEING_TEXT, SEEING_TOWER, LARGE_IMAGES, TWO_ROWS),
+                ("qwen3_vl", DEEP_TEXT, GRID_TOWER, ModelConfig(), THREE_ROWS),
+                ("qwen3_vl", DEEP_TEXT, GRID_TOWER, BF16, THREE_ROWS),
+                ("qwen3_vl", DEEP_TEXT, GRID_TOWER, ModelConfig(gradient_checkpointing=True), THREE_ROWS),
+                ("qwen3_vl_moe", DEEP_TEXT | EXPERTS, GRID_TOWER, ModelConfig(), THREE_ROWS),
+                ("qwen3_vl_moe", DEEP_TEXT | EXPERTS, GRID_TOWER, BF16, THREE_ROWS),
+                ("internvl", DEEP_TEXT | FULL, TILE_TOWER, ModelConfig(), THREE_ROWS),
+                ("internvl", DEEP_TEXT | FULL, TILE_TOWER, BF16, THREE_ROWS),
+                ("smolvlm", DEEP_TEXT, TILE_TOWER, ModelConfig(), THREE_ROWS),
+                ("smolvlm", DEEP_TEXT, TILE_TOWER, BF16, THREE_ROWS),
+                ("gemma3", DEEP_TEXT | WINDOWS, TILE_TOWER, ModelConfig(), THREE_ROWS),
+                ("gemma3", DEEP_TEXT | WINDOWS, TILE_TOWER, BF16, THREE_ROWS),
+            )
+        ),
+    ],
+)
+def test_forecast_of_families_within_15_percent(
+    family, text, tower, model, run, scenes_folder, tiny_folder, tmp_path
+):
+    path = save_family(family, tmp_path / "model", tiny_folder, text_config=text, vision_config=tower)
+    expected, measured = forecast_and_measured(path, model, run, scenes_folder)
     assert expected == pytest.approx(measured, rel=TOLERANCE)
 
 

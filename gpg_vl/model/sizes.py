@@ -42,6 +42,8 @@ class Tower:
     """Whether queries and keys pass norms, too."""
     joint: bool = False
     """Whether one matrix makes queries, keys and values: its product is kept, and turned queries and keys."""
+    gated_heads: bool = False
+    """Whether what attention reads is gated."""
     scaled: bool = False
     """Whether what a layer adds is multiplied by a weight, number by number."""
     experts: int = 0
@@ -51,6 +53,21 @@ class Tower:
     """Behind the layers, of features into the language model's width."""
     taps: int = 0
     """Entries of a table that a position embedding is interpolated from."""
+
+
+@dataclass(frozen=True)
+class States:
+    """Layers that carry a state along the row, in place of keys."""
+
+    layers: int
+    heads: int
+    """States that a layer has."""
+    key: int
+    """Rows of a state."""
+    value: int
+    """Columns of a state."""
+    channels: int
+    """Of the convolution in front."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +104,8 @@ class ModelSizes:
     """As `Policy.context`."""
     masks: int = 1
     """That packed rows need: kinds of layers with attention."""
+    states: States | None = None
+    """Of the text model's layers, where some carry one."""
 
 
 def skeleton(config: Any, family: Family) -> Policy:
@@ -110,6 +129,7 @@ def sizes_of(policy: Policy) -> ModelSizes:
         largest=max(w.numel() for w in policy.parameters()),
         vocabulary=policy.vocabulary,
         context=policy.context,
+        states=_states(policy.text_model),
         masks=len(policy.family.sights(policy.model.config.get_text_config())),
         vocabulary_gradient=head.numel() if head.requires_grad else 0,
         token_cost=policy.token_cost,
@@ -151,19 +171,30 @@ def _text_tower(policy: Policy) -> Tower:
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     attention = _attention(policy.text_model)
     norms = sum("norm" in name for name, _ in policy.text_model.layers[0].named_children())
+    query = config.num_attention_heads * size
     return Tower(
         layers=config.num_hidden_layers,
         width=config.hidden_size,
         feed_forward=_feed_forward(config),
-        query=config.num_attention_heads * size,
+        query=query,
         key=config.num_key_value_heads * size,
         repeats_keys=1 < config.num_key_value_heads < config.num_attention_heads,
         gated=True,
         trained=True,
         norms=norms,
         normed_heads=hasattr(attention, "q_norm"),
+        gated_heads=attention.q_proj.out_features == 2 * query,
         experts=getattr(config, "num_experts_per_tok", None) or 0,
     )
+
+
+def _states(text_model: Any) -> States | None:
+    found = [layer.linear_attn for layer in text_model.layers if hasattr(layer, "linear_attn")]
+    if not found:
+        return None
+    one = found[0]
+    channels = one.conv1d.in_channels
+    return States(len(found), one.num_v_heads, one.head_k_dim, one.head_v_dim, channels)
 
 
 def _attention(text_model: Any) -> Any:

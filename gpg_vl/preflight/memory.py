@@ -12,12 +12,12 @@ from gpg_vl.model.flex import BLOCK
 from gpg_vl.model.logprobs import logits_rows
 from gpg_vl.model.packing import packing_pays
 from gpg_vl.model.sizes import ModelSizes, Tower
+from gpg_vl.preflight.layers import FP32, chunked, feeding, kept, kept_beside_states, kept_of_chunks
 from gpg_vl.rollout.engine import PREFILL_TOKENS
 from gpg_vl.rollout.sampling import draw_elements
 from gpg_vl.types import Packing
 
 GIB = 2**30
-FP32 = 4
 BUCKET = 500_000_000 * FP32
 """DeepSpeed's buffer for reducing gradients: its default of 5e8 numbers, whatever the model's size."""
 LIVE = 1_000_000_000
@@ -164,7 +164,9 @@ def rollout_parts(sizes: ModelSizes, load: Load, cards: Cards) -> Parts:
     """Caches of answers that all reach their limit, and the wider of reading and decoding."""
     questions = max(1, min(load.max_concurrent // load.group_size, load.questions))
     answers = questions * load.group_size
-    per_token = 2 * sizes.text.layers * sizes.text.key * load.compute
+    states = sizes.states
+    attentive = sizes.text.layers - (states.layers if states else 0)
+    per_token = 2 * attentive * sizes.text.key * load.compute
     parts = {
         "prompt caches": questions * load.prompt_tokens * per_token,
         "answer caches": answers * load.answer_tokens * per_token,
@@ -172,6 +174,9 @@ def rollout_parts(sizes: ModelSizes, load: Load, cards: Cards) -> Parts:
             _reading(sizes, load, questions), _decoding(sizes, load, answers, cards.device)
         ),
     }
+    if states:
+        numbers = states.heads * states.key * states.value
+        parts["states"] = (questions + answers) * states.layers * FP32 * numbers
     if load.bf16:
         parts["bf16 weights"] = 2 * sizes.decoded
     return parts
@@ -181,7 +186,9 @@ def _reading(sizes: ModelSizes, load: Load, questions: int) -> float:
     """One pass over prompts, of which nothing is kept but the keys and values, these twice for a moment."""
     prompts = max(1, min(questions, PREFILL_TOKENS // load.prompt_tokens))
     tokens, text, c = prompts * load.prompt_tokens, sizes.text, load.compute
-    layer = 4 * FP32 * text.width + max(_feeding(text, c), (2 * FP32 + 2 * c) * text.query)
+    layer = 4 * FP32 * text.width + max(feeding(text, c), (2 * FP32 + 2 * c) * text.query)
+    if sizes.states:
+        layer = max(layer, 4 * FP32 * text.width + kept_of_chunks(sizes.states, c))
     cache = text.layers * text.key * (FP32 + c if load.bf16 else 0)
     patches = prompts * load.image_tokens * sizes.patches
     return max(tokens * (layer + cache), patches * _seeing(sizes, c))
@@ -237,60 +244,43 @@ def update_parts(sizes: ModelSizes, load: Load, cards: Cards) -> Parts:
     logits = _logits(sizes, micro, c, logits_rows(cards.device))
     patches = micro.prompts * load.image_tokens * sizes.patches
     mask = micro.tokens * micro.row_tokens if micro.masked else 0
-    layer = micro.tokens * _kept(sizes.text, c, masked=micro.masked)
     parts = {
-        "text activations": _all_kept(sizes.text, load, layer, micro.tokens)
+        "text activations": _text_kept(sizes, load, micro)
         + 2 * FP32 * micro.targets * sizes.text.width,  # read by the vocabulary, and their gradients
         "attention mask": sizes.masks * mask * c,
         "images": patches * (FP32 + (c if load.bf16 else 0)) * sizes.pixels,
         "logits or widest layer": max(logits, _layer_gradients(sizes, micro.tokens, c)),
     }
     if sizes.vision and sizes.vision.trained:
-        seen = patches * _kept(sizes.vision, c, masked=False)
-        projected = sizes.vision.projections * patches * (FP32 + 3 * c) * sizes.vision.width
-        parts["vision activations"] = _all_kept(sizes.vision, load, seen, patches) + projected
+        parts["vision activations"] = _vision_kept(sizes.vision, load, patches)
     if load.bf16:
         parts["bf16 weights"] = 2 * (sizes.kept_cast if load.checkpointing else sizes.cast)
     return parts
 
 
-def _all_kept(tower: Tower, load: Load, layer: float, tokens: int) -> float:
-    """All layers' activations; with checkpointing each one's input, and one layer's that is made again."""
-    if not load.checkpointing:
-        return tower.layers * layer
-    return tower.layers * tokens * FP32 * tower.width + layer
+def _text_kept(sizes: ModelSizes, load: Load, micro: MicroBatch) -> float:
+    """By all layers; with checkpointing by one at a time, beside each one's input."""
+    text, states, c = sizes.text, sizes.states, load.compute
+    layer = micro.tokens * kept(text, c, masked=micro.masked)
+    inputs = text.layers * micro.tokens * FP32 * text.width
+    if states is None:
+        return inputs + layer if load.checkpointing else text.layers * layer
+    answers = micro.targets / load.answer_tokens
+    keys = text.query if text.repeats_keys else text.key
+    layer += answers * load.prompt_tokens * 2 * c * keys  # an answer has its prompt's beside its own
+    tokens = micro.prompts * chunked(load.prompt_tokens) + answers * chunked(load.answer_tokens - 1)
+    state = micro.tokens * kept_beside_states(text, states, c) + tokens * kept_of_chunks(states, c)
+    if load.checkpointing:
+        return inputs + max(layer, state)
+    return (text.layers - states.layers) * layer + states.layers * state
 
 
-def _kept(tower: Tower, compute: int, *, masked: bool) -> float:
-    """Bytes per token that one layer keeps for its backward pass.
-
-    bf16 arithmetic keeps a copy of a matrix product's input for each product; norms stay in fp32.
-    """
-    copies = compute < FP32
-    norms = FP32 * tower.width * tower.norms * (2 if tower.gated else 1)
-    if tower.normed_heads:
-        norms += (FP32 + compute) * (tower.query + tower.key)
-    if tower.joint:
-        products = (10 if copies and tower.gated else 9) * tower.width
-    else:
-        inputs = 2 if not copies else 5 if tower.gated else 4
-        keys = tower.query if masked and tower.repeats_keys else tower.key
-        products = inputs * tower.width + 2 * tower.query + (tower.query if copies else keys) + keys
-    if tower.scaled:
-        products += 2 * tower.width
-    fed = _fed(tower, compute) * tower.inner * tower.feed_forward
-    routed = 2 * FP32 * tower.experts * tower.width  # each expert's copy of a token, and what it gives
-    return norms + compute * products + fed + routed
-
-
-def _fed(tower: Tower, compute: int) -> int:
-    """Bytes per number inside a layer's feed-forward part."""
-    return FP32 if tower.experts else compute
-
-
-def _feeding(tower: Tower, compute: int) -> float:
-    """Bytes per token that a layer's feed-forward part holds at a time, forward or backward."""
-    return 3 * _fed(tower, compute) * tower.feed_forward + 2 * FP32 * tower.experts * tower.width
+def _vision_kept(tower: Tower, load: Load, patches: int) -> float:
+    """By all layers, or as the text's with checkpointing, and by the projections behind them."""
+    c = load.compute
+    layer = kept(tower, c, masked=False)
+    layers = tower.layers * FP32 * tower.width + layer if load.checkpointing else tower.layers * layer
+    return patches * (layers + tower.projections * (FP32 + 3 * c) * tower.width)
 
 
 def _logits(sizes: ModelSizes, micro: MicroBatch, compute: int, rows: int) -> float:
@@ -303,4 +293,4 @@ def _logits(sizes: ModelSizes, micro: MicroBatch, compute: int, rows: int) -> fl
 def _layer_gradients(sizes: ModelSizes, tokens: int, compute: int) -> float:
     """Gradients inside the widest part of a layer; tied embeddings wait for their other gradient."""
     waiting = FP32 * sizes.vocabulary_gradient if sizes.tied else 0
-    return waiting + tokens * (_feeding(sizes.text, compute) + 2 * FP32 * sizes.text.width)
+    return waiting + tokens * (feeding(sizes.text, compute) + 2 * FP32 * sizes.text.width)

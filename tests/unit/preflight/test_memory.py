@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from gpg_vl.model.sizes import ModelSizes, Tower
+from gpg_vl.model.sizes import ModelSizes, States, Tower
 from gpg_vl.preflight.fits import GIB, remedies
+from gpg_vl.preflight.layers import kept_beside_states, kept_of_chunks
 from gpg_vl.preflight.memory import BUCKET, Cards, Load, forecast, rollout_parts, shape, update_parts
 
 TEXT = Tower(2, width=10, feed_forward=30, query=8, key=4, repeats_keys=True, gated=True, trained=True)
@@ -194,6 +195,28 @@ def test_caches():
     assert rollout_parts(SIZES, replace(LOAD, answer_tokens=66), Cards())["answer caches"] == 8 * 66 * 16 * 4
     halved = rollout_parts(SIZES, replace(LOAD, bf16=True), Cards())
     assert halved["answer caches"] == 8 * 6 * 16 * 2 and halved["bf16 weights"] == 1200
+
+
+def test_each_kind_of_attention_has_a_mask():
+    assert update_parts(replace(SIZES, masks=2), LOAD, CPU)["attention mask"] == 2 * 4 * 4000
+
+
+def test_layers_with_states_have_no_keys():
+    # one of two layers; 2 prompts and 8 answers with 3 states of 2·5 numbers each
+    sizes = replace(SIZES, states=States(layers=1, heads=3, key=2, value=5, channels=27))
+    parts = rollout_parts(sizes, LOAD, Cards())
+    assert parts["prompt caches"] == 2 * 20 * 8 * 4
+    assert parts["states"] == 10 * 3 * 10 * 4
+
+
+def test_answers_have_copies_of_a_prompts_keys_where_states_are_forked():
+    # 100 tokens of 3 prompts and 10 answers, filled up to 64 tokens each; a layer with attention keeps 848 a
+    # token, and 10 copies of 20 keys and values as wide as queries, 4·2·8
+    states = States(layers=1, heads=3, key=2, value=5, channels=27)
+    parts = update_parts(replace(SIZES, states=states), LOAD, CPU)
+    attention = 100 * 848 + 10 * 20 * 64
+    state = 100 * kept_beside_states(TEXT, states, 4) + 13 * 64 * kept_of_chunks(states, 4)
+    assert parts["text activations"] == attention + state + 2 * 60 * 40
 
 
 def test_remedies_stop_where_it_fits_and_pass_over_what_does_not_help():

@@ -19,7 +19,7 @@ from gpg_vl.data.ingest import write_prepared
 from gpg_vl.data.prepared import PreparedDataset
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.model.loading import load_policy
-from gpg_vl.model.packing import PackedBatch, collate
+from gpg_vl.model.packing import PackedBatch
 from gpg_vl.model.policy import Policy
 from gpg_vl.model.tiny import save_tiny
 from gpg_vl.options import Config, load_config
@@ -117,7 +117,7 @@ def choose_threads(file: Path, model: Path, data: Path) -> int:
         encoder = build_encoder(policy, Prompt(instruction=""), ModelConfig())
         rows = PreparedDataset.open([str(data)])
         supervised = supervised_rows([rows[i] for i in range(32)], encoder, policy.eos_token_ids[0])
-        batch = collate(supervised)
+        batch = policy.collate(supervised)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         seconds = {count: _seconds(policy, batch, count) for count in (1, 2, 4) if count <= cores}
         write_whole(file, json.dumps({"threads": min(seconds, key=lambda n: seconds[n]), "seconds": seconds}))

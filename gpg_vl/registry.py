@@ -1,7 +1,8 @@
 """Plug-ins that outsiders add: rewards, data-set converters and model families.
 
-A name is found in three ways: announced by an installed package (entry-point groups `gpg_vl.rewards`,
-`gpg_vl.datasets` and `gpg_vl.families`), as `path/to/file.py:name`, or as `package.module:name`.
+A reward's or a converter's name is found in three ways: announced by an installed package (entry-point groups
+`gpg_vl.rewards` and `gpg_vl.datasets`), as `path/to/file.py:name`, or as `package.module:name`. Families are
+announced alone, in `gpg_vl.families`.
 """
 
 import importlib

@@ -1,5 +1,6 @@
 """The command that lists what models can be trained."""
 
+from gpg_vl.errors import GpgError
 from gpg_vl.options import base_parser
 from gpg_vl.registry import origin
 from gpg_vl.tables import markdown_table
@@ -13,7 +14,11 @@ def list_families(arguments: list[str]) -> None:
     header = ("model_type", "answers of a group", "images", "boxes in answers", "video", "package (place)")
     rows = []
     for name, points in sorted(families.announced().items()):
-        family = families.get(name)
+        try:
+            family = families.get(name)
+        except (GpgError, ImportError, AttributeError) as error:  # somebody else's
+            rows.append((name, f"cannot be loaded: {error}", "", "", "", origin(points[0])))
+            continue
         rows.append(
             (
                 name,

@@ -45,7 +45,7 @@ def choose_weights(policy: Policy, config: ModelConfig) -> None:
     configured, or if nothing is left to train.
     """
     if config.freeze_vision and not policy.takes_images:
-        raise ConfigurationError(f"model.freeze_vision: a {policy.kind!r} model has no vision tower")
+        raise ConfigurationError(f"model.freeze_vision: a {policy.model_type!r} model has no vision tower")
     if policy.has_adapter:
         _check_settings(adapter_settings(policy.model), config, config.path)
     elif config.lora_rank:

@@ -64,7 +64,7 @@ class Policy(nn.Module):
         return mask.index_fill_(0, self.suppressed_ids, True)
 
     @property
-    def kind(self) -> str:
+    def model_type(self) -> str:
         """The model's type, such as qwen2_vl."""
         return str(self.model.config.model_type)
 
@@ -121,7 +121,8 @@ class Policy(nn.Module):
     def token_cost(self) -> float:
         """Multiplications per token in the text layers, in units of one query-key pair per head."""
         config = self.model.config.get_text_config()
-        parameters = sum(_read_per_token(weight, config) for weight in self.text_model.layers.parameters())
+        weights = self.text_model.layers.named_parameters()
+        parameters = sum(_read_per_token(name, weight, config) for name, weight in weights)
         return parameters / (2 * config.hidden_size * config.num_hidden_layers)
 
     @property
@@ -209,7 +210,8 @@ class Policy(nn.Module):
         """Prompts one by one: what is padded behind one would run on through its states."""
         found: list[tuple[Tensor, Prefix]] = []
         with self.autocast(cached=False):
-            embeds, _ = self.family.embed(self.model, batch)
+            embeds, beside = self.family.embed(self.model, batch)
+            assert not beside, "nothing stands beside the embeddings of a family with states"
             positions = self.family.positions(batch.position_ids)
             for row, length in enumerate(lengths.tolist()):
                 cache, own = DynamicCache(config=self.text_model.config), slice(row, row + 1)
@@ -247,9 +249,8 @@ class Policy(nn.Module):
         write_card(folder, card)
 
 
-def _read_per_token(weight: Any, config: Any) -> float:
+def _read_per_token(name: str, weight: Any, config: Any) -> float:
     """Numbers of a weight that a token is multiplied with: of a stack of experts, those it goes through."""
     shape = getattr(weight, "ds_shape", weight.shape)  # ZeRO-3 leaves a shard here
-    active = getattr(config, "num_experts_per_tok", None)
-    share = active / shape[0] if active and len(shape) > 2 else 1.0  # (experts, out, in)
+    share = config.num_experts_per_tok / shape[0] if ".experts." in name else 1.0  # (experts, out, in)
     return math.prod(shape) * share

@@ -77,8 +77,7 @@ class ModelSizes:
     weights: int
     trained: int
     cast: int
-    """Weights of the linear layers that a gradient passes through: bf16 arithmetic copies these, and no
-    experts', which are multiplied in fp32."""
+    """Weights of matrix products that a gradient passes through: bf16 arithmetic copies these."""
     kept_cast: int
     """Those of them that are trained: their copies outlive the single product."""
     largest: int
@@ -117,7 +116,7 @@ def skeleton(config: Any, family: Family) -> Policy:
 def sizes_of(policy: Policy) -> ModelSizes:
     """Sizes of a policy or of a `skeleton`, behind `choose_weights`."""
     vision = _vision_tower(policy) if policy.takes_images else None
-    linear = {w for part in _graph(policy, vision) for w in _matrices(part)}
+    linear = {w for part in _graph(policy, vision) for w in (*_matrices(part), *_experts(part))}
     head = policy.model.lm_head.weight
     reader = policy.family.reader
     seen = policy.family.vision_sizes(policy.model.config) if vision else None
@@ -156,10 +155,15 @@ def _graph(policy: Policy, vision: Tower | None) -> Iterable[nn.Module]:
 
 
 def _matrices(part: nn.Module) -> Iterable[Any]:
-    """Weights that autocast copies: of linear layers and of convolutions that cut patches, not experts'."""
+    """Weights that autocast copies: of linear layers and of convolutions that cut patches."""
     for module in part.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d):
             yield module.weight
+
+
+def _experts(part: nn.Module) -> Iterable[Any]:
+    """Stacks of experts' matrices, which rollouts do not hold copies of."""
+    return (weight for name, weight in part.named_parameters() if ".experts." in name)
 
 
 def _trained(part: nn.Module) -> bool:

@@ -1,4 +1,5 @@
-"""One token of each answer through the text model, with few kernels and no autocast.
+"""One token of each answer through the text model, with few kernels and, but for parts that run as their own
+modules, no autocast.
 
 Decoding reads every weight for a handful of tokens, so casts and launches cost more than arithmetic. Here the
 matrices lie in the arithmetic's type, those that read the same input are one product, and keys and values are

@@ -33,19 +33,14 @@ def _rest(tower: Tower, compute: int) -> float:
     """Norms and the feed-forward part."""
     norms = FP32 * tower.width * tower.norms * (2 if tower.gated else 1)
     inputs = compute * (2 if tower.gated and compute < FP32 else 1) * tower.width
-    inner = fed(tower, compute) * tower.inner * tower.feed_forward
+    inner = compute * tower.inner * tower.feed_forward
     routed = 2 * FP32 * tower.experts * tower.width  # each expert's copy of a token, and what it gives
     return norms + inputs + inner + routed
 
 
-def fed(tower: Tower, compute: int) -> int:
-    """Bytes per number inside a layer's feed-forward part."""
-    return FP32 if tower.experts else compute
-
-
 def feeding(tower: Tower, compute: int) -> float:
     """Bytes per token that a layer's feed-forward part holds at a time, forward or backward."""
-    return 3 * fed(tower, compute) * tower.feed_forward + 2 * FP32 * tower.experts * tower.width
+    return 3 * compute * tower.feed_forward + 2 * FP32 * tower.experts * tower.width
 
 
 def kept_beside_states(tower: Tower, states: States, compute: int) -> float:

@@ -12,7 +12,15 @@ from torch import Tensor
 from gpg_vl.errors import ConfigurationError, DataError
 from gpg_vl.prompting.format import PromptFormat
 from gpg_vl.prompting.image_reader import ImageReader, ReadPrompt, Size
-from gpg_vl.prompting.prompts import BoxSpace, Prompt, View, answer_text, convert_box, special_token
+from gpg_vl.prompting.prompts import (
+    BoxSpace,
+    Prompt,
+    View,
+    answer_text,
+    convert_box,
+    question_text,
+    special_token,
+)
 from gpg_vl.types import Box, Sample
 
 _OF_TEMPLATES = (TemplateError, TypeError, ValueError, LookupError, ArithmeticError, RecursionError)
@@ -82,7 +90,8 @@ class PromptEncoder:
         limits = {"min_pixels": min_pixels, "max_pixels": max_pixels}
         self.reader: ImageReader | None = family.reader(processor, **limits) if family.reader else None
         added = self.tokenizer.added_tokens_decoder.values()
-        self._special = {*family.image_markup, *(str(token) for token in added if token.special)}
+        special = {*family.image_markup, *(str(token) for token in added if token.special)}
+        self._special = sorted(special)
         for name, words in (("instruction", prompt.instruction), ("system", prompt.system)):
             if token := special_token(words or "", self._special):
                 raise ConfigurationError(f"prompt.{name} contains the special token {token}")
@@ -101,7 +110,7 @@ class PromptEncoder:
         if sample.images and not self.takes_images:
             raise DataError(f"sample {sample.id!r} has an image, and the model takes text only")
         own = self.prompt.user_text(sample)
-        if token := special_token(own, self._special):
+        if token := special_token(question_text(sample), self._special):
             raise DataError(f"sample {sample.id!r}: the question contains the special token {token}")
         if self.prompt.template == "base":
             return self.family.placeholder * len(sample.images) + own
@@ -157,7 +166,7 @@ class PromptEncoder:
             for sample in samples:
                 self._seen(sample)  # or says which sample's image cannot be read
             images = [sample.images for sample in samples]
-            read = self.reader.read(texts, images, special=self._adds_special)
+            read = self.reader.read(texts, images, special=self._adds_special(texts[0]))
         return [self._prompt(*one) for one in zip(samples, texts, read, strict=True)]
 
     def _prompt(self, sample: Sample, text: str, read: ReadPrompt) -> EncodedPrompt:
@@ -185,13 +194,17 @@ class PromptEncoder:
         )
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
-        ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=self._adds_special)["input_ids"]
+        special = self._adds_special(texts[0])
+        ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=special)["input_ids"]
         return ids
 
-    @property
-    def _adds_special(self) -> bool:
-        """Whether the tokenizer writes a first token: a chat template does so itself, where there is one."""
-        return self.prompt.template == "base"
+    def _adds_special(self, text: str) -> bool:
+        """Whether the tokenizer writes a first token before a prompt, as in transformers: a chat template of a
+        text model does so itself, one of a vision-language model may."""
+        if self.prompt.template == "base" or self.reader is None:
+            return self.prompt.template == "base"
+        first = self.tokenizer.bos_token
+        return first is None or not text.startswith(first)
 
     def _seen(self, sample: Sample) -> list[Size]:
         """Width and height of each image as the model sees it. Raises DataError for one it cannot see."""

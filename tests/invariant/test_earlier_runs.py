@@ -37,7 +37,7 @@ def test_an_earlier_run_goes_on_where_it_was(run):
 def test_an_earlier_run_is_read(run):
     model = run / "checkpoints" / "step_000002" / "model"
     assert read_card(model)["prompt"]["template"] == "instruct"
-    assert load_policy(str(model)).kind == "qwen2_vl"
+    assert load_policy(str(model)).model_type == "qwen2_vl"
     assert write_run_report(run, {}).is_file()
     main(["eval", "--model", str(model), "--benchmark", "data", "--out", "eval.json"])
     assert len(json.loads(Path("eval.json").read_text())["items"]) == 6

@@ -91,6 +91,15 @@ def test_packed_equals_naive(policy, reference, samples):
     assert difference.norm() / whole.norm() < policy.family.tolerance
 
 
+def test_answers_of_one_token_need_no_row(policy, reference, samples):
+    prompts = encoder_of(policy).encode(samples)
+    token = int((~policy.suppressed).nonzero()[7])
+    groups = [(prompt, [(token,), (token,)]) for prompt in prompts]
+    packed = by_answer(policy, rows_of(groups, "group"), 10_000)
+    naive = torch.stack([reference.logprobs(sample, (token,), 0.9)[0] for sample in samples])
+    assert (packed - naive.repeat_interleave(2)).abs().max() < policy.family.tolerance
+
+
 def test_checkpointed_gradients_are_the_same(policy, family_folder, samples):
     answers = [(5, 9, 11, 7), (6, 8)]
     groups = [(prompt, answers) for prompt in encoder_of(policy).encode(samples)]

@@ -103,11 +103,21 @@ def test_bf16_without_the_vision_tower(config, family_folder):
     assert names and not names & vision_weights(trained)
 
 
+def test_the_vision_tower_alone(config, family_folder):
+    policy = load_policy(str(family_folder))
+    if not policy.takes_images:
+        pytest.skip("a text model has no vision tower")
+    trained = load_policy(str(train(with_model(config, freeze_language=True))))
+    names = moved(policy, trained)
+    assert names and names <= vision_weights(trained)
+
+
 @pytest.mark.slow
-def test_two_processes(config, tmp_path):
+@pytest.mark.parametrize("kind", ["ddp", "zero3"])
+def test_two_processes(config, kind, tmp_path):
     one = load_file(train(config) / "model.safetensors")
-    two = replace(config, out=str(tmp_path / "ddp"))
-    finish(two, start(two, "ddp"))
-    trained = load_file(tmp_path / "ddp" / "checkpoints" / "step_000001" / "model" / "model.safetensors")
+    two = replace(config, out=str(tmp_path / kind))
+    finish(two, start(two, kind))
+    trained = load_file(tmp_path / kind / "checkpoints" / "step_000001" / "model" / "model.safetensors")
     for name, weight in one.items():
         torch.testing.assert_close(trained[name], weight, rtol=1e-4, atol=1e-6, msg=name)

@@ -16,7 +16,7 @@ from gpg_vl.model.adapters import load_adapter
 from gpg_vl.model.loading import load_policy
 from gpg_vl.model.merging import merge_adapter, probe
 from tests.support.adapters import configured, foreign
-from tests.support.families import save_family
+from tests.support.families import MODELS, save_family
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_what_cannot_be_merged_is_refused(settings, tmp_path, tiny_folder):
     assert not (tmp_path / "merged").exists()
 
 
-@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen2", "qwen3", "llama"])
+@pytest.mark.parametrize("family", MODELS)
 def test_every_family_is_merged(family, tmp_path, tiny_folder):
     path = str(save_family(family, tmp_path / family, tiny_folder))
     policy = load_policy(path)

@@ -276,6 +276,7 @@ LLAMA3_ROPE = {
     "original_max_position_embeddings": 64,
 }
 MODELS: dict[str, Callable[[Tokens], Any]] = {
+    "qwen2_vl": lambda _: None,  # the tiny model itself
     "qwen2_5_vl": _qwen2_5_vl,
     "qwen3_vl": _qwen3_vl(Qwen3VLConfig, Qwen3VLForConditionalGeneration),
     "qwen3_vl_moe": _qwen3_vl(
@@ -304,6 +305,9 @@ def save_family(family: str, out: Path, tiny: Path, **sections: dict[str, Any]) 
 
     sections: other values in sections of its config.json, such as `text_config`.
     """
+    if family == "qwen2_vl":
+        shutil.copytree(tiny, out)
+        return out
     processor = processor_of(family, AutoProcessor.from_pretrained(tiny))
     tokenizer = getattr(processor, "tokenizer", processor)
     tokens = {"size": len(tokenizer) + 3, **tokenizer.get_vocab()}

@@ -14,6 +14,7 @@ from transformers import (
     InternVLVideoProcessor,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
+    Qwen2_5_VLProcessor,
     Qwen2VLImageProcessor,
     Qwen2VLProcessor,
     Qwen3VLProcessor,
@@ -109,8 +110,13 @@ def _text_only(tiny: Qwen2VLProcessor) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _unchanged(tiny: Qwen2VLProcessor) -> Qwen2VLProcessor:
-    return tiny
+def _qwen2_5_vl(tiny: Qwen2VLProcessor) -> Qwen2_5_VLProcessor:
+    return Qwen2_5_VLProcessor(
+        image_processor=tiny.image_processor,
+        tokenizer=tiny.tokenizer,
+        video_processor=tiny.video_processor,
+        chat_template=tiny.chat_template,
+    )
 
 
 def _qwen3_vl(tiny: Qwen2VLProcessor) -> Qwen3VLProcessor:
@@ -218,7 +224,7 @@ def _gemma3(tiny: Qwen2VLProcessor) -> Gemma3Processor:
 
 
 PROCESSORS: dict[str, Callable[[Qwen2VLProcessor], Any]] = {
-    "qwen2_5_vl": _unchanged,
+    "qwen2_5_vl": _qwen2_5_vl,
     "qwen3_vl": _qwen3_vl,
     "qwen3_vl_moe": _qwen3_vl,
     "qwen3_5": _qwen3_5,

@@ -25,7 +25,10 @@ class Reference:
     def inputs(self, sample: Sample, answer: Sequence[int] = ()) -> dict[str, Any]:
         """What the processor makes of the sample, with the answer's tokens behind it."""
         text, reader = self._encoder.text(sample), self._encoder.reader
-        options: dict[str, Any] = {"return_tensors": "pt", "add_special_tokens": False}
+        first = self._encoder.tokenizer.bos_token
+        # as its apply_chat_template does
+        special = reader is not None and not (first and text.startswith(first))
+        options: dict[str, Any] = {"return_tensors": "pt", "add_special_tokens": special}
         if isinstance(reader, GridReader):  # whose pixel limits are ours
             images = [resized(image, reader.seen(image.size)) for image in sample.images]
             options |= {"do_resize": False, "return_mm_token_type_ids": True}

@@ -215,5 +215,14 @@ def test_families_are_told_apart_in_their_adapters_alone():
         if isinstance(node, ast.Constant) and node.value in names
     }
     assert not named
+    compared = {
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in sources("gpg_vl", "rewards", "data_prep", "demo", "benchmarks")
+        if adapters not in path.parents
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Compare | ast.Match)
+        and any(getattr(part, "attr", None) == "model_type" for part in ast.walk(node))
+    }
+    assert not compared
     places = announced["gpg_vl.families"].values()
     assert all(place.startswith("gpg_vl.model.families.") for place in places)

@@ -88,11 +88,21 @@ class Family(PromptFormat):
 
     def text_model(self, model: Any) -> Any:
         """The language model without its vocabulary projection, of a model as transformers loads it."""
-        return getattr(model.model, self.text_part) if self.text_part else model.model
+        return self._part(model, self.text_part) if self.text_part else model.model
 
     def vision_modules(self, model: Any) -> list[nn.Module]:
         """What `vision_parts` names."""
-        return [getattr(model.model, name) for name in self.vision_parts]
+        return [self._part(model, name) for name in self.vision_parts]
+
+    def _part(self, model: Any, name: str) -> Any:
+        """Raises ModelError, with the parts that there are, for a mistake in an adapter."""
+        parts = dict(model.model.named_children())
+        if name not in parts:
+            raise ModelError(
+                f"the adapter {type(self).__name__} names {name!r}, which is no part of "
+                f"{type(model.model).__name__}: it has {', '.join(parts)}"
+            )
+        return parts[name]
 
     def prepare(self, model: Any) -> None:
         """Change a loaded model where that makes it faster, and not what it computes."""

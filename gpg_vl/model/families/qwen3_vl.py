@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from gpg_vl.errors import ModelError
 from gpg_vl.model.families.family import VisionSizes
 from gpg_vl.model.families.qwen2_vl import Qwen25VL
 from gpg_vl.model.packing import PackedBatch
@@ -18,8 +19,12 @@ class Qwen3VL(Qwen25VL):
 
     def prepare(self, model: Any) -> None:
         super().prepare(model)
-        # transformers asks the device for places by a mask, twice a layer
-        self.text_model(model)._deepstack_process = _added_at
+        text = self.text_model(model)
+        if not hasattr(text, "_deepstack_process"):
+            raise ModelError(
+                "this version of transformers adds Qwen3-VL's DeepStack features in a way not known"
+            )
+        text._deepstack_process = _added_at  # its own asks the device for places by a mask, twice a layer
 
     def beside(self, batch: PackedBatch, features: ImageFeatures) -> dict[str, Any]:
         """DeepStack: each layer's features are added behind one of the first text layers."""

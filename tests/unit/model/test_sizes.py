@@ -47,13 +47,13 @@ def test_a_token_costs_the_experts_that_it_goes_through():
     assert dense().token_cost == (ATTENTION + 3 * WIDTH * CHOSEN * INNER + norms) / (2 * WIDTH)
 
 
-def test_experts_are_weights_that_bf16_arithmetic_does_not_copy():
+def test_experts_are_weights_that_rollouts_hold_no_copies_of():
     both = dense(), mixture()
     feed = LAYERS * 3 * WIDTH * CHOSEN * INNER
     more = LAYERS * (STACKS + EXPERTS * WIDTH)
     assert both[1].weights - both[0].weights == more - feed
-    assert both[0].cast - both[1].cast == feed
-    assert both[0].kept_cast - both[1].kept_cast == feed
+    assert both[1].cast - both[0].cast == LAYERS * STACKS - feed
+    assert both[1].kept_cast - both[0].kept_cast == LAYERS * STACKS - feed
     assert both[1].decoded == LAYERS * ATTENTION + 50 * WIDTH
     assert both[1].largest == EXPERTS * 2 * INNER * WIDTH
 

@@ -16,12 +16,12 @@ class Sight:
 
     window: int | None = None
     """The nearest tokens that one reads, itself included; None for all before it."""
-    whole_images: bool = False
+    bidirectional_images: bool = False
     """Whether the tokens of an image read each other in both directions."""
 
     def is_causal(self, tokens: int, *, images: bool) -> bool:
         """Whether rows of so many tokens, with `images` or without, are read as plainly causal."""
-        return (self.window is None or tokens <= self.window) and not (self.whole_images and images)
+        return (self.window is None or tokens <= self.window) and not (self.bidirectional_images and images)
 
 
 def may_attend(query: Iterable[Tensor], key: Iterable[Tensor], earlier: Tensor, sight: Sight) -> Tensor:
@@ -35,7 +35,7 @@ def may_attend(query: Iterable[Tensor], key: Iterable[Tensor], earlier: Tensor, 
     read_segment, read_branch, read_position, read_image = key
     own = segment == read_segment
     seen = earlier & ((branch == read_branch) | (read_branch == 0))
-    if sight.whole_images:
+    if sight.bidirectional_images:
         seen = seen | ((image == read_image) & (image >= 0))
     if sight.window is not None:
         seen = seen & (position - read_position < sight.window)

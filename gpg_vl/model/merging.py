@@ -120,10 +120,10 @@ def probe(processor: Any, family: Family, vocabulary: int) -> PackedBatch:
 def _logits(model: Any, family: Family, batch: PackedBatch) -> Tensor:
     """(1, S, V) of a row; without what a family's images see besides."""
     family.prepare(model)
-    embeds, beside = family.embed(model, batch)
+    embeds, extra = family.embed(model, batch)
     places = family.positions(batch.position_ids)
     hidden = family.text_model(model)(
-        inputs_embeds=embeds, position_ids=places, attention_mask=None, use_cache=False, **beside
+        inputs_embeds=embeds, position_ids=places, attention_mask=None, use_cache=False, **extra
     ).last_hidden_state
     logits: Tensor = model.lm_head(hidden)
     return logits

@@ -162,18 +162,18 @@ class Policy(nn.Module):
 
     def _read(self, batch: PackedBatch, cache: DynamicCache | None = None) -> Tensor:
         """Last hidden states (R, S, H) of packed rows; keys and values go to `cache`."""
-        embeds, beside = self.family.embed(self.model, batch)
+        embeds, extra = self.family.embed(self.model, batch)
         dtype = torch.bfloat16 if self.bf16 else embeds.dtype
         positions = self.family.positions(batch.position_ids)
         if batch.fork is not None:
-            beside = beside | {"fork": batch.fork}
+            extra = extra | {"fork": batch.fork}
         hidden: Tensor = self.text_model(
             inputs_embeds=embeds,
             position_ids=positions,
             attention_mask=self._masks(batch, dtype),
             use_cache=cache is not None,
             **{self._cache_argument: cache},
-            **beside,
+            **extra,
         ).last_hidden_state
         return hidden
 
@@ -210,8 +210,8 @@ class Policy(nn.Module):
         """Prompts one by one: what is padded behind one would run on through its states."""
         found: list[tuple[Tensor, Prefix]] = []
         with self.autocast(cached=False):
-            embeds, beside = self.family.embed(self.model, batch)
-            assert not beside, "nothing stands beside the embeddings of a family with states"
+            embeds, extra = self.family.embed(self.model, batch)
+            assert not extra, "nothing stands beside the embeddings of a family with states"
             positions = self.family.positions(batch.position_ids)
             for row, length in enumerate(lengths.tolist()):
                 cache, own = DynamicCache(config=self.text_model.config), slice(row, row + 1)

@@ -91,6 +91,7 @@ class PromptEncoder:
         self.reader: ImageReader | None = family.reader(processor, **limits) if family.reader else None
         added = self.tokenizer.added_tokens_decoder.values()
         special = {*family.image_markup, *(str(token) for token in added if token.special)}
+        special |= {self.reader.mark, self.reader.slot} if self.reader else set()
         self._special = sorted(special)
         for name, words in (("instruction", prompt.instruction), ("system", prompt.system)):
             if token := special_token(words or "", self._special):
@@ -199,8 +200,8 @@ class PromptEncoder:
         return ids
 
     def _adds_special(self, text: str) -> bool:
-        """Whether the tokenizer writes a first token before a prompt, as in transformers: a chat template of a
-        text model does so itself, one of a vision-language model may."""
+        """Whether the tokenizer writes a first token before a prompt, as in transformers: a text model's chat
+        template does so itself, a vision-language model's may."""
         if self.prompt.template == "base" or self.reader is None:
             return self.prompt.template == "base"
         first = self.tokenizer.bos_token

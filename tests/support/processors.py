@@ -144,7 +144,6 @@ def _internvl(tiny: Qwen2VLProcessor) -> InternVLProcessor:
     }
     images = GotOcr2ImageProcessor(
         size={"height": TILE, "width": TILE},
-        crop_to_patches=True,
         max_patches=6,
         image_mean=[0.485, 0.456, 0.406],
         image_std=[0.229, 0.224, 0.225],

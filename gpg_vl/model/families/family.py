@@ -69,9 +69,9 @@ class Family(PromptFormat):
     """Names there of the image encoder and its projection into the language model's width."""
     recurrent: ClassVar[bool] = False
     """Whether layers carry a state along the row, which answers then fork from their prompt's."""
-    whole_images: ClassVar[bool] = False
+    bidirectional_images: ClassVar[bool] = False
     """Whether the tokens of an image read each other in both directions."""
-    own_positions: ClassVar[bool] = False
+    mrope: ClassVar[bool] = False
     """Whether the text model takes positions of three axes, as M-RoPE's are."""
     tolerance: ClassVar[float] = 2e-6
     """What log-probabilities (nats) and gradients (relative) may differ by from transformers', in fp32."""
@@ -111,12 +111,12 @@ class Family(PromptFormat):
         """Features of a batch's images, which it has."""
         raise NotImplementedError
 
-    def beside(self, batch: PackedBatch, features: ImageFeatures) -> dict[str, Any]:
+    def extra_inputs(self, batch: PackedBatch, features: ImageFeatures) -> dict[str, Any]:
         """What the text model's forward takes of images besides their features in the embeddings."""
         return {}
 
     def embed(self, model: Any, batch: PackedBatch) -> tuple[Tensor, dict[str, Any]]:
-        """Token embeddings with image features in their places, (R, S, H), and what is `beside` them."""
+        """Token embeddings with image features in their places, (R, S, H), and the `extra_inputs`."""
         embeds = self.text_model(model).embed_tokens(batch.token_ids)
         if batch.pixel_values is None:
             return embeds, {}
@@ -127,11 +127,11 @@ class Family(PromptFormat):
             features = self.features(model, batch)
         seen = features.tokens[batch.image_features].to(embeds.dtype)
         flat = embeds.flatten(0, 1).index_copy(0, batch.image_slots, seen)
-        return flat.view_as(embeds), self.beside(batch, features)
+        return flat.view_as(embeds), self.extra_inputs(batch, features)
 
     def positions(self, positions: Tensor) -> Tensor:
         """Positions (3, R, S) as the text model takes them; where it has one axis, the three are equal."""
-        return positions if self.own_positions else positions[0]
+        return positions if self.mrope else positions[0]
 
     def vision_sizes(self, config: Any) -> VisionSizes:
         """Sizes of the vision tower, by the model's config."""
@@ -141,7 +141,7 @@ class Family(PromptFormat):
         """What tokens see, by the kinds of layers with attention that a text config has."""
         windows = {FULL: None, SLIDING: getattr(config, "sliding_window", None)}
         return {
-            kind: Sight(windows[kind], self.whole_images)
+            kind: Sight(windows[kind], self.bidirectional_images)
             for kind in sorted({*(getattr(config, "layer_types", None) or [FULL])})
             if kind in windows
         }
@@ -154,7 +154,7 @@ class Family(PromptFormat):
                 f"{path!r} is a {config.model_type!r} model whose text model is a {text.model_type!r}; "
                 f"supported: {', '.join(self.text_kinds)}"
             )
-        if self.recurrent and (self.whole_images or SLIDING in self.layer_kinds):
+        if self.recurrent and (self.bidirectional_images or SLIDING in self.layer_kinds):
             raise ModelError(
                 f"{path!r}: windows and whole images beside layers with states are not supported"
             )

@@ -26,7 +26,7 @@ class Gemma3(TiledFamily):
     reader = Gemma3Reader
     placeholder = "<start_of_image>"
     image_markup = ("<start_of_image>", "<image_soft_token>", "<end_of_image>")
-    whole_images = True
+    bidirectional_images = True
 
     def patches_per_token(self, config: Any) -> int:
         return int(

@@ -13,8 +13,9 @@ class InternVLReader(TileReader):
 
     def expansion(self, size: Size) -> str:
         width, height = size
-        tiles = self.processor.image_processor.get_number_of_image_patches(height, width, {})
-        return str(self.processor.replace_image_token({"num_patches": [tiles]}, 0))
+        # the processor's own settings go before its image processor's
+        tiles = self.processor._get_num_multimodal_tokens([(height, width)]).num_image_patches
+        return str(self.processor.replace_image_token({"num_patches": tiles}, 0))
 
 
 class InternVL(TiledFamily):

@@ -24,7 +24,7 @@ class Qwen2VL(Family):
         "<|vision_pad|>",
     )
     box_space: ClassVar[BoxSpace] = "grid"
-    own_positions = True
+    mrope = True
     vision_attention = VISION_ATTENTION
 
     def prepare(self, model: Any) -> None:

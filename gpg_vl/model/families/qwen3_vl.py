@@ -26,7 +26,7 @@ class Qwen3VL(Qwen25VL):
             )
         text._deepstack_process = _added_at  # its own asks the device for places by a mask, twice a layer
 
-    def beside(self, batch: PackedBatch, features: ImageFeatures) -> dict[str, Any]:
+    def extra_inputs(self, batch: PackedBatch, features: ImageFeatures) -> dict[str, Any]:
         """DeepStack: each layer's features are added behind one of the first text layers."""
         layers = [layer[batch.image_features] for layer in features.layers]
         return {"visual_pos_masks": batch.image_slots, "deepstack_visual_embeds": layers}

@@ -17,7 +17,7 @@ NOT_ONE = "no adapter"
 class Whole(Family):
     """An outsider's, whose images read each other."""
 
-    whole_images = True
+    bidirectional_images = True
 
 
 whole = Whole()

@@ -17,7 +17,7 @@ TREE = torch.tensor([SEGMENTS, BRANCHES, PLACES, IMAGES], dtype=torch.int32)  # 
 def may_read(row: int, query: int, key: int, sight: Sight) -> bool:
     prompt_or_own = BRANCHES[row][key] in (0, BRANCHES[row][query])
     same_image = IMAGES[row][key] == IMAGES[row][query] > 0
-    seen = (key <= query and prompt_or_own) or (sight.whole_images and same_image)
+    seen = (key <= query and prompt_or_own) or (sight.bidirectional_images and same_image)
     near = sight.window is None or PLACES[row][query] - PLACES[row][key] < sight.window
     return seen and near and SEGMENTS[row][key] == SEGMENTS[row][query]
 

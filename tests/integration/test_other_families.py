@@ -20,7 +20,14 @@ def model(tmp_path: Path, tiny_folder: Path) -> Path:
 
 
 def test_preflight_and_eval(model, scenes_folder, tmp_path, capsys):
-    given = ("--model.path", model, "--data.train", json.dumps([str(scenes_folder)]), "--out", tmp_path / "run")
+    given = (
+        "--model.path",
+        model,
+        "--data.train",
+        json.dumps([str(scenes_folder)]),
+        "--out",
+        tmp_path / "run",
+    )
     run("preflight", *given, "--no-model", "--rewards", '{"choice": 1.0}')
     printed = capsys.readouterr().out
     assert "memory, update" in printed and "prompt lengths" in printed

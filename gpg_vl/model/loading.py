@@ -161,7 +161,8 @@ def load_weights(
     base = _base_of(path)
     # transformers calls what is placed on the CPU offloaded, and warns when it is saved
     place = {} if device is None or device.type == "cpu" else {"device_map": {"": device}}
-    options: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True}  # so that they are listed
+    # so that what does not fit is listed
+    options: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True}
     if getattr(AutoConfig.from_pretrained(base).get_text_config(), "num_experts", 0):
         options["experts_implementation"] = EXPERTS_NAME
     try:

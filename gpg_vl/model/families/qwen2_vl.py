@@ -35,17 +35,9 @@ class Qwen2VL(Family):
         return image_features(model.model, batch.pixel_values, batch.grid)
 
     def vision_sizes(self, config: Any) -> VisionSizes:
-        vision = config.vision_config
-        return VisionSizes(
-            layers=vision.depth,
-            width=vision.embed_dim,
-            feed_forward=int(vision.embed_dim * vision.mlp_ratio),
-            patch=(vision.patch_size, vision.patch_size),
-            frames=vision.temporal_patch_size,
-            patches=vision.spatial_merge_size**2,
-            joint=True,
-            inner=3,  # quick GELU
-        )
+        width = config.vision_config.embed_dim
+        feed_forward = int(width * config.vision_config.mlp_ratio)
+        return tower_sizes(config, width, feed_forward, inner=3)  # quick GELU
 
 
 class Qwen25VL(Qwen2VL):
@@ -55,16 +47,22 @@ class Qwen25VL(Qwen2VL):
 
     def vision_sizes(self, config: Any) -> VisionSizes:
         vision = config.vision_config
-        return VisionSizes(
-            layers=vision.depth,
-            width=vision.hidden_size,
-            feed_forward=vision.intermediate_size,
-            patch=(vision.patch_size, vision.patch_size),
-            frames=vision.temporal_patch_size,
-            patches=vision.spatial_merge_size**2,
-            gated=True,
-            joint=True,
-        )
+        return tower_sizes(config, vision.hidden_size, vision.intermediate_size, gated=True)
+
+
+def tower_sizes(config: Any, width: int, feed_forward: int, **kinds: Any) -> VisionSizes:
+    """Of a Qwen-VL's vision tower, whose widths have other names in each release; `kinds`: further sizes."""
+    vision = config.vision_config
+    return VisionSizes(
+        layers=vision.depth,
+        width=width,
+        feed_forward=feed_forward,
+        patch=(vision.patch_size, vision.patch_size),
+        frames=vision.temporal_patch_size,
+        patches=vision.spatial_merge_size**2,
+        joint=True,
+        **kinds,
+    )
 
 
 qwen2_vl = Qwen2VL()

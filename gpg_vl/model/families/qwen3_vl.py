@@ -1,29 +1,24 @@
 """Qwen3-VL, dense and mixture of experts: Qwen2-VL with features of inner layers of the tower (DeepStack)."""
 
-from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from gpg_vl.errors import ModelError
 from gpg_vl.model.families.family import VisionSizes
-from gpg_vl.model.families.qwen2_vl import Qwen25VL
+from gpg_vl.model.families.qwen2_vl import Qwen2VL, tower_sizes
 from gpg_vl.model.packing import PackedBatch
 from gpg_vl.model.vision import ImageFeatures
 
 
-class Qwen3VL(Qwen25VL):
+class Qwen3VL(Qwen2VL):
     """Boxes are on a grid from 0 to 1000 along each side (arXiv 2511.21631)."""
-
-    box_space = "grid"
 
     def prepare(self, model: Any) -> None:
         super().prepare(model)
         text = self.text_model(model)
         if not hasattr(text, "_deepstack_process"):
-            raise ModelError(
-                "this version of transformers adds Qwen3-VL's DeepStack features in a way not known"
-            )
+            raise ModelError("this version of transformers adds DeepStack's features in an unknown way")
         text._deepstack_process = _added_at  # its own asks the device for places by a mask, twice a layer
 
     def extra_inputs(self, batch: PackedBatch, features: ImageFeatures) -> dict[str, Any]:
@@ -32,8 +27,10 @@ class Qwen3VL(Qwen25VL):
         return {"visual_pos_masks": batch.image_slots, "deepstack_visual_embeds": layers}
 
     def vision_sizes(self, config: Any) -> VisionSizes:
-        deep = len(config.vision_config.deepstack_visual_indexes)
-        return replace(super().vision_sizes(config), gated=False, projections=1 + deep, taps=4)
+        vision = config.vision_config
+        deep = len(vision.deepstack_visual_indexes)
+        widths = vision.hidden_size, vision.intermediate_size
+        return tower_sizes(config, *widths, projections=1 + deep, taps=4)
 
 
 def _added_at(hidden: Tensor, slots: Tensor, features: Tensor) -> Tensor:

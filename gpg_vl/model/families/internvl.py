@@ -27,7 +27,7 @@ class InternVL(TiledFamily):
     placeholder = "<IMG_CONTEXT>\n"
     image_markup = ("<img>", "</img>", "<IMG_CONTEXT>", "<video>")
     box_space = "grid"
-    text_kinds = ("qwen2", "qwen3", "llama")
+    text_kinds = ("qwen2", "qwen3")
 
     def patches_per_token(self, config: Any) -> int:
         return int(round(1 / config.downsample_ratio) ** 2)

@@ -156,7 +156,8 @@ def test_a_folder_that_is_no_model(options, tmp_path, capsys):
     folder.mkdir()
     assert "is not a model" in mistake(capsys, "train", *options, "--model.path", str(folder))
     (folder / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
-    assert "supported: qwen2_vl" in mistake(capsys, "train", *options, "--model.path", str(folder))
+    line = mistake(capsys, "train", *options, "--model.path", str(folder))
+    assert "supported: gemma3, " in line and ", qwen2_vl, " in line
 
 
 def test_other_mistakes(capsys, tmp_path, scenes_folder):

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -80,7 +81,9 @@ def test_data_show_and_overlap(file, tmp_path, capsys):
 @pytest.mark.skipif(not PROCESSOR.is_dir(), reason="Qwen2-VL's processor is not in ../shared/models")
 def test_data_show_with_a_real_processor(file, tmp_path, capsys):
     run("prepare", "jsonl", "--source", file, "--out", tmp_path / "d")
-    run("data", "show", tmp_path / "d", "--processor", PROCESSOR)
+    model = shutil.copytree(PROCESSOR, tmp_path / "model")
+    (model / "config.json").write_text('{"model_type": "qwen2_vl"}')
+    run("data", "show", tmp_path / "d", "--processor", model)
     assert "tokens, images included" in capsys.readouterr().out
 
 

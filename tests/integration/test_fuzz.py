@@ -65,6 +65,7 @@ STOPPED_BY = {
     "rewards show": {"": "nonesuch"},
     "rewards score": {"--reward": "nonesuch", "--file": "nowhere"},
     "rewards audit": {"": "nonesuch", "--data": "nowhere"},
+    "families": {"--nothing": "1"},
     "env": {"--nothing": "1"},
     "demo": {"--base": "./nowhere", "--run": "nowhere"},
 }

@@ -33,6 +33,7 @@ def merge_adapter(model: Any, family: Family, batch: PackedBatch) -> None:
     they were trained, or if they change only one of embedding and head where these are one matrix.
     """
     learned = any(weight.any() for name, weight in adapter_weights(model).items() if not _random(name))
+    family.prepare(model)
     adapted = _logits(model, family, batch)
     with _without_adapters(model):
         bare = _logits(model, family, batch)
@@ -118,8 +119,7 @@ def probe(processor: Any, family: Family, vocabulary: int) -> PackedBatch:
 
 @torch.no_grad()
 def _logits(model: Any, family: Family, batch: PackedBatch) -> Tensor:
-    """(1, S, V) of a row; without what a family's images see besides."""
-    family.prepare(model)
+    """(1, S, V) of a row that is one text, read as plainly causal whatever the family's images see."""
     embeds, extra = family.embed(model, batch)
     places = family.positions(batch.position_ids)
     hidden = family.text_model(model)(

@@ -20,11 +20,15 @@ _NOTICE = b"\nstopping after this step, then saving; a second Ctrl-C stops at on
 class Stopped(GpgError, RuntimeError):
     """A run that stopped on request, with everything saved."""
 
+    def __init__(self, step: int) -> None:
+        super().__init__(f"stopped after step {step}")
+
 
 class StopRequest:
     """While open, `asked` says whether a first signal came; the second raises KeyboardInterrupt.
 
-    A launcher's STOP_SIGNAL is none of the two: it may overtake the one that a cluster's manager sends.
+    Signals set `asked` at any moment and nothing takes it back: what is decided by it, as processes do together,
+    is a value of its own. A launcher's STOP_SIGNAL is none of the two: it may overtake the one that a cluster's manager sends.
     """
 
     def __init__(self) -> None:
@@ -35,7 +39,7 @@ class StopRequest:
     def check(self, step: int) -> None:
         """Raise Stopped if a signal came; call it where everything up to `step` is saved."""
         if self.asked:
-            raise Stopped(f"stopped after step {step}")
+            raise Stopped(step)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.asked = True

@@ -18,7 +18,7 @@ from gpg_vl.runs.folder import RunFolder
 from gpg_vl.runs.resume import list_checkpoints
 from gpg_vl.runtime.profiling import Profiler
 from gpg_vl.runtime.progress import ProgressBar
-from gpg_vl.runtime.shutdown import StopRequest
+from gpg_vl.runtime.shutdown import Stopped, StopRequest
 from gpg_vl.training.learner import Learner
 from gpg_vl.training.session import model_card
 from gpg_vl.training.tracking import MetricsFile, Trackers
@@ -85,13 +85,14 @@ class Run:
         """
         every, step = self.config.run.save_every, self.learner.step
         best = self.config.run.keep_best and step % self.config.eval.every == 0  # it must be there to be kept
-        self.stop.asked = self.learner.world.any(self.stop.asked)  # a signal may reach one process only
-        if last or best or self.stop.asked or (every and step % every == 0):
+        stopping = self.learner.world.any(self.stop.asked)  # a signal may reach one process only
+        if last or best or stopping or (every and step % every == 0):
             if not self.learner.sound():
                 raise self._diverged("weights or their log-probabilities are not finite")
             settings, keep_last = to_yaml(self.config), self.config.run.keep_last
             self.learner.save(self.folder, model_card(self.config), settings, keep_last)
-        self.stop.check(self.learner.step)
+        if stopping:  # later signals wait for the next step, on all processes
+            raise Stopped(step)
 
     def evaluate(
         self, answerer: Answerer, data: PreparedDataset | None, stop_texts: Sequence[str], *, last: bool

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 import signal
 from dataclasses import replace
@@ -25,7 +26,9 @@ from gpg_vl.model.loading import load_policy
 from gpg_vl.options import load_config
 from gpg_vl.runs.files import read_evaluations
 from gpg_vl.runs.folder import RunFolder
-from gpg_vl.runtime.shutdown import Stopped, StopRequest
+from gpg_vl.runs.resume import list_checkpoints
+from gpg_vl.runtime.parallel import World
+from gpg_vl.runtime.shutdown import STOP_SIGNAL, Stopped, StopRequest
 from gpg_vl.training.run import open_run
 from gpg_vl.training.train import train, train_step
 from gpg_vl.training.warmstart import sft
@@ -293,6 +296,28 @@ def test_trackers_get_the_metrics(config):
     accumulator.Reload()
     rewards = [event.value for event in accumulator.Scalars("reward/mean")]
     assert rewards == pytest.approx([line["reward/mean"] for line in metrics(Path(config.out))])
+
+
+class SignalledWhileAgreeing(World):
+    """Processes that a signal reaches after they agreed that there was none."""
+
+    def any(self, flag: bool) -> bool:
+        agreed = super().any(flag)
+        os.kill(os.getpid(), STOP_SIGNAL)
+        return agreed
+
+
+def test_a_signal_that_comes_while_processes_agree_stops_the_next_step(config):
+    config = replace(config, run=replace(config.run, save_every=0))
+    with RunFolder.open(config, resume=False) as folder, StopRequest() as stop:
+        session = session_of(config)
+        session.learner.world = SignalledWhileAgreeing()
+        with open_run("train", session.learner, config, folder, stop) as run:
+            run.save(last=False)
+            assert list_checkpoints(folder.checkpoints) == []
+            with pytest.raises(Stopped, match="after step 0"):
+                run.save(last=False)
+            assert len(list_checkpoints(folder.checkpoints)) == 1
 
 
 def test_a_stop_during_an_evaluation_is_seen(config):

@@ -27,8 +27,9 @@ class Stopped(GpgError, RuntimeError):
 class StopRequest:
     """While open, `asked` says whether a first signal came; the second raises KeyboardInterrupt.
 
-    Signals set `asked` at any moment and nothing takes it back: what is decided by it, as processes do together,
-    is a value of its own. A launcher's STOP_SIGNAL is none of the two: it may overtake the one that a cluster's manager sends.
+    Signals set `asked` at any moment and nothing takes it back: what is decided by it, as processes do
+    together, is a value of its own. A launcher's STOP_SIGNAL is none of the two: it may overtake the one that
+    a cluster's manager sends.
     """
 
     def __init__(self) -> None:

@@ -23,6 +23,12 @@ _WORDS = {
 }
 
 
+def require(condition: bool, message: str) -> None:
+    """Raise ConfigurationError with `message` unless the condition holds."""
+    if not condition:
+        raise ConfigurationError(message)
+
+
 def tidy(options: Any, prefix: str = "", *, paths: Iterable[str] = ()) -> None:
     """Hold a dataclass's values to their types and to what is finite, and expand its fields `paths`.
 

@@ -8,69 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from gpg_vl.checks import expand, seed_in_range, tidy
-from gpg_vl.errors import ConfigurationError
+from gpg_vl.checks import expand, require, seed_in_range, tidy
 from gpg_vl.prompting.prompts import Prompt
 from gpg_vl.types import Normalize, Packing
+from gpg_vl.weights_config import ModelConfig as ModelConfig
+from gpg_vl.weights_config import OptimConfig as OptimConfig
+from gpg_vl.weights_config import check_weights
 
 Preset = Literal["gpg", "grpo", "dr_grpo"]
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ConfigurationError(message)
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Which model, and how it is held in memory."""
-
-    path: str = ""
-    """Folder or hub id of a model with its processor, of a family that `gpg-vl families` lists."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of forward and backward; weights stay fp32. auto: bf16 on a GPU, fp32 on a CPU."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more time."""
-    compile: bool = False
-    """torch.compile for the language model's layers in the gradient pass; rollouts are not compiled. Warm-up:
-    half a minute in the first step, and less once more when a new kind of batch comes."""
-    attention: Literal["sdpa", "flex"] = "sdpa"
-    """Attention of the language model in packed rows. flex: torch's FlexAttention, which leaves out the work
-    between answers and has no mask in memory; it needs a GPU and triton, and compiles in the first step."""
-    vision_attention: Literal["sdpa", "flash_attention_2"] = "sdpa"
-    """Attention of the vision tower; flash_attention_2 needs a GPU and the flash-attn package. The language
-    model's packed rows have tree masks, which it does not take: `attention` is theirs."""
-    lora_rank: int = 0
-    """Rank of LoRA adapters on the language model's linear layers; 0 trains full weights."""
-    lora_alpha: int = 0
-    """LoRA's scale (alpha / rank multiplies the adapters); 0 takes twice the rank."""
-    freeze_vision: bool = False
-    """Leave the vision tower as it is."""
-    freeze_language: bool = False
-    """Leave the language model as it is, and train the vision tower alone."""
-    min_pixels: int = 3136
-    """Smallest image area in pixels; smaller images are enlarged. Qwen2-VL's own default. Families that cut
-    images into tiles take no notice of either limit."""
-    max_pixels: int = 401408
-    """Largest image area in pixels; larger images are shrunk. The paper's value for CV-Bench."""
-
-    @property
-    def pixels(self) -> dict[str, int]:
-        """`min_pixels` and `max_pixels` by name."""
-        return {"min_pixels": self.min_pixels, "max_pixels": self.max_pixels}
-
-    def __post_init__(self) -> None:
-        tidy(self, "model.", paths=("path",))
-        _require(
-            0 < self.min_pixels <= self.max_pixels,
-            f"model.min_pixels must be positive and at most model.max_pixels; "
-            f"got {self.min_pixels} and {self.max_pixels}",
-        )
-        _require(self.lora_rank >= 0 and self.lora_alpha >= 0, "model.lora_rank and lora_alpha: 0 or more")
-        _require(
-            not (self.lora_rank and self.freeze_language),
-            "model.lora_rank adds adapters to the language model, which model.freeze_language freezes",
-        )
 
 
 @dataclass(frozen=True)
@@ -92,9 +37,9 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         tidy(self, "data.", paths=("train", "validation"))
-        _require(all([*self.train, *self.validation]), "data.train or data.validation names an empty folder")
-        _require(self.max_prompt_tokens > 0, "data.max_prompt_tokens must be positive")
-        _require(self.workers is None or self.workers >= 0, "data.workers must not be negative")
+        require(all([*self.train, *self.validation]), "data.train or data.validation names an empty folder")
+        require(self.max_prompt_tokens > 0, "data.max_prompt_tokens must be positive")
+        require(self.workers is None or self.workers >= 0, "data.workers must not be negative")
 
 
 @dataclass(frozen=True)
@@ -119,18 +64,18 @@ class RolloutConfig:
 
     def __post_init__(self) -> None:
         tidy(self, "rollout.")
-        _require(
+        require(
             self.group_size >= 2,
             f"rollout.group_size must be at least 2, got {self.group_size}: "
             "the advantage of an only answer is always 0",
         )
-        _require(self.temperature > 0, f"rollout.temperature must be above 0, got {self.temperature}")
-        _require(self.max_new_tokens > 0, "rollout.max_new_tokens must be positive")
-        _require(
+        require(self.temperature > 0, f"rollout.temperature must be above 0, got {self.temperature}")
+        require(self.max_new_tokens > 0, "rollout.max_new_tokens must be positive")
+        require(
             self.max_concurrent >= self.group_size,
             f"rollout.max_concurrent must be at least rollout.group_size, got {self.max_concurrent}",
         )
-        _require(all(self.stop), "rollout.stop holds an empty text")
+        require(all(self.stop), "rollout.stop holds an empty text")
 
 
 PRESETS: Mapping[Preset, Mapping[str, Any]] = {
@@ -197,58 +142,22 @@ class AlgorithmConfig:
 
     def __post_init__(self) -> None:
         tidy(self, "algorithm.")
-        _require(self.questions_per_step > 0, "algorithm.questions_per_step must be positive")
-        _require(
+        require(self.questions_per_step > 0, "algorithm.questions_per_step must be positive")
+        require(
             0 <= self.min_valid_fraction <= 1,
             f"algorithm.min_valid_fraction is a share from 0 to 1, got {self.min_valid_fraction}",
         )
-        _require(self.max_rounds > 0, "algorithm.max_rounds must be positive")
-        _require(self.kl_beta >= 0, "algorithm.kl_beta must not be negative")
-        _require(self.updates_per_rollout > 0, "algorithm.updates_per_rollout must be positive")
-        _require(0 < self.clip < 1, f"algorithm.clip must lie between 0 and 1, got {self.clip}")
+        require(self.max_rounds > 0, "algorithm.max_rounds must be positive")
+        require(self.kl_beta >= 0, "algorithm.kl_beta must not be negative")
+        require(self.updates_per_rollout > 0, "algorithm.updates_per_rollout must be positive")
+        require(0 < self.clip < 1, f"algorithm.clip must lie between 0 and 1, got {self.clip}")
         if self.preset == "gpg":
-            _require(
+            require(
                 self.updates_per_rollout == 1,
                 "algorithm.updates_per_rollout must be 1 for preset 'gpg': it has no ratio to correct "
                 "an off-policy update; use preset 'grpo' or 'dr_grpo'",
             )
-            _require(self.kl_beta == 0, "preset 'gpg' has no KL term; use preset 'grpo' for kl_beta > 0")
-
-
-@dataclass(frozen=True)
-class OptimConfig:
-    """AdamW and its schedule."""
-
-    learning_rate: float = 1e-6
-    """Peak learning rate. The paper's value for 2B to 7B models."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """Decay rates of AdamW's moments."""
-    eps: float = 1e-8
-    """AdamW's epsilon."""
-    weight_decay: float = 0.0
-    """Decoupled weight decay, on matrices only."""
-    warmup_steps: int = 0
-    """Optimizer steps of linear warm-up."""
-    schedule: Literal["constant", "cosine", "linear"] = "constant"
-    """Course of the learning rate after the warm-up."""
-    final_lr_ratio: float = 0.0
-    """Where `cosine` and `linear` lead, as a share of the peak: the rate of a step behind the last, as in
-    transformers, so that the last one still trains."""
-    max_grad_norm: float = 1.0
-    """Gradients are scaled down to this norm; 0 switches clipping off."""
-
-    def __post_init__(self) -> None:
-        tidy(self, "optim.")
-        _require(self.learning_rate > 0, "optim.learning_rate must be positive")
-        _require(
-            all(0 <= beta < 1 for beta in self.betas),
-            f"optim.betas must lie from 0 to below 1, got {list(self.betas)}",
-        )
-        _require(self.eps > 0, f"optim.eps must be positive, got {self.eps}")
-        _require(self.weight_decay >= 0, "optim.weight_decay must not be negative")
-        _require(self.warmup_steps >= 0, "optim.warmup_steps must not be negative")
-        _require(0 <= self.final_lr_ratio <= 1, "optim.final_lr_ratio is a share from 0 to 1")
-        _require(self.max_grad_norm >= 0, "optim.max_grad_norm must not be negative")
+            require(self.kl_beta == 0, "preset 'gpg' has no KL term; use preset 'grpo' for kl_beta > 0")
 
 
 @dataclass(frozen=True)
@@ -285,19 +194,19 @@ class RunConfig:
     def __post_init__(self) -> None:
         tidy(self, "run.")
         seed_in_range(self.seed, "run.seed")
-        _require(self.steps > 0, "run.steps must be positive")
-        _require(self.profile >= 0, "run.profile must not be negative")
-        _require(
+        require(self.steps > 0, "run.steps must be positive")
+        require(self.profile >= 0, "run.profile must not be negative")
+        require(
             not self.profile or self.steps > 1,
             "run.profile leaves the first step out, which warms up: set run.steps to 2 or more",
         )
-        _require(self.micro_batch_tokens > 0, "run.micro_batch_tokens must be positive")
-        _require(self.threads >= 0, "run.threads must not be negative")
-        _require(self.save_every >= 0, "run.save_every must not be negative")
-        _require(self.keep_last >= 1, "run.keep_last must be at least 1")
-        _require(self.max_nonfinite >= 1, "run.max_nonfinite must be at least 1")
-        _require(self.phase_limit >= 0, "run.phase_limit must not be negative")
-        _require(self.shutdown_grace >= 0, "run.shutdown_grace must not be negative")
+        require(self.micro_batch_tokens > 0, "run.micro_batch_tokens must be positive")
+        require(self.threads >= 0, "run.threads must not be negative")
+        require(self.save_every >= 0, "run.save_every must not be negative")
+        require(self.keep_last >= 1, "run.keep_last must be at least 1")
+        require(self.max_nonfinite >= 1, "run.max_nonfinite must be at least 1")
+        require(self.phase_limit >= 0, "run.phase_limit must not be negative")
+        require(self.shutdown_grace >= 0, "run.shutdown_grace must not be negative")
 
 
 @dataclass(frozen=True)
@@ -313,9 +222,9 @@ class EvalConfig:
 
     def __post_init__(self) -> None:
         tidy(self, "eval.")
-        _require(self.every >= 0, "eval.every must not be negative")
-        _require(self.limit >= 0, "eval.limit must not be negative")
-        _require(self.max_new_tokens > 0, "eval.max_new_tokens must be positive")
+        require(self.every >= 0, "eval.every must not be negative")
+        require(self.limit >= 0, "eval.limit must not be negative")
+        require(self.max_new_tokens > 0, "eval.max_new_tokens must be positive")
 
 
 @dataclass(frozen=True)
@@ -339,7 +248,8 @@ class TrainConfig:
         tidy(self, paths=("out",))
         object.__setattr__(self, "rewards", _expanded(self.rewards))
         _require_inputs(self.out, self.model, self.data, self.eval)
-        _require(bool(self.rewards), "rewards is empty: name at least one, such as `choice: 1.0`")
+        check_weights(self.model, self.optim)
+        require(bool(self.rewards), "rewards is empty: name at least one, such as `choice: 1.0`")
         _require_best(self.run, self.eval)
 
 
@@ -363,8 +273,9 @@ class SftConfig:
     def __post_init__(self) -> None:
         tidy(self, paths=("out",))
         _require_inputs(self.out, self.model, self.data, self.eval)
-        _require(self.batch_size > 0, "batch_size must be positive")
-        _require(self.target_loss >= 0, "target_loss must not be negative")
+        check_weights(self.model, self.optim)
+        require(self.batch_size > 0, "batch_size must be positive")
+        require(self.target_loss >= 0, "target_loss must not be negative")
         _require_best(self.run, self.eval)
 
 
@@ -379,20 +290,20 @@ def _expanded(rewards: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _require_best(run: RunConfig, evaluation: EvalConfig) -> None:
-    _require(
+    require(
         not run.keep_best or evaluation.every > 0,
         "run.keep_best goes by the validation accuracy: set eval.every and data.validation",
     )
 
 
 def _require_inputs(out: str, model: ModelConfig, data: DataConfig, evaluation: EvalConfig) -> None:
-    _require(bool(out), "out is not set: name the run folder, e.g. --out runs/first")
-    _require(
+    require(bool(out), "out is not set: name the run folder, e.g. --out runs/first")
+    require(
         bool(model.path),
         "model.path is not set: a folder or a hub id, e.g. Qwen/Qwen2-VL-2B-Instruct",
     )
-    _require(bool(data.train), "data.train is empty: name a folder written by `gpg-vl prepare`")
-    _require(
+    require(bool(data.train), "data.train is empty: name a folder written by `gpg-vl prepare`")
+    require(
         not evaluation.every or bool(data.validation),
         "eval.every is set, but data.validation names no data to evaluate on",
     )

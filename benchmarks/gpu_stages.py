@@ -27,6 +27,7 @@ from gpg_vl.config import ModelConfig
 from gpg_vl.environment import environment
 from gpg_vl.model.adapt import choose_weights
 from gpg_vl.model.compiling import compile_layers
+from gpg_vl.model.holding import Holding
 from gpg_vl.model.loading import load_policy
 from gpg_vl.model.policy import Policy
 from gpg_vl.preflight.data import Lengths
@@ -70,7 +71,7 @@ class Place:
 
     def policy(self, attention: Literal["sdpa", "flex"] = "sdpa") -> tuple[Policy, list[EncodedPrompt]]:
         """The model, and the questions that it is asked."""
-        policy = load_policy(str(self.model), attention=attention, device=self.device)
+        policy = load_policy(str(self.model), attention=attention, device=self.device, holding=Holding())
         policy.suppress(inputs.suppressed_tokens(policy.processor, policy.model))
         prompts = build_encoder(policy, Prompt(), ModelConfig()).encode(inputs.samples(self.scale.workload))
         return policy, prompts

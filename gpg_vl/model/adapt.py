@@ -2,25 +2,26 @@
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
+from torch import nn
 
 from gpg_vl.config import ModelConfig
 from gpg_vl.errors import ConfigurationError, ModelError, RunFolderError, UserError
 from gpg_vl.model.adapter_files import ADAPTER_CONFIG, base_of, is_adapter, read_adapter, require_peft
 from gpg_vl.model.adapters import adapter_settings, add_adapter
 from gpg_vl.model.families import family_of
-from gpg_vl.model.families.family import Family
 from gpg_vl.model.loading import load_weights, model_hint, read_config, read_processor
 from gpg_vl.model.merging import merge_adapter, probe
 from gpg_vl.model.policy import Policy
 from gpg_vl.prompting.card import CARD
 
-_UNSAID = ("rank_pattern", "alpha_pattern", "use_rslora")
+_UNSAID = ("rank_pattern", "alpha_pattern")
 """Settings of peft with which layers have another rank or scale than the configuration says."""
 
 
@@ -48,13 +49,15 @@ def choose_weights(policy: Policy, config: ModelConfig) -> None:
         raise ConfigurationError(f"model.freeze_vision: a {policy.model_type!r} model has no vision tower")
     if policy.has_adapter:
         _check_settings(adapter_settings(policy.model), config, config.path)
+        _check_places(policy, config)
     elif config.lora_rank:
         add_adapter(
             policy.model,
             rank=config.lora_rank,
             alpha=_alpha(config),
-            targets=_targets(policy.family),
+            targets=_targets(policy, config),
             base=config.path,
+            rslora=config.lora_rslora,
         )
     if config.lora_rank:
         for name, weight in policy.model.named_parameters():
@@ -68,11 +71,55 @@ def choose_weights(policy: Policy, config: ModelConfig) -> None:
         raise ConfigurationError("model: every part is frozen; nothing is left to train")
 
 
-def _targets(family: Family) -> str:
-    """A pattern of the names of the language model's linear layers, which a vision tower's may resemble."""
+def _targets(policy: Policy, config: ModelConfig) -> str | set[str]:
+    """What adapters stand beside: a pattern where nothing is chosen, which holds for other releases of
+    transformers too, else names of linear layers. Raises ConfigurationError for patterns that name none."""
+    family, model = policy.family, policy.model
     vision = "|".join(family.vision_parts)
     outside = rf"(?!(?:.*\.)?(?:{vision})\.)" if vision else ""
-    return rf"{outside}(?:.*\.)?{family.lora_targets}"
+    usual = rf"{outside}(?:.*\.)?{family.lora_targets}"
+    if not config.lora_vision and not config.lora_targets:
+        return usual
+    parts = [policy.text_model, *(family.vision_modules(model) if config.lora_vision else [])]
+    text, *towers = [{layer for layer in part.modules() if isinstance(layer, nn.Linear)} for part in parts]
+    linear = text.union(*towers)
+    names = {  # as they are without adapters
+        name.removesuffix(".base_layer"): layer
+        for name, layer in model.named_modules()
+        if layer in linear and ".lora_" not in name
+    }
+    if not config.lora_targets:
+        return {name for name, layer in names.items() if layer not in text or re.fullmatch(usual, name)}
+    found = {
+        pattern: {name for name in names if _ends_with(pattern, name)} for pattern in config.lora_targets
+    }
+    if missing := [pattern for pattern, layers in found.items() if not layers]:
+        ends = sorted({name.rpartition(".")[2] for name in names if not name.rpartition(".")[2].isdigit()})
+        raise ConfigurationError(
+            f"model.lora_targets: {missing[0]!r} is the end of no linear layer's name; there are "
+            f"{', '.join(ends)}"
+        )
+    return set().union(*found.values())
+
+
+def _ends_with(pattern: str, name: str) -> bool:
+    try:
+        return re.search(rf"(?:^|\.)(?:{pattern})$", name) is not None
+    except re.error as error:
+        raise ConfigurationError(f"model.lora_targets: {pattern!r} is no pattern: {error}") from error
+
+
+def _check_places(policy: Policy, config: ModelConfig) -> None:
+    """Raise ConfigurationError for adapters that stand elsewhere than configured, where that is said."""
+    if not config.lora_vision and not config.lora_targets:
+        return
+    adapted = {name for name, layer in policy.model.named_modules() if hasattr(layer, "lora_A")}
+    if adapted != {name for name in _targets(policy, config)}:
+        raise ConfigurationError(
+            f"the adapters in {config.path!r} stand beside other layers than model.lora_vision and "
+            "model.lora_targets say: leave both out to go on with them, or make full weights with "
+            "`gpg-vl merge`"
+        )
 
 
 def _alpha(config: ModelConfig) -> int:
@@ -91,6 +138,11 @@ def _check_settings(adapters: Any, config: ModelConfig, path: str) -> None:
         raise ConfigurationError(
             f"model.lora_rank {config.lora_rank} and model.lora_alpha {_alpha(config)} are not those of the "
             f"adapters in {path!r}: {cure}"
+        )
+    if bool(adapters.use_rslora) != config.lora_rslora:
+        theirs = str(bool(adapters.use_rslora)).lower()
+        raise ConfigurationError(
+            f"the adapters in {path!r} have another scale: set model.lora_rslora {theirs}"
         )
     unsaid = [name for name in _UNSAID if getattr(adapters, name, None)]
     if unsaid:

@@ -48,10 +48,12 @@ def adapter_weights(model: Module) -> dict[str, Tensor]:
     return dict(weights)
 
 
-def add_adapter(model: Module, *, rank: int, alpha: int, targets: str, base: str) -> None:
-    """Put fresh adapters, which change nothing yet, beside the linear layers that a pattern names.
+def add_adapter(
+    model: Module, *, rank: int, alpha: int, targets: str | set[str], base: str, rslora: bool = False
+) -> None:
+    """Put fresh adapters, which change nothing yet, beside the linear layers that names or a pattern say.
 
-    `base` is the model that they belong to.
+    `base` is the model that they belong to; `rslora`: their scale is alpha / sqrt(rank).
     """
     peft = require_peft()
     config = peft.LoraConfig(
@@ -59,9 +61,18 @@ def add_adapter(model: Module, *, rank: int, alpha: int, targets: str, base: str
         lora_alpha=alpha,
         lora_dropout=0.0,  # the sampler has none, and training must speak of the same distribution
         target_modules=targets,
+        use_rslora=rslora,
         base_model_name_or_path=lasting_name(base),
     )
-    peft.inject_adapter_in_model(config, model, _NAME)
+    _inject(config, model)
+
+
+def _inject(config: Any, model: Module) -> None:
+    """Adapters in fp32, whatever their base is held in."""
+    require_peft().inject_adapter_in_model(config, model, _NAME)
+    for name, weight in model.named_parameters():
+        if "lora_" in name:
+            weight.data = weight.data.float()
 
 
 def load_adapter(model: Module, folder: Path) -> None:
@@ -83,7 +94,7 @@ def load_adapter(model: Module, folder: Path) -> None:
         earlier = _named_earlier(stored, model)
         if earlier or _is_loose(config, model):
             _name_targets(config, model, _earlier if earlier else str)
-        peft.inject_adapter_in_model(config, model, _NAME)
+        _inject(config, model)
         result = peft.set_peft_model_state_dict(model, _under_own_names(stored, model), adapter_name=_NAME)
         if result.unexpected_keys:
             raise ValueError(f"peft did not take {min(result.unexpected_keys)}")

@@ -25,6 +25,7 @@ from gpg_vl.model.experts import EXPERTS_NAME
 from gpg_vl.model.families import family_of
 from gpg_vl.model.families.family import Family
 from gpg_vl.model.flex import check_flex
+from gpg_vl.model.holding import Holding, four_bit_options
 from gpg_vl.model.policy import Policy
 from gpg_vl.runtime.files import DIGESTS, damaged_file
 
@@ -42,13 +43,14 @@ def load_policy(
     attention: Literal["sdpa", "flex"] = "sdpa",
     vision_attention: str = "sdpa",
     device: torch.device | str = "cpu",
+    holding: Holding | None = None,
 ) -> Policy:
-    """Load a model and its processor from a folder or the hub, weights in fp32.
+    """Load a model and its processor from a folder or the hub.
 
-    `compiled`: the decoder layers of the gradient pass. Raises ModelError if there is no model, or a damaged
-    one, one of a family that packing does not support exactly, or no such attention on this machine;
-    ConfigurationError if nothing is there to compile with, or nothing that can be, or for FlexAttention where
-    it cannot train.
+    `holding`: the types that its weights are held in; None is for one that only answers. `compiled`: the
+    decoder layers of the gradient pass. Raises ModelError if there is no model, or a damaged one, one of a
+    family that packing does not support exactly, or no such attention on this machine; ConfigurationError if
+    nothing is there to compile with, or nothing that can be, or for FlexAttention where it cannot train.
     """
     if damaged := damaged_file(Path(path)):
         raise ModelError(
@@ -65,17 +67,22 @@ def load_policy(
             f"{option} does not take layers that carry states from prompts to answers, as those of a "
             f"{config.model_type!r} model do"
         )
+    bf16 = computes_in_bf16(precision, device)
     processor = read_processor(path, family)
     _check_vocabulary(path, config, processor.tokenizer if family.takes_images else processor)
     choose_kernels(device)
-    model = load_weights(path, family, vision_attention, device)
+    model = load_weights(path, family, vision_attention, device, holding or Holding.untrained(bf16=bf16))
     if gradient_checkpointing:
         enable_checkpointing(model)
-    bf16 = precision == "bf16" or (precision == "auto" and device.type == "cuda")
     policy = Policy(model.to(device), processor, family, bf16=bf16, flex=attention == "flex")
     if compiled:
         compile_layers(policy.text_model.layers, policy.device)
     return policy
+
+
+def computes_in_bf16(precision: Literal["auto", "fp32", "bf16"], device: torch.device) -> bool:
+    """What `model.precision` means on a device."""
+    return precision == "bf16" or (precision == "auto" and device.type == "cuda")
 
 
 def choose_kernels(device: torch.device) -> None:
@@ -147,28 +154,21 @@ def model_class(family: Family) -> Any:
 
 
 def load_weights(
-    path: str, family: Family, vision_attention: str = "sdpa", device: torch.device | None = None
+    path: str,
+    family: Family,
+    vision_attention: str = "sdpa",
+    device: torch.device | None = None,
+    holding: Holding | None = None,
 ) -> Any:
-    """A model, a LoRA checkpoint's with its adapters; in fp32: steps of lr 1e-6 would vanish in bf16.
+    """A model, a LoRA checkpoint's with its adapters, which are in fp32.
 
-    Weights go to `device` one by one: on a machine's CPU they would be there once for each of its GPUs.
-    Raises ModelError unless the files hold exactly the model's weights, all of them finite, and if there is
-    no such attention on this machine.
+    Weights go one by one to `device` and to the type they are held in: fp32 on a machine's CPU, they would be
+    there once for each of its GPUs. Raises ModelError unless the files hold exactly the model's weights, all
+    of them finite, and if there is no such attention on this machine.
     """
-    vision = family.vision_attention if vision_attention == "sdpa" else vision_attention
-    towers = {"text_config": ATTENTION_NAME, "vision_config": vision}
-    attention = towers if family.takes_images else ATTENTION_NAME
     base = _base_of(path)
-    # transformers calls what is placed on the CPU offloaded, and warns when it is saved
-    place = {} if device is None or device.type == "cpu" else {"device_map": {"": device}}
-    # so that what does not fit is listed
-    options: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True}
-    if getattr(AutoConfig.from_pretrained(base).get_text_config(), "num_experts", 0):
-        options["experts_implementation"] = EXPERTS_NAME
     try:
-        model, found = model_class(family).from_pretrained(
-            base, dtype=torch.float32, attn_implementation=attention, **options, **place
-        )
+        model, found = _read_weights(base, family, vision_attention, device, holding or Holding())
     except torch.OutOfMemoryError:
         raise
     except ImportError as error:
@@ -184,6 +184,34 @@ def load_weights(
     if names := nonfinite_weights(model.named_parameters()):
         raise ModelError(f"{path!r}: weights are NaN, infinite or beyond all measure: {_listed(names)}")
     return model
+
+
+def _read_weights(
+    base: str, family: Family, vision_attention: str, device: torch.device | None, holding: Holding
+) -> tuple[Any, dict[str, Any]]:
+    """The model and what transformers found amiss. Raises as transformers does."""
+    vision = family.vision_attention if vision_attention == "sdpa" else vision_attention
+    towers = {"text_config": ATTENTION_NAME, "vision_config": vision}
+    options: dict[str, Any] = {"attn_implementation": towers if family.takes_images else ATTENTION_NAME}
+    if holding.four_bit or (device is not None and device.type != "cpu"):
+        # transformers calls what is placed on the CPU offloaded, and warns when it is saved
+        options["device_map"] = {"": device or "cpu"}
+    config = AutoConfig.from_pretrained(base)
+    if getattr(config.get_text_config(), "num_experts", 0):
+        options["experts_implementation"] = EXPERTS_NAME
+    kind = model_class(family)
+    if not holding.plain or holding.four_bit:
+        with torch.device("meta"):
+            empty = kind.from_config(config)
+        own = type(empty)
+        kind = holding.loaded_as(own, family)
+        options |= four_bit_options(empty, family) if holding.four_bit else {}
+    # so that what does not fit is listed
+    options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+    model, found = kind.from_pretrained(base, dtype=torch.float32, **options)
+    if not holding.plain:
+        model.__class__ = own
+    return model, found
 
 
 def _check_complete(path: str, found: dict[str, Any]) -> None:
@@ -234,7 +262,7 @@ def _listed(names: Collection[str]) -> str:
 
 def nonfinite_weights(weights: Iterable[tuple[str, torch.Tensor]]) -> list[str]:
     """Names of weights whose square norm is no finite number; waits for a GPU once."""
-    named = dict(weights)
+    named = {name: weight for name, weight in weights if weight.is_floating_point()}  # no packed ones
     norms = torch.stack([torch.linalg.vector_norm(weight.detach()).float() for weight in named.values()])
     return [name for name, fine in zip(named, norms.square().isfinite().tolist(), strict=True) if not fine]
 

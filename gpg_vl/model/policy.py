@@ -18,6 +18,7 @@ from gpg_vl.model.attention import Prefix, attend
 from gpg_vl.model.compat import cache_argument
 from gpg_vl.model.families.family import FULL, Family
 from gpg_vl.model.flex import BLOCK, block_mask
+from gpg_vl.model.holding import full_shape, save_model
 from gpg_vl.model.logprobs import Targets, VocabularyHead
 from gpg_vl.model.masks import Sight, additive_mask
 from gpg_vl.model.packing import PackedBatch, Row, collate
@@ -244,13 +245,13 @@ class Policy(nn.Module):
         if self.has_adapter:
             save_adapter(self.model, folder)
         else:
-            self.model.save_pretrained(folder)
+            save_model(self.model, folder)
         self.processor.save_pretrained(folder)
         write_card(folder, card)
 
 
 def _read_per_token(name: str, weight: Any, config: Any) -> float:
     """Numbers of a weight that a token is multiplied with: of a stack of experts, those it goes through."""
-    shape = getattr(weight, "ds_shape", weight.shape)  # ZeRO-3 leaves a shard here
+    shape = full_shape(weight)
     share = config.num_experts_per_tok / shape[0] if ".experts." in name else 1.0  # (experts, out, in)
     return math.prod(shape) * share

@@ -76,8 +76,13 @@ class ModelSizes:
 
     weights: int
     trained: int
+    held: float
+    """Bytes of all weights, in the types that they are held in."""
+    trained_bytes: int
+    """Of the trained ones, and of their gradients."""
     cast: int
-    """Weights of matrix products that a gradient passes through: bf16 arithmetic copies these."""
+    """Weights of matrix products that a gradient passes through: bf16 arithmetic copies these, which are held
+    in fp32."""
     kept_cast: int
     """Those of them that are trained: their copies outlive the single product."""
     largest: int
@@ -98,7 +103,7 @@ class ModelSizes:
     token_pixels: int = 0
     """Pixels of an image for one token of it; 0 where that depends on its shape, and without images."""
     decoded: int = 0
-    """Weights of the matrices that rollouts read for every token: in bf16 they hold copies of these."""
+    """Weights of the matrices that rollouts read for every token, held in fp32: in bf16 they copy these."""
     context: int = 0
     """As `Policy.context`."""
     masks: int = 1
@@ -107,14 +112,19 @@ class ModelSizes:
     """Of the text model's layers, where some carry one."""
 
 
-def skeleton(config: Any, family: Family) -> Policy:
+def skeleton(config: Any, family: Family, holding: Holding | None = None) -> Policy:
     """The policy of a config.json on the meta device: no weights, no processor; to count with."""
     with torch.device("meta"):
-        return Policy(model_class(family).from_config(config), None, family)
+        model = model_class(family).from_config(config)
+        (holding or Holding()).apply(model, family)
+        return Policy(model, None, family)
 
 
-def sizes_of(policy: Policy) -> ModelSizes:
-    """Sizes of a policy or of a `skeleton`, behind `choose_weights`."""
+def sizes_of(policy: Policy, *, four_bit: bool = False) -> ModelSizes:
+    """Sizes of a policy or of a `skeleton`, behind `choose_weights`.
+
+    `four_bit`: the language model's linear layers will be quantised, which a skeleton's are not.
+    """
     vision = _vision_tower(policy) if policy.takes_images else None
     linear = {w for part in _graph(policy, vision) for w in (*_matrices(part), *_experts(part))}
     head = policy.model.lm_head.weight

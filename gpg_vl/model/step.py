@@ -14,6 +14,7 @@ from torch.nn.functional import linear
 
 from gpg_vl.model import attention
 from gpg_vl.model.attention import AnswerCache, Attend, CacheView, Prefix
+from gpg_vl.model.embedding import embedded
 from gpg_vl.model.rotation import Rotations
 from gpg_vl.model.step_layers import Attention, Layer, Norm, Step, mixer_of
 from gpg_vl.runtime.devices import multiplies_bf16
@@ -62,7 +63,7 @@ class StepModel:
         """
         views = {w: view if w is None else view.within(w, prefix) for w in self._windows}
         step = Step(prefix, cache, views, self._rotations.at(positions), self._attend)
-        hidden = self._embedding(tokens).float()
+        hidden = embedded(self._embedding, tokens)
         for layer in self._layers:
             hidden = layer(hidden, step)
         return self._norm(hidden)

@@ -17,7 +17,8 @@ from gpg_vl.errors import ConfigurationError
 from gpg_vl.evaluation.benchmarks import protocol_of
 from gpg_vl.evaluation.grading import check_rewards
 from gpg_vl.model.adapt import check_adapters, choose_weights
-from gpg_vl.model.loading import load_policy
+from gpg_vl.model.holding import Holding
+from gpg_vl.model.loading import computes_in_bf16, load_policy
 from gpg_vl.model.policy import Policy
 from gpg_vl.prompting.card import asking_note
 from gpg_vl.prompting.encode import PromptEncoder
@@ -174,7 +175,8 @@ def build_session(config: TrainConfig, accelerator: Accelerator, checkpoint: Pat
         scorer.route(task)  # a task without rewards is better found now than hours later
     reference = None
     if config.algorithm.kl_beta > 0:
-        reference = _load(config.model.path, config.model, learner.accelerator).eval().requires_grad_(False)
+        reference = _load(config.model.path, config.model, learner.accelerator, trained=False)
+        reference.eval().requires_grad_(False)
     rows = own_rows(learner.sampler, learner.world, config.algorithm.questions_per_step)
     reader = QuestionReader(learner.data, learner.encoder, rows, worker_count(config.data.workers))
     answerer = build_answerer(learner, config.rollout)
@@ -222,7 +224,8 @@ def model_card(config: TrainConfig | SftConfig) -> dict[str, Any]:
     return card
 
 
-def _load(path: str, model: ModelConfig, accelerator: Accelerator) -> Policy:
+def _load(path: str, model: ModelConfig, accelerator: Accelerator, *, trained: bool = True) -> Policy:
+    bf16 = computes_in_bf16(model.precision, accelerator.device)
     return load_policy(
         path,
         precision=model.precision,
@@ -231,4 +234,5 @@ def _load(path: str, model: ModelConfig, accelerator: Accelerator) -> Policy:
         attention=model.attention,
         vision_attention=model.vision_attention,
         device=accelerator.device,
+        holding=Holding.of(model, bf16=bf16) if trained else Holding.untrained(bf16=bf16),
     )

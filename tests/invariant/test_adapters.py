@@ -128,10 +128,12 @@ def test_adapters_are_trained_as_configured_or_not_at_all(adapter, tmp_path, tin
             check_adapters(str(adapter), ModelConfig(path=str(adapter), **other))
         with pytest.raises(ConfigurationError, match=theirs):
             choose_weights(load_policy(str(adapter)), ModelConfig(path=str(adapter), **other))
-    for name, value in {"use_rslora": True, "alpha_pattern": {"q_proj": 3}}.items():
-        unsaid = configured(adapter, tmp_path / name, **{name: value})
-        with pytest.raises(ConfigurationError, match=f"have {name}, which no setting says"):
-            check(unsaid, lora_rank=2)
+    unsaid = configured(adapter, tmp_path / "unsaid", alpha_pattern={"q_proj": 3})
+    with pytest.raises(ConfigurationError, match="have alpha_pattern, which no setting says"):
+        check(unsaid, lora_rank=2)
+    scaled = configured(adapter, tmp_path / "scaled", use_rslora=True)
+    with pytest.raises(ConfigurationError, match="another scale: set model.lora_rslora true"):
+        check(scaled, lora_rank=2)
 
 
 def test_adapters_on_a_frozen_tower_are_not_trained(tmp_path, tiny_folder):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gpg_vl.errors import ModelError
+from gpg_vl.model.embedding import embedded
 from gpg_vl.model.masks import Sight
 from gpg_vl.model.packing import PackedBatch
 from gpg_vl.model.vision import ImageFeatures
@@ -117,7 +118,7 @@ class Family(PromptFormat):
 
     def embed(self, model: Any, batch: PackedBatch) -> tuple[Tensor, dict[str, Any]]:
         """Token embeddings with image features in their places, (R, S, H), and the `extra_inputs`."""
-        embeds = self.text_model(model).embed_tokens(batch.token_ids)
+        embeds = embedded(self.text_model(model).embed_tokens, batch.token_ids)
         if batch.pixel_values is None:
             return embeds, {}
         weights = (weight for part in self.vision_modules(model) for weight in part.parameters())

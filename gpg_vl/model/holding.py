@@ -22,6 +22,9 @@ from gpg_vl.weights_config import ModelConfig
 _CAST = (nn.Linear, nn.Conv2d, nn.Conv3d)
 """Layers whose weights autocast copies."""
 
+NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
+"""Of a weight in 4 bits: every 64 share a scale of one byte, and 256 scales one of four."""
+
 
 @dataclass(frozen=True)
 class Holding:
@@ -118,10 +121,23 @@ def four_bit_options(model: Any, family: Family) -> dict[str, Any]:
     return {"quantization_config": quantisation}
 
 
+def four_bit_weights(text_model: Any) -> Iterator[Tensor]:
+    """The frozen weights of a language model's linear layers, its adapters' left out."""
+    for layer in text_model.modules():
+        if isinstance(layer, nn.Linear) and not layer.weight.requires_grad:
+            yield layer.weight
+
+
+def is_packed(weight: Tensor) -> bool:
+    """Whether bitsandbytes quantised it."""
+    return getattr(weight, "quant_state", None) is not None
+
+
 def full_shape(weight: Tensor) -> tuple[int, ...]:
     """A weight's shape, also of one that ZeRO-3 spread or bitsandbytes packed."""
-    packed = getattr(weight, "quant_state", None)
-    return tuple(getattr(weight, "ds_shape", weight.shape) if packed is None else packed.shape)
+    if is_packed(weight):
+        return tuple(weight.quant_state.shape)  # type: ignore[attr-defined]
+    return tuple(getattr(weight, "ds_shape", weight.shape))
 
 
 def numbers(weight: Tensor) -> int:

@@ -1,7 +1,7 @@
 """How large a model is: its weights, and the widths that decide what a pass keeps."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from gpg_vl.model.families.family import Family
+from gpg_vl.model.holding import NF4_BYTES, Holding, four_bit_weights, is_packed, numbers
 from gpg_vl.model.loading import model_class
 from gpg_vl.model.policy import Policy
 
@@ -126,16 +127,22 @@ def sizes_of(policy: Policy, *, four_bit: bool = False) -> ModelSizes:
     `four_bit`: the language model's linear layers will be quantised, which a skeleton's are not.
     """
     vision = _vision_tower(policy) if policy.takes_images else None
-    linear = {w for part in _graph(policy, vision) for w in (*_matrices(part), *_experts(part))}
+    packed = {*four_bit_weights(policy.text_model)} if four_bit else set()
+    copied = {w for w in _copied(policy, vision) if w.dtype == torch.float32} - packed
+    decoded = {w for part in (policy.text_model, policy.model.lm_head) for w in _matrices(part)}
+    weights = [*policy.parameters()]
+    trained = [weight for weight in weights if weight.requires_grad]
     head = policy.model.lm_head.weight
     reader = policy.family.reader
     seen = policy.family.vision_sizes(policy.model.config) if vision else None
     return ModelSizes(
-        weights=_count(policy.parameters()),
-        trained=_count(w for w in policy.parameters() if w.requires_grad),
-        cast=_count(linear),
-        kept_cast=_count(w for w in linear if w.requires_grad),
-        largest=max(w.numel() for w in policy.parameters()),
+        weights=_count(weights),
+        trained=_count(trained),
+        held=sum(_bytes(weight, packed) for weight in weights),
+        trained_bytes=sum(weight.itemsize * weight.numel() for weight in trained),
+        cast=_count(copied),
+        kept_cast=_count(weight for weight in copied if weight.requires_grad),
+        largest=max(map(numbers, weights)),
         vocabulary=policy.vocabulary,
         context=policy.context,
         states=_states(policy.text_model),
@@ -148,12 +155,23 @@ def sizes_of(policy: Policy, *, four_bit: bool = False) -> ModelSizes:
         pixels=_COLOURS * seen.frames * math.prod(seen.patch) if seen else 0,
         patches=seen.patches if seen else 0,
         token_pixels=seen.patches * math.prod(seen.patch) if seen and reader and reader.keeps_limits else 0,
-        decoded=_count({w for part in (policy.text_model, policy.model.lm_head) for w in _matrices(part)}),
+        decoded=_count(weight for weight in decoded - packed if weight.dtype == torch.float32),
     )
 
 
 def _count(weights: Iterable[Any]) -> int:
-    return sum(weight.numel() for weight in weights)
+    return sum(map(numbers, weights))
+
+
+def _bytes(weight: Any, packed: Collection[Any]) -> float:
+    """Bytes that a weight is held in; `packed` ones will be quantised."""
+    kind = NF4_BYTES if is_packed(weight) or weight in packed else weight.itemsize
+    return kind * numbers(weight)
+
+
+def _copied(policy: Policy, vision: Tower | None) -> Iterable[Any]:
+    """Weights of matrix products that a gradient passes through."""
+    return (w for part in _graph(policy, vision) for w in (*_matrices(part), *_experts(part)))
 
 
 def _graph(policy: Policy, vision: Tower | None) -> Iterable[nn.Module]:

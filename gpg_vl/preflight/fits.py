@@ -11,6 +11,7 @@ import torch
 from gpg_vl.config import ModelConfig, TrainConfig
 from gpg_vl.model.adapt import choose_weights
 from gpg_vl.model.families import family_of
+from gpg_vl.model.holding import Holding
 from gpg_vl.model.loading import read_config
 from gpg_vl.model.sizes import ModelSizes, sizes_of, skeleton
 from gpg_vl.preflight.data import Lengths
@@ -53,12 +54,16 @@ class Machine:
         return torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else None
 
 
-def model_sizes(model: ModelConfig, *, download: bool) -> ModelSizes:
-    """Sizes from config.json alone. Raises ModelError, or ConfigurationError for what cannot be trained."""
+def model_sizes(model: ModelConfig, *, download: bool, bf16: bool = False) -> ModelSizes:
+    """Sizes from config.json alone, where the arithmetic is `bf16` or not.
+
+    Raises ModelError, or ConfigurationError for what cannot be trained.
+    """
     config = read_config(model.path, download=download)
-    policy = skeleton(config, family_of(model.path, config))
+    holding = Holding.of(model, bf16=bf16)
+    policy = skeleton(config, family_of(model.path, config), holding)
     choose_weights(policy, model)
-    return sizes_of(policy)
+    return sizes_of(policy, four_bit=holding.four_bit)
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,7 @@ def test_adapters_are_trained_as_configured_or_not_at_all(adapter, tmp_path, tin
     with pytest.raises(ConfigurationError, match="have alpha_pattern, which no setting says"):
         check(unsaid, lora_rank=2)
     scaled = configured(adapter, tmp_path / "scaled", use_rslora=True)
-    with pytest.raises(ConfigurationError, match="another scale: set model.lora_rslora true"):
+    with pytest.raises(ConfigurationError, match=r"another scale: set model\.lora_rslora true"):
         check(scaled, lora_rank=2)
 
 

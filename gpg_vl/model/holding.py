@@ -121,6 +121,14 @@ def four_bit_options(model: Any, family: Family) -> dict[str, Any]:
     return {"quantization_config": quantisation}
 
 
+def keep_trainable(model: nn.Module) -> None:
+    """Leave 4-bit weights as they are: some CPUs have a kernel for which bitsandbytes repacks them in the first
+    pass without gradients, and no pass with gradients reads them behind that."""
+    for layer in model.modules():
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
+
+
 def four_bit_weights(text_model: Any) -> Iterator[Tensor]:
     """The frozen weights of a language model's linear layers, its adapters' left out."""
     for layer in text_model.modules():

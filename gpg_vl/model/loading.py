@@ -25,7 +25,7 @@ from gpg_vl.model.experts import EXPERTS_NAME
 from gpg_vl.model.families import family_of
 from gpg_vl.model.families.family import Family
 from gpg_vl.model.flex import check_flex
-from gpg_vl.model.holding import Holding, four_bit_options
+from gpg_vl.model.holding import Holding, four_bit_options, keep_trainable
 from gpg_vl.model.policy import Policy
 from gpg_vl.runtime.files import DIGESTS, damaged_file
 
@@ -211,6 +211,8 @@ def _read_weights(
     model, found = kind.from_pretrained(base, dtype=torch.float32, **options)
     if not holding.plain:
         model.__class__ = own
+    if holding.four_bit:
+        keep_trainable(model)
     return model, found
 
 

@@ -8,6 +8,11 @@ import os
 import sys
 import warnings
 
+_NOISY = (
+    *("DeepSpeed", "deepspeed", "accelerate", "torch.utils.cpp_extension"),
+    "bitsandbytes.backends.cpu.ops",  # names a faster kernel that is to be downloaded
+)
+
 
 def quiet_libraries() -> None:
     """Keep other packages' bars and notes from drowning ours."""
@@ -16,7 +21,14 @@ def quiet_libraries() -> None:
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler calls a machine without GPU an error
     _quiet_deprecations()
-    for name in ("DeepSpeed", "deepspeed", "accelerate", "torch.utils.cpp_extension"):
+    noisy = (
+        "DeepSpeed",
+        "deepspeed",
+        "accelerate",
+        "torch.utils.cpp_extension",
+        "bitsandbytes.backends.cpu.ops",
+    )
+    for name in noisy:
         # A filter, since DeepSpeed sets its logger's level when it is imported.
         logging.getLogger(name).addFilter(lambda record: record.levelno >= logging.ERROR)
 

@@ -20,7 +20,9 @@ def session_of(config: TrainConfig) -> Session:
 
 
 def weights(model: Path) -> dict[str, torch.Tensor]:
-    return load_file(model / "model.safetensors")
+    """Of a model's folder, or of a LoRA checkpoint's."""
+    (file,) = model.glob("*model.safetensors")
+    return load_file(file)
 
 
 def same(first: Path, second: Path) -> bool:

@@ -144,7 +144,7 @@ def _train(arguments: list[str], command: str, kind: Any, module: str) -> None:
     config, resume = parse_command(kind, arguments, prog=f"gpg-vl {command}", taken=launch_options())
     check_packages(config)
     if launch is None:
-        check_launch()
+        check_launch(config)
     check_training(config, resume)
     if launch is not None:
         sys.exit(launch.run(command, arguments, config.run.shutdown_grace))

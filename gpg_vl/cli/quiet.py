@@ -21,14 +21,7 @@ def quiet_libraries() -> None:
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler calls a machine without GPU an error
     _quiet_deprecations()
-    noisy = (
-        "DeepSpeed",
-        "deepspeed",
-        "accelerate",
-        "torch.utils.cpp_extension",
-        "bitsandbytes.backends.cpu.ops",
-    )
-    for name in noisy:
+    for name in _NOISY:
         # A filter, since DeepSpeed sets its logger's level when it is imported.
         logging.getLogger(name).addFilter(lambda record: record.levelno >= logging.ERROR)
 

@@ -29,7 +29,7 @@ def build_accelerator(config: TrainConfig | SftConfig) -> Accelerator:
     can mend.
     """
     check_packages(config)
-    check_launch()
+    check_launch(config)
     clip = config.optim.max_grad_norm
     with joining():
         accelerator = Accelerator(

@@ -118,7 +118,7 @@ def build_learner(
         accelerator, world_of(accelerator), policy, model, optimizer, encoder, data, sampler, step=0
     )
     if checkpoint is not None:
-        _restore(learner, checkpoint)
+        _restore(learner, checkpoint, config.optim.kind)
         elsewhere = checkpoint.resolve().parents[1] != Path(config.out).resolve()
         if elsewhere and learner.step >= config.run.steps:
             raise ConfigurationError(
@@ -149,7 +149,7 @@ def _usable(
     return data
 
 
-def _restore(learner: Learner, checkpoint: Path) -> None:
+def _restore(learner: Learner, checkpoint: Path, kind: str) -> None:
     """Continue where the checkpoint was written; its weights are loaded already."""
     world = learner.world
     state = world.together(lambda: load_state(checkpoint, learner.layout))
@@ -157,7 +157,7 @@ def _restore(learner: Learner, checkpoint: Path) -> None:
     learner.step = state.step
     learner.sampler.consumed = state.consumed
     if learner.engine is None:
-        restore_moments(learner.optimizer, state.optimizer)
+        restore_moments(learner.optimizer, state.optimizer, kind)
     else:
         settings = settings_of(learner.optimizer)
         check_shards(checkpoint / "state" / "deepspeed", world)

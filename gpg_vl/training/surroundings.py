@@ -28,6 +28,8 @@ def _needed(config: TrainConfig | SftConfig) -> Iterator[tuple[str, tuple[str, .
         yield f"run.trackers {name}", packages, "'gpg-vl[track]'"
     if config.model.lora_rank:
         yield "model.lora_rank", ("peft",), "'gpg-vl[lora]'"
+    if config.optim.kind == "adamw8bit":
+        yield "optim.kind adamw8bit", ("bitsandbytes",), "'gpg-vl[bitsandbytes]'"
     if config.model.vision_attention == "flash_attention_2":
         # transformers fetches the kernels of the second from the hub
         yield "model.vision_attention flash_attention_2", ("flash_attn", "kernels"), "flash-attn"
@@ -42,8 +44,11 @@ def _installed(package: str) -> bool:
     return find_spec(package) is not None
 
 
-def check_launch() -> None:
-    """Raise ConfigurationError for a launcher's variables that are incomplete or ask for what is not here."""
+def check_launch(config: TrainConfig | SftConfig) -> None:
+    """Raise ConfigurationError for a launcher's variables that are incomplete or ask for what is not here.
+
+    Or for what the configuration asks of the optimizer and DeepSpeed does itself.
+    """
     here = place()
     for name in _UNSUPPORTED:
         if os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true":
@@ -59,6 +64,24 @@ def check_launch() -> None:
         )
     check_deepspeed_package()
     deepspeed_settings.check_asked()
+    _check_state(config)
+
+
+def _check_state(config: TrainConfig | SftConfig) -> None:
+    """Raise ConfigurationError for weights and moments that DeepSpeed would hold otherwise than asked."""
+    model, optim = config.model, config.optim
+    zero = "and ZeRO spreads them over the processes: leave it out, or launch with ddp"
+    if model.trained_precision != "fp32":
+        raise ConfigurationError(
+            f"model.trained_precision {model.trained_precision}: DeepSpeed keeps weights in fp32, {zero}"
+        )
+    if optim.kind != "adamw":
+        raise ConfigurationError(f"optim.kind {optim.kind}: DeepSpeed keeps moments in fp32, {zero}")
+    if optim.offload:
+        raise ConfigurationError(
+            "optim.offload: DeepSpeed moves the moments itself: leave it out, and launch with zero3_offload, "
+            "or with offload_optimizer_device: cpu in a file of your own"
+        )
 
 
 def check_deepspeed_package() -> None:

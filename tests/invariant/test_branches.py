@@ -125,4 +125,4 @@ def test_moments_of_another_model_are_refused(policy, checkpoint):
     saved = load_state(start, "whole").optimizer
     saved["state"][3]["exp_avg"] = torch.zeros(2, 2)
     with pytest.raises(CheckpointError, match="that of another model"):
-        restore_moments(build_optimizer(policy, OptimConfig()), saved)
+        restore_moments(build_optimizer(policy, OptimConfig()), saved, "adamw")

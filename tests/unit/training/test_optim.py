@@ -88,7 +88,7 @@ def test_a_gpu_steps_all_weights_in_place():
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (torch.zeros(7), "weight 0 has the shape \\[7\\]"),
+        (torch.zeros(7), "exp_avg_sq of weight 0 has the shape \\[7\\]"),
         (torch.full((2, 3), math.inf), "not finite: exp_avg_sq"),
     ],
 )
@@ -100,4 +100,4 @@ def test_second_moments_of_other_weights_or_that_overflowed_are_refused(value, m
     saved = optimizer.state_dict()
     saved["state"][0]["exp_avg_sq"] = value
     with pytest.raises(CheckpointError, match=message):
-        restore_moments(optimizer, saved)
+        restore_moments(optimizer, saved, "adamw")

@@ -78,22 +78,22 @@ def deepspeed_asked(monkeypatch):
 
 def test_deepspeed_needs_its_package(deepspeed_asked, nothing_installed):
     with pytest.raises(ConfigurationError, match="needs the package deepspeed"):
-        check_launch()
+        check_launch(config())
 
 
 def test_deepspeed_needs_a_launch(deepspeed_asked, monkeypatch):
-    check_launch()
+    check_launch(config())
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name)
     with pytest.raises(ConfigurationError, match="asks for DeepSpeed, but nothing launched this process"):
-        check_launch()
+        check_launch(config())
 
 
 @pytest.mark.parametrize("name", ["FSDP", "MEGATRON_LM", "PARALLELISM_CONFIG"])
 def test_other_ways_to_spread_a_model_are_refused(monkeypatch, name):
     monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
     with pytest.raises(ConfigurationError, match=f"ACCELERATE_USE_{name} is set; supported launches"):
-        check_launch()
+        check_launch(config())
 
 
 def test_nothing_heavy_is_imported_for_it():

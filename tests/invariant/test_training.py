@@ -105,7 +105,17 @@ def test_the_cut_changes_nothing(config):
         assert results[name][1]["entropy"] == pytest.approx(figures["entropy"], rel=1e-5)
 
 
-def test_resumed_equals_uninterrupted(config, tmp_path):
+@pytest.mark.parametrize(
+    ("model", "optim"),
+    [
+        ({}, {}),
+        ({}, {"kind": "adamw8bit"}),
+        ({"precision": "bf16", "trained_precision": "bf16"}, {"kind": "adamw8bit"}),
+        ({"precision": "bf16", "trained_precision": "bf16"}, {"kind": "adamw8bit", "rounding": "kahan"}),
+    ],
+)
+def test_resumed_equals_uninterrupted(config, model, optim, tmp_path):
+    config = replace(config, model=replace(config.model, **model), optim=replace(config.optim, **optim))
     whole = train(config)
     parts = replace(config, out=str(tmp_path / "parts"))
     train(parts)

@@ -2,11 +2,12 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 
 import pytest
 
-from gpg_vl.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from gpg_vl.config import DataConfig, ModelConfig, OptimConfig, RunConfig, TrainConfig
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.training import surroundings
 from gpg_vl.training.surroundings import check_launch, check_packages
@@ -87,6 +88,37 @@ def test_deepspeed_needs_a_launch(deepspeed_asked, monkeypatch):
         monkeypatch.delenv(name)
     with pytest.raises(ConfigurationError, match="asks for DeepSpeed, but nothing launched this process"):
         check_launch(config())
+
+
+@pytest.mark.parametrize(
+    ("model", "optim", "reason"),
+    [
+        (
+            {},
+            {"kind": "adamw8bit"},
+            r"optim\.kind adamw8bit: DeepSpeed keeps moments in fp32, and ZeRO",
+        ),
+        (
+            {"trained_precision": "bf16"},
+            {"kind": "adamw8bit"},
+            r"model\.trained_precision bf16: DeepSpeed keeps weights in fp32",
+        ),
+        ({}, {"offload": True}, r"optim\.offload: DeepSpeed moves the moments itself: .* zero3_offload"),
+    ],
+)
+def test_deepspeed_holds_weights_and_moments_its_own_way(deepspeed_asked, monkeypatch, model, optim, reason):
+    base = config()
+    asked = replace(base, model=replace(base.model, **model), optim=replace(base.optim, **optim))
+    with pytest.raises(ConfigurationError, match=reason):
+        check_launch(asked)
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "false")
+    check_launch(asked)
+
+
+def test_8_bit_adamw_needs_its_package(nothing_installed):
+    needs = r"optim\.kind adamw8bit needs the package bitsandbytes: pip install 'gpg-vl\[bitsandbytes\]'"
+    with pytest.raises(ConfigurationError, match=needs):
+        check_packages(replace(config(), optim=OptimConfig(kind="adamw8bit")))
 
 
 @pytest.mark.parametrize("name", ["FSDP", "MEGATRON_LM", "PARALLELISM_CONFIG"])

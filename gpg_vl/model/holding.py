@@ -124,7 +124,8 @@ def four_bit_options(model: Any, family: Family) -> dict[str, Any]:
 def keep_trainable(model: nn.Module) -> None:
     """Leave 4-bit weights as they are: for some CPUs bitsandbytes repacks them in the first pass without
     gradients, and no pass with gradients reads them behind that."""
-    for layer in model.modules():
+    layers: Iterator[Any] = model.modules()
+    for layer in layers:
         if hasattr(layer, "support_avx512bf16_for_cpu"):
             layer.support_avx512bf16_for_cpu = False
 

@@ -30,6 +30,8 @@ def _needed(config: TrainConfig | SftConfig) -> Iterator[tuple[str, tuple[str, .
         yield "model.lora_rank", ("peft",), "'gpg-vl[lora]'"
     if config.optim.kind == "adamw8bit":
         yield "optim.kind adamw8bit", ("bitsandbytes",), "'gpg-vl[bitsandbytes]'"
+    if config.model.frozen_precision == "nf4":
+        yield "model.frozen_precision nf4", ("bitsandbytes",), "'gpg-vl[bitsandbytes]'"
     if config.model.vision_attention == "flash_attention_2":
         # transformers fetches the kernels of the second from the hub
         yield "model.vision_attention flash_attention_2", ("flash_attn", "kernels"), "flash-attn"
@@ -74,6 +76,11 @@ def _check_state(config: TrainConfig | SftConfig) -> None:
     if model.trained_precision != "fp32":
         raise ConfigurationError(
             f"model.trained_precision {model.trained_precision}: DeepSpeed keeps weights in fp32, {zero}"
+        )
+    if model.frozen_precision == "nf4":
+        raise ConfigurationError(
+            "model.frozen_precision nf4: DeepSpeed does not know packed weights, and has little to spread "
+            "where adapters are trained: launch with ddp"
         )
     if optim.kind != "adamw":
         raise ConfigurationError(f"optim.kind {optim.kind}: DeepSpeed keeps moments in fp32, {zero}")

@@ -1,5 +1,6 @@
 """Weights held in the arithmetic's type: the same numbers as autocast's copies give, in less memory."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,8 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from gpg_vl.config import ModelConfig, TrainConfig
+from gpg_vl.errors import ConfigurationError, ModelError
+from gpg_vl.model.adapt import merge
 from gpg_vl.model.holding import Holding
 from gpg_vl.model.loading import load_policy
 from gpg_vl.model.policy import Policy
@@ -17,6 +20,7 @@ from gpg_vl.rollout.engine import Request, RolloutEngine
 from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.training.train import train
 from gpg_vl.types import Sample
+from tests.support.families import save_family
 from tests.support.inputs import encoder_of, noise
 from tests.support.packed import rows_of
 from tests.support.training import metrics, same
@@ -76,6 +80,7 @@ WAYS = {
     ),
     "freeze_vision": ModelConfig(freeze_vision=True),
     "freeze_language": ModelConfig(freeze_language=True, gradient_checkpointing=True),
+    "bf16": ModelConfig(trained_precision="bf16"),
 }
 
 
@@ -83,7 +88,8 @@ WAYS = {
 def way(request, config) -> TrainConfig:
     """Four steps in bf16 arithmetic."""
     model = replace(WAYS[request.param], path=config.model.path, precision="bf16")
-    return replace(config, model=model)
+    kind = "adamw8bit" if model.trained_precision == "bf16" else "adamw"
+    return replace(config, model=model, optim=replace(config.optim, kind=kind))
 
 
 def test_each_way_trains_and_goes_on_bit_for_bit(way, tmp_path):
@@ -95,16 +101,69 @@ def test_each_way_trains_and_goes_on_bit_for_bit(way, tmp_path):
     assert gaps and max(gaps) < 0.05  # rollouts and training speak of the same weights
 
 
-def test_each_way_is_read_by_plain_transformers(way):
+def test_each_way_is_read_by_plain_transformers(way, tmp_path):
     folder = train(way)
     kind = AutoModelForImageTextToText
     if way.model.lora_rank:
-        pytest.importorskip("peft")
         plain = kind.from_pretrained(way.model.path)
         plain.load_adapter(str(folder))
         names = {name for name, layer in plain.named_modules() if hasattr(layer, "lora_A")}
         assert any("visual" in name for name in names) == way.model.lora_vision
-        return
+        merge(str(folder), tmp_path / "merged")
+        folder = tmp_path / "merged"
     plain, held = kind.from_pretrained(folder), load_policy(str(folder)).model
     for name, weight in plain.state_dict().items():
         assert torch.equal(weight, held.state_dict()[name]), name
+    trained = load_policy(str(folder), precision="bf16", holding=Holding.of(way.model, bf16=True))
+    kinds = {weight.dtype for weight in trained.parameters() if weight.ndim > 1}
+    assert torch.bfloat16 in kinds or way.model.frozen_precision == "nf4"
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"frozen_precision": "bf16"}, r"model\.frozen_precision bf16 needs bf16 arithmetic"),
+        ({"frozen_precision": "nf4", "lora_rank": 2}, r"model\.frozen_precision nf4 needs bf16 arithmetic"),
+        ({"trained_precision": "bf16"}, r"model\.trained_precision bf16 needs bf16 arithmetic"),
+    ],
+)
+def test_less_than_the_arithmetic_has_is_refused(config, model, message):
+    optim = replace(config.optim, kind="adamw8bit")
+    with pytest.raises(ConfigurationError, match=message):
+        train(replace(config, optim=optim, model=replace(config.model, **model)))
+
+
+def test_experts_have_no_4_bit_base(tiny_folder, tmp_path):
+    folder = save_family("qwen3_vl_moe", tmp_path / "model", tiny_folder)
+    holding = Holding.of(ModelConfig(lora_rank=2, frozen_precision="nf4"), bf16=True)
+    with pytest.raises(ModelError, match="has experts or states"):
+        load_policy(str(folder), precision="bf16", holding=holding)
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"lora_targets": ["nothing"]}, "'nothing' is the end of no linear layer's name"),
+        ({"lora_targets": ["("]}, "is no pattern"),
+        ({"lora_targets": ["qkv"]}, "'qkv' is the end of no linear layer's name"),  # the tower's
+    ],
+)
+def test_targets_that_name_nothing_are_refused(config, choice, message):
+    with pytest.raises(ConfigurationError, match=message):
+        train(replace(config, model=replace(config.model, lora_rank=2, **choice)))
+
+
+def test_adapters_elsewhere_than_configured_are_refused(config, tmp_path):
+    model = replace(config.model, lora_rank=2, lora_targets=["q_proj"])
+    folder = train(replace(config, model=model, run=replace(config.run, steps=1)))
+    other = replace(model, path=str(folder), lora_targets=["v_proj"])
+    with pytest.raises(ConfigurationError, match="stand beside other layers"):
+        train(replace(config, out=str(tmp_path / "other"), model=other))
+
+
+def test_whole_checkpoints_note_the_widest_type(tiny_folder, tmp_path):
+    """transformers would note that of the first weight, and read all others in it."""
+    policy = load_policy(str(tiny_folder))
+    next(policy.model.parameters()).data = next(policy.model.parameters()).data.bfloat16()
+    policy.save(tmp_path, {})
+    assert json.loads((tmp_path / "config.json").read_text())["dtype"] == "float32"

@@ -8,12 +8,14 @@ One process is the same code with nothing to gather.
 import contextlib
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+import torch
 from accelerate.utils import gather_object, wait_for_everyone
-from torch.distributed import DistError
+from torch import Tensor
+from torch.distributed import DistError, all_reduce, broadcast
 
 from gpg_vl.errors import ConfigurationError, UserError
 from gpg_vl.runtime.launched import CURE, place
@@ -21,6 +23,8 @@ from gpg_vl.runtime.launched import CURE, place
 T = TypeVar("T")
 _SILENCE = 10.0
 """Seconds after which a process says what it waits for."""
+_BUCKET = 32 * 2**20
+"""Numbers that are added up at a time: enough for a network, little beside the weights."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +68,46 @@ class World:
             raise failures[0]
         return done[0]
 
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrite tensors by those of the first rank; all ranks hold as many, of the same shapes."""
+        if self.size > 1:
+            for tensor in tensors:
+                broadcast(tensor, src=0)
+
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its sum over all ranks, which hold as many, of the same shapes."""
+        if self.size > 1:
+            for bucket in buckets(tensors, _BUCKET):
+                _add_up_together(bucket)
+
     def wait(self) -> None:
         """Return once all ranks are here."""
         if self.size > 1:
             wait_for_everyone()
+
+
+def buckets(tensors: Sequence[Tensor], size: int) -> list[list[Tensor]]:
+    """Neighbours of one type, at most `size` numbers together; a larger tensor stands alone."""
+    parts: list[list[Tensor]] = []
+    room = 0
+    for tensor in tensors:
+        if parts and tensor.numel() <= room and tensor.dtype == parts[-1][0].dtype:
+            parts[-1].append(tensor)
+            room -= tensor.numel()
+        else:
+            parts.append([tensor])
+            room = size - tensor.numel()
+    return parts
+
+
+def _add_up_together(bucket: Sequence[Tensor]) -> None:
+    if len(bucket) == 1 and bucket[0].is_contiguous():
+        all_reduce(bucket[0])
+        return
+    flat = torch.cat([tensor.flatten() for tensor in bucket])
+    all_reduce(flat)
+    for tensor, part in zip(bucket, flat.split([tensor.numel() for tensor in bucket]), strict=True):
+        tensor.copy_(part.view_as(tensor))
 
 
 @contextlib.contextmanager

@@ -1,21 +1,22 @@
-"""A model in training: micro-batches, backward, optimizer step, saving; on one process or many."""
+"""A model in training: gradient, optimizer step, saving; on one process or many."""
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
 from PIL import Image
 from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
 
 from gpg_vl.data.prepared import PreparedDataset, Sampler
 from gpg_vl.model.loading import nonfinite_weights
-from gpg_vl.model.packing import PackedBatch, Row, Segment, cut
+from gpg_vl.model.packing import Row, Segment
 from gpg_vl.model.policy import Policy
 from gpg_vl.prompting.encode import EncodedPrompt, PromptEncoder
 from gpg_vl.runs.checkpoint import TrainState, random_states, save_checkpoint
@@ -23,29 +24,17 @@ from gpg_vl.runs.folder import RunFolder
 from gpg_vl.runs.states import write_state
 from gpg_vl.runtime.devices import send
 from gpg_vl.runtime.files import write_whole
+from gpg_vl.runtime.memory import Fit, agree, ended, let_go, release_memory
 from gpg_vl.runtime.parallel import World
 from gpg_vl.runtime.profiling import phase
+from gpg_vl.training.micro_batches import MicroBatch, cut_within, halved
 from gpg_vl.training.optim import set_learning_rate
-from gpg_vl.types import Sample
+from gpg_vl.types import Metrics, Sample
 
-
-@dataclass(frozen=True)
-class MicroBatch:
-    """What one forward and backward pass takes."""
-
-    rows: tuple[Row, ...]
-    """This process's rows; none where only a dummy keeps step with the other processes."""
-    packed: PackedBatch
-    """On the device."""
-    answer_index: Tensor
-    """(M,) as in `packed`, on the CPU."""
-    last: bool
-    """Whether gradients synchronise behind it."""
-
-    @property
-    def tokens(self) -> int:
-        """Targets of `rows`; those of a dummy stand behind them."""
-        return sum(row.targets for row in self.rows)
+T = TypeVar("T")
+_CURE = "lower run.micro_batch_tokens, rollout.max_concurrent or model.max_pixels"
+_SINGLE = f"{_CURE}; a micro-batch of one answer was too large"
+_COMMUNICATING = f"DeepSpeed's processes communicate in the gradient pass, so none can repeat it: {_CURE}"
 
 
 @dataclass
@@ -56,35 +45,102 @@ class Learner:
     world: World
     policy: Policy
     model: Any
-    """The policy as `accelerator.prepare` wrapped it; the gradient pass calls nothing else."""
+    """The policy, or DeepSpeed's engine around it; the gradient pass calls nothing else."""
     optimizer: Any
     encoder: PromptEncoder
     data: PreparedDataset
     sampler: Sampler
     step: int
     """Optimizer steps done."""
+    micro_batch_tokens: int
+    """Tokens per forward and backward pass: run.micro_batch_tokens, or less once memory ran out."""
+    out_of_memory: int = 0
+    """How often processes ran out of memory and tried again, since `shortages` was asked."""
 
     @property
     def engine(self) -> Any:
         """DeepSpeed's engine; None without DeepSpeed."""
         return self.model if self.accelerator.state.deepspeed_plugin is not None else None
 
-    def micro_batches(self, rows: Sequence[Row], max_tokens: int) -> Iterator[MicroBatch]:
-        """This process's rows cut by tokens; gradients synchronise on the last part only.
+    def gradient(self, rows: Sequence[Row], follow: Callable[[Iterator[MicroBatch]], T]) -> T:
+        """What `follow` makes of this rank's micro-batches; behind it, weights have all ranks' gradient.
 
-        All processes get equally many, so collectives inside the model (DDP's, ZeRO-3's) stay matched: where
-        a process has fewer, dummies of weight 0 fill up. Nothing here waits for a GPU, which works on the
-        micro-batch before while this one is collated.
+        Ranks work apart, then agree whether memory sufficed, and only then add up: no hook communicates
+        before, and no copy of the gradient is kept for it. If it ran out on one, all drop what they have
+        and try again with smaller micro-batches, as often as that helps; then OutOfMemoryError is raised on
+        all. DeepSpeed communicates in each pass, and gets one try.
         """
-        parts = cut(rows, max_tokens)
+        if self.engine is not None:
+            return self._engine_gradient(rows, follow)
+        while True:
+            parts = cut_within(rows, self.micro_batch_tokens)
+            taken: list[list[Row]] = []
+            done: list[T] = []
+            failure: torch.OutOfMemoryError | None = None
+            try:
+                done.append(follow(self._micro_batches(parts, taken)))
+            except torch.OutOfMemoryError as error:
+                let_go(error)
+                failure = error
+            if self._enough(failure, taken):
+                self._add_up()
+                return done[0]
+
+    def _enough(self, failure: torch.OutOfMemoryError | None, taken: Sequence[Sequence[Row]]) -> bool:
+        """Whether memory sufficed on all ranks; else they are ready for another try."""
+        fit = Fit(self.micro_batch_tokens)
+        if failure is not None:
+            failure.add_note(_SINGLE)
+            limit = halved(taken[-1], self.micro_batch_tokens) if taken else 0
+            fit = Fit(limit, tries=1, end="" if limit else ended(failure))
+            self.optimizer.zero_grad()
+            release_memory()
+        limit, tries = agree(self.world, fit, "run.micro_batch_tokens", failure)
+        if not tries:
+            return True
+        self.micro_batch_tokens = limit
+        self.out_of_memory += tries
+        self.optimizer.zero_grad()
+        return False
+
+    def _add_up(self) -> None:
+        """Sum the ranks' gradients; a weight that has none on any rank stays without, as on one process."""
+        weights = [weight for weight in self.policy.parameters() if weight.requires_grad]
+        missing = {number for number, weight in enumerate(weights) if weight.grad is None}
+        nowhere = set.intersection(*self.world.gather([missing]))
+        followed = [weight for number, weight in enumerate(weights) if number not in nowhere]
+        for weight in followed:
+            if weight.grad is None:
+                weight.grad = torch.zeros_like(weight)
+        self.world.add_up([weight.grad for weight in followed if weight.grad is not None])
+
+    def shortages(self) -> Metrics:
+        """`out_of_memory` since the last call, unless it is 0."""
+        tries, self.out_of_memory = self.out_of_memory, 0
+        return {"out_of_memory": tries} if tries else {}
+
+    def _engine_gradient(self, rows: Sequence[Row], follow: Callable[[Iterator[MicroBatch]], T]) -> T:
+        """`gradient` under DeepSpeed: collectives in the model stay matched, as all ranks do equally many
+        passes; where one has fewer, dummies of weight 0 fill up."""
+        parts = cut_within(rows, self.micro_batch_tokens)
         count = max(self.world.gather([len(parts)]))
-        for number in range(count):
-            part = parts[number] if number < len(parts) else []
+        parts += [[] for _ in range(count - len(parts))]
+        try:
+            return follow(self._micro_batches(parts, []))
+        except torch.OutOfMemoryError as error:
+            error.add_note(_COMMUNICATING)
+            raise
+
+    def _micro_batches(self, parts: Sequence[list[Row]], taken: list[list[Row]]) -> Iterator[MicroBatch]:
+        """On the device one by one, each noted in `taken` before.
+
+        Nothing here waits for a GPU, which works on the micro-batch before while this one is collated.
+        """
+        for number, part in enumerate(parts, start=1):
+            taken.append(part)
             collated = self.policy.collate(self._in_step(part))
             packed = collated.to(self.accelerator.device)
-            last = number == count - 1
-            with self._gradients(synchronise=last):
-                yield MicroBatch(tuple(part), packed, collated.answer_index, last)
+            yield MicroBatch(tuple(part), packed, collated.answer_index, last=number == len(parts))
 
     def send(self, tensor: Tensor) -> Tensor:
         """A tensor on the model's device, without waiting for it."""
@@ -110,13 +166,14 @@ class Learner:
     def _in_step(self, part: list[Row]) -> list[Row]:
         """With a dummy where a pass would not touch what it has to.
 
-        With several processes that is the whole model, the vision tower included; with one it is something
-        that is trained, which only images touch where the language model is frozen.
+        DeepSpeed's hooks wait for the whole model, the vision tower included; else it is something that is
+        trained, which only images touch where the language model is frozen.
         """
         has_image = any(s.prompt.has_images for row in part for s in row.segments)
         if part and (has_image or not self.policy.takes_images):
             return part
-        return [*part, self._dummy] if self.world.size > 1 or self.policy.frozen_language else part
+        matched = self.engine is not None and self.world.size > 1
+        return [*part, self._dummy] if matched or self.policy.frozen_language else part
 
     @cached_property
     def _dummy(self) -> Row:
@@ -127,20 +184,14 @@ class Learner:
         token = int((~self.policy.suppressed).nonzero()[0])  # its log-probability must be finite
         return Row((Segment(prompt, ((token,),), (-1,)),))
 
-    def _gradients(self, *, synchronise: bool) -> contextlib.AbstractContextManager[Any]:
-        if synchronise or self.engine is not None:  # DeepSpeed is told in `backward`
-            return contextlib.nullcontext()
-        return self.accelerator.no_sync(self.model)
-
     @phase("backward")
     def backward(self, loss: Tensor, micro: MicroBatch) -> None:
-        """Add a micro-batch's gradient. Losses add up over processes, which average gradients instead."""
-        loss = loss * self.world.size
+        """Add a micro-batch's gradient. Losses add up over processes; DeepSpeed averages gradients."""
         if self.engine is None:
-            self.accelerator.backward(loss)
+            loss.backward()
         else:
             self.engine.set_gradient_accumulation_boundary(is_boundary=micro.last)
-            self.engine.backward(loss)
+            self.engine.backward(loss * self.world.size)
 
     @phase("optimizer")
     def optimizer_step(self, rate: float, max_grad_norm: float) -> float:
@@ -157,7 +208,7 @@ class Learner:
         if self.engine is not None:  # clips by its own configuration, and drops what is not finite
             self.engine.step()
             return float(self.engine.get_global_grad_norm())
-        norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), max_grad_norm or math.inf))
+        norm = float(clip_grad_norm_(self.policy.parameters(), max_grad_norm or math.inf))
         if math.isfinite(norm):
             self.optimizer.step()
         self.optimizer.zero_grad()
@@ -225,17 +276,3 @@ class Learner:
         if self.engine is None:
             return "whole"
         return f"ZeRO-{self.engine.zero_optimization_stage()} on {self.world.size} processes"
-
-
-def deal(rows: Sequence[Row], world: World) -> list[Row]:
-    """This rank's rows, such that all ranks have about the same number of tokens.
-
-    Longest first, always to the rank with the least: the same result on every rank.
-    """
-    shares: list[list[Row]] = [[] for _ in range(world.size)]
-    loads = [0] * world.size
-    for row in sorted(rows, key=lambda row: -row.length):
-        rank = loads.index(min(loads))
-        shares[rank].append(row)
-        loads[rank] += row.length
-    return shares[world.rank]

@@ -101,17 +101,26 @@ class UpdateFigures:
             self._sums.setdefault(name, []).append(value.double())
         self._first_tokens += len(logprobs)
 
+    def join(self, other: "UpdateFigures") -> None:
+        """Add the sums of another pass."""
+        for name, values in other._sums.items():
+            self._sums.setdefault(name, []).extend(values)
+        self._tokens += other._tokens
+        self._first_tokens += other._first_tokens
+
     def add_norm(self, norm: float) -> None:
         """The gradient norm of one optimizer step, before clipping."""
         self._norms.append(norm)
 
     def metrics(self, world: World) -> Metrics:
         """`loss`, `kl` and `grad_norm` per optimizer step, other figures per token; over all processes."""
-        totals = torch.stack([torch.stack(values).sum() for values in self._sums.values()])
-        own: dict[str, float] = dict(zip(self._sums, totals.tolist(), strict=True))
+        sums_here = [torch.stack(values).sum() for values in self._sums.values()]
+        totals = torch.stack(sums_here).tolist() if sums_here else []  # a rank may have no rows
+        own: dict[str, float] = dict(zip(self._sums, totals, strict=True))
         own |= {"tokens": self._tokens, "first_tokens": self._first_tokens}
         parts = world.gather([own])
-        sums = {name: sum(part[name] for part in parts) for name in parts[0]}
+        names = dict.fromkeys(name for part in parts for name in part)
+        sums = {name: sum(part.get(name, 0.0) for part in parts) for name in names}
         tokens, first_tokens = sums.pop("tokens"), sums.pop("first_tokens")
         divisors: dict[str, float] = {"loss": len(self._norms), "kl": len(self._norms)}
         divisors |= {"entropy": first_tokens, "logprob_gap": first_tokens}

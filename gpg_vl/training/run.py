@@ -20,7 +20,7 @@ from gpg_vl.runtime.profiling import Profiler
 from gpg_vl.runtime.progress import ProgressBar
 from gpg_vl.runtime.shutdown import Stopped, StopRequest
 from gpg_vl.training.learner import Learner
-from gpg_vl.training.session import model_card
+from gpg_vl.training.session import agree_on_sampling, model_card
 from gpg_vl.training.tracking import MetricsFile, Trackers
 from gpg_vl.types import Metrics
 
@@ -122,6 +122,7 @@ class Run:
 
             benchmark = protocol_of(data.folders)
             evaluation = evaluate(answerer, data, sampling, benchmark=benchmark, progress=progress)
+            agree_on_sampling(self.learner, answerer)
         if not main:
             return
         write_evaluation(path, {"step": step, "model": self.config.model.path, **evaluation})

@@ -1,7 +1,8 @@
 """Builds what the loop works with, from a configuration and perhaps a checkpoint."""
 
-import gc
+import contextlib
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,8 @@ from gpg_vl.model.policy import Policy
 from gpg_vl.prompting.card import asking_note
 from gpg_vl.prompting.encode import PromptEncoder
 from gpg_vl.rollout.answering import Answerer, build_encoder, check_room
-from gpg_vl.rollout.engine import RolloutEngine, decode_options
+from gpg_vl.rollout.engine import decode_options
+from gpg_vl.rollout.sparing import SparingEngine
 from gpg_vl.runs.checkpoint import (
     find_checkpoint,
     load_random_states,
@@ -33,6 +35,7 @@ from gpg_vl.runs.checkpoint import (
 from gpg_vl.runs.folder import RunFolder
 from gpg_vl.runs.settings import check_branch
 from gpg_vl.runs.states import check_shards
+from gpg_vl.runtime.memory import Fit, agree, ended, let_go
 from gpg_vl.scoring.scorer import Scorer
 from gpg_vl.training.accelerator import world_of
 from gpg_vl.training.ahead import QuestionReader, own_rows, worker_count
@@ -52,42 +55,6 @@ class Session:
     reference: Policy | None
     """The frozen first model of a KL term; GPG has none."""
     validation: PreparedDataset | None
-    micro_batch_tokens: int
-    """Tokens per forward and backward pass: run.micro_batch_tokens, or half of it once memory ran out."""
-
-    def halve_micro_batches(self, error: torch.OutOfMemoryError) -> None:
-        """Make room for another try at the same step, once per run; else raise `error`.
-
-        Not with several processes, which wait inside the pass that one of them left, nor behind the first
-        of several updates.
-        """
-        config, learner = self.config, self.learner
-        again = self.micro_batch_tokens < config.run.micro_batch_tokens
-        if again or learner.world.size > 1 or config.algorithm.updates_per_rollout > 1:
-            error.add_note("lower run.micro_batch_tokens, rollout.max_concurrent or model.max_pixels")
-            raise error
-        self.micro_batch_tokens //= 2
-        learner.optimizer.zero_grad()
-        print(
-            f"out of memory: going on with run.micro_batch_tokens {self.micro_batch_tokens}", file=sys.stderr
-        )
-
-    def halve_concurrency(self, error: torch.OutOfMemoryError, questions: int) -> None:
-        """Make room for another try at these questions; raise `error` where their groups grew alone."""
-        engine, size = self.answerer.engine, self.config.rollout.group_size
-        growing = min(engine.max_concurrent, questions * size)
-        if growing < 2 * size:
-            error.add_note("lower rollout.group_size, rollout.max_new_tokens or model.max_pixels")
-            raise error
-        engine.max_concurrent = growing // 2
-        print(f"out of memory: going on with rollout.max_concurrent {growing // 2}", file=sys.stderr)
-
-
-def release_memory() -> None:
-    """Give back what is free on the device; behind an `except`: its error holds the failed pass's tensors."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def build_learner(
@@ -112,11 +79,13 @@ def build_learner(
     if note := data.left_out_note():
         accelerator.print(note, file=sys.stderr)
     optimizer = build_optimizer(policy, config.optim)
-    model, optimizer = accelerator.prepare(policy, optimizer)
-    sampler = Sampler(len(data), config.run.seed, shuffle=config.data.shuffle)
-    learner = Learner(
-        accelerator, world_of(accelerator), policy, model, optimizer, encoder, data, sampler, step=0
-    )
+    world, sampler = world_of(accelerator), Sampler(len(data), config.run.seed, shuffle=config.data.shuffle)
+    tokens = config.run.micro_batch_tokens
+    learner = Learner(accelerator, world, policy, policy, optimizer, encoder, data, sampler, 0, tokens)
+    if accelerator.state.deepspeed_plugin is not None:
+        learner.model, learner.optimizer = accelerator.prepare(policy, optimizer)
+    else:
+        world.share(weight.detach() for weight in policy.parameters() if weight.requires_grad)
     if checkpoint is not None:
         _restore(learner, checkpoint, config.optim.kind)
         elsewhere = checkpoint.resolve().parents[1] != Path(config.out).resolve()
@@ -186,18 +155,44 @@ def build_session(config: TrainConfig, accelerator: Accelerator, checkpoint: Pat
     )
     if validation is not None and (text := overlap_warning(config.data.train, config.data.validation)):
         learner.accelerator.print(text, file=sys.stderr)
-    tokens = config.run.micro_batch_tokens
-    return Session(config, learner, reader, answerer, scorer, reference, validation, tokens)
+    return Session(config, learner, reader, answerer, scorer, reference, validation)
 
 
 def build_answerer(learner: Learner, rollout: RolloutConfig) -> Answerer:
     """A rollout engine on the learner's weights."""
     policy = learner.policy
     options = decode_options(policy.device, graphs=rollout.cuda_graphs, fused=rollout.fused_attention)
-    engine = RolloutEngine(
+    engine = SparingEngine(
         policy, max_concurrent=rollout.max_concurrent, seed=learner.sampler.seed, options=options
     )
     return Answerer(learner.encoder, engine)
+
+
+@contextlib.contextmanager
+def sampling_alike(learner: Learner, answerer: Answerer) -> Iterator[None]:
+    """Around what each process samples by itself: behind it they agree on the memory that it took.
+
+    Raises OutOfMemoryError on all of them where one ran out with a group alone.
+    """
+    failure: torch.OutOfMemoryError | None = None
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        let_go(error)
+        failure = error
+    agree_on_sampling(learner, answerer, failure)
+
+
+def agree_on_sampling(
+    learner: Learner, answerer: Answerer, failure: torch.OutOfMemoryError | None = None
+) -> None:
+    """Go on with the least `max_concurrent` of all processes, which all call it."""
+    engine = answerer.engine
+    assert isinstance(engine, SparingEngine), "build_answerer makes no other"
+    fit = Fit(engine.max_concurrent, engine.tries, ended(failure))
+    engine.tries = 0
+    engine.max_concurrent, tries = agree(learner.world, fit, "rollout.max_concurrent", failure)
+    learner.out_of_memory += tries
 
 
 def open_validation(data: DataConfig, limits: EvalConfig, learner: Learner) -> PreparedDataset | None:

@@ -1,6 +1,6 @@
 """The loop: sample groups, score them, follow the policy gradient."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,22 +12,20 @@ from gpg_vl.algorithm.batch import Knobs, StepBatch, sampled_logprobs, step_batc
 from gpg_vl.algorithm.collect import Collection, Group, collect
 from gpg_vl.algorithm.losses import LOSSES
 from gpg_vl.config import TrainConfig
-from gpg_vl.prompting.encode import Question
-from gpg_vl.rollout.answering import Answered
 from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.runs.folder import RunFolder
 from gpg_vl.runtime.shutdown import StopRequest
 from gpg_vl.training.accelerator import build_accelerator, world_of
 from gpg_vl.training.ahead import ScoringAhead
-from gpg_vl.training.learner import MicroBatch, deal
 from gpg_vl.training.metrics import Clock, UpdateFigures, collection_metrics, collection_tokens
+from gpg_vl.training.micro_batches import MicroBatch, deal
 from gpg_vl.training.optim import learning_rate
 from gpg_vl.training.run import open_run
 from gpg_vl.training.session import (
     Session,
     build_session,
-    release_memory,
     resumed_checkpoint,
+    sampling_alike,
 )
 from gpg_vl.training.tracking import write_rollouts
 from gpg_vl.types import Metrics
@@ -61,8 +59,9 @@ def train_step(session: Session, step: int) -> tuple[Collection, Tensor, Metrics
         metrics["nonfinite"] = 1
     elif batch is not None:
         with clock("update"):
-            metrics |= update_in_memory(session, batch, step)
-    metrics |= clock.metrics(collection_tokens(collection)) | {"skipped": int(batch is None)}
+            metrics |= update(session, batch, step)
+    metrics |= learner.shortages() | {"skipped": int(batch is None)}
+    metrics |= clock.metrics(collection_tokens(collection))
     return collection, advantages.values, metrics
 
 
@@ -75,9 +74,11 @@ def sample_groups(session: Session, rows: Sequence[int], step: int, number: int,
         questions = session.reader.take([row for _, row in own])
     # Told apart by index, not by id alone: one question may be drawn twice in a step.
     ids = [f"{one.sample.id}/{number}/{index}" for one, (index, _) in zip(questions, own, strict=True)]
-    with ScoringAhead(session.scorer) as scoring:
+    with sampling_alike(learner, session.answerer), ScoringAhead(session.scorer) as scoring:
         with clock("rollout"):
-            answered = answer_in_memory(session, questions, sampling, step, ids, scoring.submit)
+            answered = session.answerer.sample(
+                questions, rollout.group_size, sampling, step=step, ids=ids, done=scoring.submit
+            )
         with clock("rewards"):
             scores = scoring.results()
     groups = [Group(one, s, number, row) for one, s, (_, row) in zip(answered, scores, own, strict=True)]
@@ -86,81 +87,58 @@ def sample_groups(session: Session, rows: Sequence[int], step: int, number: int,
     )
 
 
-def answer_in_memory(
-    session: Session,
-    questions: Sequence[Question],
-    sampling: Sampling,
-    step: int,
-    ids: Sequence[str],
-    done: Callable[[int, Answered], None],
-) -> list[Answered]:
-    """`Answerer.sample`, with fewer answers at a time from here on if it runs out of memory.
-
-    What is complete by then is kept: answers do not depend on how many grow beside them.
-    """
-    answered: dict[int, Answered] = {}
-    while True:
-        left = [place for place in range(len(questions)) if place not in answered]
-
-        def keep(number: int, one: Answered, left: Sequence[int] = left) -> None:
-            answered[left[number]] = one
-            done(left[number], one)
-
-        try:
-            session.answerer.sample(
-                [questions[place] for place in left],
-                session.config.rollout.group_size,
-                sampling,
-                step=step,
-                ids=[ids[place] for place in left],
-                done=keep,
-            )
-            return [answered[place] for place in range(len(questions))]
-        except torch.OutOfMemoryError as error:
-            session.halve_concurrency(error, len(left))  # raises where that does not help
-        release_memory()
-
-
-def update_in_memory(session: Session, batch: StepBatch, step: int) -> Metrics:
-    """`update`, with smaller micro-batches from here on if it runs out of memory."""
-    while True:
-        try:
-            return update(session, batch, step)
-        except torch.OutOfMemoryError as error:
-            session.halve_micro_batches(error)  # raises where that does not help
-        release_memory()
-
-
 def update(session: Session, batch: StepBatch, step: int) -> Metrics:
     """Follow the gradient of one batch, `updates_per_rollout` times.
 
     Waits for a GPU once per optimizer step, for the gradient's norm.
     """
     config, learner = session.config, session.learner
-    loss_fn = LOSSES[config.algorithm.preset]
     rate = learning_rate(step, config.optim, config.run.steps)
     old: dict[int, Tensor] = {}
     figures = UpdateFigures()
     learner.model.train()
     rows = learner.with_images(deal(batch.rows, learner.world), batch.sources)
     for _ in range(config.algorithm.updates_per_rollout):
-        for number, micro in enumerate(learner.micro_batches(rows, session.micro_batch_tokens)):
-            packed, first = micro.packed, number not in old
-            advantages = learner.send(batch.per_token(batch.advantages, micro.answer_index))  # (M,)
-            weights = learner.send(batch.per_token(batch.weights, micro.answer_index))  # (M,)
-            # The ratio is 1 in the first update: without a KL term, every loss has GPG's slopes.
-            slopes = -advantages * weights if first and session.reference is None else None
-            logprobs, entropies = learner.model(packed, config.rollout.temperature, slopes)  # (M,), (M,)
-            ratio = ratio_inputs(session, batch, micro, old.get(number))
-            loss, sums = loss_fn(logprobs, advantages, weights, **ratio)
-            learner.backward(loss, micro)
-            figures.add(loss, sums, tokens=micro.tokens)
-            if first:
-                old[number] = logprobs.detach()
-                sampled = learner.send(sampled_logprobs(micro.rows, batch))
-                figures.add_first(logprobs[: micro.tokens], entropies[: micro.tokens], sampled)
+        found, logprobs = learner.gradient(rows, partial(gradient_pass, session, batch, old))
+        figures.join(found)
+        old = old or logprobs
         figures.add_norm(learner.optimizer_step(rate, config.optim.max_grad_norm))
     return figures.metrics(learner.world) | {"learning_rate": rate}
+
+
+def gradient_pass(
+    session: Session, batch: StepBatch, old: Mapping[int, Tensor], micros: Iterable[MicroBatch]
+) -> tuple[UpdateFigures, dict[int, Tensor]]:
+    """Add the gradient of each micro-batch; returns their figures, and log-probabilities by answer.
+
+    `old` are those of the rollout's first update, empty there.
+    """
+    config, learner = session.config, session.learner
+    loss_fn = LOSSES[config.algorithm.preset]
+    figures, found, first = UpdateFigures(), dict[int, Tensor](), not old
+    for micro in micros:
+        packed = micro.packed
+        advantages = learner.send(batch.per_token(batch.advantages, micro.answer_index))  # (M,)
+        weights = learner.send(batch.per_token(batch.weights, micro.answer_index))  # (M,)
+        # The ratio is 1 in the first update: without a KL term, every loss has GPG's slopes.
+        slopes = -advantages * weights if first and session.reference is None else None
+        logprobs, entropies = learner.model(packed, config.rollout.temperature, slopes)  # (M,), (M,)
+        before = None if first else old_logprobs(old, micro, logprobs)
+        loss, sums = loss_fn(logprobs, advantages, weights, **ratio_inputs(session, batch, micro, before))
+        learner.backward(loss, micro)
+        figures.add(loss, sums, tokens=micro.tokens)
+        if first:
+            own = logprobs[: micro.tokens].detach()
+            by_answer = own.split([length for _, length in micro.answers])
+            found |= {index: part for (index, _), part in zip(micro.answers, by_answer, strict=True)}
+            sampled = learner.send(sampled_logprobs(micro.rows, batch))
+            figures.add_first(own, entropies[: micro.tokens], sampled)
+    return figures, found
+
+
+def old_logprobs(old: Mapping[int, Tensor], micro: MicroBatch, logprobs: Tensor) -> Tensor:
+    """(M,) of the first update, whatever its cut was; a dummy's are those of now, since it has no weight."""
+    return torch.cat([*(old[index] for index, _ in micro.answers), logprobs[micro.tokens :].detach()])
 
 
 def ratio_inputs(session: Session, batch: StepBatch, micro: MicroBatch, old: Tensor | None) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """Supervised fine-tuning on answer tokens: the warm start, and the paper's "+SFT" comparison row."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from gpg_vl.config import RolloutConfig, SftConfig
 from gpg_vl.model.packing import Row, Segment, join
@@ -15,6 +17,7 @@ from gpg_vl.runtime.shutdown import StopRequest
 from gpg_vl.training.accelerator import build_accelerator, world_of
 from gpg_vl.training.learner import Learner
 from gpg_vl.training.metrics import Clock
+from gpg_vl.training.micro_batches import MicroBatch
 from gpg_vl.training.optim import learning_rate
 from gpg_vl.training.run import open_run
 from gpg_vl.training.session import (
@@ -71,18 +74,24 @@ def sft_step(learner: Learner, config: SftConfig) -> Metrics:
     tokens = sum(learner.world.gather([sum(row.targets for row in rows)]))
     rate = learning_rate(learner.step + 1, config.optim, config.run.steps)
     learner.model.train()
+    losses = learner.gradient(rows, partial(supervised_pass, learner, tokens))
+    total = sum(learner.world.gather([sum(torch.stack(losses).tolist()) if losses else 0.0]))
+    norm = learner.optimizer_step(rate, config.optim.max_grad_norm)
+    nonfinite = int(not math.isfinite(norm))
+    figures: Metrics = {"loss": total, "grad_norm": norm, "learning_rate": rate, "nonfinite": nonfinite}
+    return figures | learner.shortages() | clock.metrics(tokens)
+
+
+def supervised_pass(learner: Learner, tokens: int, micros: Iterable[MicroBatch]) -> list[Tensor]:
+    """Add the gradient of each micro-batch; returns their parts of the mean loss over `tokens`."""
     losses = []
-    for micro in learner.micro_batches(rows, config.run.micro_batch_tokens):
+    for micro in micros:
         real = learner.send((micro.answer_index >= 0).float())  # (M,), 0 for dummies
         logprobs, _ = learner.model(micro.packed, 1.0, -real)  # (M,)
         loss = -(logprobs * real).sum() / tokens
         learner.backward(loss, micro)
         losses.append(loss.detach())
-    total = sum(learner.world.gather([sum(torch.stack(losses).tolist())]))
-    norm = learner.optimizer_step(rate, config.optim.max_grad_norm)
-    nonfinite = int(not math.isfinite(norm))
-    figures: Metrics = {"loss": total, "grad_norm": norm, "learning_rate": rate, "nonfinite": nonfinite}
-    return figures | clock.metrics(tokens)
+    return losses
 
 
 def supervised_rows(samples: Sequence[Sample], encoder: PromptEncoder, eos: int) -> list[Row]:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from gpg_vl.config import EvalConfig, OptimConfig, RunConfig
+from gpg_vl.config import AlgorithmConfig, EvalConfig, OptimConfig, RunConfig, SftConfig
 from gpg_vl.errors import ConfigurationError, DivergedError, ModelError
 from gpg_vl.evaluation.evaluate_model import EvalSettings, evaluate_model
 from gpg_vl.model.policy import Policy
@@ -23,10 +23,14 @@ from gpg_vl.preflight.model import Trial
 from gpg_vl.preflight.preflight import preflight
 from gpg_vl.rollout.engine import RolloutEngine
 from gpg_vl.runs.checkpoint import note_best, read_best
+from gpg_vl.runs.folder import RunFolder
 from gpg_vl.runs.resume import list_checkpoints
+from gpg_vl.runtime.shutdown import StopRequest
 from gpg_vl.runtime.watchdog import watched
+from gpg_vl.training.run import open_run
 from gpg_vl.training.train import train
-from tests.support.training import same, weights
+from gpg_vl.training.warmstart import sft
+from tests.support.training import same, session_of, weights
 
 
 def metrics(config) -> list[dict[str, float]]:
@@ -121,7 +125,7 @@ def test_evaluation_and_preflight_say_that_a_model_computes_no_numbers(config, t
         train(broken)
 
 
-def test_out_of_memory_halves_the_micro_batches_once(config, monkeypatch, capsys, tmp_path):
+def test_out_of_memory_halves_the_micro_batches(config, monkeypatch, capsys, tmp_path):
     whole = train(config)
     plain, sizes = Policy.forward, []
 
@@ -133,21 +137,91 @@ def test_out_of_memory_halves_the_micro_batches_once(config, monkeypatch, capsys
 
     monkeypatch.setattr(Policy, "forward", forward)
     run = replace(config.run, micro_batch_tokens=300)
-    halved = train(replace(config, out=str(tmp_path / "halved"), run=run))
+    config = replace(config, out=str(tmp_path / "halved"), run=run)
+    halved = train(config)
     assert "going on with run.micro_batch_tokens 150" in capsys.readouterr().err
     assert max(sizes[2:]) <= 150 < max(sizes[:2])
+    assert [line.get("out_of_memory") for line in metrics(config)] == [1, None, None, None]
     for name, weight in weights(whole).items():  # nothing of the failed attempt is left in the gradient
         torch.testing.assert_close(weights(halved)[name], weight, rtol=1e-4, atol=1e-5)
 
 
-def test_out_of_memory_a_second_time_ends_the_run(config, monkeypatch):
+def test_out_of_memory_with_an_answer_alone_ends_the_run(config, monkeypatch):
+    answers = []
+
     def forward(self, batch, temperature, known_slopes=None):
+        answers.append(len(batch.answer_index.unique()))
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(Policy, "forward", forward)
     with pytest.raises(torch.OutOfMemoryError) as caught:
         train(config)
     assert "lower run.micro_batch_tokens" in caught.value.__notes__[0]
+    assert sorted(answers, reverse=True) == answers and answers[0] > 1 and answers[-2:] != [1, 1]
+    assert answers[-1] == 1
+
+
+def test_the_second_update_of_a_rollout_may_run_out_of_memory(config, monkeypatch, tmp_path):
+    """Its ratios are to log-probabilities of micro-batches that were cut otherwise."""
+    grpo = AlgorithmConfig.of("grpo", questions_per_step=4, updates_per_rollout=2)
+    config = replace(config, algorithm=grpo, run=replace(config.run, steps=1), optim=OptimConfig(eps=1.0))
+    whole = train(config)
+    plain, calls = Policy.forward, []
+
+    def forward(self, batch, temperature, known_slopes=None):
+        calls.append(batch.token_ids.numel())
+        if len(calls) == 2:  # the first micro-batch held everything
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(self, batch, temperature, known_slopes)
+
+    monkeypatch.setattr(Policy, "forward", forward)
+    again = replace(config, out=str(tmp_path / "again"))
+    halved = train(again)
+    assert len(calls) > 3 and max(calls[2:]) < calls[0] == calls[1]
+    for name, weight in weights(whole).items():
+        torch.testing.assert_close(weights(halved)[name], weight, rtol=1e-5, atol=1e-7)
+    (found,), (expected,) = metrics(again), metrics(config)
+    for name in ("loss", "entropy", "grad_norm", "clipped_fraction"):
+        assert found[name] == pytest.approx(expected[name], rel=1e-5, abs=1e-9)
+
+
+def test_supervised_training_goes_on_with_smaller_micro_batches(config, monkeypatch, capsys, tmp_path):
+    supervised = SftConfig(str(tmp_path / "whole"), config.model, data=config.data, batch_size=6)
+    supervised = replace(supervised, run=replace(config.run, steps=2), eval=config.eval)
+    whole = sft(supervised)
+    plain = Policy.forward
+
+    def forward(self, batch, temperature, known_slopes=None):
+        if torch.is_grad_enabled() and batch.token_ids.numel() > 300:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(self, batch, temperature, known_slopes)
+
+    monkeypatch.setattr(Policy, "forward", forward)
+    again = replace(supervised, out=str(tmp_path / "again"))
+    halved = sft(again)
+    assert "going on with run.micro_batch_tokens 256" in capsys.readouterr().err
+    assert metrics(again)[0]["out_of_memory"] >= 1 and "out_of_memory" not in metrics(again)[1]
+    for name, weight in weights(whole).items():
+        torch.testing.assert_close(weights(halved)[name], weight, rtol=1e-4, atol=1e-5)
+
+
+def test_an_evaluation_goes_on_with_fewer_answers_at_a_time(config, monkeypatch, capsys):
+    plain = StepModel.read
+
+    def read(self, tokens, *rest):
+        if len(tokens) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(self, tokens, *rest)
+
+    monkeypatch.setattr(StepModel, "read", read)
+    session = session_of(config)
+    with RunFolder.open(config, resume=False) as folder, StopRequest() as stop:
+        with open_run("train", session.learner, config, folder, stop) as run:
+            run.evaluate(session.answerer, session.validation, (), last=False)
+        assert (folder.evaluations / "step_000000.json").is_file()
+    assert "out of memory: going on with rollout.max_concurrent 2" in capsys.readouterr().err
+    assert session.learner.shortages() == {"out_of_memory": 1}
+    assert session.learner.shortages() == {}
 
 
 def test_what_the_failed_pass_held_is_free_before_memory_is_given_back(config, monkeypatch):
@@ -161,7 +235,7 @@ def test_what_the_failed_pass_held_is_free_before_memory_is_given_back(config, m
         return logprobs, entropies
 
     monkeypatch.setattr(Policy, "forward", forward)
-    monkeypatch.setattr("gpg_vl.training.train.release_memory", lambda: alive.append(held[0]() is not None))
+    monkeypatch.setattr("gpg_vl.training.learner.release_memory", lambda: alive.append(held[0]() is not None))
     train(replace(config, run=replace(config.run, steps=1)))
     assert alive == [False]
 
@@ -199,16 +273,18 @@ def test_out_of_memory_lets_fewer_answers_grow(config, monkeypatch, capsys, tmp_
         torch.testing.assert_close(weights(again)[name], weight, rtol=1e-4, atol=1e-5)
 
 
-def test_out_of_memory_with_a_group_alone_ends_the_run(config, monkeypatch, capsys):
-    def read(self, *_):
+def test_out_of_memory_with_a_group_alone_ends_the_run(config, monkeypatch):
+    rows = []
+
+    def read(self, tokens, *_):
+        rows.append(len(tokens))
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(StepModel, "read", read)
     with pytest.raises(torch.OutOfMemoryError) as caught:
         train(replace(config, data=replace(config.data, validation=[])))
     assert "lower rollout.group_size" in caught.value.__notes__[0]
-    said = [line.split()[-1] for line in capsys.readouterr().err.splitlines() if "out of memory" in line]
-    assert said == ["8", "4"]  # four questions of four answers each grew at first
+    assert rows == [16, 8, 4]
 
 
 def test_the_watchdog_prints_rank_phase_and_stack(capfd):

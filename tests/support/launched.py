@@ -10,6 +10,8 @@ import torch
 
 from gpg_vl.__main__ import leave
 from gpg_vl.config import TrainConfig
+from gpg_vl.model.policy import Policy
+from gpg_vl.model.step import StepModel
 from gpg_vl.options import load_config, to_yaml
 from gpg_vl.training.train import train
 
@@ -26,12 +28,22 @@ LAUNCHES = {
 }
 ACCUMULATING = {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4", "ACCELERATE_GRADIENT_CLIPPING": "0.01"}
 """What a launcher may ask for beside: it must change nothing."""
+_SMALL = "GPG_VL_TEST_SMALL"
+"""For rank 1: answers and tokens that a CPU has memory for, as a small GPU would."""
 
 
 def start(
-    config: TrainConfig, kind: str, *, processes: int = 2, resume: bool = False
+    config: TrainConfig,
+    kind: str,
+    *,
+    processes: int = 2,
+    resume: bool = False,
+    small: tuple[int, int] | None = None,
 ) -> list[subprocess.Popen]:
-    """One process per rank, without a launcher between: killing them leaves nothing behind."""
+    """One process per rank, without a launcher between: killing them leaves nothing behind.
+
+    `small`: rank 1 has memory for so many answers at a time, and so many tokens of a micro-batch.
+    """
     file = Path(config.out).with_suffix(".yaml")
     file.write_text(to_yaml(config))
     with socket.socket() as probe:
@@ -58,6 +70,8 @@ def start(
     for rank in range(processes):
         with Path(config.out).with_suffix(f".{rank}.log").open("w") as log:
             own = shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            if small and rank == 1:
+                own[_SMALL] = f"{small[0]} {small[1]}"
             started.append(
                 subprocess.Popen(command, env=own, cwd=root, stdout=subprocess.DEVNULL, stderr=log, text=True)
             )
@@ -71,8 +85,27 @@ def finish(config: TrainConfig, started: list[subprocess.Popen]) -> None:
         assert code == 0, Path(config.out).with_suffix(f".{rank}.log").read_text()[-3000:]
 
 
+def limit_memory(answers: int, tokens: int) -> None:
+    """Run out of memory above so many answers that grow, and tokens in a gradient pass."""
+    read, forward = StepModel.read, Policy.forward
+
+    def small_read(self, token_ids, *rest):
+        if len(token_ids) > answers:
+            raise torch.OutOfMemoryError(f"no memory for {len(token_ids)} answers")
+        return read(self, token_ids, *rest)
+
+    def small_forward(self, batch, *rest):
+        if torch.is_grad_enabled() and batch.token_ids.numel() > tokens:
+            raise torch.OutOfMemoryError(f"no memory for {batch.token_ids.numel()} tokens")
+        return forward(self, batch, *rest)
+
+    StepModel.read, Policy.forward = small_read, small_forward
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    if _SMALL in os.environ:
+        limit_memory(*map(int, os.environ[_SMALL].split()))
     train(
         load_config(TrainConfig, ["--config", sys.argv[1]]), resume="auto" if "resume" in sys.argv else None
     )

@@ -162,14 +162,12 @@ def test_micro_batches_of_an_update_wait_for_nothing(
 ):
     config = TrainConfig("x", ModelConfig(path="x"), data=DataConfig(train=["x"]), run=RunConfig())
     config = replace(config, algorithm=algorithm)
-    accelerator: Any = SimpleNamespace(device=torch.device("cuda"), no_sync=lambda _: mock.MagicMock())
+    accelerator: Any = SimpleNamespace(device=torch.device("cuda"))
     accelerator.state = SimpleNamespace(deepspeed_plugin=None)
     unused: Any = mock.MagicMock()
-    learner = Fake(accelerator, World(), policy, policy, unused, unused, unused, unused, step=0)
+    learner = Fake(accelerator, World(), policy, policy, unused, unused, unused, unused, 0, 2600)
     reference = policy if algorithm.kl_beta else None
-    session: Any = SimpleNamespace(
-        config=config, learner=learner, micro_batch_tokens=2600, reference=reference
-    )
+    session: Any = SimpleNamespace(config=config, learner=learner, reference=reference)
     monkeypatch.setattr(UpdateFigures, "metrics", lambda self, world: {"tokens": self._tokens})
     answers = 4 * GROUP
     batch = StepBatch(

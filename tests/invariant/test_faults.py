@@ -164,7 +164,8 @@ def test_out_of_memory_with_an_answer_alone_ends_the_run(config, monkeypatch):
 def test_the_second_update_of_a_rollout_may_run_out_of_memory(config, monkeypatch, tmp_path):
     """Its ratios are to log-probabilities of micro-batches that were cut otherwise."""
     grpo = AlgorithmConfig.of("grpo", questions_per_step=4, updates_per_rollout=2)
-    config = replace(config, algorithm=grpo, run=replace(config.run, steps=1), optim=OptimConfig(eps=1.0))
+    config = replace(config, algorithm=grpo, run=replace(config.run, steps=1))
+    config = replace(config, optim=OptimConfig(eps=1.0, learning_rate=1.0))
     whole = train(config)
     plain, calls = Policy.forward, []
 
@@ -182,7 +183,7 @@ def test_the_second_update_of_a_rollout_may_run_out_of_memory(config, monkeypatc
         torch.testing.assert_close(weights(halved)[name], weight, rtol=1e-5, atol=1e-7)
     (found,), (expected,) = metrics(again), metrics(config)
     for name in ("loss", "entropy", "grad_norm", "clipped_fraction"):
-        assert found[name] == pytest.approx(expected[name], rel=1e-5, abs=1e-9)
+        assert found[name] == pytest.approx(expected[name], rel=1e-4, abs=1e-7)
 
 
 def test_supervised_training_goes_on_with_smaller_micro_batches(config, monkeypatch, capsys, tmp_path):

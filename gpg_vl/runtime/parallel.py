@@ -72,7 +72,10 @@ class World:
         """Overwrite tensors by those of the first rank; all ranks hold as many, of the same shapes."""
         if self.size > 1:
             for tensor in tensors:
-                broadcast(tensor, src=0)
+                whole = tensor.contiguous()
+                broadcast(whole, src=0)
+                if not tensor.is_contiguous():
+                    tensor.copy_(whole)
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by its sum over all ranks, which hold as many, of the same shapes."""

@@ -1,4 +1,4 @@
-"""Two processes with the same global batch make the same update as one: DDP, ZeRO-2, ZeRO-3 (CPU, gloo).
+"""Two processes with the same global batch make the same update as one: plain, ZeRO-2, ZeRO-3 (CPU, gloo).
 
 Whatever the launcher says of accumulation, clipping and batch sizes.
 """
@@ -46,6 +46,20 @@ def test_two_processes_update_like_one(config, kind, compiled, tmp_path):
     for name, weight in one.items():
         torch.testing.assert_close(trained[name], weight, rtol=1e-5, atol=tolerance * moved, msg=name)
     for ours, theirs in zip(metrics(tmp_path / kind), metrics(tmp_path / "one"), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
+
+
+def test_a_process_without_rows_updates_like_the_other(config, tmp_path):
+    """It has no question, so its gradient is nothing; the vision tower has none on either, as on one."""
+    algorithm = replace(config.algorithm, questions_per_step=1, min_valid_fraction=0.0)
+    config = replace(config, algorithm=algorithm)
+    one = load_file(train(config) / "model.safetensors")
+    two = replace(config, out=str(tmp_path / "two"))
+    finish(two, start(two, "ddp"))
+    trained = load_file(tmp_path / "two/checkpoints/step_000003/model/model.safetensors")
+    for name, weight in one.items():
+        torch.testing.assert_close(trained[name], weight, rtol=1e-5, atol=1e-7, msg=name)
+    for ours, theirs in zip(metrics(tmp_path / "two"), metrics(tmp_path / "one"), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
 
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ _MAY_CHANGE = (
 )
 _BRANCH = (*_MAY_CHANGE, "optim", "run.steps")
 """So may a run that goes on elsewhere: the optimizer keeps its moments, and follows the new settings."""
+_KEPT = ("optim.kind",)
+"""But not these of them: moments of one kind are none of another."""
 _SHOWN = 5
 
 
@@ -53,11 +56,11 @@ def changed_settings(
     now = yaml.safe_load(to_yaml(config))
     if _command(before) != _command(now):
         return [f"the command was {_command(before)}, now {_command(now)}"]
-    old, new = _flat(before), _flat(now)
+    old, new = _defaults(config) | _flat(before), _flat(now)
     return [
         f"{key} was {old.get(key)!r}, now {new.get(key)!r}"
-        for key in sorted(old.keys() | new.keys())
-        if not key.startswith(may_change) and not _same(key, old.get(key), new.get(key))
+        for key in sorted(_flat(before).keys() | new.keys())
+        if (key in _KEPT or not key.startswith(may_change)) and not _same(key, old.get(key), new.get(key))
     ]
 
 
@@ -107,6 +110,20 @@ def _listed(value: Any) -> list[str]:
 def _place(path: Any) -> str:
     """The folder that a path leads to; a hub id would only be another one if a folder hid it."""
     return os.path.realpath(os.path.expanduser(str(path)))
+
+
+def _defaults(options: Any, prefix: str = "") -> dict[str, Any]:
+    """What options are where a file, such as one of an earlier version, does not name them; dotted keys."""
+    found: dict[str, Any] = {}
+    for item in fields(options):
+        key, value = f"{prefix}{item.name}", getattr(options, item.name)
+        if is_dataclass(value):
+            found |= _defaults(value, f"{key}.")
+        elif item.default is not MISSING:
+            found[key] = list(item.default) if isinstance(item.default, tuple) else item.default
+        elif item.default_factory is not MISSING:
+            found[key] = item.default_factory()
+    return found
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

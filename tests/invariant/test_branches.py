@@ -55,6 +55,7 @@ def test_a_branch_follows_its_own_optimizer_settings(checkpoint, tmp_path):
         ("model", {"freeze_vision": True}, r"model\.freeze_vision was False, now True"),
         ("rollout", {"group_size": 2}, r"rollout\.group_size was 4, now 2"),
         ("run", {"seed": 9}, r"run\.seed was 3, now 9"),
+        ("optim", {"kind": "adamw8bit"}, r"optim\.kind was 'adamw', now 'adamw8bit'"),
         ("model", {"lora_rank": 2}, r"model\.lora_rank was 0, now 2"),
     ],
 )

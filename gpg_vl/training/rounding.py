@@ -18,9 +18,13 @@ def round_stochastically(wide: Tensor, generator: torch.Generator) -> Tensor:
     """
     undefined = wide.isnan()  # adding to its bits could make a number of it
     bits = wide.view(torch.int32)
-    noise = torch.randint(1 << _HALF, bits.shape, generator=generator, dtype=bits.dtype, device=bits.device)
-    bits.add_(noise).bitwise_and_(-1 << _HALF)
+    bits += _noise(bits, generator)  # not kept: it is as large as the weight in fp32
+    bits &= -1 << _HALF
     return wide.bfloat16().masked_fill_(undefined, torch.nan)
+
+
+def _noise(bits: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randint(1 << _HALF, bits.shape, generator=generator, dtype=bits.dtype, device=bits.device)
 
 
 def split(wide: Tensor) -> tuple[Tensor, Tensor]:

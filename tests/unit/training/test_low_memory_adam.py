@@ -198,7 +198,9 @@ def test_a_transposed_weight_is_stepped_as_the_same_weight_in_order(precision):
     models[1][0].weight = nn.Parameter(models[1][0].weight.data.t().contiguous().t())
     for model in models:
         config = OptimConfig(kind="adamw8bit", learning_rate=1e-2, weight_decay=0.1)
-        train(model, build_optimizer(model, config), range(3))
+        optimizer = build_optimizer(model, config)
+        train(model, optimizer, range(3))
+        assert all(state["state1"].is_contiguous() for state in optimizer.state.values())
     assert equal(bits(models[0]), bits(models[1]))
 
 

@@ -14,6 +14,8 @@ from gpg_vl.model.loading import model_class
 from gpg_vl.model.policy import Policy
 
 _COLOURS = 3
+_LEAST_8BIT, _BLOCK_8BIT = 4096, 256
+"""bitsandbytes': numbers from which a weight has moments in 8 bits, and those that share a scale."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class ModelSizes:
     kept_cast: int
     """Those of them that are trained: their copies outlive the single product."""
     largest: int
-    """The largest weight, which is that of the vocabulary in small models."""
+    """Numbers in the largest trained weight, which is that of the vocabulary in small models."""
     vocabulary: int
     vocabulary_gradient: int
     """Numbers in the gradient of the vocabulary projection; 0 where it is not trained."""
@@ -111,6 +113,18 @@ class ModelSizes:
     """That packed rows need: kinds of layers with attention."""
     states: States | None = None
     """Of the text model's layers, where some carry one."""
+    vocabulary_bytes: int = 4
+    """Of a number in the vocabulary projection, as it is held."""
+    untrained: int = 0
+    """Bytes of all weights without adapters, as a model that only answers holds them in bf16 arithmetic."""
+    moments_8bit: float = 0
+    """Bytes of both moments in bitsandbytes' 8-bit AdamW."""
+    halves: int = 0
+    """Trained weights that are held in bf16."""
+    largest_half: int = 0
+    """Numbers in the largest of them."""
+    packed: int = 0
+    """Numbers in the largest weight that is held in 4 bits."""
 
 
 def skeleton(config: Any, family: Family, holding: Holding | None = None) -> Policy:
@@ -132,6 +146,7 @@ def sizes_of(policy: Policy, *, four_bit: bool = False) -> ModelSizes:
     decoded = {w for part in (policy.text_model, policy.model.lm_head) for w in _matrices(part)}
     weights = [*policy.parameters()]
     trained = [weight for weight in weights if weight.requires_grad]
+    halves = [weight for weight in trained if weight.dtype == torch.bfloat16]
     head = policy.model.lm_head.weight
     reader = policy.family.reader
     seen = policy.family.vision_sizes(policy.model.config) if vision else None
@@ -142,7 +157,7 @@ def sizes_of(policy: Policy, *, four_bit: bool = False) -> ModelSizes:
         trained_bytes=sum(weight.itemsize * weight.numel() for weight in trained),
         cast=_count(copied),
         kept_cast=_count(weight for weight in copied if weight.requires_grad),
-        largest=max(map(numbers, weights)),
+        largest=max(map(numbers, trained)),
         vocabulary=policy.vocabulary,
         context=policy.context,
         states=_states(policy.text_model),
@@ -156,6 +171,12 @@ def sizes_of(policy: Policy, *, four_bit: bool = False) -> ModelSizes:
         patches=seen.patches if seen else 0,
         token_pixels=seen.patches * math.prod(seen.patch) if seen and reader and reader.keeps_limits else 0,
         decoded=_count(weight for weight in decoded - packed if weight.dtype == torch.float32),
+        vocabulary_bytes=head.itemsize,
+        untrained=_untrained(policy),
+        moments_8bit=sum(_moments_8bit(numbers(weight)) for weight in trained),
+        halves=_count(halves),
+        largest_half=max(map(numbers, halves), default=0),
+        packed=max(map(numbers, packed), default=0),
     )
 
 
@@ -167,6 +188,24 @@ def _bytes(weight: Any, packed: Collection[Any]) -> float:
     """Bytes that a weight is held in; `packed` ones will be quantised."""
     kind = NF4_BYTES if is_packed(weight) or weight in packed else weight.itemsize
     return kind * numbers(weight)
+
+
+def _moments_8bit(count: int) -> float:
+    """Bytes of a weight's two moments in bitsandbytes' 8-bit AdamW: one a number, and a scale for each block.
+
+    Those of small weights are in fp32.
+    """
+    if count < _LEAST_8BIT:
+        return 2 * 4 * count
+    return 2 * (count + 4 * math.ceil(count / _BLOCK_8BIT))
+
+
+def _untrained(policy: Policy) -> int:
+    """Bytes of all weights but adapters as `Holding.untrained` has them in bf16 arithmetic."""
+    embedding = policy.text_model.embed_tokens.weight
+    halved = {*_matrices(policy.model), *_experts(policy.model), embedding}
+    own = [w for name, w in policy.model.named_parameters() if "lora_" not in name]
+    return sum((2 if weight in halved else 4) * numbers(weight) for weight in own)
 
 
 def _copied(policy: Policy, vision: Tower | None) -> Iterable[Any]:

@@ -16,7 +16,8 @@ from gpg_vl.model.loading import read_config
 from gpg_vl.model.sizes import ModelSizes, sizes_of, skeleton
 from gpg_vl.preflight.data import Lengths
 from gpg_vl.preflight.findings import Finding, Level, Report
-from gpg_vl.preflight.memory import GIB, OPTIMIZER_STEP, Cards, Forecast, Load, forecast
+from gpg_vl.preflight.memory import GIB, OPTIMIZER_STEP, Forecast, Load, forecast
+from gpg_vl.preflight.states import Cards, Updater
 
 _ROOM = 0.9
 """Share of a card that a forecast may fill: the CUDA context and gaps between tensors take the rest."""
@@ -45,6 +46,10 @@ class Machine:
     def gpu(self) -> bool:
         """Whether the forecast is about GPUs."""
         return self.card_gib > 0 or torch.cuda.is_available()
+
+    def bf16(self, precision: str) -> bool:
+        """Whether arithmetic is bf16 there, by `model.precision`."""
+        return precision == "bf16" or (precision == "auto" and self.gpu)
 
     @property
     def capacity(self) -> float | None:
@@ -78,8 +83,7 @@ class Plan:
     @property
     def bf16(self) -> bool:
         """Whether arithmetic will be bf16."""
-        precision = self.config.model.precision
-        return precision == "bf16" or (precision == "auto" and self.machine.gpu)
+        return self.machine.bf16(self.config.model.precision)
 
     def load(self, answer_tokens: int) -> Load:
         """What one card works on, with answers of that many tokens."""
@@ -98,6 +102,7 @@ class Plan:
             checkpointing=self.config.model.gradient_checkpointing,
             flex=self.config.model.attention == "flex",
             reference=algorithm.kl_beta > 0,
+            updater=Updater.of(self.config.optim),
         )
 
     def with_section(self, section: str, **values: Any) -> "Plan":

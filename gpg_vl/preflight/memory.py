@@ -12,39 +12,25 @@ from gpg_vl.model.flex import BLOCK
 from gpg_vl.model.logprobs import logits_rows
 from gpg_vl.model.packing import packing_pays
 from gpg_vl.model.sizes import ModelSizes, Tower
-from gpg_vl.preflight.layers import FP32, chunked, feeding, kept, kept_beside_states, kept_of_chunks
+from gpg_vl.preflight.layers import chunked, feeding, kept, kept_beside_states, kept_of_chunks
+from gpg_vl.preflight.states import (
+    BF16,
+    FP32,
+    Cards,
+    Parts,
+    Updater,
+    gathered,
+    gradients,
+    held_states,
+    step_parts,
+)
 from gpg_vl.rollout.engine import PREFILL_TOKENS
 from gpg_vl.rollout.sampling import draw_elements
 from gpg_vl.types import Packing
 
 GIB = 2**30
-BUCKET = 500_000_000 * FP32
-"""DeepSpeed's buffer for reducing gradients: its default of 5e8 numbers, whatever the model's size."""
-LIVE = 1_000_000_000
-"""Weights that DeepSpeed keeps gathered at a time under ZeRO-3: its default `stage3_max_live_parameters`."""
 OPTIMIZER_STEP = "optimizer step"
 """The one phase in which no answers are in memory."""
-Parts = dict[str, float]
-"""Bytes by what they hold."""
-
-
-@dataclass(frozen=True)
-class Cards:
-    """Over how many cards the states are spread, and how."""
-
-    count: int = 1
-    zero: int = 0
-    """DeepSpeed's stage: 1 spreads the optimizer's moments, 2 gradients too, 3 weights too; 0 is DDP."""
-    offload: bool = False
-    """Whether moments and masters are in the machine's memory, and under ZeRO-3 the weights too."""
-    cuda: bool = True
-    """Whether they are GPUs: these step all weights in place, and leave a step's images to the machine."""
-
-    @property
-    def device(self) -> str:
-        """Their type."""
-        return "cuda" if self.cuda else "cpu"
-
 
 @dataclass(frozen=True)
 class Load:
@@ -68,6 +54,8 @@ class Load:
     """Whether packed rows go through FlexAttention, which has no mask in memory."""
     reference: bool = False
     """Whether a frozen first model of a KL term is held beside the policy."""
+    updater: Updater = Updater()
+    """What steps the weights."""
 
     @property
     def compute(self) -> int:
@@ -112,52 +100,19 @@ class Forecast:
 
 def forecast(sizes: ModelSizes, load: Load, cards: Cards) -> Forecast:
     """The memory of one card while it trains."""
-    gradients = {"gradients": FP32 * sizes.trained / (cards.count if cards.zero >= 2 else 1)}
+    own, updater = gradients(sizes, cards), load.updater
     phases = {
-        "rollout": _gathered(sizes, cards, live=False) | rollout_parts(sizes, load, cards),
-        "update": gradients | _gathered(sizes, cards, live=True) | update_parts(sizes, load, cards),
-        OPTIMIZER_STEP: gradients | {"temporaries": _step_temporaries(sizes, cards)},
+        "rollout": gathered(sizes, cards, live=False) | rollout_parts(sizes, load, cards),
+        "update": own | gathered(sizes, cards, live=True) | update_parts(sizes, load, cards),
+        OPTIMIZER_STEP: own | step_parts(sizes, cards, updater),
     }
-    return Forecast(_states(sizes, cards, load), phases)
-
-
-def _states(sizes: ModelSizes, cards: Cards, load: Load) -> Parts:
-    """What is there in every phase: 4 bytes a weight, 8 for its moments, and what DeepSpeed adds."""
-    sharded = 1 / cards.count if cards.zero else 1
-    off = cards.offload and cards.zero > 0
-    parts = {
-        "weights": FP32 * sizes.weights / (cards.count if cards.zero == 3 else 1),
-        "AdamW's moments": 0 if off else 2 * FP32 * sizes.trained * sharded,
-    }
-    if cards.zero == 3 and off:
-        parts["weights"] = 0
-    if cards.zero in (1, 2) and not off:  # ZeRO-3's are the weights themselves, which are fp32 already
-        parts["DeepSpeed's fp32 masters"] = FP32 * sizes.trained * sharded
-    if cards.zero:
-        parts["DeepSpeed's gradient bucket"] = BUCKET
-    elif cards.count > 1:
-        parts["DDP's gradient buckets"] = FP32 * sizes.trained
+    always = held_states(sizes, cards, updater)
     if load.reference:
-        parts["reference model"] = FP32 * sizes.weights
+        always["reference model"] = sizes.untrained if load.bf16 else FP32 * sizes.weights
     if not cards.cuda:
         patches = load.groups * load.image_tokens * sizes.patches
-        parts["images of a step"] = patches * FP32 * sizes.pixels
-    return parts
-
-
-def _gathered(sizes: ModelSizes, cards: Cards, *, live: bool) -> Parts:
-    """Weights that ZeRO-3 brings together: all for a rollout, a window of them for a gradient pass."""
-    if cards.zero < 3:
-        return {}
-    return {"gathered weights": FP32 * (min(sizes.weights, LIVE) if live else sizes.weights)}
-
-
-def _step_temporaries(sizes: ModelSizes, cards: Cards) -> float:
-    """Of AdamW: none where it is fused; a CPU steps weight by weight. DeepSpeed joins its share of the
-    gradients first."""
-    if cards.cuda and not cards.offload:
-        return FP32 * sizes.trained / cards.count if cards.zero else 0
-    return 2 * FP32 * min(sizes.largest, sizes.trained)
+        always["images of a step"] = patches * FP32 * sizes.pixels
+    return Forecast(always, phases)
 
 
 def rollout_parts(sizes: ModelSizes, load: Load, cards: Cards) -> Parts:
@@ -284,13 +239,15 @@ def _vision_kept(tower: Tower, load: Load, patches: int) -> float:
 
 
 def _logits(sizes: ModelSizes, micro: MicroBatch, compute: int, rows: int) -> float:
-    """Two buffers of logits and the vocabulary's gradient; in bf16, copies of a buffer and of the matrix."""
+    """Two buffers of logits and the vocabulary's gradient; in bf16, copies of a buffer and of an fp32 matrix."""
     buffer = FP32 * min(micro.targets, rows) * sizes.vocabulary
-    copies = 0 if compute == FP32 else compute * sizes.vocabulary * sizes.text.width + buffer / 2
+    copies = 0 if compute == FP32 else buffer / 2
+    if compute < sizes.vocabulary_bytes:
+        copies += compute * sizes.vocabulary * sizes.text.width
     return 2 * buffer + FP32 * sizes.vocabulary_gradient + copies
 
 
 def _layer_gradients(sizes: ModelSizes, tokens: int, compute: int) -> float:
     """Gradients inside the widest part of a layer; tied embeddings wait for their other gradient."""
-    waiting = FP32 * sizes.vocabulary_gradient if sizes.tied else 0
+    waiting = sizes.vocabulary_bytes * sizes.vocabulary_gradient if sizes.tied else 0
     return waiting + tokens * (feeding(sizes.text, compute) + 2 * FP32 * sizes.text.width)

@@ -46,7 +46,7 @@ def preflight(config: TrainConfig, machine: Machine, trial: Trial | None, *, res
     data = attempt("data", lambda: check_data(report, config.data.train, scorer))
     if config.data.validation:
         attempt("validation data", lambda: check_validation(report, config))
-    sizes = attempt("model", lambda: check_sizes(report, config.model, download=download))
+    sizes = attempt("model", lambda: check_sizes(report, config.model, machine, download=download))
     attempt("prompt", lambda: check_asking(report, config))
     rows: list[Sample] = []
     if data is not None and scorer is not None:
@@ -111,7 +111,9 @@ def check_asking(report: Report, config: TrainConfig) -> None:
         report.add([Finding("prompt", level, note.removeprefix("warning: "))])
 
 
-def check_sizes(report: Report, model: ModelConfig, *, download: bool) -> ModelSizes | None:
+def check_sizes(
+    report: Report, model: ModelConfig, machine: Machine, *, download: bool
+) -> ModelSizes | None:
     """Count weights from config.json; None if it is elsewhere and must not be downloaded.
 
     Raises ModelError or ConfigurationError for a model that cannot be trained as configured.
@@ -121,7 +123,7 @@ def check_sizes(report: Report, model: ModelConfig, *, download: bool) -> ModelS
         text = f"{model.path!r} is not on this machine: no memory forecast, no prompt lengths"
         report.add([Finding("model", "skip", text)])
         return None
-    sizes = model_sizes(model, download=download)
+    sizes = model_sizes(model, download=download, bf16=machine.bf16(model.precision))
     text = f"{sizes.weights:,} weights, {sizes.trained:,} of them trained"
     figures = {"weights": sizes.weights, "trained_weights": sizes.trained}
     report.add([Finding("model", "ok", text)], figures)

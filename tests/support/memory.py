@@ -32,5 +32,7 @@ def forecast_and_peak(
     [session] = sessions
     encoder, samples = session.learner.encoder, [session.learner.data[row] for row in range(8)]
     lengths = Lengths(max(map(encoder.prompt_length, samples)), max(map(encoder.image_tokens, samples)))
-    plan = Plan(config, model_sizes(config.model, download=False), lengths, Machine())
-    return forecast(plan.sizes, plan.load(config.rollout.max_new_tokens), Machine().cards).peak, measured
+    machine = Machine()
+    sizes = model_sizes(config.model, download=False, bf16=machine.bf16(config.model.precision))
+    plan = Plan(config, sizes, lengths, machine)
+    return forecast(sizes, plan.load(config.rollout.max_new_tokens), machine.cards).peak, measured

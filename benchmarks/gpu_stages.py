@@ -31,8 +31,8 @@ from gpg_vl.model.holding import Holding
 from gpg_vl.model.loading import load_policy
 from gpg_vl.model.policy import Policy
 from gpg_vl.preflight.data import Lengths
-from gpg_vl.preflight.fits import Machine, Plan, model_sizes
 from gpg_vl.preflight.memory import forecast
+from gpg_vl.preflight.plan import Machine, Plan, model_sizes
 from gpg_vl.prompting.encode import EncodedPrompt
 from gpg_vl.prompting.prompts import Prompt
 from gpg_vl.rollout.answering import build_encoder

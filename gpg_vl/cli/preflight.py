@@ -2,8 +2,9 @@
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -20,6 +21,8 @@ from gpg_vl.runtime.files import write_whole
 # Heavy imports (torch, transformers) stand inside the commands: `gpg-vl --help` answers at once.
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from gpg_vl.preflight.findings import Report
 
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}
@@ -35,8 +38,8 @@ def preflight(arguments: list[str]) -> None:
     _add_options(parser)
     config, given = parse_options(TrainConfig, parser, ["--out", UNSET, *arguments])
     _check(config, given)
-    from gpg_vl.preflight.fits import Machine
     from gpg_vl.preflight.model import Trial
+    from gpg_vl.preflight.plan import Machine
     from gpg_vl.preflight.preflight import preflight as run
     from gpg_vl.preflight.preflight import report_dict
 
@@ -44,8 +47,10 @@ def preflight(arguments: list[str]) -> None:
     trial = None if given.no_model else Trial(given.questions, given.samples or config.rollout.group_size)
     processes, zero, offload = memory_plan(launch) if launch else (1, 0, False)
     machine = Machine(processes, zero, offload, given.card_gib)
-    report = run(config, machine, trial, resume=given.resume is not None)
+    report = run(config, machine, trial, resume=given.resume is not None, ways=given.ways)
     _print(report)
+    if "ways" in report.figures:
+        _print_ways(report.figures["ways"])
     if given.report:
         text = json.dumps(report_dict(report, config), indent=1, ensure_ascii=False)
         write_whole(Path(given.report), text)
@@ -61,6 +66,9 @@ def _add_options(parser: ArgumentParser) -> None:
         "--card_gib", type=float, default=0.0, help="memory of a card in GiB; 0 takes the GPU that is here"
     )
     parser.add_argument(
+        "--ways", action="store_true", help="ways to train this model, and which cards they fit"
+    )
+    parser.add_argument(
         "--report", type=expand, help="JSON file with every finding and figure; must not exist"
     )
 
@@ -74,7 +82,6 @@ def _check(config: TrainConfig, given: Namespace) -> None:
 
 
 def _print(report: "Report") -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -84,4 +91,43 @@ def _print(report: "Report") -> None:
     for one in report.findings:
         level = Text(one.level, style=_STYLES[one.level])
         table.add_row(level, one.check, Text(one.text), Text(one.cure))
-    Console(width=None if sys.stdout.isatty() else _WIDTH).print(table)
+    _console().print(table)
+
+
+def _print_ways(ways: Sequence[Mapping[str, Any]]) -> None:
+    """A table of ways and cards. `configured` is the peak as configured, `least` with as little at a time as
+    there can be."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from gpg_vl.preflight.ways import CARDS
+
+    table = Table(box=None, pad_edge=False, show_edge=False)
+    for column in ("way", "settings", "configured, GiB", "least, GiB", *CARDS):
+        table.add_column(column, overflow="fold")
+    for one in ways:
+        settings = Text("\n".join(f"--{name} {_value(value)}" for name, value in one["settings"].items()))
+        if "refused" in one:
+            table.add_row(one["way"], settings, Text(one["refused"]))
+            continue
+        sizes = [f"{one[name] / 2**30:.1f}" for name in ("peak", "least")]
+        table.add_row(one["way"], settings, *sizes, *(Text(_fits(card)) for card in one["cards"].values()))
+    console = _console()
+    console.print()
+    console.print(table)
+
+
+def _value(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _fits(card: Mapping[str, Any]) -> str:
+    if not card["fits"]:
+        return "no"
+    return "\n".join(["yes", *(f"--{name} {value}" for name, value in card["less"].items())])
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else _WIDTH)

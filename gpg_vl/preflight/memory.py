@@ -6,7 +6,7 @@ Weights and optimizer by count; activations by what the layers keep for the back
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gpg_vl.model.flex import BLOCK
 from gpg_vl.model.logprobs import logits_rows
@@ -14,7 +14,6 @@ from gpg_vl.model.packing import packing_pays
 from gpg_vl.model.sizes import ModelSizes, Tower
 from gpg_vl.preflight.layers import chunked, feeding, kept, kept_beside_states, kept_of_chunks
 from gpg_vl.preflight.states import (
-    BF16,
     FP32,
     Cards,
     Parts,
@@ -31,6 +30,7 @@ from gpg_vl.types import Packing
 GIB = 2**30
 OPTIMIZER_STEP = "optimizer step"
 """The one phase in which no answers are in memory."""
+
 
 @dataclass(frozen=True)
 class Load:
@@ -54,7 +54,7 @@ class Load:
     """Whether packed rows go through FlexAttention, which has no mask in memory."""
     reference: bool = False
     """Whether a frozen first model of a KL term is held beside the policy."""
-    updater: Updater = Updater()
+    updater: Updater = field(default_factory=Updater)
     """What steps the weights."""
 
     @property
@@ -239,7 +239,7 @@ def _vision_kept(tower: Tower, load: Load, patches: int) -> float:
 
 
 def _logits(sizes: ModelSizes, micro: MicroBatch, compute: int, rows: int) -> float:
-    """Two buffers of logits and the vocabulary's gradient; in bf16, copies of a buffer and of an fp32 matrix."""
+    """Two buffers of logits and the vocabulary's gradient; bf16 copies of a buffer and of an fp32 matrix."""
     buffer = FP32 * min(micro.targets, rows) * sizes.vocabulary
     copies = 0 if compute == FP32 else buffer / 2
     if compute < sizes.vocabulary_bytes:

@@ -13,8 +13,9 @@ from scipy.stats import binom
 from gpg_vl.algorithm.batch import Knobs, step_batch
 from gpg_vl.algorithm.collect import Collection, Group, needed_groups
 from gpg_vl.config import AlgorithmConfig, TrainConfig
+from gpg_vl.preflight.cures import gib
 from gpg_vl.preflight.findings import Finding, Level, Report, percent
-from gpg_vl.preflight.fits import Machine, gib
+from gpg_vl.preflight.plan import Machine
 from gpg_vl.prompting.prompts import Prompt
 from gpg_vl.scoring.probes import gold_completion
 from gpg_vl.scoring.scorer import Scorer

@@ -24,8 +24,10 @@ from gpg_vl.preflight.data import (
     choose_rows,
 )
 from gpg_vl.preflight.findings import UNSET, Finding, Level, Report
-from gpg_vl.preflight.fits import Machine, Plan, check_memory, model_sizes
+from gpg_vl.preflight.fits import check_memory
 from gpg_vl.preflight.model import Trial, check_model
+from gpg_vl.preflight.plan import Machine, Plan, model_sizes
+from gpg_vl.preflight.ways import compare
 from gpg_vl.prompting.card import asking_note
 from gpg_vl.prompting.encode import PromptEncoder
 from gpg_vl.rollout.answering import check_room
@@ -33,10 +35,13 @@ from gpg_vl.training.surroundings import check_packages
 from gpg_vl.types import Sample
 
 
-def preflight(config: TrainConfig, machine: Machine, trial: Trial | None, *, resume: bool) -> Report:
+def preflight(
+    config: TrainConfig, machine: Machine, trial: Trial | None, *, resume: bool, ways: bool = False
+) -> Report:
     """Run every check that is possible; one that fails leaves out only those that need it.
 
-    Without a `trial` it does what needs no weights, and downloads nothing.
+    Without a `trial` it does what needs no weights, and downloads nothing. `ways`: compare ways to train
+    the model, as the figure "ways".
     """
     report, download = Report(), trial is not None
     attempt = report.attempt
@@ -66,7 +71,10 @@ def preflight(config: TrainConfig, machine: Machine, trial: Trial | None, *, res
         attempt("validation data", lambda: check_validation_room(config, encoder, sizes.context))
     if sizes:
         lengths = lengths or assumed_lengths(config, rows, sizes)
-        attempt("memory", lambda: check_memory(report, Plan(config, sizes, lengths, machine)))
+        plan = Plan(config, sizes, lengths, machine)
+        attempt("memory", lambda: check_memory(report, plan))
+        if ways:
+            report.figures["ways"] = [found.to_dict() for found in compare(plan)]
     if trial is not None:
         _try(report, config, trial, machine)
     return report
@@ -111,9 +119,7 @@ def check_asking(report: Report, config: TrainConfig) -> None:
         report.add([Finding("prompt", level, note.removeprefix("warning: "))])
 
 
-def check_sizes(
-    report: Report, model: ModelConfig, machine: Machine, *, download: bool
-) -> ModelSizes | None:
+def check_sizes(report: Report, model: ModelConfig, machine: Machine, *, download: bool) -> ModelSizes | None:
     """Count weights from config.json; None if it is elsewhere and must not be downloaded.
 
     Raises ModelError or ConfigurationError for a model that cannot be trained as configured.

@@ -11,7 +11,7 @@ from gpg_vl.config import AlgorithmConfig, DataConfig, ModelConfig, RolloutConfi
 from gpg_vl.model.loading import load_policy
 from gpg_vl.model.sizes import sizes_of
 from gpg_vl.model.tiny import TinySize, save_tiny
-from gpg_vl.preflight.fits import model_sizes
+from gpg_vl.preflight.plan import model_sizes
 from tests.support.families import MODELS, save_family
 from tests.support.memory import TOLERANCE, forecast_and_peak
 from tests.support.training import REWARD

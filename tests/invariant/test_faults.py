@@ -18,8 +18,8 @@ from gpg_vl.errors import ConfigurationError, DivergedError, ModelError
 from gpg_vl.evaluation.evaluate_model import EvalSettings, evaluate_model
 from gpg_vl.model.policy import Policy
 from gpg_vl.model.step import StepModel
-from gpg_vl.preflight.fits import Machine
 from gpg_vl.preflight.model import Trial
+from gpg_vl.preflight.plan import Machine
 from gpg_vl.preflight.preflight import preflight
 from gpg_vl.rollout.engine import RolloutEngine
 from gpg_vl.runs.checkpoint import note_best, read_best

@@ -12,7 +12,7 @@ from gpg_vl.config import DataConfig, EvalConfig, ModelConfig, SftConfig
 from gpg_vl.data.ingest import write_prepared
 from gpg_vl.errors import ConfigurationError, DataError, UserError
 from gpg_vl.evaluation.evaluate_model import EvalSettings, evaluate_model
-from gpg_vl.preflight.fits import Machine
+from gpg_vl.preflight.plan import Machine
 from gpg_vl.preflight.preflight import preflight
 from gpg_vl.training.train import train
 from gpg_vl.training.warmstart import sft

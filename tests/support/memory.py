@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 from gpg_vl.config import TrainConfig
 from gpg_vl.preflight.data import Lengths
-from gpg_vl.preflight.fits import Machine, Plan, model_sizes
 from gpg_vl.preflight.memory import forecast
+from gpg_vl.preflight.plan import Machine, Plan, model_sizes
 from gpg_vl.training.session import Session
 from gpg_vl.training.train import train_step
 from tests.support.tensor_memory import peak_on_cpu

@@ -1,4 +1,4 @@
-"""Ways to train a model, from full fp32 weights to adapters on a base in 4 bits, and the cards that they fit."""
+"""Ways to train a model, from full fp32 weights to adapters on a base in 4 bits, and cards that they fit."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace

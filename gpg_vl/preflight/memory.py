@@ -14,6 +14,7 @@ from gpg_vl.model.packing import packing_pays
 from gpg_vl.model.sizes import ModelSizes, Tower
 from gpg_vl.preflight.layers import chunked, feeding, kept, kept_beside_states, kept_of_chunks
 from gpg_vl.preflight.states import (
+    BF16,
     FP32,
     Cards,
     Parts,
@@ -28,6 +29,8 @@ from gpg_vl.rollout.sampling import draw_elements
 from gpg_vl.types import Packing
 
 GIB = 2**30
+_UNPACKED = BF16 + FP32 / 64
+"""Bytes per number of a 4-bit weight while it is multiplied: in bf16, with the scale of each 64 in fp32."""
 OPTIMIZER_STEP = "optimizer step"
 """The one phase in which no answers are in memory."""
 
@@ -134,6 +137,8 @@ def rollout_parts(sizes: ModelSizes, load: Load, cards: Cards) -> Parts:
         parts["states"] = (questions + answers) * states.layers * FP32 * numbers
     if load.bf16:
         parts["bf16 weights"] = 2 * sizes.decoded
+    if sizes.packed:
+        parts["a 4-bit weight unpacked"] = _UNPACKED * sizes.packed
     return parts
 
 
@@ -156,7 +161,8 @@ def _seeing(sizes: ModelSizes, compute: int) -> float:
         return 0
     turning, interpolating = (6 * FP32 + 3 * compute) * tower.width, 2 * FP32 * tower.taps * tower.width
     widest = max(3 * compute * tower.feed_forward, turning, interpolating)
-    return FP32 * sizes.pixels + 2 * compute * tower.width + widest
+    images = (FP32 + (compute if compute < FP32 else 0)) * sizes.pixels
+    return images + 2 * compute * tower.width + widest
 
 
 _LEAST_HEAD = 16
@@ -208,6 +214,8 @@ def update_parts(sizes: ModelSizes, load: Load, cards: Cards) -> Parts:
     }
     if sizes.vision and sizes.vision.trained:
         parts["vision activations"] = _vision_kept(sizes.vision, load, patches)
+    if sizes.packed:
+        parts["a 4-bit weight unpacked"] = _UNPACKED * sizes.packed
     if load.bf16:
         parts["bf16 weights"] = 2 * (sizes.kept_cast if load.checkpointing else sizes.cast)
     return parts

@@ -12,6 +12,7 @@ from gpg_vl.model.loading import load_policy
 from gpg_vl.model.sizes import sizes_of
 from gpg_vl.model.tiny import TinySize, save_tiny
 from gpg_vl.preflight.plan import model_sizes
+from gpg_vl.weights_config import OptimConfig
 from tests.support.families import MODELS, save_family
 from tests.support.memory import TOLERANCE, forecast_and_peak
 from tests.support.training import REWARD
@@ -40,7 +41,16 @@ LARGE_IMAGES_BF16 = replace(LARGE_IMAGES, precision="bf16")
 THREE_ROWS, TWO_ROWS = RunConfig(micro_batch_tokens=1010), RunConfig(micro_batch_tokens=810)
 
 
-def forecast_and_measured(path: Path, model: ModelConfig, run: RunConfig, scenes: Path) -> tuple[float, int]:
+LORA, LORA_BF16 = ModelConfig(lora_rank=8), replace(BF16, lora_rank=8)
+QLORA = replace(LORA_BF16, frozen_precision="nf4")
+HALVES = replace(BF16, trained_precision="bf16")
+EIGHT_BIT = OptimConfig(kind="adamw8bit")
+KAHAN = replace(EIGHT_BIT, rounding="kahan")
+
+
+def forecast_and_measured(
+    path: Path, model: ModelConfig, run: RunConfig, scenes: Path, optim: OptimConfig | None = None
+) -> tuple[float, int]:
     config = TrainConfig(
         out=str(path.with_name("run")),
         model=replace(model, path=str(path)),
@@ -49,6 +59,7 @@ def forecast_and_measured(path: Path, model: ModelConfig, run: RunConfig, scenes
         algorithm=AlgorithmConfig(questions_per_step=9, max_rounds=1),
         rewards={f"{REWARD}:letters": 1.0},
         run=replace(run, threads=1),
+        optim=optim or OptimConfig(),
     )
     # A process of its own: what earlier tests left behind would be released while this one measures.
     with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as fresh:
@@ -68,7 +79,7 @@ def forecast_and_measured(path: Path, model: ModelConfig, run: RunConfig, scenes
                 (DEEP, BF16, THREE_ROWS),
                 (DEEP, ModelConfig(gradient_checkpointing=True), THREE_ROWS),
                 (DEEP, ModelConfig(freeze_vision=True), THREE_ROWS),
-                (DEEP, ModelConfig(lora_rank=8), THREE_ROWS),
+                (DEEP, LORA, THREE_ROWS),
                 (WIDE_VOCABULARY, ModelConfig(), THREE_ROWS),
                 (SEEING, LARGE_IMAGES, TWO_ROWS),
                 (SEEING, replace(LARGE_IMAGES, gradient_checkpointing=True), TWO_ROWS),
@@ -79,6 +90,35 @@ def forecast_and_measured(path: Path, model: ModelConfig, run: RunConfig, scenes
 def test_forecast_within_15_percent(size, model, run, scenes_folder, tmp_path):
     path = save_tiny(tmp_path / "model", ["Which is nearer?"], size)
     expected, measured = forecast_and_measured(path, model, run, scenes_folder)
+    assert expected == pytest.approx(measured, rel=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("size", "model", "run", "optim"),
+    [
+        (DEEP, LORA_BF16, THREE_ROWS, OptimConfig()),
+        (SEEING, replace(LARGE_IMAGES_BF16, lora_rank=8, lora_vision=True), TWO_ROWS, OptimConfig()),
+        (SEEING, replace(LARGE_IMAGES_BF16, freeze_vision=True), TWO_ROWS, OptimConfig()),
+        (DEEP, ModelConfig(), THREE_ROWS, EIGHT_BIT),
+        (DEEP, HALVES, THREE_ROWS, EIGHT_BIT),
+        (DEEP, HALVES, THREE_ROWS, KAHAN),
+        (DEEP, QLORA, THREE_ROWS, OptimConfig()),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                (SEEING, replace(LARGE_IMAGES, lora_rank=8, lora_vision=True), TWO_ROWS, OptimConfig()),
+                (DEEP, replace(LORA_BF16, gradient_checkpointing=True), THREE_ROWS, OptimConfig()),
+                (DEEP, replace(BF16, freeze_vision=True), THREE_ROWS, OptimConfig()),
+                (WIDE_VOCABULARY, HALVES, THREE_ROWS, EIGHT_BIT),
+                (WIDE_VOCABULARY, HALVES, THREE_ROWS, KAHAN),
+                (WIDE_VOCABULARY, QLORA, THREE_ROWS, OptimConfig()),
+            )
+        ),
+    ],
+)
+def test_forecast_of_each_way_within_15_percent(size, model, run, optim, scenes_folder, tmp_path):
+    path = save_tiny(tmp_path / "model", ["Which is nearer?"], size)
+    expected, measured = forecast_and_measured(path, model, run, scenes_folder, optim)
     assert expected == pytest.approx(measured, rel=TOLERANCE)
 
 

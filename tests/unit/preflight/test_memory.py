@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from gpg_vl.model.sizes import ModelSizes, States, Tower
-from gpg_vl.preflight.fits import GIB, remedies
 from gpg_vl.preflight.layers import kept_beside_states, kept_of_chunks
-from gpg_vl.preflight.memory import BUCKET, Cards, Load, forecast, rollout_parts, shape, update_parts
+from gpg_vl.preflight.memory import Load, forecast, rollout_parts, shape, update_parts
+from gpg_vl.preflight.states import BUCKET, DEEPSPEED_BUCKET, Cards, Updater
 
 TEXT = Tower(2, width=10, feed_forward=30, query=8, key=4, repeats_keys=True, gated=True, trained=True)
 VISION = Tower(
@@ -26,6 +26,8 @@ VISION = Tower(
 SIZES = ModelSizes(
     weights=1000,
     trained=800,
+    held=4000,
+    trained_bytes=3200,
     cast=700,
     kept_cast=500,
     largest=300,
@@ -36,6 +38,8 @@ SIZES = ModelSizes(
     text=TEXT,
     vision=None,
     decoded=600,
+    untrained=2100,
+    moments_8bit=1640,
 )
 LOAD = Load(
     prompt_tokens=20,
@@ -54,15 +58,17 @@ LOAD = Load(
 
 CPU = Cards(cuda=False)
 W, G, A = "weights", "gradients", "AdamW's moments"
-MASTERS, DDP = "DeepSpeed's fp32 masters", "DDP's gradient buckets"
-DEEPSPEED = {"DeepSpeed's gradient bucket": BUCKET}
+MASTERS = "DeepSpeed's fp32 masters"
+DEEPSPEED = {"DeepSpeed's gradient bucket": DEEPSPEED_BUCKET}
+HALVES = replace(SIZES, held=2400, trained_bytes=1600, halves=790, largest_half=290)
+"""The model with trained matrices in bf16."""
 
 
 @pytest.mark.parametrize(
     ("cards", "expected"),
     [
         (Cards(), {W: 4000, A: 6400, G: 3200}),
-        (Cards(4), {W: 4000, A: 6400, G: 3200, DDP: 3200}),
+        (Cards(4), {W: 4000, A: 6400, G: 3200}),
         (Cards(4, 1), {W: 4000, A: 1600, G: 3200, MASTERS: 800, **DEEPSPEED}),
         (Cards(4, 2), {W: 4000, A: 1600, G: 800, MASTERS: 800, **DEEPSPEED}),
         (Cards(4, 3), {W: 1000, A: 1600, G: 800, **DEEPSPEED}),
@@ -79,6 +85,8 @@ def test_states_by_stage(cards, expected):
 def test_a_reference_model_is_held_whole():
     load = replace(LOAD, reference=True)
     assert forecast(SIZES, load, Cards(4, 3)).states["reference model"] == 4000
+    halved = replace(load, bf16=True)
+    assert forecast(SIZES, halved, Cards(4, 3)).states["reference model"] == 2100
 
 
 def test_zero3_gathers_all_weights_for_a_rollout():
@@ -165,10 +173,72 @@ def test_a_cpu_holds_all_images_of_a_step_and_steps_weight_by_weight():
 
 @pytest.mark.parametrize(
     ("cards", "expected"),
-    [(Cards(), 0), (Cards(4), 0), (Cards(4, 2), 800), (Cards(4, 2, offload=True), 2400)],
+    [(Cards(), 0), (Cards(4), 3200), (Cards(4, 2), 800), (Cards(4, 2, offload=True), 2400)],
 )
-def test_a_gpu_steps_in_place_where_deepspeed_joins_no_gradients(cards, expected):
+def test_a_gpu_steps_in_place_where_processes_join_no_gradients(cards, expected):
     assert forecast(SIZES, LOAD, cards).phases["optimizer step"]["temporaries"] == expected
+
+
+def test_processes_add_up_gradients_a_bucket_at_a_time():
+    assert forecast(SIZES, LOAD, Cards(4)).phases["optimizer step"]["temporaries"] == 3200
+    large = replace(SIZES, trained_bytes=10**9)
+    assert forecast(large, LOAD, Cards(4)).phases["optimizer step"]["temporaries"] == BUCKET
+
+
+@pytest.mark.parametrize(
+    ("sizes", "updater", "expected"),
+    [
+        (SIZES, Updater(), {A: 6400}),
+        (SIZES, Updater(eight_bit=True), {A: 1640}),
+        (HALVES, Updater(eight_bit=True), {A: 1640}),
+        (HALVES, Updater(eight_bit=True, kahan=True), {A: 1640, "rests of bf16 weights": 1580}),
+        # in the machine's memory but for the step
+        (HALVES, Updater(eight_bit=True, offload=True), {}),
+    ],
+)
+def test_moments_by_optimizer(sizes, updater, expected):
+    found = forecast(sizes, replace(LOAD, updater=updater), Cards())
+    assert found.states == {W: sizes.held, **expected}
+    assert found.phases["update"][G] == sizes.trained_bytes
+    assert found.phases["optimizer step"].get(A) == (1640 if updater.offload else None)
+
+
+def test_a_cpu_has_its_moments_in_its_memory_already():
+    offloaded = replace(LOAD, updater=Updater(offload=True))
+    assert forecast(SIZES, offloaded, CPU).states[A] == 6400
+
+
+@pytest.mark.parametrize(
+    ("sizes", "kahan", "cards", "expected"),
+    [
+        (SIZES, False, Cards(), 0),
+        # 290 numbers in fp32 with a mask, bf16 and noise of 4 bytes; or with a rest of 2
+        (HALVES, False, Cards(), 11 * 290),
+        (HALVES, True, Cards(), 9 * 290),
+        # on a CPU, five copies of 300 numbers in fp32; of a bf16 weight, its own and its gradient's too
+        (SIZES, False, CPU, 5 * 4 * 300),
+        (HALVES, False, CPU, 7 * 4 * 290),
+    ],
+)
+def test_the_step_of_8_bit_adamw(sizes, kahan, cards, expected):
+    load = replace(LOAD, updater=Updater(eight_bit=True, kahan=kahan))
+    assert forecast(sizes, load, cards).phases["optimizer step"]["temporaries"] == expected
+
+
+def test_weights_held_in_bf16_have_no_copies():
+    held = replace(SIZES, cast=0, kept_cast=0, decoded=0, vocabulary_bytes=2)
+    load = replace(LOAD, bf16=True)
+    assert update_parts(held, load, CPU)["bf16 weights"] == 0
+    assert rollout_parts(held, load, CPU)["bf16 weights"] == 0
+    # 60·100 logits in two fp32 buffers and a bf16 copy of one, and no copy of the 100·10 matrix
+    assert update_parts(held, load, CPU)["logits or widest layer"] == 2.5 * 4 * 60 * 100
+
+
+def test_a_4_bit_weight_is_unpacked_to_be_multiplied():
+    # 640 numbers in bf16, 10 scales in fp32; backward in fp32 too
+    quantised = replace(SIZES, packed=640)
+    assert rollout_parts(quantised, LOAD, CPU)["a 4-bit weight unpacked"] == 2 * 640 + 4 * 10
+    assert update_parts(quantised, LOAD, CPU)["a 4-bit weight unpacked"] == 6 * 640 + 4 * 10
 
 
 @pytest.mark.parametrize(("cards", "rows"), [(CPU, 256), (Cards(), 2048)], ids=["cpu", "cuda"])
@@ -217,9 +287,3 @@ def test_answers_have_copies_of_a_prompts_keys_where_states_are_forked():
     attention = 100 * 848 + 10 * 20 * 64
     state = 100 * kept_beside_states(TEXT, states, 4) + 13 * 64 * kept_of_chunks(states, 4)
     assert parts["text activations"] == attention + state + 2 * 60 * 40
-
-
-def test_remedies_stop_where_it_fits_and_pass_over_what_does_not_help():
-    changes = [("a", 90.0 * GIB), ("b", 89.5 * GIB), ("c", 60.0 * GIB), ("d", 10.0 * GIB)]
-    assert remedies(changes, 100 * GIB, 70 * GIB) == "a: 90.0; then c: 60.0"
-    assert remedies(changes[:1], 100 * GIB, 70 * GIB).startswith("a: 90.0; then that is not enough")

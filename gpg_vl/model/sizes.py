@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -52,6 +52,8 @@ class Tower:
     experts: int = 0
     """Experts that a token goes through; 0 where there is but one feed-forward part. Their products are fp32
     whatever the others' type: autocast does not know them."""
+    four_bit: bool = False
+    """Whether its linear layers are held in 4 bits: they give fp32 where they read it."""
     projections: int = 0
     """Behind the layers, of features into the language model's width."""
     taps: int = 0
@@ -141,7 +143,8 @@ def sizes_of(policy: Policy, *, four_bit: bool = False) -> ModelSizes:
     `four_bit`: the language model's linear layers will be quantised, which a skeleton's are not.
     """
     vision = _vision_tower(policy) if policy.takes_images else None
-    packed = {*four_bit_weights(policy.text_model)} if four_bit else set()
+    linear = {*four_bit_weights(policy.text_model)}
+    packed = linear if four_bit else {weight for weight in linear if is_packed(weight)}
     copied = {w for w in _copied(policy, vision) if w.dtype == torch.float32} - packed
     decoded = {w for part in (policy.text_model, policy.model.lm_head) for w in _matrices(part)}
     weights = [*policy.parameters()]
@@ -165,7 +168,7 @@ def sizes_of(policy: Policy, *, four_bit: bool = False) -> ModelSizes:
         vocabulary_gradient=head.numel() if head.requires_grad else 0,
         token_cost=policy.token_cost,
         tied=head is policy.text_model.embed_tokens.weight,
-        text=_text_tower(policy),
+        text=replace(_text_tower(policy), four_bit=bool(packed)),
         vision=vision,
         pixels=_COLOURS * seen.frames * math.prod(seen.patch) if seen else 0,
         patches=seen.patches if seen else 0,

@@ -33,14 +33,23 @@ def _rest(tower: Tower, compute: int) -> float:
     """Norms and the feed-forward part."""
     norms = FP32 * tower.width * tower.norms * (2 if tower.gated else 1)
     inputs = compute * (2 if tower.gated and compute < FP32 else 1) * tower.width
-    inner = compute * tower.inner * tower.feed_forward
+    inner = _inner(tower, compute) * tower.feed_forward
     routed = 2 * FP32 * tower.experts * tower.width  # each expert's copy of a token, and what it gives
     return norms + inputs + inner + routed
 
 
+def _inner(tower: Tower, compute: int) -> int:
+    """Bytes per number of the feed-forward part's width: what a layer in 4 bits gives there is fp32, all but
+    the copy that an adapter reads."""
+    if tower.four_bit:
+        return FP32 * (tower.inner - 1) + compute
+    return compute * tower.inner
+
+
 def feeding(tower: Tower, compute: int) -> float:
     """Bytes per token that a layer's feed-forward part holds at a time, forward or backward."""
-    return 3 * compute * tower.feed_forward + 2 * FP32 * tower.experts * tower.width
+    width = FP32 if tower.four_bit else compute
+    return 3 * width * tower.feed_forward + 2 * FP32 * tower.experts * tower.width
 
 
 def kept_beside_states(tower: Tower, states: States, compute: int) -> float:

@@ -72,3 +72,10 @@ def test_chunks_are_whole():
 def test_experts_hold_copies_of_tokens():
     assert feeding(TEXT, BF16) == 3 * 2 * 30
     assert feeding(replace(TEXT, experts=2), BF16) == 3 * 2 * 30 + 2 * 4 * 2 * 10
+
+
+def test_products_of_4_bit_layers_are_fp32():
+    # three of the four tensors of 30 numbers in fp32, not bf16
+    quantised = replace(TEXT, four_bit=True)
+    assert kept(quantised, BF16, masked=False) - kept(TEXT, BF16, masked=False) == 3 * 2 * 30
+    assert feeding(quantised, BF16) == 3 * 4 * 30

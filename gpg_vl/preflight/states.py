@@ -12,6 +12,9 @@ BUCKET = 32 * 2**20 * FP32
 """Gradients that processes without DeepSpeed add up at a time, at most."""
 LIVE = 1_000_000_000
 """Weights that DeepSpeed keeps gathered at a time under ZeRO-3: its default `stage3_max_live_parameters`."""
+_ROUNDING = 9
+"""Bytes per number while a bf16 weight is stepped: fp32, a mask of a byte, and 4 of noise, then bf16; or
+those, bf16 and a new rest."""
 MOMENTS = "AdamW's moments"
 Parts = dict[str, float]
 """Bytes by what they hold."""
@@ -103,19 +106,18 @@ def _temporaries(sizes: ModelSizes, cards: Cards, updater: Updater) -> float:
     """Of AdamW: none where it is fused; a CPU steps weight by weight. DeepSpeed joins its share of the
     gradients first."""
     if updater.eight_bit:
-        return _temporaries_8bit(sizes, cards, updater)
+        return _temporaries_8bit(sizes, cards)
     if cards.cuda and not cards.offload:
         return FP32 * sizes.trained / cards.count if cards.zero else 0
     return 2 * FP32 * sizes.largest
 
 
-def _temporaries_8bit(sizes: ModelSizes, cards: Cards, updater: Updater) -> float:
+def _temporaries_8bit(sizes: ModelSizes, cards: Cards) -> float:
     """Of 8-bit AdamW: a bf16 weight is stepped as a copy in fp32, with one of its gradient, and then rounded.
 
     A GPU's kernel takes nothing more; on a CPU both moments, the gradient and the denominator, twice for a
     moment, are copies in fp32.
     """
-    rounding = 9 if updater.kahan else 11  # fp32, a mask of a byte, bf16, and noise in 4 bytes or a new rest
     if cards.cuda:
-        return rounding * sizes.largest_half
+        return _ROUNDING * sizes.largest_half
     return max(5 * FP32 * sizes.largest, 7 * FP32 * sizes.largest_half)

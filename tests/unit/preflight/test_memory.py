@@ -212,8 +212,8 @@ def test_a_cpu_has_its_moments_in_its_memory_already():
     ("sizes", "kahan", "cards", "expected"),
     [
         (SIZES, False, Cards(), 0),
-        # 290 numbers in fp32 with a mask, bf16 and noise of 4 bytes; or with a rest of 2
-        (HALVES, False, Cards(), 11 * 290),
+        # 290 numbers in fp32, with a mask of a byte, and 4 of noise; or bf16 and a rest of 2 each
+        (HALVES, False, Cards(), 9 * 290),
         (HALVES, True, Cards(), 9 * 290),
         # on a CPU, five copies of 300 numbers in fp32; of a bf16 weight, its own and its gradient's too
         (SIZES, False, CPU, 5 * 4 * 300),

@@ -122,12 +122,16 @@ def four_bit_options(model: Any, family: Family) -> dict[str, Any]:
 
 
 def keep_trainable(model: nn.Module) -> None:
-    """Leave 4-bit weights as they are: for some CPUs bitsandbytes repacks them in the first pass without
-    gradients, and no pass with gradients reads them behind that."""
+    """Let 4-bit weights be read with gradients, and unpacked in the arithmetic's type.
+
+    For some CPUs bitsandbytes repacks them in the first pass without gradients, and no pass with gradients
+    reads them behind that. They were read in fp32, which it would unpack them to.
+    """
     layers: Iterator[Any] = model.modules()
     for layer in layers:
         if hasattr(layer, "support_avx512bf16_for_cpu"):
             layer.support_avx512bf16_for_cpu = False
+            layer.weight.quant_state.dtype = layer.compute_dtype
 
 
 def four_bit_weights(text_model: Any) -> Iterator[Tensor]:

@@ -35,28 +35,36 @@ class Way:
     optim: Mapping[str, Any] = field(default_factory=dict)
 
     def settings(self, plan: Plan) -> dict[str, Any]:
-        """Options by name, to copy; adapters have the configured rank where one is."""
-        model = {"gradient_checkpointing": True, **self._model(plan.config.model)}
+        """Options by name, to copy: those that make the way, and those that are configured otherwise."""
+        sections = {
+            "model": (plan.config.model, self._model(plan.config.model), self.model),
+            "optim": (plan.config.optim, self._optim, self.optim),
+        }
         return {
-            **{f"model.{name}": value for name, value in model.items()},
-            **{f"optim.{name}": value for name, value in self.optim.items()},
+            f"{section}.{name}": value
+            for section, (configured, values, own) in sections.items()
+            for name, value in values.items()
+            if name in (*own, "gradient_checkpointing") or getattr(configured, name) != value
         }
 
     def _model(self, config: ModelConfig) -> dict[str, Any]:
+        """Adapters stay as configured where some are, but for those of the vision tower."""
+        values = {"gradient_checkpointing": True, **_NEUTRAL, **_NO_ADAPTERS, **self.model}
         if "lora_rank" in self.model and config.lora_rank:
-            return {**self.model, "lora_rank": config.lora_rank}
-        return dict(self.model)
+            values |= {name: getattr(config, name) for name in _NO_ADAPTERS if name != "lora_vision"}
+        return values
+
+    @property
+    def _optim(self) -> dict[str, Any]:
+        return {"kind": "adamw", "offload": False, **self.optim}
 
     def applied(self, plan: Plan) -> Plan:
         """The plan in this way, whatever way it was before.
 
         Raises ConfigurationError where the configuration or its machine does not allow that.
         """
-        config = plan.config.model
-        adapters = {} if "lora_rank" in self.model and config.lora_rank else _NO_ADAPTERS
-        values = {**_NEUTRAL, **adapters, "lora_vision": False, **self._model(config)}
-        model = replace(config, gradient_checkpointing=True, **values)
-        optim = replace(plan.config.optim, **{"kind": "adamw", "offload": False, **self.optim})
+        model = replace(plan.config.model, **self._model(plan.config.model))
+        optim = replace(plan.config.optim, **self._optim)
         return replace(plan, config=replace(plan.config, model=model, optim=optim)).resized()
 
 

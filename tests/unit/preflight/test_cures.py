@@ -91,6 +91,9 @@ def test_a_way_does_not_depend_on_the_configured_one(model):
     from_full = compare(plan(model, Machine()))
     from_adapters = compare(plan(model, Machine(card_gib=24), **configured))
     assert [found.peak for found in from_full] == [found.peak for found in from_adapters]
+    assert from_full[0].settings == {"model.gradient_checkpointing": True}
+    reset = {"model.frozen_precision": "auto", "model.lora_rank": 0}
+    assert from_adapters[0].settings == {"model.gradient_checkpointing": True, **reset}
 
 
 def test_a_way_that_is_refused_says_why(model):

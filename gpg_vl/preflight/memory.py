@@ -31,8 +31,6 @@ from gpg_vl.types import Packing
 GIB = 2**30
 _UNPACKED = BF16 + FP32 / 64
 """Bytes per number of a 4-bit weight while it is multiplied: in bf16, with the scale of each 64 in fp32."""
-_UNPACKED_BACKWARD = FP32 + _UNPACKED
-"""There bitsandbytes unpacks it into the type that it was read in, which is fp32."""
 OPTIMIZER_STEP = "optimizer step"
 """The one phase in which no answers are in memory."""
 
@@ -217,7 +215,7 @@ def update_parts(sizes: ModelSizes, load: Load, cards: Cards) -> Parts:
     if sizes.vision and sizes.vision.trained:
         parts["vision activations"] = _vision_kept(sizes.vision, load, patches)
     if sizes.packed:
-        parts["a 4-bit weight unpacked"] = _UNPACKED_BACKWARD * sizes.packed
+        parts["a 4-bit weight unpacked"] = _UNPACKED * sizes.packed
     if load.bf16:
         parts["bf16 weights"] = 2 * (sizes.kept_cast if load.checkpointing else sizes.cast)
     return parts

@@ -69,11 +69,22 @@ class Holding:
         return {self.frozen, self.trained} == {torch.float32}
 
     def apply(self, model: Any, family: Family) -> None:
-        """Give a model's matrices their types."""
+        """Give a model's matrices their types; the embedding stays."""
+        embedding = family.text_model(model).embed_tokens.weight
         for weight, trained in _matrices(model, family, self):
             kind = self.trained if trained else self.frozen
-            if weight.dtype == torch.float32 and (weight.ndim > 1 or not trained):
+            if weight is not embedding and (weight.ndim > 1 or not trained):
                 weight.data = weight.data.to(kind)
+
+    def apply_to_embedding(self, model: Any, family: Family) -> None:
+        """Give the embedding its type; a head that is the same matrix has it too.
+
+        No arithmetic rounds what is looked up, so a frozen one stays in fp32 if bf16 does not hold its numbers.
+        """
+        weight = family.text_model(model).embed_tokens.weight
+        rounded = weight.data.to(self.trained if self.trains_language else self.frozen)
+        if self.trains_language or weight.is_meta or (rounded == weight.data).all():
+            weight.data = rounded
 
     def loaded_as(self, kind: type, family: Family) -> type:
         """A subclass of transformers' class whose new models have these types, which loading keeps to."""
@@ -89,11 +100,10 @@ class Holding:
 
 
 def _matrices(model: Any, family: Family, holding: Holding) -> Iterator[tuple[nn.Parameter, bool]]:
-    """Weights that arithmetic in bf16 would copy and the embedding's, with whether they are trained."""
+    """Weights that arithmetic in bf16 would copy, with whether they are trained."""
     tower = {layer for part in family.vision_modules(model) for layer in part.modules()}
-    embedding = family.text_model(model).embed_tokens
     for name, layer in model.named_modules():
-        if isinstance(layer, _CAST) or layer is embedding or name.endswith(".experts"):
+        if isinstance(layer, _CAST) or name.endswith(".experts"):
             trained = holding.trains_vision if layer in tower else holding.trains_language
             yield from ((weight, trained) for weight in layer.parameters(recurse=False))
 

@@ -211,6 +211,7 @@ def _read_weights(
     model, found = kind.from_pretrained(base, dtype=torch.float32, **options)
     if not holding.plain:
         model.__class__ = own
+        holding.apply_to_embedding(model, family)
     if holding.four_bit:
         keep_trainable(model)
     return model, found

@@ -130,10 +130,15 @@ class ModelSizes:
 
 
 def skeleton(config: Any, family: Family, holding: Holding | None = None) -> Policy:
-    """The policy of a config.json on the meta device: no weights, no processor; to count with."""
+    """The policy of a config.json on the meta device: no weights, no processor; to count with.
+
+    Its embedding is taken for a published one, which bf16 holds.
+    """
     with torch.device("meta"):
         model = model_class(family).from_config(config)
-        (holding or Holding()).apply(model, family)
+        holding = holding or Holding()
+        holding.apply(model, family)
+        holding.apply_to_embedding(model, family)
         return Policy(model, None, family)
 
 

@@ -15,7 +15,7 @@ from gpg_vl.preflight.plan import model_sizes
 from gpg_vl.weights_config import OptimConfig
 from tests.support.families import MODELS, save_family
 from tests.support.memory import TOLERANCE, forecast_and_peak
-from tests.support.training import REWARD
+from tests.support.training import REWARD, round_to_bf16
 
 DEEP = TinySize(hidden=192, layers=4, heads=6, kv_heads=2, feed_forward=704, vision_hidden=96)
 WIDE_VOCABULARY = TinySize(vocabulary=20_000)
@@ -118,6 +118,7 @@ def test_forecast_within_15_percent(size, model, run, scenes_folder, tmp_path):
 )
 def test_forecast_of_each_way_within_15_percent(size, model, run, optim, scenes_folder, tmp_path):
     path = save_tiny(tmp_path / "model", ["Which is nearer?"], size)
+    round_to_bf16(path)
     expected, measured = forecast_and_measured(path, model, run, scenes_folder, optim)
     assert expected == pytest.approx(measured, rel=TOLERANCE)
 

@@ -23,7 +23,7 @@ from gpg_vl.types import Sample
 from tests.support.families import save_family
 from tests.support.inputs import encoder_of, noise
 from tests.support.packed import rows_of
-from tests.support.training import metrics, same
+from tests.support.training import metrics, round_to_bf16, same
 
 SAMPLES = [
     Sample("long", "t", "Where is it? " * 8, "1", "math"),
@@ -36,16 +36,6 @@ def load(folder: Path, holding: Holding) -> Policy:
     return load_policy(str(folder), precision="bf16", holding=holding)
 
 
-def halved(folder: Path, out: Path) -> Path:
-    """The model with weights that bf16 holds, as published ones are."""
-    shutil.copytree(folder, out)
-    policy = load_policy(str(folder))
-    for weight in policy.parameters():
-        weight.data = weight.data.bfloat16().float()
-    policy.model.save_pretrained(out)
-    return out
-
-
 def prompts_of(policy: Policy) -> list[EncodedPrompt]:
     return encoder_of(policy).encode(SAMPLES if policy.takes_images else SAMPLES[:1])
 
@@ -56,9 +46,14 @@ def groups_of(policy: Policy) -> list[tuple[EncodedPrompt, list[tuple[int, ...]]
     return [(prompt, [tuple(usable[picks].tolist())] * 2) for prompt in prompts_of(policy)]
 
 
-def test_frozen_weights_in_bf16_change_no_number(family_folder, tmp_path):
-    folder = halved(family_folder, tmp_path / "model")
+@pytest.mark.parametrize("published", [True, False])
+def test_frozen_weights_in_bf16_change_no_number(family_folder, published, tmp_path):
+    folder = shutil.copytree(family_folder, tmp_path / "model")
+    if published:
+        round_to_bf16(folder)
     whole, held = load(folder, Holding()), load(folder, FROZEN)
+    embedding = held.text_model.embed_tokens.weight
+    assert embedding.dtype == (torch.bfloat16 if published else torch.float32)
     assert any(weight.dtype == torch.bfloat16 for weight in held.parameters())
     requests = [Request(prompt, str(number)) for number, prompt in enumerate(prompts_of(whole))]
     sampling = Sampling(max_new_tokens=12)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from gpg_vl.config import TrainConfig
 from gpg_vl.training.accelerator import build_accelerator
@@ -23,6 +23,13 @@ def weights(model: Path) -> dict[str, torch.Tensor]:
     """Of a model's folder, or of a LoRA checkpoint's."""
     (file,) = model.glob("*model.safetensors")
     return load_file(file)
+
+
+def round_to_bf16(folder: Path) -> None:
+    """Make a model's weights what bf16 holds, as published ones are."""
+    file = folder / "model.safetensors"
+    rounded = {name: weight.bfloat16().float() for name, weight in load_file(file).items()}
+    save_file(rounded, file, metadata={"format": "pt"})
 
 
 def same(first: Path, second: Path) -> bool:

@@ -79,7 +79,7 @@ class Holding:
     def apply_to_embedding(self, model: Any, family: Family) -> None:
         """Give the embedding its type; a head that is the same matrix has it too.
 
-        No arithmetic rounds what is looked up, so a frozen one stays in fp32 if bf16 does not hold its numbers.
+        No arithmetic rounds what is looked up: a frozen one stays in fp32 if bf16 does not hold its numbers.
         """
         weight = family.text_model(model).embed_tokens.weight
         rounded = weight.data.to(self.trained if self.trains_language else self.frozen)

@@ -187,7 +187,7 @@ def test_the_second_update_of_a_rollout_may_run_out_of_memory(config, monkeypatc
 
 
 def test_supervised_training_goes_on_with_smaller_micro_batches(config, monkeypatch, capsys, tmp_path):
-    supervised = SftConfig(str(tmp_path / "whole"), config.model, data=config.data, batch_size=6)
+    supervised = SftConfig(out=str(tmp_path / "whole"), model=config.model, data=config.data, batch_size=6)
     supervised = replace(supervised, run=replace(config.run, steps=2), eval=config.eval)
     whole = sft(supervised)
     plain = Policy.forward

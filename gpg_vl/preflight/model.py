@@ -70,12 +70,19 @@ def check_model(report: Report, config: TrainConfig, trial: Trial, machine: Mach
     except torch.OutOfMemoryError as error:
         report.add([Finding("memory, measured", "fail", str(error).splitlines()[0], "see the forecast")])
         return
-    if (concurrent := session.answerer.engine.max_concurrent) < rollout.max_concurrent:
-        cure = f"set rollout.max_concurrent to {concurrent}: each new run would find it out again"
-        report.add([Finding("memory, sampling", "warn", "it ran out while answers grew", cure)])
+    concurrent, tokens = session.answerer.engine.max_concurrent, session.learner.micro_batch_tokens
+    if concurrent < rollout.max_concurrent:
+        report.add([_short("sampling", "while answers grew", "rollout.max_concurrent", concurrent)])
+    if tokens < config.run.micro_batch_tokens:
+        report.add([_short("update", "in the update", "run.micro_batch_tokens", tokens)])
     seconds = clock.metrics(collection_tokens(collection))
     _time(report, config, collection, seconds, trial, machine)
     report.add([Finding("memory, measured", "ok", _measured())])
+
+
+def _short(phase: str, where: str, option: str, value: int) -> Finding:
+    cure = f"set {option} to {value}: each new run would find it out again"
+    return Finding(f"memory, {phase}", "warn", f"it ran out {where}", cure)
 
 
 def _gradient(session: Session, groups: Sequence[Group]) -> None:

@@ -74,7 +74,7 @@ def check_model(report: Report, config: TrainConfig, trial: Trial, machine: Mach
     if concurrent < rollout.max_concurrent:
         report.add([_short("sampling", "while answers grew", "rollout.max_concurrent", concurrent)])
     if tokens < config.run.micro_batch_tokens:
-        report.add([_short("update", "in the update", "run.micro_batch_tokens", tokens)])
+        report.add([_short("training", "in the update", "run.micro_batch_tokens", tokens)])
     seconds = clock.metrics(collection_tokens(collection))
     _time(report, config, collection, seconds, trial, machine)
     report.add([Finding("memory, measured", "ok", _measured())])

@@ -9,6 +9,7 @@ import torch
 
 from gpg_vl.config import AlgorithmConfig
 from gpg_vl.data.ingest import write_prepared
+from gpg_vl.model.policy import Policy
 from gpg_vl.model.step import StepModel
 from gpg_vl.preflight.model import expected_rounds
 from tests.support.command_line import mistake, run
@@ -116,6 +117,21 @@ def test_memory_that_runs_out_while_answers_grow_is_told(check, monkeypatch):
     [told] = found["memory, sampling"]
     assert told["level"] == "warn" and "set rollout.max_concurrent to 16" in told["cure"]
     assert "pass rate" in found
+
+
+def test_memory_that_runs_out_in_the_update_is_told(check, monkeypatch):
+    plain, calls = Policy.forward, []
+
+    def forward(self, *given):
+        calls.append(1)
+        if len(calls) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(self, *given)
+
+    monkeypatch.setattr(Policy, "forward", forward)
+    _, found, _ = check()
+    [told] = found["memory, training"]
+    assert told["level"] == "warn" and "set run.micro_batch_tokens to" in told["cure"]
 
 
 def test_a_reward_that_can_be_cheated_fails(check):

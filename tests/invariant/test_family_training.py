@@ -1,5 +1,6 @@
 """Every supported family is trained: all weights, adapters, without its vision tower, in bf16, by two."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from gpg_vl.training.train import train
 from gpg_vl.types import Sample
 from tests.support.inputs import noise
 from tests.support.launched import finish, start
-from tests.support.training import REWARD, metrics
+from tests.support.training import REWARD, metrics, round_to_bf16
 
 
 @pytest.fixture
@@ -93,13 +94,16 @@ def test_adapters(config):
     assert len(attention) >= 2 * 4 * trained.layers - 4  # two for each of four projections
 
 
-def test_bf16_without_the_vision_tower(config, family_folder):
-    frozen = load_policy(str(family_folder)).takes_images
-    model = train(with_model(config, precision="bf16", freeze_vision=frozen))
+def test_bf16_without_the_vision_tower(config, family_folder, tmp_path):
+    """Of a model as published: a frozen part is held and saved in bf16."""
+    folder = shutil.copytree(family_folder, tmp_path / "published")
+    round_to_bf16(folder)
+    frozen = load_policy(str(folder)).takes_images
+    model = train(with_model(config, path=str(folder), precision="bf16", freeze_vision=frozen))
     (step,) = metrics(Path(config.out))
     assert step["logprob_gap"] < 0.2 and step["grad_norm"] > 0
     trained = load_policy(str(model))
-    names = moved(load_policy(str(family_folder)), trained)
+    names = moved(load_policy(str(folder)), trained)
     assert names and not names & vision_weights(trained)
 
 

@@ -172,7 +172,7 @@ def _cell(less: Mapping[str, Any] | None) -> str:
 
 def settings() -> Iterator[str]:
     """What makes each way, to copy."""
-    yield "| way | settings |"
+    yield "| way | settings, besides `--model.gradient_checkpointing true` |"
     yield "|---|---|"
     for way in WAYS:
         words = {f"model.{name}": value for name, value in way.model.items()}

@@ -31,7 +31,7 @@ from gpg_vl.preflight.ways import compare
 from gpg_vl.prompting.card import asking_note
 from gpg_vl.prompting.encode import PromptEncoder
 from gpg_vl.rollout.answering import check_room
-from gpg_vl.training.surroundings import check_packages
+from gpg_vl.training.surroundings import check_packages, check_state
 from gpg_vl.types import Sample
 
 
@@ -47,6 +47,8 @@ def preflight(
     attempt = report.attempt
     check_folder(report, config.out, resume=resume)
     attempt("packages", lambda: check_packages(config))
+    if machine.zero:
+        attempt("launch", lambda: check_state(config))
     scorer = attempt("rewards", lambda: check_rewards(report, config.rewards))
     data = attempt("data", lambda: check_data(report, config.data.train, scorer))
     if config.data.validation:

@@ -111,8 +111,9 @@ def compare(plan: Plan, ways: Sequence[Way] = WAYS) -> list[Found]:
 
 def _found(way: Way, plan: Plan) -> Found:
     settings = way.settings(plan)
-    if plan.machine.zero and (way.optim or "trained_precision" in way.model):
-        return Found(way.name, settings, refused="DeepSpeed has moments and weights of its own")
+    own = {"trained_precision", "frozen_precision"} & way.model.keys()
+    if plan.machine.zero and (way.optim or own):
+        return Found(way.name, settings, refused="DeepSpeed holds moments and weights in its own way")
     # The numbers of a GPU, whatever machine asks
     machine = replace(plan.machine, card_gib=max(CARDS.values()))
     try:

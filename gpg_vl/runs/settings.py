@@ -35,6 +35,7 @@ _MAY_CHANGE = (
     "model.gradient_checkpointing",
     "model.compile",
     "model.attention",
+    "optim.offload",
 )
 _BRANCH = (*_MAY_CHANGE, "optim", "run.steps")
 """So may a run that goes on elsewhere: the optimizer keeps its moments, and follows the new settings."""

@@ -46,7 +46,9 @@ def let_go(error: torch.OutOfMemoryError) -> None:
 
 def ended(error: torch.OutOfMemoryError | None) -> str:
     """An error with its notes, for processes that had none."""
-    return "\n".join([str(error), *getattr(error, "__notes__", ())]) if error is not None else ""
+    return (
+        "\n".join([str(error) or repr(error), *getattr(error, "__notes__", ())]) if error is not None else ""
+    )
 
 
 def release_memory() -> None:

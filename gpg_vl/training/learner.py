@@ -90,8 +90,9 @@ class Learner:
         """Whether memory sufficed on all ranks; else they are ready for another try."""
         fit = Fit(self.micro_batch_tokens)
         if failure is not None:
-            failure.add_note(_SINGLE)
             limit = halved(taken[-1], self.micro_batch_tokens) if taken else 0
+            if not limit:
+                failure.add_note(_SINGLE)
             fit = Fit(limit, tries=1, end="" if limit else ended(failure))
             self.optimizer.zero_grad()
             release_memory()

@@ -121,8 +121,10 @@ class Run:
                     self.stop.check(step)
 
             benchmark = protocol_of(data.folders)
+            concurrent = answerer.engine.max_concurrent
             evaluation = evaluate(answerer, data, sampling, benchmark=benchmark, progress=progress)
             agree_on_sampling(self.learner, answerer)
+            answerer.engine.max_concurrent = concurrent  # what longer answers had no room for, rollouts may
         if not main:
             return
         write_evaluation(path, {"step": step, "model": self.config.model.path, **evaluation})

@@ -66,10 +66,10 @@ def check_launch(config: TrainConfig | SftConfig) -> None:
         )
     check_deepspeed_package()
     deepspeed_settings.check_asked()
-    _check_state(config)
+    check_state(config)
 
 
-def _check_state(config: TrainConfig | SftConfig) -> None:
+def check_state(config: TrainConfig | SftConfig) -> None:
     """Raise ConfigurationError for weights and moments that DeepSpeed would hold otherwise than asked."""
     model, optim = config.model, config.optim
     zero = "and ZeRO spreads them over the processes: leave it out, or launch with ddp"

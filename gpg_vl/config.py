@@ -249,6 +249,10 @@ class TrainConfig:
         object.__setattr__(self, "rewards", _expanded(self.rewards))
         _require_inputs(self.out, self.model, self.data, self.eval)
         check_weights(self.model, self.optim)
+        require(
+            self.model.frozen_precision != "nf4" or self.algorithm.kl_beta == 0,
+            "model.frozen_precision nf4 with algorithm.kl_beta: the reference model is not quantised",
+        )
         require(bool(self.rewards), "rewards is empty: name at least one, such as `choice: 1.0`")
         _require_best(self.run, self.eval)
 

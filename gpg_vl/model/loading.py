@@ -200,7 +200,7 @@ def _read_weights(
     if getattr(config.get_text_config(), "num_experts", 0):
         options["experts_implementation"] = EXPERTS_NAME
     kind = model_class(family)
-    if not holding.plain or holding.four_bit:
+    if not holding.plain:
         with torch.device("meta"):
             empty = kind.from_config(config)
         own = type(empty)

@@ -99,8 +99,8 @@ def _adapters(plan: Plan) -> Iterator[tuple[str, Plan]]:
     """LoRA on a base in the arithmetic's type, then on one in 4 bits."""
     model = plan.config.model
     if not model.lora_rank and not model.freeze_language and find_spec("peft"):  # an extra of the package
-        proposed = _takes_8bit(plan) and not plan.machine.zero
-        before = "model.trained_precision, optim.kind and optim.offload" if proposed else "full weights"
+        replaced = "model.trained_precision, optim.kind and optim.offload"  # as proposed before
+        before = replaced if _takes_8bit(plan) else "full weights"
         plan = _plain(plan).with_section("model", lora_rank=LORA_RANK, frozen_precision="auto").resized()
         yield f"model.lora_rank {LORA_RANK} in place of {before}", plan
     elif model.lora_rank and model.frozen_precision == "fp32" and plan.bf16:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -10,7 +10,7 @@ from gpg_vl.config import ModelConfig, TrainConfig
 from gpg_vl.model.adapt import choose_weights
 from gpg_vl.model.families import family_of
 from gpg_vl.model.holding import Holding
-from gpg_vl.model.loading import read_config
+from gpg_vl.model.loading import computes_in_bf16, read_config
 from gpg_vl.model.sizes import ModelSizes, sizes_of, skeleton
 from gpg_vl.preflight.data import Lengths
 from gpg_vl.preflight.memory import GIB, Forecast, Load, forecast
@@ -39,9 +39,9 @@ class Machine:
         """Whether the forecast is about GPUs."""
         return self.card_gib > 0 or torch.cuda.is_available()
 
-    def bf16(self, precision: str) -> bool:
+    def bf16(self, precision: Literal["auto", "fp32", "bf16"]) -> bool:
         """Whether arithmetic is bf16 there, by `model.precision`."""
-        return precision == "bf16" or (precision == "auto" and self.gpu)
+        return computes_in_bf16(precision, torch.device(self.cards.device))
 
     @property
     def capacity(self) -> float | None:

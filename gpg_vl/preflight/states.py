@@ -4,12 +4,13 @@ from dataclasses import dataclass
 
 from gpg_vl.config import OptimConfig
 from gpg_vl.model.sizes import ModelSizes
+from gpg_vl.runtime import parallel
 
 FP32, BF16 = 4, 2
 DEEPSPEED_BUCKET = 500_000_000 * FP32
 """DeepSpeed's buffer for reducing gradients: its default of 5e8 numbers, whatever the model's size."""
-BUCKET = 32 * 2**20 * FP32
-"""Gradients that processes without DeepSpeed add up at a time, at most."""
+BUCKET = FP32 * parallel.BUCKET
+"""Bytes of gradients that processes without DeepSpeed add up at a time, at most."""
 LIVE = 1_000_000_000
 """Weights that DeepSpeed keeps gathered at a time under ZeRO-3: its default `stage3_max_live_parameters`."""
 _ROUNDING = 9

@@ -23,7 +23,7 @@ from gpg_vl.runtime.launched import CURE, place
 T = TypeVar("T")
 _SILENCE = 10.0
 """Seconds after which a process says what it waits for."""
-_BUCKET = 32 * 2**20
+BUCKET = 32 * 2**20
 """Numbers that are added up at a time: enough for a network, little beside the weights."""
 
 
@@ -80,7 +80,7 @@ class World:
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by its sum over all ranks, which hold as many, of the same shapes."""
         if self.size > 1:
-            for bucket in buckets(tensors, _BUCKET):
+            for bucket in buckets(tensors, BUCKET):
                 _add_up_together(bucket)
 
     def wait(self) -> None:

@@ -19,7 +19,8 @@ from gpg_vl.model.policy import Policy
 from gpg_vl.model.sizes import ModelSizes
 from gpg_vl.prompting.encode import EncodedPrompt
 from gpg_vl.rollout.decoding import DecodeOptions
-from gpg_vl.rollout.engine import Request, RolloutEngine
+from gpg_vl.rollout.engine import Request
+from gpg_vl.rollout.own import OwnEngine
 from gpg_vl.rollout.sampling import Sampling
 
 
@@ -44,7 +45,7 @@ def _engine(
     # A prompt that is the same object would go through the vision tower only once.
     asked = [replace(prompts[i % len(prompts)]) for i in range(rows // size)]
     requests = [Request(prompt, str(number)) for number, prompt in enumerate(asked)]
-    engine = RolloutEngine(policy, max_concurrent=rows, options=options)
+    engine = OwnEngine(policy, max_concurrent=rows, options=options)
 
     def generate(count: int) -> None:
         answers = engine.generate(requests, size, Sampling(count))

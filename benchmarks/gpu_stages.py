@@ -37,7 +37,7 @@ from gpg_vl.prompting.encode import EncodedPrompt
 from gpg_vl.prompting.prompts import Prompt
 from gpg_vl.rollout.answering import build_encoder
 from gpg_vl.rollout.decoding import DecodeOptions
-from gpg_vl.rollout.engine import decode_options
+from gpg_vl.rollout.own import decode_options
 from gpg_vl.training.session import Session
 from gpg_vl.training.train import train_step
 from tests.support.tensor_memory import peak_on_cpu, peak_on_gpu

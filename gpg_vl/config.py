@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from gpg_vl.checks import expand, require, seed_in_range, tidy
 from gpg_vl.prompting.prompts import Prompt
+from gpg_vl.rollout_config import RolloutConfig as RolloutConfig
 from gpg_vl.types import Normalize, Packing
 from gpg_vl.weights_config import ModelConfig as ModelConfig
 from gpg_vl.weights_config import OptimConfig as OptimConfig
@@ -40,42 +41,6 @@ class DataConfig:
         require(all([*self.train, *self.validation]), "data.train or data.validation names an empty folder")
         require(self.max_prompt_tokens > 0, "data.max_prompt_tokens must be positive")
         require(self.workers is None or self.workers >= 0, "data.workers must not be negative")
-
-
-@dataclass(frozen=True)
-class RolloutConfig:
-    """How groups of answers are sampled."""
-
-    group_size: int = 8
-    """G, answers per question; at least 2. The paper's value."""
-    temperature: float = 1.0
-    """Sampling temperature, above 0. Training log-probabilities use the same one."""
-    max_new_tokens: int = 700
-    """Longest answer in tokens. The paper's value for CV-Bench."""
-    stop: list[str] = field(default_factory=lambda: ["</answer>"])
-    """Texts that end an answer; kept in the text, matched on text, not on tokens."""
-    max_concurrent: int = 256
-    """Answers decoded at the same time; bounds the memory of their caches. Complete ones make room for
-    questions that wait."""
-    cuda_graphs: bool = True
-    """On a GPU, repeat decoding steps as CUDA graphs: one launch a token instead of hundreds."""
-    fused_attention: bool = True
-    """On a GPU with Triton, read prompt and answer in two kernels a layer, with scores in fp32."""
-
-    def __post_init__(self) -> None:
-        tidy(self, "rollout.")
-        require(
-            self.group_size >= 2,
-            f"rollout.group_size must be at least 2, got {self.group_size}: "
-            "the advantage of an only answer is always 0",
-        )
-        require(self.temperature > 0, f"rollout.temperature must be above 0, got {self.temperature}")
-        require(self.max_new_tokens > 0, "rollout.max_new_tokens must be positive")
-        require(
-            self.max_concurrent >= self.group_size,
-            f"rollout.max_concurrent must be at least rollout.group_size, got {self.max_concurrent}",
-        )
-        require(all(self.stop), "rollout.stop holds an empty text")
 
 
 PRESETS: Mapping[Preset, Mapping[str, Any]] = {

@@ -127,13 +127,13 @@ def _asked_before(parsed: Namespace, parser: ArgumentParser, words: list[str]) -
     return {f"prompt.{name}": value for name, value in prompt.items()} | pixels
 
 
-_LISTS = ("--data.train", "--data.validation")
+_LISTS = ("--data.train", "--data.validation", "--rollout.server.url")
 
 
 def _one_word_each(arguments: Sequence[str], parser: ArgumentParser) -> list[str]:
     """Every option with its value as `--name=value`, however it was typed.
 
-    The value may begin with a dash (`-1e-5`), be several folders, or a file under `~`.
+    The value may begin with a dash (`-1e-5`), be several folders or addresses, or a file under `~`.
     """
     words: list[str] = []
     rest = list(arguments)
@@ -158,7 +158,7 @@ def takes_value(parser: ArgumentParser, name: str) -> bool:
 
 
 def _plain(values: Sequence[str]) -> bool:
-    """Whether these are folders, and no list in brackets, which replaces what stands before it."""
+    """Whether these are single values, and no list in brackets, which replaces what stands before it."""
     return bool(values) and not values[0].startswith("[")
 
 

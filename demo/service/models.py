@@ -15,7 +15,7 @@ from gpg_vl.model.loading import load_policy
 from gpg_vl.model.policy import Policy
 from gpg_vl.prompting.card import read_card
 from gpg_vl.rollout.answering import Answerer
-from gpg_vl.rollout.engine import RolloutEngine
+from gpg_vl.rollout.own import OwnEngine
 
 Kind = Literal["base", "trained"]
 """Which of the two."""
@@ -29,7 +29,7 @@ class Model:
 
     policy: Policy
     card: Mapping[str, Any]
-    engine: RolloutEngine
+    engine: OwnEngine
 
     def answerer(self, benchmark: Benchmark) -> Answerer:
         """Asks with the checkpoint's own prompt, else with the benchmark's."""
@@ -76,4 +76,4 @@ def _load(path: str) -> Model:
     except RuntimeError as error:  # too little memory, on either device
         raise ModelError(f"{path!r} cannot be loaded: {error}") from error
     policy.eval()  # for good: answers are made by several threads, and the engine puts back what it found
-    return Model(policy, card, RolloutEngine(policy, max_concurrent=_MOST_ANSWERS))
+    return Model(policy, card, OwnEngine(policy, max_concurrent=_MOST_ANSWERS))

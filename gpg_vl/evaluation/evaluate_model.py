@@ -25,7 +25,7 @@ from gpg_vl.prompting.card import PIXELS, read_card
 from gpg_vl.prompting.encode import PromptEncoder
 from gpg_vl.prompting.prompts import Prompt, TemplateName
 from gpg_vl.rollout.answering import Answerer, build_encoder, check_room
-from gpg_vl.rollout.engine import RolloutEngine
+from gpg_vl.rollout.own import OwnEngine
 from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.runs.files import Evaluation
 from gpg_vl.runtime.parallel import joining
@@ -49,7 +49,7 @@ def evaluate_model(settings: EvalSettings) -> Evaluation | None:
         state = PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
     policy = load_policy(settings.model, device=state.device)
     card = read_card(settings.model) or {}
-    engine = RolloutEngine(policy, max_concurrent=settings.max_concurrent, seed=settings.seed)
+    engine = OwnEngine(policy, max_concurrent=settings.max_concurrent, seed=settings.seed)
     answerer = Answerer(own_encoder(policy, card, choose_prompt(card, benchmark, settings.prompt)), engine)
     stop = own_stop(card)
     sampling = settings.sampling(_max_new_tokens(settings, benchmark, policy, answerer, data), stop)

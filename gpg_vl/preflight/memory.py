@@ -24,7 +24,7 @@ from gpg_vl.preflight.states import (
     held_states,
     step_parts,
 )
-from gpg_vl.rollout.engine import PREFILL_TOKENS
+from gpg_vl.rollout.own import PREFILL_TOKENS
 from gpg_vl.rollout.sampling import draw_elements
 from gpg_vl.types import Packing
 

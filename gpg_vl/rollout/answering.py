@@ -9,7 +9,7 @@ from gpg_vl.errors import ConfigurationError, ModelError
 from gpg_vl.model.policy import Policy
 from gpg_vl.prompting.encode import EncodedPrompt, PromptEncoder, Question
 from gpg_vl.prompting.prompts import Prompt, parse_completion
-from gpg_vl.rollout.engine import Answer, Request, RolloutEngine, Watch
+from gpg_vl.rollout.engine import Answer, Engine, Request, Watch
 from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.types import Completion, Sample
 
@@ -39,10 +39,10 @@ class Answered:
 
 @dataclass(frozen=True)
 class Answerer:
-    """A rollout engine with the encoder of its prompts."""
+    """An engine with the encoder of its prompts."""
 
     encoder: PromptEncoder
-    engine: RolloutEngine
+    engine: Engine
 
     def answer(
         self,
@@ -78,10 +78,12 @@ class Answerer:
         """Answer each question `group_size` times.
 
         `step` and the ids, which tell duplicates of one question apart, seed the answers' random streams.
-        `watch` follows the answers as `RolloutEngine.generate` says; `done` gets a question's place and
+        `watch` follows the answers as `Engine.generate` says; `done` gets a question's place and
         answers once the last of them is complete.
         """
-        requests = [Request(one.prompt, name, step) for one, name in zip(questions, ids, strict=True)]
+        requests = [
+            Request(one.prompt, name, step, one.sample) for one, name in zip(questions, ids, strict=True)
+        ]
         answered: dict[int, Answered] = {}
 
         def parse(place: int, group: Sequence[Answer]) -> None:

@@ -1,27 +1,18 @@
-"""The rollout engine: every prompt is read once, and its G answers share that cache."""
+"""What an engine is: it answers questions in groups, with weights of a version that it says."""
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
-import torch
-
-from gpg_vl.model.policy import Policy
 from gpg_vl.prompting.encode import EncodedPrompt
-from gpg_vl.rollout.decoding import DecodeOptions, Decoding, Growing
-from gpg_vl.rollout.sampling import Sampling, StopTexts
-from gpg_vl.runtime.devices import on_device, runs_triton
-from gpg_vl.types import FinishReason
+from gpg_vl.rollout.sampling import Sampling
+from gpg_vl.types import FinishReason, Sample
 
-PREFILL_TOKENS = 32_768
-"""Prompt tokens, padding included, read in one pass; bounds activations and the vision tower's batch."""
 Watch = Callable[[Sequence[Sequence[int]]], None]
 """Sees the token ids of all answers so far, G for each request in order; none yet where the prompt waits.
 What it raises ends the generation."""
 Done = Callable[[int, "list[Answer]"], None]
 """Gets a request's index and its answers as soon as the last of them is complete."""
-_CPU = DecodeOptions(check_every=1, bucket=1)  # gains nothing by running ahead
-_GPU = DecodeOptions(check_every=8, bucket=64)
 
 
 @dataclass(frozen=True)
@@ -35,6 +26,8 @@ class Answer:
     text: str
     """Decoded without special tokens, cut after the first stop text."""
     finish_reason: FinishReason
+    version: int = 0
+    """Of the weights that sampled it: the optimizer steps that they had seen."""
 
 
 @dataclass(frozen=True)
@@ -44,27 +37,34 @@ class Request:
     prompt: EncodedPrompt
     id: str
     step: int = 0
+    sample: Sample | None = None
+    """What the prompt was made of: engines with a processor of their own read its images anew."""
 
 
-def decode_options(device: torch.device, *, graphs: bool = True, fused: bool = True) -> DecodeOptions:
-    """How to decode on a device; `graphs` and `fused` attention where it has them."""
-    if device.type == "cpu":
-        return _CPU
-    return replace(_GPU, graphs=graphs and device.type == "cuda", fused=fused and runs_triton(device))
+@dataclass(frozen=True)
+class Synced:
+    """What bringing weights to an engine cost."""
+
+    bytes: int = 0
+    """Sent, over all servers; 0 where nothing had to be."""
 
 
-class RolloutEngine:
-    """Samples groups of answers from a policy."""
+class Engine(Protocol):
+    """Samples groups of answers.
 
-    def __init__(
-        self, policy: Policy, *, max_concurrent: int, seed: int = 0, options: DecodeOptions | None = None
-    ) -> None:
-        """`options` stand in for the device's own; the answers do not depend on them, but for rounding."""
-        self.policy, self.max_concurrent, self.seed = policy, max_concurrent, seed
-        self.options = options or decode_options(policy.device)
-        self._stop: dict[tuple[str, ...], StopTexts] = {}
+    Where processes train together, all of them call `generate` and `sync` equally often, with their own
+    requests, perhaps none.
+    """
 
-    @torch.no_grad()
+    own: bool
+    """Whether the trainer's own weights and arithmetic sample, so that there is nothing to correct."""
+    seed: int
+    """Of every answer's random stream, with its request's step and id."""
+    max_concurrent: int
+    """Answers that grow at the same time in one process, at most."""
+    version: int
+    """Of the weights that it has: the optimizer steps that they had seen."""
+
     def generate(
         self,
         requests: Sequence[Request],
@@ -76,64 +76,17 @@ class RolloutEngine:
     ) -> list[list[Answer]]:
         """`group_size` answers for each request, in the order of the requests.
 
-        At most `max_concurrent` answers grow at the same time (always at least one group); a group that is
-        complete makes room for the next question. `watch` follows the answers while they grow, for streaming
-        and for stopping; `done` gets each group once it is complete.
+        `watch` follows the answers while they grow, for streaming and for stopping; `done` gets each group
+        once it is complete. Both are called in the caller's thread. Raises EngineError where the engine is
+        gone for good, reads a prompt otherwise, or answers with weights of another version.
         """
-        policy, stops = self.policy, self._stops(sampling)
-        growing = [[Growing() for _ in range(group_size)] for _ in requests]
-        everything = [answer.token_ids for group in growing for answer in group]
-        answers: list[list[Answer]] = [[] for _ in requests]
-        # The longest first: running out of memory shows at once, and later prompts need no more room.
-        queue = deque(sorted(range(len(requests)), key=lambda i: -requests[i].prompt.length))
-        was_training = policy.training
-        policy.eval()
-        last = max((request.prompt.next_position for request in requests), default=0)
-        try:
-            # a caller's autocast would change the arithmetic
-            with on_device(policy.device), torch.autocast(policy.device.type, enabled=False):
-                decoding = Decoding(
-                    policy, group_size, sampling, stops, self.options, last + sampling.max_new_tokens
-                )
-                while queue or decoding.slots:
-                    free = (self.max_concurrent - decoding.slots) // group_size
-                    for part in _admissible(queue, requests, free if decoding.slots else max(1, free)):
-                        asked = [requests[i] for i in part]
-                        keys = [(self.seed, request.step, request.id) for request in asked]
-                        prompts = [request.prompt for request in asked]
-                        decoding.admit(part, prompts, keys, [growing[i] for i in part])
-                    watch(everything)
-                    decoding.advance()
-                    for i in decoding.retire():
-                        answers[i] = self._answers(growing[i], stops)
-                        done(i, answers[i])
-                watch(everything)
-        finally:
-            policy.train(was_training)
-        return answers
+        ...
 
-    def _answers(self, group: Sequence[Growing], stops: StopTexts) -> list[Answer]:
-        texts = self.policy.tokenizer.batch_decode([one.token_ids for one in group], skip_special_tokens=True)
-        return [
-            Answer(tuple(one.token_ids), tuple(one.logprobs), stops.cut(text), one.finish_reason)
-            for one, text in zip(group, texts, strict=True)
-            if one.finish_reason is not None
-        ]
+    def sync(self, version: int) -> Synced:
+        """Bring the trainer's weights of `version` to where answers are sampled; nothing to do if they are
+        there already."""
+        ...
 
-    def _stops(self, sampling: Sampling) -> StopTexts:
-        if sampling.stop not in self._stop:
-            policy = self.policy
-            self._stop[sampling.stop] = StopTexts(policy.tokenizer, sampling.stop, policy.vocabulary)
-        return self._stop[sampling.stop]
-
-
-def _admissible(queue: deque[int], requests: Sequence[Request], room: int) -> Iterator[list[int]]:
-    """Take up to `room` questions from the queue, in parts that fit one prefill."""
-    while queue and room > 0:
-        part = [queue.popleft()]
-        room -= 1
-        longest = requests[part[0]].prompt.length
-        while queue and room > 0 and (len(part) + 1) * longest <= PREFILL_TOKENS:
-            part.append(queue.popleft())
-            room -= 1
-        yield part
+    def close(self) -> None:
+        """Give back what it holds; no other method is called afterwards."""
+        ...

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 import torch
 
-from gpg_vl.rollout.engine import Answer, Done, Request, RolloutEngine, Watch
+from gpg_vl.rollout.engine import Answer, Done, Request, Watch
+from gpg_vl.rollout.own import OwnEngine
 from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.runtime.memory import release_memory
 
 
-class SparingEngine(RolloutEngine):
+class SparingEngine(OwnEngine):
     """Halves `max_concurrent` where memory runs out, as often as that helps, and goes on.
 
     What is complete by then is kept: answers do not depend on how many grow beside them. No process waits
@@ -28,7 +29,7 @@ class SparingEngine(RolloutEngine):
         watch: Watch = lambda _: None,
         done: Done = lambda _, __: None,
     ) -> list[list[Answer]]:
-        """As `RolloutEngine.generate`; behind a failed try, `watch` sees the answers that are still missing.
+        """As `OwnEngine.generate`; behind a failed try, `watch` sees the answers that are still missing.
 
         Raises OutOfMemoryError where a group grew alone.
         """

@@ -24,7 +24,7 @@ from gpg_vl.model.policy import Policy
 from gpg_vl.prompting.card import asking_note
 from gpg_vl.prompting.encode import PromptEncoder
 from gpg_vl.rollout.answering import Answerer, build_encoder, check_room
-from gpg_vl.rollout.engine import decode_options
+from gpg_vl.rollout.own import decode_options
 from gpg_vl.rollout.sparing import SparingEngine
 from gpg_vl.runs.checkpoint import (
     find_checkpoint,
@@ -172,8 +172,12 @@ def build_answerer(learner: Learner, rollout: RolloutConfig) -> Answerer:
 def sampling_alike(learner: Learner, answerer: Answerer) -> Iterator[None]:
     """Around what each process samples by itself: behind it they agree on the memory that it took.
 
-    Raises OutOfMemoryError on all of them where one ran out with a group alone.
+    Raises OutOfMemoryError on all of them where one ran out with a group alone. Engines beside the policy
+    have memory of their own.
     """
+    if not isinstance(answerer.engine, SparingEngine):
+        yield
+        return
     failure: torch.OutOfMemoryError | None = None
     try:
         yield
@@ -186,9 +190,10 @@ def sampling_alike(learner: Learner, answerer: Answerer) -> Iterator[None]:
 def agree_on_sampling(
     learner: Learner, answerer: Answerer, failure: torch.OutOfMemoryError | None = None
 ) -> None:
-    """Go on with the least `max_concurrent` of all processes, which all call it."""
+    """Go on with the least `max_concurrent` of all processes, which all call it; see `sampling_alike`."""
     engine = answerer.engine
-    assert isinstance(engine, SparingEngine), "build_answerer makes no other"
+    if not isinstance(engine, SparingEngine):
+        return
     fit = Fit(engine.max_concurrent, engine.tries, ended(failure))
     engine.tries = 0
     engine.max_concurrent, tries = agree(learner.world, fit, "rollout.max_concurrent", failure)

@@ -15,7 +15,7 @@ from gpg_vl.data.prepared import PreparedDataset
 from gpg_vl.evaluation.evaluate import evaluate
 from gpg_vl.evaluation.partial import PartialFile
 from gpg_vl.rollout.answering import Answerer
-from gpg_vl.rollout.engine import RolloutEngine
+from gpg_vl.rollout.own import OwnEngine
 from gpg_vl.rollout.sampling import Sampling
 from tests.support.command_line import mistake, run
 from tests.support.inputs import encoder_of
@@ -26,7 +26,7 @@ SAMPLED = Sampling(8, temperature=1.0)
 @pytest.fixture
 def evaluation(policy, scenes_folder):
     """Evaluates 24 scenes with three answers each, in chunks of 8 questions."""
-    answerer = Answerer(encoder_of(policy), RolloutEngine(policy, max_concurrent=24, seed=5))
+    answerer = Answerer(encoder_of(policy), OwnEngine(policy, max_concurrent=24, seed=5))
     rows = PreparedDataset.open([str(scenes_folder)]).head(24)
 
     def evaluated(**options):

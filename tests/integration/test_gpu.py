@@ -12,7 +12,8 @@ from gpg_vl.config import AlgorithmConfig, DataConfig, ModelConfig, RolloutConfi
 from gpg_vl.model.loading import load_policy
 from gpg_vl.model.tiny import TinySize, save_tiny
 from gpg_vl.rollout.decoding import DecodeOptions
-from gpg_vl.rollout.engine import Request, RolloutEngine
+from gpg_vl.rollout.engine import Request
+from gpg_vl.rollout.own import OwnEngine
 from gpg_vl.rollout.sampling import Sampling
 from tests.support.inputs import encoder_of
 from tests.support.memory import TOLERANCE, forecast_and_peak
@@ -43,7 +44,7 @@ def test_answers_on_the_gpu_are_those_of_the_cpu(tiny_folder, mixed_samples, opt
             Request(p, s.id) for p, s in zip(encoder_of(policy).encode(samples), samples, strict=True)
         ]
         sampling = Sampling(max_new_tokens=150, temperature=temperature, stop=("e",))
-        engine = RolloutEngine(policy, max_concurrent=24, options=options if device == "cuda" else None)
+        engine = OwnEngine(policy, max_concurrent=24, options=options if device == "cuda" else None)
         answers[device] = [answer for group in engine.generate(requests, 4, sampling) for answer in group]
     # a draw may fall beside a token's edge by rounding
     same = [
@@ -62,7 +63,7 @@ def test_bf16_answers_have_the_log_probabilities_of_training(tiny_folder, mixed_
     policy = load_policy(str(tiny_folder), precision="bf16", device="cuda")
     prompts = encoder_of(policy).encode(mixed_samples)
     requests = [Request(p, s.id) for p, s in zip(prompts, mixed_samples, strict=True)]
-    groups = RolloutEngine(policy, max_concurrent=64, options=options).generate(
+    groups = OwnEngine(policy, max_concurrent=64, options=options).generate(
         requests, 3, Sampling(60, temperature=0.9)
     )
     rows = rows_of([(p, [a.token_ids for a in g]) for p, g in zip(prompts, groups, strict=True)], "group")

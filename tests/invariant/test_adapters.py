@@ -17,7 +17,8 @@ from gpg_vl.errors import ConfigurationError, ModelError
 from gpg_vl.evaluation.evaluate_model import EvalSettings, evaluate_model
 from gpg_vl.model.adapt import check_adapters, choose_weights, merge
 from gpg_vl.model.loading import load_policy
-from gpg_vl.rollout.engine import Request, RolloutEngine
+from gpg_vl.rollout.engine import Request
+from gpg_vl.rollout.own import OwnEngine
 from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.training.train import train
 from tests.support.adapters import configured, foreign, written
@@ -195,7 +196,7 @@ def test_answers_have_the_log_probabilities_of_training(
     policy = load_policy(str(tmp_path / "adapter"), precision=precision)
     prompts = encoder_of(policy).encode(mixed_samples)
     requests = [Request(prompt, str(number)) for number, prompt in enumerate(prompts)]
-    groups = RolloutEngine(policy, max_concurrent=64).generate(requests, 3, Sampling(20, temperature=0.9))
+    groups = OwnEngine(policy, max_concurrent=64).generate(requests, 3, Sampling(20, temperature=0.9))
     rows = rows_of([(p, [a.token_ids for a in g]) for p, g in zip(prompts, groups, strict=True)], "group")
     with torch.no_grad():
         trained = by_answer(policy, rows, 10_000)

@@ -8,7 +8,8 @@ from gpg_vl.errors import ConfigurationError
 from gpg_vl.model.adapt import choose_weights
 from gpg_vl.model.loading import load_policy
 from gpg_vl.model.policy import Policy
-from gpg_vl.rollout.engine import Request, RolloutEngine
+from gpg_vl.rollout.engine import Request
+from gpg_vl.rollout.own import OwnEngine
 from gpg_vl.rollout.sampling import Sampling
 from tests.support.inputs import encoder_of
 from tests.support.packed import by_answer, gradient, rows_of
@@ -52,7 +53,7 @@ def test_names_of_weights_and_rollouts_stay(tiny_folder, policy, mixed_samples):
     answers = []
     for one in (policy, compiled):
         requests = [Request(prompt, "a") for prompt in encoder_of(one).encode(mixed_samples[:2])]
-        answers.append(RolloutEngine(one, max_concurrent=4).generate(requests, 2, Sampling(4)))
+        answers.append(OwnEngine(one, max_concurrent=4).generate(requests, 2, Sampling(4)))
     assert answers[0] == answers[1]
     assert not torch._dynamo.utils.counters["stats"]
 

@@ -12,7 +12,8 @@ from gpg_vl.model.attention import Prefix
 from gpg_vl.model.packing import PackedBatch
 from gpg_vl.prompting.encode import EncodedPrompt
 from gpg_vl.rollout.decoding import DecodeOptions
-from gpg_vl.rollout.engine import Request, RolloutEngine
+from gpg_vl.rollout.engine import Request
+from gpg_vl.rollout.own import OwnEngine
 from gpg_vl.rollout.sampling import Sampling
 from tests.support.text_models import VOCABULARY, full_forward, prefix_of, step_model, text_model
 
@@ -88,7 +89,7 @@ def encoded(length: int) -> EncodedPrompt:
 def test_logprobs_equal_the_full_forward(name, options):
     policy = Policy(text_model(MODELS[name]))
     requests = [Request(encoded(length), str(length)) for length in (3, 17, 9, 4, 12, 7)]
-    engine: Any = RolloutEngine(policy, max_concurrent=6, seed=2, options=options)  # type: ignore[arg-type]
+    engine: Any = OwnEngine(policy, max_concurrent=6, seed=2, options=options)  # type: ignore[arg-type]
     groups = engine.generate(requests, 3, Sampling(max_new_tokens=20))
     lengths = {len(answer.token_ids) for group in groups for answer in group}
     assert len(lengths) > 5 and max(lengths) == 20

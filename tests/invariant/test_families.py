@@ -11,7 +11,8 @@ from gpg_vl.errors import ConfigurationError, DataError, ModelError
 from gpg_vl.model.loading import load_policy
 from gpg_vl.model.policy import Policy
 from gpg_vl.prompting.prompts import Prompt
-from gpg_vl.rollout.engine import Request, RolloutEngine
+from gpg_vl.rollout.engine import Request
+from gpg_vl.rollout.own import OwnEngine
 from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.types import Sample
 from tests.support.families import save_family
@@ -59,7 +60,7 @@ def test_prompts_are_the_processors_own(policy, reference, samples):
 
 def test_greedy_equals_generate(policy, reference, samples):
     batch = [Request(p, s.id) for p, s in zip(encoder_of(policy).encode(samples), samples, strict=True)]
-    engine = RolloutEngine(policy, max_concurrent=64)
+    engine = OwnEngine(policy, max_concurrent=64)
     answers = engine.generate(batch, 2, Sampling(max_new_tokens=20, temperature=0))
     for sample, group in zip(samples, answers, strict=True):
         expected = reference.generate(sample, 20)

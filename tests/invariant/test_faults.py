@@ -21,7 +21,7 @@ from gpg_vl.model.step import StepModel
 from gpg_vl.preflight.model import Trial
 from gpg_vl.preflight.plan import Machine
 from gpg_vl.preflight.preflight import preflight
-from gpg_vl.rollout.engine import RolloutEngine
+from gpg_vl.rollout.own import OwnEngine
 from gpg_vl.runs.checkpoint import note_best, read_best
 from gpg_vl.runs.folder import RunFolder
 from gpg_vl.runs.resume import list_checkpoints
@@ -79,7 +79,7 @@ def test_weights_that_diverge_are_not_saved_over_good_ones(config):
 
 def test_log_probabilities_that_are_not_finite_are_counted_and_not_followed(config, monkeypatch, capsys):
     """Of the sampler: what it draws from NaN is scored like any answer, and may look valid."""
-    plain, steps = RolloutEngine.generate, []
+    plain, steps = OwnEngine.generate, []
 
     def generate(self, requests, *rest, done, **options):
         steps.append(requests[0].step)
@@ -90,7 +90,7 @@ def test_log_probabilities_that_are_not_finite_are_counted_and_not_followed(conf
 
         return plain(self, requests, *rest, done=spoil, **options)
 
-    monkeypatch.setattr(RolloutEngine, "generate", generate)
+    monkeypatch.setattr(OwnEngine, "generate", generate)
     config = replace(config, data=replace(config.data, validation=[]))
     run = replace(config.run, steps=9, max_nonfinite=3)
     with pytest.raises(DivergedError, match=r"in 3 steps in a row, up to step 4; .*step_000003"):
@@ -245,7 +245,7 @@ def test_out_of_memory_lets_fewer_answers_grow(config, monkeypatch, capsys, tmp_
     """The same answers, and groups that were complete are not sampled again."""
     config = replace(config, data=replace(config.data, validation=[]))
     whole = train(config)
-    plain, generate, rows, asked = StepModel.read, RolloutEngine.generate, [], []
+    plain, generate, rows, asked = StepModel.read, OwnEngine.generate, [], []
 
     def read(self, tokens, *rest):
         rows.append(len(tokens))
@@ -258,7 +258,7 @@ def test_out_of_memory_lets_fewer_answers_grow(config, monkeypatch, capsys, tmp_
         return generate(self, requests, *rest, **options)
 
     monkeypatch.setattr(StepModel, "read", read)
-    monkeypatch.setattr(RolloutEngine, "generate", count)
+    monkeypatch.setattr(OwnEngine, "generate", count)
     rollout = replace(config.rollout, max_concurrent=8)
     again = train(replace(config, out=str(tmp_path / "again"), rollout=rollout))
     assert "out of memory: going on with rollout.max_concurrent 4" in capsys.readouterr().err

@@ -18,7 +18,8 @@ from gpg_vl.model.loading import load_policy
 from gpg_vl.model.masks import Sight, additive_mask
 from gpg_vl.model.packing import collate, join
 from gpg_vl.model.policy import Policy
-from gpg_vl.rollout.engine import Request, RolloutEngine
+from gpg_vl.rollout.engine import Request
+from gpg_vl.rollout.own import OwnEngine
 from gpg_vl.rollout.sampling import Sampling
 from tests.support.inputs import encoder_of
 from tests.support.packed import by_answer, gradient, rows_of
@@ -88,7 +89,7 @@ def test_causal_rows_and_rollouts_never_meet_it(policy: Policy, groups, mixed_sa
     policy.flex = True
     by_answer(policy, rows_of(groups, "none"), 10_000)
     requests = [Request(prompt, "a") for prompt in encoder_of(policy).encode(mixed_samples[:2])]
-    RolloutEngine(policy, max_concurrent=4).generate(requests, 2, Sampling(4))
+    OwnEngine(policy, max_concurrent=4).generate(requests, 2, Sampling(4))
     assert not calls
 
 

@@ -16,7 +16,8 @@ from gpg_vl.model.holding import Holding
 from gpg_vl.model.loading import load_policy
 from gpg_vl.model.policy import Policy
 from gpg_vl.prompting.encode import EncodedPrompt
-from gpg_vl.rollout.engine import Request, RolloutEngine
+from gpg_vl.rollout.engine import Request
+from gpg_vl.rollout.own import OwnEngine
 from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.training.train import train
 from gpg_vl.types import Sample
@@ -57,7 +58,7 @@ def test_frozen_weights_in_bf16_change_no_number(family_folder, published, tmp_p
     assert any(weight.dtype == torch.bfloat16 for weight in held.parameters())
     requests = [Request(prompt, str(number)) for number, prompt in enumerate(prompts_of(whole))]
     sampling = Sampling(max_new_tokens=12)
-    answers = [RolloutEngine(one, max_concurrent=8).generate(requests, 2, sampling) for one in (whole, held)]
+    answers = [OwnEngine(one, max_concurrent=8).generate(requests, 2, sampling) for one in (whole, held)]
     assert answers[0] == answers[1]
     batch = whole.collate(rows_of(groups_of(whole), "group"))
     with torch.no_grad():

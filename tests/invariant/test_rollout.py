@@ -11,7 +11,8 @@ from gpg_vl.model.policy import Policy
 from gpg_vl.model.step import StepModel
 from gpg_vl.prompting.encode import EncodedPrompt
 from gpg_vl.rollout.decoding import DecodeOptions
-from gpg_vl.rollout.engine import Answer, Request, RolloutEngine, decode_options
+from gpg_vl.rollout.engine import Answer, Request
+from gpg_vl.rollout.own import OwnEngine, decode_options
 from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.types import Sample
 from tests.support.inputs import encoder_of
@@ -40,7 +41,7 @@ def full_logprobs(
 
 def test_greedy_equals_generate(policy, reference, mixed_samples):
     batch = requests(policy, mixed_samples)
-    engine = RolloutEngine(policy, max_concurrent=64)
+    engine = OwnEngine(policy, max_concurrent=64)
     answers = engine.generate(batch, 3, Sampling(max_new_tokens=24, temperature=0))
     suppressed = policy.suppressed.nonzero().flatten().tolist()
     for request, group in zip(batch, answers, strict=True):
@@ -58,7 +59,7 @@ def test_greedy_equals_generate(policy, reference, mixed_samples):
 @pytest.mark.parametrize("temperature", [0.7, 1.0, 1.3])
 def test_sampling_logprobs_equal_the_full_forward(policy, reference, mixed_samples, temperature):
     batch = requests(policy, mixed_samples)
-    engine = RolloutEngine(policy, max_concurrent=64, seed=3)
+    engine = OwnEngine(policy, max_concurrent=64, seed=3)
     # A stop text ends answers at different times, so slots are given up on the way.
     answers = engine.generate(batch, 4, Sampling(max_new_tokens=70, temperature=temperature, stop=("e",)))
     lengths = {len(answer.token_ids) for group in answers for answer in group}
@@ -72,9 +73,9 @@ def test_sampling_logprobs_equal_the_full_forward(policy, reference, mixed_sampl
 def test_an_answer_does_not_depend_on_its_neighbours(policy, mixed_samples):
     batch = requests(policy, mixed_samples)
     sampling = Sampling(max_new_tokens=20, stop=("e",))
-    together = RolloutEngine(policy, max_concurrent=64, seed=5).generate(batch, 4, sampling)
-    apart = RolloutEngine(policy, max_concurrent=4, seed=5).generate(batch, 4, sampling)
-    fewer = RolloutEngine(policy, max_concurrent=64, seed=5).generate(batch[::-1], 2, sampling)[::-1]
+    together = OwnEngine(policy, max_concurrent=64, seed=5).generate(batch, 4, sampling)
+    apart = OwnEngine(policy, max_concurrent=4, seed=5).generate(batch, 4, sampling)
+    fewer = OwnEngine(policy, max_concurrent=64, seed=5).generate(batch[::-1], 2, sampling)[::-1]
     for one, other, few in zip(together, apart, fewer, strict=True):
         assert [a.token_ids for a in one] == [a.token_ids for a in other]
         assert [a.token_ids for a in one[:2]] == [a.token_ids for a in few]
@@ -91,7 +92,7 @@ def test_questions_come_in_as_others_are_done(policy, mixed_samples, monkeypatch
     samples = [replace(s, id=f"{s.id}/{copy}") for copy in range(4) for s in mixed_samples]
     batch = requests(policy, samples)
     sampling = Sampling(max_new_tokens=30, stop=("e",))
-    alone = RolloutEngine(policy, max_concurrent=1, seed=5)
+    alone = OwnEngine(policy, max_concurrent=1, seed=5)
     expected = [alone.generate([one], 2, sampling)[0] for one in batch]
     widths, read = [], StepModel.read
 
@@ -101,7 +102,7 @@ def test_questions_come_in_as_others_are_done(policy, mixed_samples, monkeypatch
 
     monkeypatch.setattr(StepModel, "read", watched)
     order: list[int] = []
-    engine = RolloutEngine(policy, max_concurrent=8, seed=5, options=options)
+    engine = OwnEngine(policy, max_concurrent=8, seed=5, options=options)
     answers = engine.generate(batch, 2, sampling, done=lambda i, group: order.append(i))
     for one, other in zip(answers, expected, strict=True):
         assert [a.token_ids for a in one] == [a.token_ids for a in other]
@@ -114,29 +115,27 @@ def test_questions_come_in_as_others_are_done(policy, mixed_samples, monkeypatch
 
 def test_a_callers_autocast_changes_nothing(policy, mixed_samples):
     batch, sampling = requests(policy, mixed_samples), Sampling(max_new_tokens=8)
-    expected = RolloutEngine(policy, max_concurrent=64).generate(batch, 2, sampling)
+    expected = OwnEngine(policy, max_concurrent=64).generate(batch, 2, sampling)
     with torch.autocast("cpu", torch.bfloat16):
-        assert RolloutEngine(policy, max_concurrent=64).generate(batch, 2, sampling) == expected
+        assert OwnEngine(policy, max_concurrent=64).generate(batch, 2, sampling) == expected
 
 
 def test_other_steps_and_seeds_give_other_answers(policy, mixed_samples):
     sampling = Sampling(max_new_tokens=20)
-    first = RolloutEngine(policy, max_concurrent=64, seed=5).generate(
+    first = OwnEngine(policy, max_concurrent=64, seed=5).generate(
         requests(policy, mixed_samples), 2, sampling
     )
-    step = RolloutEngine(policy, max_concurrent=64, seed=5).generate(
+    step = OwnEngine(policy, max_concurrent=64, seed=5).generate(
         requests(policy, mixed_samples, step=1), 2, sampling
     )
-    seed = RolloutEngine(policy, max_concurrent=64, seed=6).generate(
-        requests(policy, mixed_samples), 2, sampling
-    )
+    seed = OwnEngine(policy, max_concurrent=64, seed=6).generate(requests(policy, mixed_samples), 2, sampling)
     assert first[0][0].token_ids != step[0][0].token_ids
     assert first[0][0].token_ids != seed[0][0].token_ids
 
 
 def test_finish_reasons_and_cut_text(policy, mixed_samples):
     batch = requests(policy, mixed_samples)
-    engine = RolloutEngine(policy, max_concurrent=64, seed=1)
+    engine = OwnEngine(policy, max_concurrent=64, seed=1)
     answers = [a for g in engine.generate(batch, 8, Sampling(max_new_tokens=40, stop=("e",))) for a in g]
     assert {answer.finish_reason for answer in answers} == {"stop", "eos", "length"} or {
         answer.finish_reason for answer in answers
@@ -151,7 +150,7 @@ def test_finish_reasons_and_cut_text(policy, mixed_samples):
 
 
 def test_one_token_answers(policy, mixed_samples):
-    engine = RolloutEngine(policy, max_concurrent=64)
+    engine = OwnEngine(policy, max_concurrent=64)
     answers = engine.generate(requests(policy, mixed_samples), 2, Sampling(max_new_tokens=1))
     assert all(len(answer.token_ids) == 1 for group in answers for answer in group)
 
@@ -179,7 +178,7 @@ def test_work_done_for_a_group(policy, mixed_samples, monkeypatch):
     monkeypatch.setattr(policy.text_model, "forward", count_tokens)
     monkeypatch.setattr(StepModel, "read", count_steps)
     batch = requests(policy, mixed_samples)
-    RolloutEngine(policy, max_concurrent=64).generate(batch, 8, Sampling(max_new_tokens=3))
+    OwnEngine(policy, max_concurrent=64).generate(batch, 8, Sampling(max_new_tokens=3))
     longest = max(request.prompt.length for request in batch)
     assert images == [4]
     # One prefill of 4 padded prompts, then two more tokens for at most 32 answers.
@@ -189,7 +188,7 @@ def test_work_done_for_a_group(policy, mixed_samples, monkeypatch):
 
 def test_a_watcher_sees_every_token_and_can_stop(policy, mixed_samples):
     """What is streamed ends as the answers do; what the watcher raises ends the generation there."""
-    batch, engine = requests(policy, mixed_samples), RolloutEngine(policy, max_concurrent=64, seed=3)
+    batch, engine = requests(policy, mixed_samples), OwnEngine(policy, max_concurrent=64, seed=3)
     sampling = Sampling(max_new_tokens=12, temperature=1.0)
     seen: list[list[list[int]]] = []
     answers = engine.generate(batch, 2, sampling, watch=lambda ids: seen.append([list(one) for one in ids]))

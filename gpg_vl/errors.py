@@ -43,10 +43,6 @@ class WriteError(UserError, OSError):
     """A file that cannot be written: the disk is full, read-only, or not the user's."""
 
 
-class EngineError(UserError):
-    """A rollout engine is gone, reads prompts otherwise, or has other weights than it should."""
-
-
 class EngineError(UserError, RuntimeError):
     """A rollout engine that is gone, reads prompts otherwise, or has other weights than it should."""
 

@@ -23,6 +23,7 @@ from gpg_vl.model.logprobs import Targets, VocabularyHead
 from gpg_vl.model.masks import Sight, additive_mask
 from gpg_vl.model.packing import PackedBatch, Row, collate
 from gpg_vl.model.step import StepModel
+from gpg_vl.model.vocabulary import ends_of_text, never_sampled
 from gpg_vl.prompting.card import write_card
 from gpg_vl.runtime.profiling import phase
 
@@ -49,9 +50,7 @@ class Policy(nn.Module):
         self.register_buffer("suppressed_ids", nothing, persistent=False)
         self.suppressed_ids: Tensor  # (s,) tokens that are never sampled
         if processor is not None:
-            unused = range(len(self.tokenizer), self.vocabulary)  # rows of the embedding
-            known = self.tokenizer.get_vocab()
-            self.suppress([*unused, *(known[token] for token in family.image_markup if token in known)])
+            self.suppress(never_sampled(self.tokenizer, self.vocabulary, family))
 
     def suppress(self, token_ids: Iterable[int]) -> None:
         """Never sample these tokens either."""
@@ -129,10 +128,7 @@ class Policy(nn.Module):
     @property
     def eos_token_ids(self) -> tuple[int, ...]:
         """Ends of text from the generation config; the tokenizer's own where it names none."""
-        ids = self.model.generation_config.eos_token_id
-        if ids is None:
-            ids = self.tokenizer.eos_token_id
-        return tuple(ids) if isinstance(ids, list) else (ids,)
+        return ends_of_text(self.model.generation_config, self.tokenizer)
 
     def collate(self, rows: Sequence[Row]) -> PackedBatch:
         """Rows as this policy reads them, on the CPU."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from jinja2 import TemplateError
+from PIL import Image
 from torch import Tensor
 
 from gpg_vl.errors import ConfigurationError, DataError
@@ -151,6 +152,13 @@ class PromptEncoder:
                 f"sample {sample.id!r}; is it that of a text model?"
             )
         return rendered
+
+    def unexpanded(self, sample: Sample) -> tuple[list[int], tuple[Image.Image, ...]]:
+        """Token ids with one mark an image, and the images in the size that the model sees: what a processor
+        elsewhere makes the same prompt of. Raises DataError as `text` does."""
+        text = self.text(sample)
+        (ids,) = self._ids([text])
+        return ids, tuple(self.reader.pictures(sample.images)) if self.reader else ()
 
     def questions(self, samples: Sequence[Sample]) -> list[Question]:
         """Samples with their encoded prompts."""

@@ -72,6 +72,10 @@ class ImageReader(ABC):
         `special`: whether the tokenizer adds its first token, which a chat template writes itself.
         """
 
+    def pictures(self, images: Sequence[Image.Image]) -> list[Image.Image]:
+        """Images as `read` gives them to the processor: for one elsewhere, which is to do the same."""
+        return [to_rgb(image) for image in images]
+
     def grid(self, sizes: Sequence[Size]) -> Tensor:
         """The grid (images, 3) of images of these sizes; empty where they are tiles."""
         return NO_GRID
@@ -121,6 +125,9 @@ class GridReader(ImageReader):
         limits = {"min_pixels": self.min_pixels, "max_pixels": self.max_pixels}
         return seen_size(*size, factor=self.factor, **limits)
 
+    def pictures(self, images: Sequence[Image.Image]) -> list[Image.Image]:
+        return [resized(image, self.seen(image.size)) for image in images]
+
     def expansion(self, size: Size) -> str:
         width, height = self.seen(size)
         return self.slot * (width * height // self.factor**2)
@@ -134,7 +141,7 @@ class GridReader(ImageReader):
         self, texts: Sequence[str], images: Sequence[Sequence[Image.Image]], *, special: bool
     ) -> list[ReadPrompt]:
         """In one call of the processor."""
-        every = [resized(image, self.seen(image.size)) for own in images for image in own]
+        every = [image for own in images for image in self.pictures(own)]
         outputs = self.processor(
             text=list(texts),
             images=every or None,
@@ -169,7 +176,7 @@ class TileReader(ImageReader):
         return [self._read(text, own, special) for text, own in zip(texts, images, strict=True)]
 
     def _read(self, text: str, images: Sequence[Image.Image], special: bool) -> ReadPrompt:
-        nested = [[to_rgb(image) for image in images]] if images else None
+        nested = [self.pictures(images)] if images else None
         outputs = self.processor(text=[text], images=nested, return_tensors="pt", add_special_tokens=special)
         pixels, mask = outputs.get("pixel_values"), outputs.get("pixel_attention_mask")
         if pixels is not None and pixels.dim() > _TILE_AXES:  # one text's, in a batch of texts

@@ -173,5 +173,10 @@ class StopTexts:
 
     def cut(self, text: str) -> str:
         """`text` up to and including the first stop text."""
-        ends = [text.find(stop) + len(stop) for stop in self.stop if stop in text]
-        return text[: min(ends)] if ends else text
+        return cut_at_stop(text, self.stop)
+
+
+def cut_at_stop(text: str, stop: Sequence[str]) -> str:
+    """`text` up to and including the first stop text."""
+    ends = [text.find(one) + len(one) for one in stop if one in text]
+    return text[: min(ends)] if ends else text

@@ -1,0 +1,327 @@
+"""Rollouts on vLLM servers, which get the trainer's weights before each step.
+
+Every process asks for its own questions; the first one alone sends weights, and waits for servers that are
+gone. All of them take part in what concerns all: layers are gathered together, and a server that came back
+gets its weights again before anybody goes on.
+"""
+
+import sys
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gpg_vl.errors import EngineError
+from gpg_vl.rollout.engine import Answer, Done, Engine, Request, Synced, Watch
+from gpg_vl.rollout.sampling import Sampling
+from gpg_vl.rollout.vllm.asking import Asking, data_url
+from gpg_vl.rollout.vllm.client import ServerGoneError, VllmClient
+from gpg_vl.rollout.vllm.sender import Receiver, bucketed
+from gpg_vl.rollout.vllm.worker.gpg_vl_wire import Packed
+from gpg_vl.rollout_config import ServerConfig
+from gpg_vl.runtime.parallel import World
+
+Weights = Callable[[], Iterator[Sequence[tuple[str, Tensor]]]]
+"""The trainer's weights of now, a layer at a time; all processes go through them together."""
+_STARTED_WITH = "default"
+"""vLLM's name for the weights that a server was started with."""
+_TICK = 0.2  # seconds between two looks at what the caller wants
+_FRUITLESS = 3
+"""Times that servers may be gone without one answer in between."""
+
+
+@dataclass
+class _Server:
+    client: VllmClient
+    receiver: Receiver
+    alive: bool = True
+
+
+class ServerEngine(Engine):
+    """Servers that share the questions."""
+
+    own = False
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        asking: Asking,
+        *,
+        max_concurrent: int,
+        world: World | None = None,
+        weights: Weights | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        """`weights` None is for a model that is only asked: the servers' own, which must stay as they are.
+
+        Waits up to rollout.server.patience for the first server; raises EngineError without one.
+        """
+        self._config, self._asking, self._weights = config, asking, weights
+        self.seed, self.max_concurrent, self.version = asking.seed, max_concurrent, -1
+        self._world = world or World()
+        device = device or torch.device("cpu")
+        nccl = config.sync == "nccl" or (config.sync == "auto" and device.type == "cuda")
+        self._device = device if nccl else torch.device("cpu")
+        folder = Path(config.folder) if config.sync == "file" else None
+        clients = [VllmClient(url, config.connections) for url in config.url]
+        self._servers = [_Server(one, Receiver(one, nccl=nccl, folder=folder)) for one in clients]
+        self._run = uuid.uuid4().hex[:8]
+        self._name = _STARTED_WITH
+        self._world.together(self._wait)
+
+    @property
+    def _alive(self) -> list[_Server]:
+        return [server for server in self._servers if server.alive]
+
+    # Answers
+
+    def generate(
+        self,
+        requests: Sequence[Request],
+        group_size: int,
+        sampling: Sampling,
+        *,
+        watch: Watch = lambda _: None,
+        done: Done = lambda _, __: None,
+    ) -> list[list[Answer]]:
+        """As `Engine.generate`; `watch` sees a group's answers once they are complete.
+
+        A question whose server is gone goes to another one; once all are gone, everybody waits for one, which
+        gets the weights again. Raises EngineError as the protocol says.
+        """
+        answers: dict[int, list[Answer]] = {}
+        seen: list[list[int]] = [[] for _ in range(len(requests) * group_size)]
+
+        def got(place: int, group: list[Answer]) -> None:
+            if place not in answers:  # an answer that comes twice counts once
+                answers[place] = group
+                for number, answer in enumerate(group):
+                    seen[place * group_size + number].extend(answer.token_ids)
+                done(place, group)
+
+        fruitless = 0
+        while True:
+            before = len(answers)
+            missing = {place: request for place, request in enumerate(requests) if place not in answers}
+            failure = self._ask_all(missing, group_size, sampling, got, lambda: watch(seen))
+            if not self._world.any(failure is not None):
+                return [answers[place] for place in range(len(requests))]
+            fruitless = 0 if self._world.any(len(answers) > before) else fruitless + 1
+            if fruitless == _FRUITLESS:
+                raise failure or EngineError("another process lost all its servers")
+            self._recover(failure)
+
+    def _ask_all(
+        self,
+        requests: Mapping[int, Request],
+        group_size: int,
+        sampling: Sampling,
+        got: Callable[[int, list[Answer]], None],
+        tick: Callable[[], None],
+    ) -> ServerGoneError | None:
+        """Ask until all have answered, or all servers are gone: then that is returned."""
+        # The longest first, as everywhere.
+        queue = deque(sorted(requests, key=lambda place: -requests[place].prompt.length))
+        running: dict[Future[list[Answer]], tuple[int, _Server]] = {}
+        failure: ServerGoneError | None = None
+        connections = self._config.connections
+        with ThreadPoolExecutor(connections * len(self._servers), "vllm") as pool:
+            try:
+                while queue or running:
+                    while queue and (server := self._freest(running)):
+                        place = queue.popleft()
+                        asked = pool.submit(self._ask, server, requests[place], group_size, sampling)
+                        running[asked] = place, server
+                    if not running:
+                        return failure
+                    finished, _ = wait(running, _TICK, FIRST_COMPLETED)
+                    for one in finished:
+                        place, server = running.pop(one)
+                        try:
+                            got(place, one.result())
+                        except ServerGoneError as error:
+                            failure, server.alive = error, False
+                            queue.append(place)
+                    tick()
+            except BaseException:
+                self._abort()  # else the pool waits for answers that nobody wants
+                raise
+        return None
+
+    def _freest(self, running: Mapping[Any, tuple[int, _Server]]) -> _Server | None:
+        """A server with a connection to spare, of those the one that is asked least."""
+        load = {id(server): 0 for server in self._alive}
+        for _, server in running.values():
+            if id(server) in load:
+                load[id(server)] += 1
+        free = [server for server in self._alive if load[id(server)] < self._config.connections]
+        return min(free, key=lambda server: load[id(server)], default=None)
+
+    def _ask(self, server: _Server, request: Request, group_size: int, sampling: Sampling) -> list[Answer]:
+        question = self._asking.question(request)
+        body: dict[str, Any] = {
+            "token_ids": question.token_ids,
+            "sampling_params": {**self._asking.sampling(request, group_size, sampling), "output_kind": 2},
+            "return_token_ids": True,
+        }
+        if question.images:
+            urls = [data_url(image) for image in question.images]
+            body["content_parts"] = [{"type": "image_url", "url": url} for url in urls]
+        reply = server.client.post("/inference/v1/generate", body)
+        choices = sorted(reply["choices"], key=lambda choice: choice["index"])
+        self._check_versions(server, choices)
+        self._asking.check_prompt(request, reply["prompt_token_ids"])
+        found = [
+            (
+                choice["token_ids"],
+                [token["logprob"] for token in choice["logprobs"]["content"]],
+                choice["finish_reason"],
+            )
+            for choice in choices
+        ]
+        return self._asking.answers(found, group_size, sampling, max(0, self.version))
+
+    def _check_versions(self, server: _Server, choices: Sequence[Mapping[str, Any]]) -> None:
+        """Raise unless all tokens are of the expected weights: ServerGoneError for a server that came back
+        without them, EngineError for anybody else's weights."""
+        spans = [span for choice in choices for span in choice["weight_versions"] or ()]
+        others = {span["version"] for span in spans} - {self._name}
+        if any(name == _STARTED_WITH or name.startswith(self._run) for name in others):
+            raise ServerGoneError(f"{server.client.url} came back without the weights of now")
+        if others or not spans:
+            raise EngineError(
+                f"{server.client.url} answered with weights {', '.join(sorted(others)) or 'without a name'} "
+                f"in the place of {self._name}: does another run use it?"
+            )
+
+    def _abort(self) -> None:
+        for server in self._alive:
+            try:
+                server.client.post("/abort_requests")
+            except EngineError:
+                server.alive = False
+
+    # Weights
+
+    def sync(self, version: int) -> Synced:
+        """As `Engine.sync`: to all servers that can be reached, those included that were gone before."""
+        self.version, before = version, self.version
+        if self._weights is None:
+            return Synced()
+        self._name = f"{self._run}-{version}"
+        if before == version and all(server.receiver.version == self._name for server in self._servers):
+            return Synced()
+        return Synced(self._send())
+
+    def _recover(self, failure: ServerGoneError | None) -> None:
+        """Wait for a server, and give it the weights that it should have."""
+        if failure is not None:
+            print(f"gpg-vl: {failure}{self._last_lines()}; waiting for a server", file=sys.stderr)
+        self._world.together(self._wait)
+        if self._weights is not None:
+            self._send()
+
+    def _send(self) -> int:
+        """Bring the weights to the servers; returns the bytes sent. Raises EngineError where none took them.
+
+        Whatever happens to servers, this process goes through all layers: others gather them with it.
+        """
+        assert self._weights is not None, "only a trainer has weights to send"
+        if not self._world.main:
+            deque(self._weights(), maxlen=0)
+            self._world.together(lambda: None)
+            return 0
+        update, sent = _Update(self._servers), 0
+        update.each(_begin)
+        for bucket in bucketed(self._weights(), self._device):
+            sent += len(bucket.data) * len(update.taking)
+            update.each(partial(_give, bucket=bucket))
+        update.each(partial(_finish, name=self._name))
+        self._world.together(lambda: update.check(self._last_lines))
+        return sent
+
+    def _wait(self) -> None:
+        """Return once a server is up; the first process alone waits. Raises EngineError."""
+        if not self._world.main:
+            for server in self._servers:
+                server.alive = True  # asking shows which
+            return
+        end = time.monotonic() + self._config.patience
+        while True:
+            for server in self._servers:
+                server.alive = server.client.healthy()
+            if self._alive:
+                return
+            if time.monotonic() >= end:
+                raise EngineError(
+                    f"no server at {', '.join(self._config.url)} within {self._config.patience:g} seconds "
+                    f"(rollout.server.patience): start one with `gpg-vl serve`{self._last_lines()}"
+                )
+            time.sleep(1.0)
+
+    def _last_lines(self) -> str:
+        return "".join(server.client.last_lines() for server in self._servers if not server.alive)
+
+    def close(self) -> None:
+        """Leave the servers, which go on."""
+        for server in self._servers:
+            server.receiver.drop()
+            server.client.close()
+
+
+class _Update:
+    """One update of several servers: who still takes part, and what went wrong."""
+
+    def __init__(self, servers: Sequence[_Server]) -> None:
+        self.taking = list(servers)
+        self._failure: BaseException | None = None
+
+    def each(self, work: Callable[[_Server], None]) -> None:
+        """Let all do it at once. Those that are gone are left out; any other mistake is kept for `check`."""
+        if not self.taking:
+            return
+        with ThreadPoolExecutor(len(self.taking)) as pool:
+            tried = [(server, pool.submit(work, server)) for server in self.taking]
+        for server, one in tried:
+            error = one.exception()
+            if error is None:
+                continue
+            self.taking.remove(server)
+            server.alive = False
+            server.receiver.drop()
+            if isinstance(error, ServerGoneError) or not server.client.healthy():
+                print(f"gpg-vl: {error}; going on without it", file=sys.stderr)
+            else:
+                self._failure = self._failure or error
+
+    def check(self, last_lines: Callable[[], str]) -> None:
+        """Raise what went wrong; EngineError where no server has the weights now."""
+        if self._failure is not None:
+            raise self._failure
+        if not self.taking:
+            raise EngineError(f"no server took the weights{last_lines()}")
+        for server in self.taking:
+            server.alive = True
+
+
+def _begin(server: _Server) -> None:
+    receiver = server.receiver
+    if receiver.version and server.client.weight_version() != receiver.version:
+        receiver.drop()  # started anew
+    receiver.begin()
+
+
+def _give(server: _Server, bucket: Packed) -> None:
+    server.receiver.send(bucket)
+
+
+def _finish(server: _Server, name: str) -> None:
+    server.receiver.finish(name)

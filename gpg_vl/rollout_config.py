@@ -50,6 +50,8 @@ class VllmConfig:
     """What it computes in; auto: as model.precision."""
     max_model_len: int = 0
     """Longest prompt and answer in tokens; 0 is data.max_prompt_tokens and the longest answer together."""
+    images: int = 2
+    """Images a question, at most."""
 
     def __post_init__(self) -> None:
         tidy(self, "rollout.vllm.")
@@ -58,7 +60,8 @@ class VllmConfig:
             0 < self.gpu_memory_utilization <= 1,
             f"rollout.vllm.gpu_memory_utilization is a share above 0, got {self.gpu_memory_utilization}",
         )
-        require(self.max_model_len >= 0, "rollout.vllm.max_model_len must not be negative")
+        for name in ("max_model_len", "images"):
+            require(getattr(self, name) >= 0, f"rollout.vllm.{name} must not be negative")
 
 
 @dataclass(frozen=True)

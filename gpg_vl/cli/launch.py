@@ -197,3 +197,9 @@ def kill_launch(mark: str) -> None:
     for process in sorted(found, key=lambda process: process.pid == os.getpid()):
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
+
+
+def end_with_the_launcher() -> None:
+    """In a thread of a launch's own process: kill all of it once the other end of its input is gone."""
+    os.read(0, 1)
+    kill_launch(os.environ[MARK])

@@ -1,7 +1,6 @@
 """`accelerate launch`, with the ranks' own exit code and messages in place of torchrun's traceback."""
 
 import logging
-import os
 import signal
 import sys
 import threading
@@ -10,7 +9,7 @@ from signal import Signals
 from accelerate.commands.launch import launch_command, launch_command_parser
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-from gpg_vl.cli.launch import MARK, kill_launch
+from gpg_vl.cli.launch import end_with_the_launcher
 
 
 def main() -> None:
@@ -22,7 +21,7 @@ def main() -> None:
     arguments.signals_to_handle = "SIGQUIT"  # torchrun's own handlers would kill the ranks
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, _leave_it_to_the_ranks)  # unlike SIG_IGN, not inherited by them
-    threading.Thread(target=_end_with_the_launcher, daemon=True).start()
+    threading.Thread(target=end_with_the_launcher, daemon=True).start()
     logging.disable(logging.ERROR)
     try:
         launch_command(arguments)
@@ -32,11 +31,6 @@ def main() -> None:
 
 def _leave_it_to_the_ranks(number: int, frame: object) -> None:
     """A cluster's manager signals all processes of a job, and so asks the ranks itself."""
-
-
-def _end_with_the_launcher() -> None:
-    os.read(0, 1)  # returns once nobody holds the other end
-    kill_launch(os.environ[MARK])
 
 
 def _explain(failed: ChildFailedError) -> int:

@@ -21,6 +21,7 @@ from gpg_vl.cli.launch import launch_options, take_launch_options
 from gpg_vl.cli.preflight import preflight
 from gpg_vl.cli.quiet import quiet_libraries, quiet_transformers
 from gpg_vl.cli.rewards import rewards
+from gpg_vl.cli.serve import serve
 from gpg_vl.errors import UserError
 from gpg_vl.options import base_parser, plain_words
 from gpg_vl.runtime.launched import launched, place
@@ -210,6 +211,7 @@ COMMANDS: dict[str, Command] = {
     "preflight": preflight,
     "sft": sft,
     "train": train,
+    "serve": serve,
     "eval": evaluate,
     "compare": compare,
     "merge": merge,

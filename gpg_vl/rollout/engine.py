@@ -87,6 +87,10 @@ class Engine(Protocol):
         there already."""
         ...
 
+    def rest(self) -> None:
+        """Give back memory until the next `sync`, which comes before `generate`."""
+        ...
+
     def close(self) -> None:
         """Give back what it holds; no other method is called afterwards."""
         ...

@@ -44,6 +44,9 @@ class OwnEngine(Engine):
         self.version = version
         return Synced()
 
+    def rest(self) -> None:
+        """Caches are freed behind each `generate`."""
+
     def close(self) -> None:
         """Holds nothing beside the policy."""
 

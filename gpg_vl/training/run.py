@@ -108,9 +108,10 @@ class Run:
         if data is None or not due or path.exists():
             return
         sampling = Sampling(settings.max_new_tokens, temperature=0.0, stop=tuple(stop_texts))
-        main = self.learner.world.main
+        main, engine = self.learner.world.main, answerer.engine
+        engine.sync(step)
         with (
-            self.learner.whole_weights(),
+            self.learner.whole_weights() if engine.own else contextlib.nullcontext(),
             self.bar.paused(),
             ProgressBar("evaluate", len(data), quiet=not main) as bar,
         ):
@@ -121,10 +122,11 @@ class Run:
                     self.stop.check(step)
 
             benchmark = protocol_of(data.folders)
-            concurrent = answerer.engine.max_concurrent
+            concurrent = engine.max_concurrent
             evaluation = evaluate(answerer, data, sampling, benchmark=benchmark, progress=progress)
             agree_on_sampling(self.learner, answerer)
-            answerer.engine.max_concurrent = concurrent  # what longer answers had no room for, rollouts may
+            engine.max_concurrent = concurrent  # what longer answers had no room for, rollouts may
+        engine.rest()
         if not main:
             return
         write_evaluation(path, {"step": step, "model": self.config.model.path, **evaluation})

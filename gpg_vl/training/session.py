@@ -18,6 +18,7 @@ from gpg_vl.errors import ConfigurationError
 from gpg_vl.evaluation.benchmarks import protocol_of
 from gpg_vl.evaluation.grading import check_rewards
 from gpg_vl.model.adapt import check_adapters, choose_weights
+from gpg_vl.model.frontend import Frontend
 from gpg_vl.model.holding import Holding
 from gpg_vl.model.loading import computes_in_bf16, load_policy
 from gpg_vl.model.policy import Policy
@@ -26,6 +27,9 @@ from gpg_vl.prompting.encode import PromptEncoder
 from gpg_vl.rollout.answering import Answerer, build_encoder, check_room
 from gpg_vl.rollout.own import decode_options
 from gpg_vl.rollout.sparing import SparingEngine
+from gpg_vl.rollout.vllm.asking import Asking
+from gpg_vl.rollout.vllm.in_process import VllmEngine
+from gpg_vl.rollout.vllm.server import ServerEngine
 from gpg_vl.runs.checkpoint import (
     find_checkpoint,
     load_random_states,
@@ -148,7 +152,7 @@ def build_session(config: TrainConfig, accelerator: Accelerator, checkpoint: Pat
         reference.eval().requires_grad_(False)
     rows = own_rows(learner.sampler, learner.world, config.algorithm.questions_per_step)
     reader = QuestionReader(learner.data, learner.encoder, rows, worker_count(config.data.workers))
-    answerer = build_answerer(learner, config.rollout)
+    answerer = build_engine(learner, config)
     validation = open_validation(config.data, config.eval, learner)
     check_room(
         learner.policy.context, learner.data.longest, config.rollout.max_new_tokens, "rollout.max_new_tokens"
@@ -159,12 +163,28 @@ def build_session(config: TrainConfig, accelerator: Accelerator, checkpoint: Pat
 
 
 def build_answerer(learner: Learner, rollout: RolloutConfig) -> Answerer:
-    """A rollout engine on the learner's weights."""
+    """The policy's own engine."""
     policy = learner.policy
     options = decode_options(policy.device, graphs=rollout.cuda_graphs, fused=rollout.fused_attention)
     engine = SparingEngine(
         policy, max_concurrent=rollout.max_concurrent, seed=learner.sampler.seed, options=options
     )
+    return Answerer(learner.encoder, engine)
+
+
+def build_engine(learner: Learner, config: TrainConfig) -> Answerer:
+    """The engine that is configured, on the learner's weights. Raises EngineError where it is not there."""
+    rollout, policy = config.rollout, learner.policy
+    if rollout.engine == "own":
+        return build_answerer(learner, rollout)
+    asking = Asking(learner.encoder, Frontend.of(policy), learner.sampler.seed)
+    weights = partial(learner.published, torch.bfloat16 if policy.bf16 else None)
+    shared: Any = {"max_concurrent": rollout.max_concurrent, "world": learner.world, "weights": weights}
+    if rollout.engine == "server":
+        return Answerer(learner.encoder, ServerEngine(rollout.server, asking, device=policy.device, **shared))
+    longest = max(rollout.max_new_tokens, config.eval.max_new_tokens if config.data.validation else 0)
+    max_len = rollout.vllm.max_model_len or min(policy.context, config.data.max_prompt_tokens + longest)
+    engine = VllmEngine(rollout.vllm, config.model, asking, bf16=policy.bf16, max_len=max_len, **shared)
     return Answerer(learner.encoder, engine)
 
 

@@ -1,6 +1,7 @@
 """The loop: sample groups, score them, follow the policy gradient."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,9 @@ def train_step(session: Session, step: int) -> tuple[Collection, Tensor, Metrics
     with log-probabilities that are not finite, the weights stay as they are.
     """
     config, algorithm, learner = session.config, session.config.algorithm, session.learner
-    clock = Clock(learner.world.rank, config.run.phase_limit)
-    with learner.whole_weights():
+    clock, engine = Clock(learner.world.rank, config.run.phase_limit), session.answerer.engine
+    synced = bring_weights(session, clock)
+    with learner.whole_weights() if engine.own else nullcontext():
         collection = collect(
             learner.sampler.draw,
             lambda rows, number: sample_groups(session, rows, step, number, clock),
@@ -47,6 +49,7 @@ def train_step(session: Session, step: int) -> tuple[Collection, Tensor, Metrics
             min_valid_fraction=algorithm.min_valid_fraction,
             max_rounds=algorithm.max_rounds,
         )
+    engine.rest()
     batch, advantages = step_batch(
         collection,
         Knobs.of(algorithm, config.rollout.max_new_tokens),
@@ -54,7 +57,7 @@ def train_step(session: Session, step: int) -> tuple[Collection, Tensor, Metrics
         max_tokens=config.run.micro_batch_tokens,
         token_cost=learner.policy.token_cost,
     )
-    metrics = collection_metrics(collection, advantages.alpha)
+    metrics = collection_metrics(collection, advantages.alpha) | synced
     if not collection.finite:
         metrics["nonfinite"] = 1
     elif batch is not None:
@@ -63,6 +66,16 @@ def train_step(session: Session, step: int) -> tuple[Collection, Tensor, Metrics
     metrics |= learner.shortages() | {"skipped": int(batch is None)}
     metrics |= clock.metrics(collection_tokens(collection))
     return collection, advantages.values, metrics
+
+
+def bring_weights(session: Session, clock: Clock) -> Metrics:
+    """The learner's weights to where answers are sampled; the bytes sent, if that is somewhere else."""
+    engine, version = session.answerer.engine, session.learner.step
+    if engine.own:
+        engine.sync(version)
+        return {}
+    with clock("sync"):
+        return {"sync_bytes": engine.sync(version).bytes}
 
 
 def sample_groups(session: Session, rows: Sequence[int], step: int, number: int, clock: Clock) -> list[Group]:
@@ -166,7 +179,11 @@ def train(config: TrainConfig, *, resume: str | None = None) -> Path:
     with RunFolder.open(config, resume=resume is not None, world=world) as folder, StopRequest() as stop:
         session = build_session(config, accelerator, resumed_checkpoint(config, folder, resume))
         learner, steps = session.learner, config.run.steps
-        with session.reader, open_run("train", learner, config, folder, stop) as run:
+        with (
+            closing(session.answerer.engine),
+            session.reader,
+            open_run("train", learner, config, folder, stop) as run,
+        ):
             evaluate = partial(run.evaluate, session.answerer, session.validation, config.rollout.stop)
             evaluate(last=learner.step >= steps)
             while learner.step < steps:

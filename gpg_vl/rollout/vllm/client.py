@@ -1,16 +1,15 @@
 """One vLLM server over HTTP: what is asked of it, and how it fails."""
 
 import contextlib
-import os
 import socket
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
 from gpg_vl.errors import EngineError
+from gpg_vl.rollout.vllm.serving import log_file
 
 _CONNECT = 10.0
 """Seconds until a machine that does not answer counts as gone."""
@@ -102,12 +101,6 @@ class VllmClient:
             return ""
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LAST_LINES:]
         return f". Its last lines ({log}): " + " | ".join(line.strip() for line in lines if line.strip())
-
-
-def log_file(port: int) -> Path:
-    """Where `gpg-vl serve` keeps what vLLM at a port of this machine writes."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "gpg_vl" / f"serve-{port}.log"
 
 
 def _words(error: Exception) -> str:

@@ -9,7 +9,7 @@ import sys
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from gpg_vl.errors import EngineError
 from gpg_vl.rollout.engine import Answer, Done, Engine, Request, Synced, Watch
@@ -25,12 +24,11 @@ from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.rollout.vllm.asking import Asking, data_url
 from gpg_vl.rollout.vllm.client import ServerGoneError, VllmClient
 from gpg_vl.rollout.vllm.sender import Receiver, bucketed
+from gpg_vl.rollout.vllm.weights import Weights
 from gpg_vl.rollout.vllm.worker.gpg_vl_wire import Packed
 from gpg_vl.rollout_config import ServerConfig
 from gpg_vl.runtime.parallel import World
 
-Weights = Callable[[], Iterator[Sequence[tuple[str, Tensor]]]]
-"""The trainer's weights of now, a layer at a time; all processes go through them together."""
 _STARTED_WITH = "default"
 """vLLM's name for the weights that a server was started with."""
 _TICK = 0.2  # seconds between two looks at what the caller wants
@@ -269,6 +267,9 @@ class ServerEngine(Engine):
 
     def _last_lines(self) -> str:
         return "".join(server.client.last_lines() for server in self._servers if not server.alive)
+
+    def rest(self) -> None:
+        """Servers have memory of their own."""
 
     def close(self) -> None:
         """Leave the servers, which go on."""

@@ -1,6 +1,7 @@
 """How `vllm serve` is started, so that trainers and evaluations can ask it; imports no torch."""
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -142,15 +143,15 @@ def _entry(installed: Installed) -> list[str]:
 
 def vllm_environment(gpu: bool) -> dict[str, str]:
     """Variables that the command needs: ours on the path, the endpoints for weights, nothing sent home."""
-    environment = {
-        "PYTHONPATH": str(WORKER),
-        "VLLM_SERVER_DEV_MODE": "1",
-        "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
-    }
+    return {"PYTHONPATH": str(WORKER), "VLLM_SERVER_DEV_MODE": "1", **vllm_variables(gpu)}
+
+
+def vllm_variables(gpu: bool) -> dict[str, str]:
+    """Variables that vLLM needs wherever it runs."""
+    private = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     if gpu:
-        return environment
-    return environment | {
+        return private
+    return private | {
         "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB; else a share of the machine
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "TORCH_COMPILE_DISABLE": "1",
@@ -161,3 +162,9 @@ def as_shell(command: Sequence[str], environment: Mapping[str, str]) -> str:
     """The command as it can be pasted into a shell, also one on another machine."""
     variables = [f"{name}={shlex.quote(value)}" for name, value in environment.items()]
     return " ".join([*variables, shlex.join(command)])
+
+
+def log_file(port: int) -> Path:
+    """Where `gpg-vl serve` keeps what vLLM at a port of this machine writes."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "gpg_vl" / f"serve-{port}.log"

@@ -1,0 +1,226 @@
+"""Rollouts on vLLM in the trainer's own processes, whose memory it gives back while the trainer steps."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from gpg_vl.config import ModelConfig
+from gpg_vl.errors import ConfigurationError, EngineError
+from gpg_vl.model.adapter_files import base_of
+from gpg_vl.rollout.engine import Answer, Done, Engine, Request, Synced, Watch
+from gpg_vl.rollout.sampling import Sampling
+from gpg_vl.rollout.vllm.asking import Asking, Question
+from gpg_vl.rollout.vllm.serving import LEAST_PIXELS, WORKER, vllm_variables
+from gpg_vl.rollout.vllm.weights import Weights
+from gpg_vl.rollout_config import VllmConfig
+from gpg_vl.runtime.parallel import World
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A question as all processes of a tensor-parallel group ask it."""
+
+    place: int
+    rank: int
+    question: Question
+    sampling: Mapping[str, Any]
+
+
+class VllmEngine(Engine):
+    """One LLM a process, or one that `tensor_parallel_size` neighbouring processes share."""
+
+    own = False
+
+    def __init__(
+        self,
+        config: VllmConfig,
+        model: ModelConfig,
+        asking: Asking,
+        *,
+        bf16: bool,
+        max_len: int,
+        max_concurrent: int,
+        world: World | None = None,
+        weights: Weights | None = None,
+    ) -> None:
+        """`max_len`: tokens of the longest prompt and answer. Without `weights` the model is only asked.
+
+        Raises ConfigurationError without vLLM, or where processes do not divide into groups.
+        """
+        self._asking, self._weights, self._world = asking, weights, world or World()
+        self.seed, self.max_concurrent, self.version = asking.seed, max_concurrent, -1
+        self._size = config.tensor_parallel_size
+        if self._world.size % self._size:
+            raise ConfigurationError(
+                f"rollout.vllm.tensor_parallel_size {self._size} does not divide the {self._world.size} "
+                "processes"
+            )
+        self._gpu = torch.cuda.is_available()
+        if config.dtype != "auto":
+            bf16 = config.dtype == "bf16"
+        reader = asking.frontend.family.reader
+        options: dict[str, Any] = {"dtype": "bfloat16" if bf16 else "float32", "max_model_len": max_len}
+        if reader is not None:
+            options["limit_mm_per_prompt"] = {"image": config.images, "video": 0}
+            if reader.keeps_limits:
+                pixels = {"min_pixels": LEAST_PIXELS, "max_pixels": model.max_pixels}
+                options["mm_processor_kwargs"] = pixels
+        if self._gpu:
+            options |= {
+                "gpu_memory_utilization": config.gpu_memory_utilization,
+                "enable_sleep_mode": weights is not None,
+            }
+        else:
+            options |= {"enforce_eager": True, "enable_chunked_prefill": False}
+        if self._world.size > 1:
+            options["distributed_executor_backend"] = "external_launcher"
+        self._llm = _load(
+            self._gpu,
+            model=base_of(model.path),
+            tensor_parallel_size=self._size,
+            max_num_seqs=max_concurrent,
+            **options,
+        )
+        self._asleep = False
+        self._calls = 0
+
+    def generate(
+        self,
+        requests: Sequence[Request],
+        group_size: int,
+        sampling: Sampling,
+        *,
+        watch: Watch = lambda _: None,
+        done: Done = lambda _, __: None,
+    ) -> list[list[Answer]]:
+        """As `Engine.generate`; a tensor-parallel group answers the questions of all its processes."""
+        engine = self._llm.llm_engine
+        asked = self._together(requests, group_size, sampling)
+        self._calls += 1
+        answers: dict[int, list[Answer]] = {}
+        seen: list[list[int]] = [[] for _ in range(len(requests) * group_size)]
+        names = {f"{self._calls}-{number}": one for number, one in enumerate(asked)}
+        try:
+            for name, one in names.items():
+                engine.add_request(name, _prompt(one.question), _parameters(one.sampling))
+            while engine.has_unfinished_requests():
+                watch(seen)
+                for output in engine.step():
+                    one = names[output.request_id]
+                    if not output.finished or one.rank != self._world.rank:
+                        continue
+                    self._asking.check_prompt(requests[one.place], output.prompt_token_ids)
+                    group = self._group(output.outputs, group_size, sampling)
+                    answers[one.place] = group
+                    for number, answer in enumerate(group):
+                        seen[one.place * group_size + number].extend(answer.token_ids)
+                    done(one.place, group)
+            watch(seen)
+        except BaseException:
+            engine.abort_request(list(names))
+            raise
+        return [answers[place] for place in range(len(requests))]
+
+    def _together(self, requests: Sequence[Request], group_size: int, sampling: Sampling) -> list[_Asked]:
+        """What this process's group asks, in the same order on all of its processes; the longest first."""
+        order = sorted(range(len(requests)), key=lambda place: -requests[place].prompt.length)
+        own = [
+            _Asked(
+                place,
+                self._world.rank,
+                self._asking.question(requests[place]),
+                self._asking.sampling(requests[place], group_size, sampling),
+            )
+            for place in order
+        ]
+        if self._size == 1:
+            return own
+        group = self._world.rank // self._size
+        return [one for one in self._world.gather(own) if one.rank // self._size == group]
+
+    def _group(self, outputs: Sequence[Any], group_size: int, sampling: Sampling) -> list[Answer]:
+        found = [
+            (
+                list(one.token_ids),
+                [at[token].logprob for token, at in zip(one.token_ids, one.logprobs, strict=True)],
+                one.finish_reason,
+            )
+            for one in sorted(outputs, key=lambda one: one.index)
+        ]
+        return self._asking.answers(found, group_size, sampling, max(0, self.version))
+
+    def sync(self, version: int) -> Synced:
+        """As `Engine.sync`; wakes it up where it rests."""
+        before, self.version = self.version, version
+        if self._weights is None or (before == version and not self._asleep):
+            return Synced()
+        llm = self._llm
+        if self._asleep:
+            llm.wake_up(["weights"])
+        llm.start_weight_update()
+        for part in self._weights():
+            # Kept until vLLM's own layer is complete, which may be after this part's memory is used anew.
+            own = [(name, tensor.clone()) for name, tensor in part]
+            llm.update_weights({"update_info": {"tensors": own}})
+        llm.finish_weight_update(str(version))
+        if missing := sorted({name for found in llm.collective_rpc("gpg_vl_missing") for name in found}):
+            raise EngineError(f"vLLM has weights that the trainer does not send: {', '.join(missing[:3])}")
+        if self._asleep:
+            llm.wake_up(["kv_cache"])
+            self._asleep = False
+        llm.reset_prefix_cache()
+        llm.llm_engine.reset_encoder_cache()
+        return Synced()
+
+    def rest(self) -> None:
+        """Give a GPU's memory back until the next `sync`."""
+        if self._gpu and self._weights is not None and not self._asleep:
+            self._llm.sleep(level=2)  # weights come anew
+            self._asleep = True
+
+    def close(self) -> None:
+        """End it while the processes still have their group: vLLM's own way out needs it."""
+        self._llm.llm_engine.engine_core.shutdown()
+
+
+def _load(gpu: bool, **options: Any) -> Any:
+    """An LLM whose workers are this process, with what asking it needs."""
+    for name, value in {**vllm_variables(gpu), "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}.items():
+        os.environ.setdefault(name, value)
+    sys.path.append(str(WORKER))
+    try:
+        from vllm import LLM
+        from vllm.config import WeightTransferConfig
+    except ImportError as error:
+        raise ConfigurationError(
+            f"rollout.engine vllm needs vLLM in this environment ({error}): pip install vllm, or take "
+            "rollout.engine server, whose vLLM has one of its own; docs/rollout_engines.md"
+        ) from error
+    return LLM(
+        **options,
+        seed=0,
+        logprobs_mode="processed_logprobs",
+        max_logprobs=-1,
+        generation_config="vllm",
+        disable_log_stats=True,
+        worker_extension_cls="gpg_vl_worker.Worker",
+        weight_transfer_config=WeightTransferConfig(backend="gpg_vl"),
+    )
+
+
+def _prompt(question: Question) -> dict[str, Any]:
+    prompt: dict[str, Any] = {"prompt_token_ids": question.token_ids}
+    if question.images:
+        prompt["multi_modal_data"] = {"image": list(question.images)}
+    return prompt
+
+
+def _parameters(fields: Mapping[str, Any]) -> Any:
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(**fields, output_kind=RequestOutputKind.FINAL_ONLY)

@@ -189,7 +189,8 @@ class VllmEngine(Engine):
 
 def _load(gpu: bool, **options: Any) -> Any:
     """An LLM whose workers are this process, with what asking it needs."""
-    for name, value in {**vllm_variables(gpu), "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}.items():
+    inside = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR"}
+    for name, value in {**vllm_variables(gpu), **inside}.items():
         os.environ.setdefault(name, value)
     sys.path.append(str(WORKER))
     try:
@@ -200,7 +201,8 @@ def _load(gpu: bool, **options: Any) -> Any:
             f"rollout.engine vllm needs vLLM in this environment ({error}): pip install vllm, or take "
             "rollout.engine server, whose vLLM has one of its own; docs/rollout_engines.md"
         ) from error
-    return LLM(
+    choose_threads = torch.set_num_threads
+    llm = LLM(
         **options,
         seed=0,
         logprobs_mode="processed_logprobs",
@@ -210,6 +212,8 @@ def _load(gpu: bool, **options: Any) -> Any:
         worker_extension_cls="gpg_vl_worker.Worker",
         weight_transfer_config=WeightTransferConfig(backend="gpg_vl"),
     )
+    torch.set_num_threads = choose_threads  # on a CPU, vLLM takes it away
+    return llm
 
 
 def _prompt(question: Question) -> dict[str, Any]:

@@ -151,9 +151,19 @@ def four_bit_weights(text_model: Any) -> Iterator[Tensor]:
             yield layer.weight
 
 
-def is_packed(weight: Tensor) -> bool:
+def is_packed(weight: Tensor | None) -> bool:
     """Whether bitsandbytes quantised it."""
     return getattr(weight, "quant_state", None) is not None
+
+
+def unpacked(weight: Tensor) -> Tensor:
+    """A weight's numbers without its gradient; a quantised one's in the arithmetic's type."""
+    if not is_packed(weight):
+        return weight.detach()
+    from bitsandbytes.functional import dequantize_4bit
+
+    numbers: Tensor = dequantize_4bit(weight.data, weight.quant_state)  # type: ignore[attr-defined]
+    return numbers
 
 
 def full_shape(weight: Tensor) -> tuple[int, ...]:

@@ -11,14 +11,16 @@ from torch import Tensor, nn
 from gpg_vl.config import ModelConfig
 from gpg_vl.errors import ModelError
 from gpg_vl.model.adapter_files import UNREADABLE
-from gpg_vl.model.adapters import adapter_weights
+from gpg_vl.model.adapters import adapter_weights, has_adapter
 from gpg_vl.model.families.family import Family
 from gpg_vl.model.packing import PackedBatch, Row, Segment, collate
 from gpg_vl.prompting.encode import PromptEncoder
 from gpg_vl.prompting.prompts import Prompt
 from gpg_vl.types import Sample
 
-_ONE_MATRIX = "these adapters cannot be merged: embedding and head are one matrix"
+ONE_MATRIX = "these adapters cannot be merged: embedding and head are one matrix"
+_UNLOAD = "unload_and_optionally_merge_module"
+"""How what peft put around a module is asked for what is inside."""
 _TOKENS = 24
 _ROUNDING = 1e-4
 """Of the largest logit: what sums in another order may differ by."""
@@ -55,32 +57,51 @@ def _random(name: str) -> bool:
 
 
 def _merge(model: Any) -> None:
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    tied = _plain(model.get_input_embeddings()).weight
-    if _plain(model.get_output_embeddings()).weight is not tied:
-        tied = None
+    tied = tied_weight(model)
     whole: dict[str, nn.Module] = {}
-    for name, layer in model.named_modules():
-        if any(name.startswith(f"{outer}.") for outer in whole):
-            continue
-        if hasattr(layer, "unload_and_optionally_merge_module"):  # trained beside the adapters
-            whole[name] = layer.unload_and_optionally_merge_module(
-                merge=True, safe_merge=False, adapter_names=None
-            )
-        elif isinstance(layer, BaseTunerLayer):
-            if layer.get_base_layer().weight is tied:
-                raise ModelError(f"{_ONE_MATRIX}, and the adapter on {name} would change both")
-            try:
-                layer.merge()
-            except UNREADABLE as error:
-                raise ModelError(f"the adapter on {name} cannot be merged: {error}") from error
-            whole[name] = layer.get_base_layer()
+    for name, layer in adapted_layers(model).items():
+        if not hasattr(layer, _UNLOAD) and layer.get_base_layer().weight is tied:
+            raise ModelError(f"{ONE_MATRIX}, and the adapter on {name} would change both")
+        whole[name] = merged(name, layer)
     for name, layer in whole.items():
         model.set_submodule(name, layer)
     del model.peft_config
     if tied is not None and model.get_output_embeddings().weight is not model.get_input_embeddings().weight:
-        raise ModelError(f"{_ONE_MATRIX}, and the checkpoint has a head of its own")
+        raise ModelError(f"{ONE_MATRIX}, and the checkpoint has a head of its own")
+
+
+def tied_weight(model: Any) -> Tensor | None:
+    """The embedding's weight where it is the head's too, whatever peft put around them."""
+    weight: Tensor = _plain(model.get_input_embeddings()).weight
+    return weight if _plain(model.get_output_embeddings()).weight is weight else None
+
+
+def adapted_layers(model: nn.Module) -> dict[str, Any]:
+    """What peft put adapters beside, or something around, by name; the outer one of two."""
+    if not has_adapter(model):
+        return {}
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    found: dict[str, Any] = {}
+    for name, layer in model.named_modules():
+        adapted = hasattr(layer, _UNLOAD) or isinstance(layer, BaseTunerLayer)
+        if adapted and not any(name.startswith(f"{outer}.") for outer in found):
+            found[name] = layer
+    return found
+
+
+def merged(name: str, layer: Any) -> nn.Module:
+    """A layer with the adapters in its weights, which change, and without what is peft's.
+
+    Raises ModelError, by `name`, if peft cannot.
+    """
+    if hasattr(layer, _UNLOAD):  # trained beside the adapters
+        return getattr(layer, _UNLOAD)(merge=True, safe_merge=False, adapter_names=None)
+    try:
+        layer.merge()
+    except UNREADABLE as error:
+        raise ModelError(f"the adapter on {name} cannot be merged: {error}") from error
+    return layer.get_base_layer()
 
 
 def _plain(layer: Any) -> Any:

@@ -11,13 +11,14 @@ from typing import Any, TypeVar
 import torch
 from accelerate import Accelerator
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from gpg_vl.data.prepared import PreparedDataset, Sampler
 from gpg_vl.model.loading import nonfinite_weights
 from gpg_vl.model.packing import Row, Segment
 from gpg_vl.model.policy import Policy
+from gpg_vl.model.published import published
 from gpg_vl.prompting.encode import EncodedPrompt, PromptEncoder
 from gpg_vl.runs.checkpoint import TrainState, random_states, save_checkpoint
 from gpg_vl.runs.folder import RunFolder
@@ -222,13 +223,11 @@ class Learner:
         DeepSpeed's hooks are taken off meanwhile: they would release each layer behind its forward, and
         processes decode different numbers of tokens.
         """
-        if self.engine is None or self.engine.zero_optimization_stage() < 3:
+        if not self._spread:
             yield
             return
-        import deepspeed  # an import of seconds, for ZeRO-3 alone
-
         offload = self.engine.optimizer.parameter_offload
-        with deepspeed.zero.GatheredParameters(list(self.policy.parameters())):
+        with self._gathered(list(self.policy.parameters())):
             for hook in (*offload.forward_hooks, *offload.backward_hooks):
                 hook.remove()
             offload.forward_hooks, offload.backward_hooks = [], []
@@ -236,6 +235,24 @@ class Learner:
                 yield
             finally:
                 offload._register_deepspeed_module(offload.module)
+
+    def published(self, dtype: torch.dtype | None = None) -> Iterator[list[tuple[str, Tensor]]]:
+        """The policy's `published` weights, which all processes ask for: under ZeRO-3 a part at a time is
+        whole."""
+        return published(self.policy, self._gathered, dtype)
+
+    @property
+    def _spread(self) -> bool:
+        """Whether each process holds a share of every weight, as under ZeRO-3."""
+        return self.engine is not None and self.engine.zero_optimization_stage() == 3
+
+    def _gathered(self, weights: Sequence[nn.Parameter]) -> contextlib.AbstractContextManager[Any]:
+        """A context in which these weights are whole on all processes, which all enter it."""
+        if not self._spread:
+            return contextlib.nullcontext()
+        import deepspeed  # an import of seconds, for ZeRO-3 alone
+
+        return deepspeed.zero.GatheredParameters(weights)
 
     def sound(self) -> bool:
         """Whether weights and log-probabilities are finite on all processes, which all call it.

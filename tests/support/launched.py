@@ -4,15 +4,19 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
+from torch import Tensor
 
 from gpg_vl.__main__ import leave
 from gpg_vl.config import TrainConfig
 from gpg_vl.model.policy import Policy
 from gpg_vl.model.step import StepModel
 from gpg_vl.options import load_config, to_yaml
+from gpg_vl.training.learner import Learner
 from gpg_vl.training.train import train
 
 SETTINGS = Path(__file__).with_name("deepspeed.json")
@@ -28,6 +32,8 @@ LAUNCHES = {
 }
 ACCUMULATING = {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4", "ACCELERATE_GRADIENT_CLIPPING": "0.01"}
 """What a launcher may ask for beside: it must change nothing."""
+_SENDS = "GPG_VL_TEST_SENDS"
+"""For all ranks: send the weights behind each step, and keep those of the last."""
 _SMALL = "GPG_VL_TEST_SMALL"
 """For rank 1: answers and tokens that a CPU has memory for, as a small GPU would."""
 
@@ -39,10 +45,12 @@ def start(
     processes: int = 2,
     resume: bool = False,
     small: tuple[int, int] | None = None,
+    sends: bool = False,
 ) -> list[subprocess.Popen]:
     """One process per rank, without a launcher between: killing them leaves nothing behind.
 
     `small`: rank 1 has memory for so many answers at a time, and so many tokens of a micro-batch.
+    `sends`: each process leaves the weights that it would send behind the last step in `sent_file`.
     """
     file = Path(config.out).with_suffix(".yaml")
     file.write_text(to_yaml(config))
@@ -70,6 +78,8 @@ def start(
     for rank in range(processes):
         with Path(config.out).with_suffix(f".{rank}.log").open("w") as log:
             own = shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            if sends:
+                own[_SENDS] = str(sent_file(config, rank))
             if small and rank == 1:
                 own[_SMALL] = f"{small[0]} {small[1]}"
             started.append(
@@ -83,6 +93,32 @@ def finish(config: TrainConfig, started: list[subprocess.Popen]) -> None:
     codes = [process.wait(timeout=300) for process in started]
     for rank, code in enumerate(codes):
         assert code == 0, Path(config.out).with_suffix(f".{rank}.log").read_text()[-3000:]
+
+
+def sent_file(config: TrainConfig, rank: int) -> Path:
+    return Path(config.out).with_suffix(f".{rank}.safetensors")
+
+
+def united(parts: Iterable[list[tuple[str, Tensor]]]) -> dict[str, Tensor]:
+    """Copies of all parts' weights; each name comes once."""
+    found: dict[str, Tensor] = {}
+    for part in parts:
+        assert part and not found.keys() & dict(part).keys() and len(dict(part)) == len(part)
+        assert all(tensor.is_contiguous() and not tensor.requires_grad for _, tensor in part)
+        found |= {name: tensor.clone() for name, tensor in part}
+    return found
+
+
+def keep_sent(file: Path) -> None:
+    """Write the weights behind each step, which are spread until then."""
+    step = Learner.optimizer_step
+
+    def sending_step(self, *arguments):
+        norm = step(self, *arguments)
+        save_file(united(self.published()), file)
+        return norm
+
+    Learner.optimizer_step = sending_step
 
 
 def limit_memory(answers: int, tokens: int) -> None:
@@ -104,6 +140,8 @@ def limit_memory(answers: int, tokens: int) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    if _SENDS in os.environ:
+        keep_sent(Path(os.environ[_SENDS]))
     if _SMALL in os.environ:
         limit_memory(*map(int, os.environ[_SMALL].split()))
     train(

@@ -76,6 +76,9 @@ class Family(PromptFormat):
     """Whether the text model takes positions of three axes, as M-RoPE's are."""
     tolerance: ClassVar[float] = 2e-6
     """What log-probabilities (nats) and gradients (relative) may differ by from transformers', in fp32."""
+    transposed_experts: ClassVar[bool] = False
+    """Whether the hub has stacks of experts as (experts, in, out), where transformers holds and saves them as
+    (experts, out, in)."""
     video: ClassVar[bool] = False
     """Whether data may hold videos."""
     vision_attention: ClassVar[str] = "sdpa"

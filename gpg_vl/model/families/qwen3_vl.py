@@ -41,6 +41,7 @@ def _added_at(hidden: Tensor, slots: Tensor, features: Tensor) -> Tensor:
 class Qwen3VLMoe(Qwen3VL):
     """With a router and experts in place of feed-forward parts."""
 
+    transposed_experts = True
     tolerance = 5e-6  # an expert reads the tokens that chose it together, and those of other rows differ
 
 

@@ -97,6 +97,9 @@ class AlgorithmConfig:
     """Optimizer steps per rollout; above 1 the ratio to the sampling policy is clipped."""
     clip: float = 0.2
     """Clip range of the ratio; without effect at one update per rollout."""
+    importance_cap: float = 2.0
+    """C: a token weighs min(pi / mu, C), the trainer's probability by the sampler's; 0 switches it off, and
+    rollout.engine own needs none. Truncated importance sampling: https://fengyao.notion.site/off-policy-rl."""
     mask_truncated: bool = False
     """Leave answers that ran into rollout.max_new_tokens out of the loss."""
 
@@ -116,6 +119,11 @@ class AlgorithmConfig:
         require(self.kl_beta >= 0, "algorithm.kl_beta must not be negative")
         require(self.updates_per_rollout > 0, "algorithm.updates_per_rollout must be positive")
         require(0 < self.clip < 1, f"algorithm.clip must lie between 0 and 1, got {self.clip}")
+        require(
+            self.importance_cap == 0 or self.importance_cap >= 1,
+            f"algorithm.importance_cap is 0 (off) or at least 1, got {self.importance_cap}, which would cap "
+            "tokens on which sampler and trainer agree",
+        )
         if self.preset == "gpg":
             require(
                 self.updates_per_rollout == 1,

@@ -115,8 +115,10 @@ def _trained_lengths(groups: Sequence[Group], mask_truncated: bool) -> Tensor:
     return torch.tensor(lengths, dtype=torch.float64)
 
 
-def sampled_logprobs(rows: Sequence[Row], batch: StepBatch) -> Tensor:
-    """The sampler's log-probabilities of a micro-batch's targets, dummies left out, in their order: (M,)."""
-    indices = [index for row in rows for index in row.indices if index >= 0]
-    values = [logprob for index in indices for logprob in batch.sampled_logprobs[index]]
-    return torch.tensor(values)
+def sampled_logprobs(rows: Sequence[Row], batch: StepBatch, count: int) -> Tensor:
+    """The sampler's log-probabilities of a micro-batch's targets, in their order: (count,).
+
+    0 for those of a dummy, which nobody sampled; they stand behind those of `rows`.
+    """
+    values = [logprob for row in rows for index in row.indices for logprob in batch.sampled_logprobs[index]]
+    return torch.tensor(values + [0.0] * (count - len(values)))

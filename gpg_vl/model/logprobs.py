@@ -12,6 +12,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 from gpg_vl.errors import GpgError, ModelError
+from gpg_vl.model.importance import Importance
 from gpg_vl.runtime.devices import multiplies_bf16
 
 LOGITS_ROWS = 256
@@ -53,6 +54,8 @@ class Targets:
     """(M,) the loss's derivatives by the log-probabilities, but for a common factor, where they are known
     before the forward. They save work; wrong ones cost it, with a warning, on a CPU. Elsewhere finding out
     would make every micro-batch wait: the matrix's gradient becomes NaN, and `check_slopes` raises."""
+    importance: Importance | None = None
+    """Weights of the targets that the known slopes lack: they depend on the log-probabilities."""
 
 
 class VocabularyHead(nn.Linear):
@@ -120,18 +123,26 @@ class _TokenLogprobs(torch.autograd.Function):
         logprobs, entropies = parts.new_empty(len(hidden)), parts.new_empty(len(hidden))
         directions = parts.new_empty(*hidden.shape) if learning else None
         trained = learning and ctx.needs_input_grad[1]
-        by_weight = parts.new_zeros(*weight.shape) if trained and targets.known_slopes is not None else None
+        known = targets.known_slopes if trained else None
+        by_weight = None if known is None else parts.new_zeros(*weight.shape)
+        if known is not None and targets.importance is not None:
+            known = known.to(logprobs.dtype, copy=True)  # to be weighted part by part
         with torch.autocast(hidden.device.type, enabled=False):
             for rows in parts:
                 logs, probabilities = parts.distributions(rows)
                 logprobs[rows] = logs.gather(-1, targets.tokens[rows, None])[:, 0]
                 logs.index_fill_(-1, targets.suppressed, 0.0)  # 0·-inf is NaN
                 entropies[rows] = -torch.einsum("mv,mv->m", probabilities, logs)
+                if known is not None and targets.importance is not None:
+                    known[rows].mul_(targets.importance.weights(logprobs[rows], rows))
                 if directions is not None:
-                    parts.directions(rows, probabilities, by_weight, out=directions[rows])
+                    excess = parts.excess(rows, probabilities)
+                    if by_weight is not None and known is not None:
+                        parts.add_by_weight(by_weight, rows, excess, known)
+                    parts.directions(excess, out=directions[rows])
         ctx.save_for_backward(*((hidden, weight) if trained else (None, None)), directions)
         ctx.dtype, ctx.targets, ctx.arithmetic = hidden.dtype, targets, parts.arithmetic
-        ctx.by_weight, ctx.note = by_weight, note
+        ctx.by_weight, ctx.known, ctx.note = by_weight, known, note
         ctx.mark_non_differentiable(entropies)
         return logprobs, entropies
 
@@ -145,7 +156,7 @@ class _TokenLogprobs(torch.autograd.Function):
         by_weight, ctx.by_weight = ctx.by_weight, None  # used up
         if by_weight is not None:
             scaled = _scaled if by_weight.device.type == "cpu" else partial(_scaled_unseen, note=ctx.note)
-            by_weight = scaled(by_weight, slopes, ctx.targets.known_slopes)
+            by_weight = scaled(by_weight, slopes, ctx.known)
         if by_weight is None:
             parts = _Parts(hidden, weight, ctx.targets, ctx.arithmetic)
             by_weight = parts.new_zeros(*weight.shape)
@@ -202,16 +213,8 @@ class _Parts:
         probabilities.scatter_add_(-1, tokens, probabilities.new_full(tokens.shape, -1.0))
         return probabilities.to(self.arithmetic)
 
-    def directions(
-        self, rows: slice, probabilities: Tensor, by_weight: Tensor | None, *, out: Tensor
-    ) -> None:
-        """Write d log p(y) / d hidden (m, H) to `out`; uses the probabilities up.
-
-        The share of the gradient by the matrix, with the known slopes, is added to `by_weight`.
-        """
-        excess = self.excess(rows, probabilities)
-        if by_weight is not None and self.targets.known_slopes is not None:
-            self.add_by_weight(by_weight, rows, excess, self.targets.known_slopes)
+    def directions(self, excess: Tensor, *, out: Tensor) -> None:
+        """Write d log p(y) / d hidden (m, H) to `out`."""
         self._product(excess, self.weight, out=out).div_(-self.targets.temperature)
 
     def add_by_weight(self, total: Tensor, rows: slice, excess: Tensor, slopes: Tensor) -> None:

@@ -19,6 +19,7 @@ from gpg_vl.model.compat import cache_argument
 from gpg_vl.model.families.family import FULL, Family
 from gpg_vl.model.flex import BLOCK, block_mask
 from gpg_vl.model.holding import full_shape, save_model
+from gpg_vl.model.importance import Importance
 from gpg_vl.model.logprobs import Targets, VocabularyHead
 from gpg_vl.model.masks import Sight, additive_mask
 from gpg_vl.model.packing import PackedBatch, Row, collate
@@ -145,15 +146,20 @@ class Policy(nn.Module):
 
     @phase("forward")
     def forward(
-        self, batch: PackedBatch, temperature: float, known_slopes: Tensor | None = None
+        self,
+        batch: PackedBatch,
+        temperature: float,
+        known_slopes: Tensor | None = None,
+        importance: Importance | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Log-probability of each target and entropy of its distribution: (M,), (M,), in nats.
 
-        `known_slopes` (M,) are the loss's derivatives by the former, where they are known ahead: `Targets`.
+        `known_slopes` (M,) are the loss's derivatives by the former, where they are known ahead, but for the
+        weights of `importance`: `Targets`.
         """
         with self.autocast():
             hidden = self._read(batch).flatten(0, 1)[batch.predictors]  # (M, H)
-            targets = Targets(batch.targets, temperature, self.suppressed_ids, known_slopes)
+            targets = Targets(batch.targets, temperature, self.suppressed_ids, known_slopes, importance)
             logprobs, entropies = self.model.lm_head(hidden, targets)
         return logprobs, entropies
 

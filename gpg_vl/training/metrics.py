@@ -76,8 +76,32 @@ def collection_tokens(collection: Collection) -> int:
     return sum(len(answer.token_ids) for group in collection.groups for answer in group.answered.answers)
 
 
+_FIRST = ("entropy", "logprob_gap", "importance/mean", "importance/capped")
+"""Means over the tokens of the first update."""
+_EXTREMES = {"importance/min": torch.amin, "importance/max": torch.amax, "logprob_gap/max": torch.amax}
+"""What is no sum."""
+
+
+def _ratios(difference: Tensor, cap: float) -> dict[str, Tensor]:
+    """Figures of the ratios of the trainer's probabilities to the sampler's; `difference` (M,) of their logs,
+    M > 0."""
+    ratios = difference.double().exp()  # fp32 ends at 88 nats
+    figures = {
+        "logprob_gap/max": difference.abs().max(),
+        "importance/min": ratios.min(),
+        "importance/mean": ratios.sum(),
+        "importance/max": ratios.max(),
+    }
+    return figures | ({"importance/capped": (ratios > cap).sum()} if cap else {})
+
+
+def _joined(name: str, values: Tensor) -> Tensor:
+    """One figure (n,) of several micro-batches or processes as one, ()."""
+    return _EXTREMES.get(name, torch.sum)(values)
+
+
 class UpdateFigures:
-    """Sums over micro-batches, reduced to metrics at the end of the updates of one rollout.
+    """Figures of micro-batches, reduced to metrics at the end of the updates of one rollout.
 
     They stay on the device until then.
     """
@@ -94,10 +118,19 @@ class UpdateFigures:
         for name, value in {"loss": loss, **sums}.items():
             self._sums.setdefault(name, []).append(value.detach().double())
 
-    def add_first(self, logprobs: Tensor, entropies: Tensor, sampled: Tensor) -> None:
-        """What only the first update says: entropy, and distance to the sampler's log-probabilities."""
-        gap = (logprobs.detach() - sampled).abs()
-        for name, value in {"entropy": entropies.sum(), "logprob_gap": gap.sum()}.items():
+    def add_first(
+        self, logprobs: Tensor, entropies: Tensor, sampled: Tensor, cap: float | None = None
+    ) -> None:
+        """What only the first update says: entropy, and distance to the sampler's log-probabilities.
+
+        `cap` is None where the trainer itself sampled; else the ratios of both are of interest, and, unless
+        it is 0, how many were capped.
+        """
+        difference = logprobs.detach() - sampled
+        figures = {"entropy": entropies.sum(), "logprob_gap": difference.abs().sum()}
+        if cap is not None and len(difference):
+            figures |= _ratios(difference, cap)
+        for name, value in figures.items():
             self._sums.setdefault(name, []).append(value.double())
         self._first_tokens += len(logprobs)
 
@@ -114,16 +147,17 @@ class UpdateFigures:
 
     def metrics(self, world: World) -> Metrics:
         """`loss`, `kl` and `grad_norm` per optimizer step, other figures per token; over all processes."""
-        sums_here = [torch.stack(values).sum() for values in self._sums.values()]
-        totals = torch.stack(sums_here).tolist() if sums_here else []  # a rank may have no rows
+        here = [_joined(name, torch.stack(values)) for name, values in self._sums.items()]
+        totals = torch.stack(here).tolist() if here else []  # a rank may have no rows
         own: dict[str, float] = dict(zip(self._sums, totals, strict=True))
         own |= {"tokens": self._tokens, "first_tokens": self._first_tokens}
         parts = world.gather([own])
         names = dict.fromkeys(name for part in parts for name in part)
-        sums = {name: sum(part.get(name, 0.0) for part in parts) for name in names}
+        values = {name: [part[name] for part in parts if name in part] for name in names}
+        sums = {name: float(_joined(name, torch.tensor(v).double())) for name, v in values.items()}
         tokens, first_tokens = sums.pop("tokens"), sums.pop("first_tokens")
-        divisors: dict[str, float] = {"loss": len(self._norms), "kl": len(self._norms)}
-        divisors |= {"entropy": first_tokens, "logprob_gap": first_tokens}
+        divisors = dict.fromkeys(("loss", "kl"), float(len(self._norms)))
+        divisors |= dict.fromkeys(_FIRST, first_tokens) | dict.fromkeys(_EXTREMES, 1.0)
         figures: Metrics = {name: s / divisors.get(name, tokens) for name, s in sums.items()}
         finite = [norm for norm in self._norms if math.isfinite(norm)]
         if finite:

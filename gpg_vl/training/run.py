@@ -73,6 +73,12 @@ class Run:
             news.append("log-probabilities or gradient are not finite, so the step changed nothing")
         elif metrics.get("skipped"):
             news.append("no group was valid (all its answers scored the same), so the step changed nothing")
+        limit = self.config.rollout.gap_warning if isinstance(self.config, TrainConfig) else 0.0
+        if 0 < limit < metrics.get("logprob_gap", 0.0):
+            news.append(
+                f"logprob_gap is above rollout.gap_warning {limit:g}: the sampler's probabilities are not "
+                "the trainer's; its weights may be others, its precision, or the image sizes that it reads"
+            )
         for text in news:
             if text not in self.told:
                 self.told.add(text)

@@ -50,6 +50,7 @@ _ROLLOUTS = pa.schema(  # written out: a column of None alone would get another 
         "reward": pa.float64(),
         "advantage": pa.float64(),
         "valid": pa.bool_(),
+        "version": pa.int64(),
     }
 )
 
@@ -58,7 +59,8 @@ def write_rollouts(path: Path, collection: Collection, advantages: Tensor) -> No
     """Every sampled answer of a step, one row each, discarded groups included.
 
     advantages: (B, G), 0 for invalid groups. `group` is the index in the step (the same question may
-    come twice), so B, M and alpha can be recomputed. Raises WriteError.
+    come twice), so B, M and alpha can be recomputed. `version` counts the optimizer steps of the weights that
+    sampled. Raises WriteError.
     """
     rows = []
     for b, group in enumerate(collection.groups):
@@ -80,6 +82,7 @@ def write_rollouts(path: Path, collection: Collection, advantages: Tensor) -> No
                     "reward": group.scores.total[g],
                     "advantage": float(advantages[b, g]),
                     "valid": group.valid,
+                    "version": answer.version,
                 }
             )
     with replacing(path) as temporary:

@@ -13,6 +13,7 @@ from gpg_vl.algorithm.batch import Knobs, StepBatch, sampled_logprobs, step_batc
 from gpg_vl.algorithm.collect import Collection, Group, collect
 from gpg_vl.algorithm.losses import LOSSES
 from gpg_vl.config import TrainConfig
+from gpg_vl.model.importance import Importance
 from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.runs.folder import RunFolder
 from gpg_vl.runtime.shutdown import StopRequest
@@ -128,15 +129,21 @@ def gradient_pass(
     """
     config, learner = session.config, session.learner
     loss_fn = LOSSES[config.algorithm.preset]
+    temperature = config.rollout.temperature
+    cap = None if session.answerer.engine.own else config.algorithm.importance_cap
     figures, found, first = UpdateFigures(), dict[int, Tensor](), not old
     for micro in micros:
         packed = micro.packed
         advantages = learner.send(batch.per_token(batch.advantages, micro.answer_index))  # (M,)
         weights = learner.send(batch.per_token(batch.weights, micro.answer_index))  # (M,)
+        sampled = learner.send(sampled_logprobs(micro.rows, batch, len(micro.answer_index)))  # (M,)
+        importance = Importance(sampled, cap) if cap else None
         # The ratio is 1 in the first update: without a KL term, every loss has GPG's slopes.
         slopes = -advantages * weights if first and session.reference is None else None
-        logprobs, entropies = learner.model(packed, config.rollout.temperature, slopes)  # (M,), (M,)
+        logprobs, entropies = learner.model(packed, temperature, slopes, importance)  # (M,), (M,)
         before = None if first else old_logprobs(old, micro, logprobs)
+        if importance is not None:  # of the first update in all of them: the ratio says what came since
+            weights = weights * importance.weights(logprobs if before is None else before)
         loss, sums = loss_fn(logprobs, advantages, weights, **ratio_inputs(session, batch, micro, before))
         learner.backward(loss, micro)
         figures.add(loss, sums, tokens=micro.tokens)
@@ -144,8 +151,7 @@ def gradient_pass(
             own = logprobs[: micro.tokens].detach()
             by_answer = own.split([length for _, length in micro.answers])
             found |= {index: part for (index, _), part in zip(micro.answers, by_answer, strict=True)}
-            sampled = learner.send(sampled_logprobs(micro.rows, batch))
-            figures.add_first(own, entropies[: micro.tokens], sampled)
+            figures.add_first(own, entropies[: micro.tokens], sampled[: micro.tokens], cap)
     return figures, found
 
 

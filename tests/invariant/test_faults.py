@@ -41,8 +41,8 @@ def spoiled(monkeypatch, factor):
     """The policy's log-probabilities times `factor(call)` in training."""
     plain, calls = Policy.forward, []
 
-    def forward(self, batch, temperature, known_slopes=None):
-        logprobs, entropies = plain(self, batch, temperature, known_slopes)
+    def forward(self, batch, temperature, *known):
+        logprobs, entropies = plain(self, batch, temperature, *known)
         if not torch.is_grad_enabled():  # the look before saving
             return logprobs, entropies
         calls.append(1)
@@ -129,11 +129,11 @@ def test_out_of_memory_halves_the_micro_batches(config, monkeypatch, capsys, tmp
     whole = train(config)
     plain, sizes = Policy.forward, []
 
-    def forward(self, batch, temperature, known_slopes=None):
+    def forward(self, batch, temperature, *known):
         sizes.append(batch.token_ids.numel())
         if len(sizes) == 2:  # in the middle of a step
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return plain(self, batch, temperature, known_slopes)
+        return plain(self, batch, temperature, *known)
 
     monkeypatch.setattr(Policy, "forward", forward)
     run = replace(config.run, micro_batch_tokens=300)
@@ -149,7 +149,7 @@ def test_out_of_memory_halves_the_micro_batches(config, monkeypatch, capsys, tmp
 def test_out_of_memory_with_an_answer_alone_ends_the_run(config, monkeypatch):
     answers = []
 
-    def forward(self, batch, temperature, known_slopes=None):
+    def forward(self, batch, temperature, *known):
         answers.append(len(batch.answer_index.unique()))
         raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -169,11 +169,11 @@ def test_the_second_update_of_a_rollout_may_run_out_of_memory(config, monkeypatc
     whole = train(config)
     plain, calls = Policy.forward, []
 
-    def forward(self, batch, temperature, known_slopes=None):
+    def forward(self, batch, temperature, *known):
         calls.append(batch.token_ids.numel())
         if len(calls) == 2:  # the first micro-batch held everything
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return plain(self, batch, temperature, known_slopes)
+        return plain(self, batch, temperature, *known)
 
     monkeypatch.setattr(Policy, "forward", forward)
     again = replace(config, out=str(tmp_path / "again"))
@@ -192,10 +192,10 @@ def test_supervised_training_goes_on_with_smaller_micro_batches(config, monkeypa
     whole = sft(supervised)
     plain = Policy.forward
 
-    def forward(self, batch, temperature, known_slopes=None):
+    def forward(self, batch, temperature, *known):
         if torch.is_grad_enabled() and batch.token_ids.numel() > 300:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return plain(self, batch, temperature, known_slopes)
+        return plain(self, batch, temperature, *known)
 
     monkeypatch.setattr(Policy, "forward", forward)
     again = replace(supervised, out=str(tmp_path / "again"))
@@ -228,8 +228,8 @@ def test_an_evaluation_goes_on_with_fewer_answers_at_a_time(config, monkeypatch,
 def test_what_the_failed_pass_held_is_free_before_memory_is_given_back(config, monkeypatch):
     plain, held, alive = Policy.forward, [], []
 
-    def forward(self, batch, temperature, known_slopes=None):
-        logprobs, entropies = plain(self, batch, temperature, known_slopes)
+    def forward(self, batch, temperature, *known):
+        logprobs, entropies = plain(self, batch, temperature, *known)
         if not held:
             held.append(weakref.ref(logprobs))
             raise torch.OutOfMemoryError("CUDA out of memory")

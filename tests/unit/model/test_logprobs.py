@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gpg_vl.errors import GpgError, ModelError
 from gpg_vl.model import logprobs as module
+from gpg_vl.model.importance import Importance
 from gpg_vl.model.logprobs import LOGITS_ROWS, Targets, VocabularyHead, _scaled_unseen
 from tests.support.products import multiplied_rows
 
@@ -58,6 +59,61 @@ def test_it_is_autograd_s_own_chain(known: Known, trained: bool, temperature: fl
     loss = (found * slopes).sum()
     torch.testing.assert_close(gradients(loss, hidden, head, retain_graph=True), expected)
     torch.testing.assert_close(gradients(loss, hidden, head), expected)
+
+
+def sampler_of(logprobs: Tensor, cap: float) -> Importance:
+    """A sampler whose probabilities are off by up to e³, either way."""
+    torch.manual_seed(1)
+    return Importance(logprobs.detach() + torch.empty_like(logprobs).uniform_(-3, 3), cap)
+
+
+@pytest.mark.parametrize("count", [1, 5, 2 * LOGITS_ROWS + 188])
+@pytest.mark.parametrize("cap", [1.0, 2.0, 1e9])
+@pytest.mark.parametrize("trained", [True, False], ids=["trained", "frozen"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_importance_weights_are_taken_in_the_same_pass(
+    dtype: torch.dtype, trained: bool, cap: float, count: int
+):
+    """Beside autograd with the weights as constants; the slopes that it was told of lack them, and it warns
+    of none that are wrong."""
+    projection, hidden, tokens, slopes = inputs(count, dtype)
+    projection.requires_grad_(trained)
+    logprobs, _ = plain(projection(hidden), tokens, 0.8)
+    importance = sampler_of(logprobs, cap)
+    weights = (logprobs.detach() - importance.sampled).exp().minimum(torch.tensor(cap))
+    assert count < 9 or 0.2 < (weights < cap).double().mean() <= 1
+    expected = gradients((logprobs * slopes * weights).sum(), hidden, projection)
+    head = VocabularyHead(projection)
+    with Work() as work:
+        found, _ = head(hidden, Targets(tokens, 0.8, SUPPRESSED, -3 * slopes, importance))
+        loss = (found * slopes * importance.weights(found)).sum()
+        ours = gradients(loss, hidden, head, retain_graph=True)
+    assert work.matrices == int(trained)
+    torch.testing.assert_close(ours, expected, rtol=1e-4 if dtype == torch.float32 else 1e-9, atol=1e-5)
+    torch.testing.assert_close(gradients(loss, hidden, head), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("cap", [None, 2.0, 3.0])
+def test_weights_that_the_loss_does_not_have_are_noticed(cap: float | None):
+    projection, hidden, tokens, slopes = inputs(300)
+    logprobs, _ = plain(projection(hidden), tokens)
+    importance = sampler_of(logprobs, 2.5)
+    weights = Importance(importance.sampled, cap).weights(logprobs) if cap else 1.0
+    expected = gradients((logprobs * slopes * weights).sum(), hidden, projection)
+    head = VocabularyHead(projection)
+    found, _ = head(hidden, Targets(tokens, 1.0, SUPPRESSED, slopes, importance))
+    with pytest.warns(UserWarning, match="known ahead"):
+        ours = gradients((found * slopes * weights).sum(), hidden, head)
+    torch.testing.assert_close(ours, expected)
+
+
+def test_importance_weights_of_tokens_that_one_of_both_never_gives():
+    """Far beyond what fp32 can raise e to, either way, and a dummy, which weighs nothing."""
+    logprobs = torch.tensor([-1.0, -200.0, -3.0], requires_grad=True)
+    importance = Importance(torch.tensor([-200.0, -1.0, 0.0]), 2.0)
+    assert torch.equal(importance.weights(logprobs)[:2], torch.tensor([2.0, 0.0]))
+    assert not importance.weights(logprobs).requires_grad
+    torch.testing.assert_close(importance.weights(logprobs[2:], slice(2, 3)), torch.tensor([-3.0]).exp())
 
 
 def _one_off(slopes: Tensor) -> Tensor:

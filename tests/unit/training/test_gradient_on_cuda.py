@@ -17,6 +17,7 @@ from torch import Tensor
 from gpg_vl.algorithm.batch import StepBatch
 from gpg_vl.config import AlgorithmConfig, DataConfig, ModelConfig, RunConfig, TrainConfig
 from gpg_vl.model.flex import BLOCK, block_mask
+from gpg_vl.model.importance import Importance
 from gpg_vl.model.logprobs import LOGITS_ROWS_ON_CUDA, Targets, _scaled_unseen
 from gpg_vl.model.packing import Row, collate, pack
 from gpg_vl.model.policy import Policy
@@ -109,20 +110,23 @@ def test_a_forward_pass_waits_for_nothing(kernels: Kernels):
     assert logprobs.requires_grad
 
 
-def test_the_vocabulary_comes_in_parts_of_2048_targets(kernels: Kernels, policy: Policy):
+@pytest.mark.parametrize("cap", [0.0, 2.0])
+def test_the_vocabulary_comes_in_parts_of_2048_targets(cap: float, kernels: Kernels, policy: Policy):
     launched = {}
     for parts in (1, 2, 3):
         count = (parts - 1) * LOGITS_ROWS_ON_CUDA + 1
         hidden = torch.empty(count, 1536, device="cuda", dtype=torch.bfloat16, requires_grad=True)
         tokens = torch.empty(count, device="cuda", dtype=torch.long)
         slopes = torch.empty(count, device="cuda")
+        importance = Importance(torch.empty(count, device="cuda"), cap) if cap else None
         kernels.reset()
         with policy.autocast():
-            policy.model.lm_head(hidden, Targets(tokens, 1.0, policy.suppressed_ids, slopes))
+            policy.model.lm_head(hidden, Targets(tokens, 1.0, policy.suppressed_ids, slopes, importance))
         launched[parts] = Counter(kernels.launched)
         assert kernels.copies_back == 0
-    assert (launched[2] - launched[1]).total() == (launched[3] - launched[2]).total() == PER_PART
+    weighing = 0 if importance is None else 4
     part = launched[2] - launched[1]
+    assert part.total() == (launched[3] - launched[2]).total() == PER_PART + weighing
     # logits and their gradient by the hidden states; by the matrix, in place; only the gradient is rounded
     assert (part["mm"], part["addmm"], part["_to_copy"]) == (2, 1, 2)
 
@@ -152,13 +156,14 @@ class Fake(Learner):
         return 1.0
 
 
+@pytest.mark.parametrize("own", [True, False], ids=["own", "another sampler"])
 @pytest.mark.parametrize(
     "algorithm",
     [AlgorithmConfig(), AlgorithmConfig.of("grpo", updates_per_rollout=2), AlgorithmConfig.of("dr_grpo")],
     ids=lambda algorithm: f"{algorithm.preset}",
 )
 def test_micro_batches_of_an_update_wait_for_nothing(
-    algorithm: AlgorithmConfig, kernels: Kernels, policy: Policy, monkeypatch: pytest.MonkeyPatch
+    algorithm: AlgorithmConfig, own: bool, kernels: Kernels, policy: Policy, monkeypatch: pytest.MonkeyPatch
 ):
     config = TrainConfig("x", ModelConfig(path="x"), data=DataConfig(train=["x"]), run=RunConfig())
     config = replace(config, algorithm=algorithm)
@@ -167,7 +172,8 @@ def test_micro_batches_of_an_update_wait_for_nothing(
     unused: Any = mock.MagicMock()
     learner = Fake(accelerator, World(), policy, policy, unused, unused, unused, unused, 0, 2600)
     reference = policy if algorithm.kl_beta else None
-    session: Any = SimpleNamespace(config=config, learner=learner, reference=reference)
+    answerer = SimpleNamespace(engine=SimpleNamespace(own=own))
+    session: Any = SimpleNamespace(config=config, learner=learner, reference=reference, answerer=answerer)
     monkeypatch.setattr(UpdateFigures, "metrics", lambda self, world: {"tokens": self._tokens})
     answers = 4 * GROUP
     batch = StepBatch(

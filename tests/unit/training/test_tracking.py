@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
@@ -66,7 +67,7 @@ def test_rollouts_allow_recomputing_the_advantages(tmp_path):
     assert len(rows) == 12
     assert list(rows[0]) == [
         *("group", "round", "answer_index", "prompt_id", "task", "gold", "text", "answer"),
-        *("finish_reason", "token_count", "rewards", "reward", "advantage", "valid"),
+        *("finish_reason", "token_count", "rewards", "reward", "advantage", "valid", "version"),
     ]
     assert [row["group"] for row in rows] == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
     assert [row["answer_index"] for row in rows] == [0, 1, 2] * 4
@@ -82,6 +83,13 @@ def test_rollouts_allow_recomputing_the_advantages(tmp_path):
     assert valid == {b for b, scores in enumerate(by_group) if max(scores) - min(scores) > 1e-8} == {0, 2}
     assert len(by_group) / len(valid) == 2.0  # alpha = B / (B - M)
     assert [row["advantage"] for row in rows[:6]] == [1.0, -0.5, -0.5, 0.0, 0.0, 0.0]
+
+
+def test_rollouts_say_which_weights_sampled_them(tmp_path):
+    one = group(0, ["a", "<answer>(A)</answer>"])
+    answers = tuple(replace(a, version=6 + n) for n, a in enumerate(one.answered.answers))
+    rows = write(tmp_path / "step.parquet", [replace(one, answered=replace(one.answered, answers=answers))])
+    assert [row["version"] for row in rows] == [6, 7]
 
 
 def test_files_of_all_steps_have_one_schema(tmp_path):

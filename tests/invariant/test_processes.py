@@ -16,6 +16,7 @@ from gpg_vl.config import (
 from gpg_vl.model.loading import load_policy
 from gpg_vl.training.train import train
 from tests.support.launched import ACCUMULATING, LAUNCHES, finish, start
+from tests.support.other_sampler import disagree
 from tests.support.training import metrics, weights
 
 
@@ -47,6 +48,21 @@ def test_two_processes_update_like_one(config, kind, compiled, tmp_path):
         torch.testing.assert_close(trained[name], weight, rtol=1e-5, atol=tolerance * moved, msg=name)
     for ours, theirs in zip(metrics(tmp_path / kind), metrics(tmp_path / "one"), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["ddp", "zero2"])
+def test_two_processes_weigh_another_samplers_answers_like_one(config, kind, monkeypatch, tmp_path):
+    """Ratios and how many were capped, over all of them; dummies keep step under ZeRO."""
+    disagree(monkeypatch.setattr)
+    config = replace(config, run=replace(config.run, steps=2))
+    one = weights(train(config))
+    two = replace(config, out=str(tmp_path / kind))
+    finish(two, start(two, kind, off=True))
+    trained = weights(tmp_path / kind / "checkpoints/step_000002/model")
+    for name, weight in one.items():
+        torch.testing.assert_close(trained[name], weight, rtol=1e-5, atol=1e-6, msg=name)
+    for ours, theirs in zip(metrics(tmp_path / kind), metrics(tmp_path / "one"), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6) and 0 < ours["importance/capped"] < 1
 
 
 def test_a_process_without_rows_updates_like_the_other(config, tmp_path):

@@ -5,43 +5,18 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from gpg_vl.algorithm.batch import Knobs, sampled_logprobs, step_batch
-from gpg_vl.algorithm.collect import Collection, Group
+from gpg_vl.algorithm.collect import Collection
 from gpg_vl.algorithm.losses import LOSSES
 from gpg_vl.model.packing import collate, cut
 from gpg_vl.model.policy import Policy
-from gpg_vl.rollout.answering import Answered
-from gpg_vl.rollout.engine import Answer
-from gpg_vl.scoring.scorer import GroupScores
-from gpg_vl.types import Completion
-from tests.support.inputs import encoder_of
-from tests.support.packed import inputs
+from tests.support.steps import LENGTHS, REWARDS, TEMPERATURE, TRUNCATED, made_up, plain_logprobs
 
-REWARDS = [(1.0, 0.0, 0.5), (0.3, 0.3, 0.3), (0.0, 0.0, 1.0), (2.0, 1.0, 0.0)]
-LENGTHS = [(3, 7, 2), (4, 4, 4), (1, 9, 5), (6, 2, 8)]
-TRUNCATED = {(0, 1), (3, 0), (3, 2)}
-"""(group, answer) pairs that ended by length."""
 BETA = 0.1
 
 
 @pytest.fixture
 def collection(policy: Policy, mixed_samples) -> Collection:
-    """Four questions, one of them invalid, with random answers of unequal lengths."""
-    generator = torch.Generator().manual_seed(0)
-    usable = (~policy.suppressed).nonzero().flatten()
-    groups = []
-    for g, (sample, prompt) in enumerate(
-        zip(mixed_samples, encoder_of(policy).encode(mixed_samples), strict=True)
-    ):
-        answers = []
-        for i, length in enumerate(LENGTHS[g]):
-            ids = usable[torch.randint(len(usable), (length,), generator=generator)].tolist()
-            reason = "length" if (g, i) in TRUNCATED else "eos"
-            logprobs = tuple(float(100 * g + 10 * i + t) for t in range(length))
-            answers.append(Answer(tuple(ids), logprobs, "", reason))
-        completions = tuple(Completion("", None, None, len(a.token_ids), a.finish_reason) for a in answers)
-        scores = GroupScores({"r": REWARDS[g]}, REWARDS[g], REWARDS[g], ())
-        groups.append(Group(Answered(sample, prompt, tuple(answers), completions), scores, 0))
-    return Collection(tuple(groups), 1)
+    return made_up(policy, mixed_samples)
 
 
 def knobs(**changes) -> Knobs:
@@ -65,7 +40,7 @@ def ours(
     policy.zero_grad()
     for rows in cut(batch.rows, max_tokens):
         micro = collate(rows)
-        logprobs, _ = policy(micro, 0.8)
+        logprobs, _ = policy(micro, TEMPERATURE)
         extra = {}
         if settings.kl:
             kl_weights = batch.per_token(batch.kl_weights, micro.answer_index)
@@ -108,15 +83,6 @@ def by_hand(policy: Policy, collection: Collection, settings: Knobs, folder) -> 
                 total = total + BETA * (difference.exp() - difference - 1).sum() / divisors["kl"]
     total.backward()
     return torch.cat([p.grad.flatten() for p in reference.parameters() if p.grad is not None])
-
-
-def plain_logprobs(policy, reference, group: Group, answer: Answer) -> torch.Tensor:
-    prompt = group.answered.prompt
-    reference.model.rope_deltas = None
-    logits = reference(**inputs(prompt, answer.token_ids, policy.processor.image_token_id)).logits[0]
-    logits = (logits / 0.8).masked_fill(policy.suppressed, float("-inf"))
-    logprobs = logits.log_softmax(-1)[prompt.length - 1 : -1]
-    return logprobs.gather(1, torch.tensor(answer.token_ids)[:, None])[:, 0]
 
 
 CASES = [

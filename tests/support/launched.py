@@ -18,6 +18,7 @@ from gpg_vl.model.step import StepModel
 from gpg_vl.options import load_config, to_yaml
 from gpg_vl.training.learner import Learner
 from gpg_vl.training.train import train
+from tests.support.other_sampler import disagree
 
 SETTINGS = Path(__file__).with_name("deepspeed.json")
 """DeepSpeed's settings as other trainers take them: with numbers that are ours to decide, and "auto"."""
@@ -36,6 +37,8 @@ _SENDS = "GPG_VL_TEST_SENDS"
 """For all ranks: send the weights behind each step, and keep those of the last."""
 _SMALL = "GPG_VL_TEST_SMALL"
 """For rank 1: answers and tokens that a CPU has memory for, as a small GPU would."""
+_OFF = "GPG_VL_TEST_OFF"
+"""For all: their sampler is not the trainer."""
 
 
 def start(
@@ -46,11 +49,13 @@ def start(
     resume: bool = False,
     small: tuple[int, int] | None = None,
     sends: bool = False,
+    off: bool = False,
 ) -> list[subprocess.Popen]:
     """One process per rank, without a launcher between: killing them leaves nothing behind.
 
     `small`: rank 1 has memory for so many answers at a time, and so many tokens of a micro-batch.
-    `sends`: each process leaves the weights that it would send behind the last step in `sent_file`.
+    `sends`: each process leaves the weights that it would send behind the last step in `sent_file`. `off`:
+    what they sample with is not the trainer.
     """
     file = Path(config.out).with_suffix(".yaml")
     file.write_text(to_yaml(config))
@@ -77,7 +82,7 @@ def start(
     started = []
     for rank in range(processes):
         with Path(config.out).with_suffix(f".{rank}.log").open("w") as log:
-            own = shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            own = shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} | ({_OFF: "1"} if off else {})
             if sends:
                 own[_SENDS] = str(sent_file(config, rank))
             if small and rank == 1:
@@ -142,6 +147,8 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     if _SENDS in os.environ:
         keep_sent(Path(os.environ[_SENDS]))
+    if _OFF in os.environ:
+        disagree()
     if _SMALL in os.environ:
         limit_memory(*map(int, os.environ[_SMALL].split()))
     train(

@@ -39,7 +39,9 @@ def build_app(settings: DemoSettings, generations: Generations | None = None) ->
     if settings.run is not None and not Path(settings.run).is_dir():
         raise ConfigurationError(f"--run {settings.run!r}: there is no such folder")
     sets = PreparedSets(settings.data)
-    asking = Asking(settings, sets, generations or Generations(Models(), settings.concurrency))
+    asking = Asking(
+        settings, sets, generations or Generations(Models(settings.servers), settings.concurrency)
+    )
     app: gr.Blocks
     with ClosedBlocks(analytics_enabled=False, title="gpg-vl", delete_cache=(_KEEP, _KEEP)) as app:
         gr.Markdown(_HEADLINE, elem_id="title")
@@ -113,7 +115,7 @@ def serve(settings: DemoSettings) -> None:
     """Serve the app until it is interrupted."""
     options = launch_options(settings)  # a wrong password file is told before models are
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // settings.concurrency))
-    generations = Generations(Models(), settings.concurrency)
+    generations = Generations(Models(settings.servers), settings.concurrency)
     app = build_app(settings, generations)
     try:
         _, address, _ = app.launch(**options, prevent_thread_lock=True)

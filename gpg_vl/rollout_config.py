@@ -10,8 +10,8 @@ from gpg_vl.checks import require, tidy
 class ServerConfig:
     """vLLM servers, which `gpg-vl serve` starts."""
 
-    url: list[str] = field(default_factory=list)
-    """Their addresses, such as http://10.0.0.2:8000; several share the questions."""
+    url: str | list[str] = ""
+    """Address, such as http://10.0.0.2:8000, or a list of several, which share the questions."""
     connections: int = 64
     """Questions that each process asks a server at the same time."""
     patience: float = 600.0
@@ -31,11 +31,16 @@ class ServerConfig:
             "rollout.server.folder and rollout.server.sync file belong together: files need a folder that "
             "trainer and servers share",
         )
-        for url in self.url:
+        for url in self.urls:
             require(
                 url.startswith(("http://", "https://")),
                 f"rollout.server.url {url!r} is no address such as http://10.0.0.2:8000",
             )
+
+    @property
+    def urls(self) -> list[str]:
+        """The addresses."""
+        return list(filter(None, [self.url] if isinstance(self.url, str) else self.url))
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,6 @@ class RolloutConfig:
         require(all(self.stop), "rollout.stop holds an empty text")
         require(self.gap_warning >= 0, "rollout.gap_warning must not be negative")
         require(
-            self.engine != "server" or bool(self.server.url),
+            self.engine != "server" or bool(self.server.urls),
             "rollout.engine server needs rollout.server.url, the address that `gpg-vl serve` prints",
         )

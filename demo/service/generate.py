@@ -115,9 +115,9 @@ class Generation:
         ask = self._ask
         answerer = model.answerer(ask.benchmark)
         prompt = answerer.encoder.text(ask.sample)
-        room = model.policy.context - answerer.encoder.prompt_length(ask.sample)
+        room = model.frontend.context - answerer.encoder.prompt_length(ask.sample)
         if room < 1:
-            raise DataError(f"the prompt fills the model's context of {model.policy.context} tokens")
+            raise DataError(f"the prompt fills the model's context of {model.frontend.context} tokens")
         sampling = Sampling(min(ask.max_new_tokens, room), ask.temperature, stop=model.stop)
         self._start = time.perf_counter()
         self._update(state="writing", prompt=prompt, think_opened=prompt.rstrip().endswith("<think>"))
@@ -140,7 +140,7 @@ class Generation:
         stopped = self._stop.is_set()
         if stopped or now - self._shown >= _FRAME:
             self._shown = now
-            texts = model.policy.tokenizer.batch_decode(token_ids, skip_special_tokens=True)
+            texts = model.frontend.tokenizer.batch_decode(token_ids, skip_special_tokens=True)
             self._update(texts=tuple(texts), tokens=tuple(map(len, token_ids)), seconds=now - self._start)
         if stopped:
             raise _Stopped

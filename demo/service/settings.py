@@ -18,6 +18,10 @@ class DemoSettings:
     """Model before training: folder or hub id."""
     trained: str | None = None
     """Model after it; None shows the base model alone."""
+    base_server: str | None = None
+    """Address of vLLM with the base model (`gpg-vl serve`), which is then not loaded here."""
+    trained_server: str | None = None
+    """The same for the trained model."""
     run: str | None = None
     """Run folder: its evaluations, rollouts and curves."""
     data: tuple[str, ...] = ()
@@ -57,6 +61,12 @@ class DemoSettings:
                 raise ConfigurationError(f"--{name} must be above 0, got {getattr(self, name)}")
         if not 0 <= self.port < 2**16:
             raise ConfigurationError(f"--port is 0 to 65535, got {self.port}")
+
+    @property
+    def servers(self) -> dict[str, str]:
+        """Addresses of vLLM by the models that they have."""
+        pairs = ((self.base, self.base_server), (self.trained, self.trained_server))
+        return {model: url for model, url in pairs if model and url}
 
     @property
     def upload_bytes(self) -> int:

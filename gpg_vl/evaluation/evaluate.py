@@ -84,7 +84,8 @@ class _Work:
         progress(len(done))
         for start in range(0, len(pending), state.num_processes):
             mine = pending[start + state.process_index :][:1]
-            own = [pair for chunk in mine for pair in self._answer(chunk)]
+            # Engines elsewhere are asked by all processes equally often, if only for nothing.
+            own = self._answer(mine[0] if mine else []) if mine or not self.answerer.engine.own else []
             new = dict(gather_object(own) if state.num_processes > 1 else own)
             if partial and state.is_main_process:
                 partial.append(new)

@@ -1,6 +1,7 @@
 """`gpg-vl eval`: a model folder or hub id on a benchmark."""
 
 from collections.abc import Mapping
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,16 +20,20 @@ from gpg_vl.evaluation.grading import check_rewards
 from gpg_vl.evaluation.partial import PartialFile
 from gpg_vl.evaluation.settings import EvalSettings
 from gpg_vl.model.adapter_files import base_of
-from gpg_vl.model.loading import load_policy
-from gpg_vl.model.policy import Policy
+from gpg_vl.model.frontend import Frontend, read_frontend
+from gpg_vl.model.loading import computes_in_bf16, load_policy
 from gpg_vl.prompting.card import PIXELS, read_card
 from gpg_vl.prompting.encode import PromptEncoder
 from gpg_vl.prompting.prompts import Prompt, TemplateName
 from gpg_vl.rollout.answering import Answerer, build_encoder, check_room
+from gpg_vl.rollout.engine import Engine
 from gpg_vl.rollout.own import OwnEngine
 from gpg_vl.rollout.sampling import Sampling
+from gpg_vl.rollout.vllm.asking import Asking
+from gpg_vl.rollout.vllm.in_process import VllmEngine
+from gpg_vl.rollout.vllm.server import ServerEngine
 from gpg_vl.runs.files import Evaluation
-from gpg_vl.runtime.parallel import joining
+from gpg_vl.runtime.parallel import World, joining
 from gpg_vl.runtime.progress import ProgressBar
 
 _PATIENCE = timedelta(days=1)
@@ -47,17 +52,24 @@ def evaluate_model(settings: EvalSettings) -> Evaluation | None:
     # Without `cpu`, a launch on a machine without GPUs would be so many evaluations of one process each.
     with joining():
         state = PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
-    policy = load_policy(settings.model, device=state.device)
+    own = settings.engine == "own"
+    policy = load_policy(settings.model, device=state.device) if own else None
+    frontend = Frontend.of(policy) if policy else read_frontend(settings.model)
     card = read_card(settings.model) or {}
-    engine = OwnEngine(policy, max_concurrent=settings.max_concurrent, seed=settings.seed)
-    answerer = Answerer(own_encoder(policy, card, choose_prompt(card, benchmark, settings.prompt)), engine)
-    stop = own_stop(card)
-    sampling = settings.sampling(_max_new_tokens(settings, benchmark, policy, answerer, data), stop)
-    partial = None
+    encoder = own_encoder(frontend, card, choose_prompt(card, benchmark, settings.prompt))
+    longest = max(data.lengths(encoder.prompt_length))
+    sampling = settings.sampling(
+        _max_new_tokens(settings, benchmark, frontend.context, longest), own_stop(card)
+    )
+    if policy is not None:
+        engine: Engine = OwnEngine(policy, max_concurrent=settings.max_concurrent, seed=settings.seed)
+    else:
+        engine = _engine(settings, frontend, encoder, longest + sampling.max_new_tokens, state)
+    answerer, partial = Answerer(encoder, engine), None
     if settings.out and state.is_main_process:
         path = Path(f"{settings.out}.partial.jsonl")
         partial = PartialFile(path, _fingerprint(settings, benchmark, data, answerer, sampling))
-    with ProgressBar("evaluate", len(data), console=_console(state)) as bar:
+    with closing(engine), ProgressBar("evaluate", len(data), console=_console(state)) as bar:
         if partial and partial.note:
             bar.say(partial.note)
         evaluation = evaluate(
@@ -71,7 +83,7 @@ def evaluate_model(settings: EvalSettings) -> Evaluation | None:
         )
     if not state.is_main_process:
         return None
-    evaluation = {"step": 0, "model": settings.model, **evaluation}
+    evaluation = {"step": 0, "model": settings.model, "engine": settings.engine, **evaluation}
     if settings.out:
         write_evaluation(Path(settings.out), evaluation)
     if partial:
@@ -79,10 +91,34 @@ def evaluate_model(settings: EvalSettings) -> Evaluation | None:
     return evaluation
 
 
-def own_encoder(policy: Policy, card: Mapping[str, Any], prompt: Prompt) -> PromptEncoder:
+def _engine(
+    settings: EvalSettings, frontend: Frontend, encoder: PromptEncoder, max_len: int, state: PartialState
+) -> Engine:
+    """vLLM with the model's own weights. Raises EngineError where a server has others."""
+    asking, world = Asking(frontend, settings.seed), World(state.process_index, state.num_processes)
+    if settings.engine == "server":
+        return ServerEngine(
+            settings.server,
+            asking,
+            max_concurrent=settings.max_concurrent,
+            world=world,
+            model=settings.model,
+        )
+    return VllmEngine(
+        settings.vllm,
+        ModelConfig(settings.model, min_pixels=encoder.min_pixels, max_pixels=encoder.max_pixels),
+        asking,
+        bf16=computes_in_bf16("auto", state.device),
+        max_len=settings.vllm.max_model_len or max_len,
+        max_concurrent=settings.max_concurrent,
+        world=world,
+    )
+
+
+def own_encoder(frontend: Frontend, card: Mapping[str, Any], prompt: Prompt) -> PromptEncoder:
     """The encoder of a model's prompts, with the image sizes that its checkpoint was trained with."""
     limits = {name: card[name] for name in PIXELS if name in card}
-    return build_encoder(policy, prompt, ModelConfig(**limits))
+    return build_encoder(frontend, prompt, ModelConfig(**limits))
 
 
 def own_stop(card: Mapping[str, Any]) -> tuple[str, ...]:
@@ -100,17 +136,14 @@ def choose_prompt(card: Mapping[str, Any], benchmark: Benchmark, template: Templ
     return Prompt(template, box_space=own.box_space)
 
 
-def _max_new_tokens(
-    settings: EvalSettings, benchmark: Benchmark, policy: Policy, answerer: Answerer, data: PreparedDataset
-) -> int:
+def _max_new_tokens(settings: EvalSettings, benchmark: Benchmark, context: int, longest: int) -> int:
     """As set, or the benchmark's, but no more than the model's context leaves after the longest prompt.
 
     Raises ConfigurationError if it leaves nothing, or less than is set.
     """
-    longest = max(data.lengths(answerer.encoder.prompt_length))
     option = "an answer of" if settings.max_new_tokens is None else "--max_new_tokens"
-    check_room(policy.context, longest, settings.max_new_tokens or 1, option)
-    return settings.max_new_tokens or min(benchmark.max_new_tokens, policy.context - longest)
+    check_room(context, longest, settings.max_new_tokens or 1, option)
+    return settings.max_new_tokens or min(benchmark.max_new_tokens, context - longest)
 
 
 def _fingerprint(
@@ -135,6 +168,7 @@ def _fingerprint(
         "sampling": vars(sampling),
         "samples": settings.samples,
         "seed": settings.seed,
+        "engine": settings.engine,
     }
 
 

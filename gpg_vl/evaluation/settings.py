@@ -1,13 +1,14 @@
 """What `gpg-vl eval` is told; imports no torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from gpg_vl.checks import seed_in_range, tidy
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.evaluation.benchmarks import SAMPLED
 from gpg_vl.prompting.prompts import TemplateName
+from gpg_vl.rollout_config import ServerConfig, VllmConfig
 
 if TYPE_CHECKING:
     from gpg_vl.rollout.sampling import Sampling
@@ -45,6 +46,11 @@ class EvalSettings:
     """Seed of sampled answers."""
     max_concurrent: int = 256
     """Answers decoded at the same time."""
+    engine: Literal["own", "server", "vllm"] = "own"
+    """What answers: this package, a vLLM server that `gpg-vl serve` started with the model, or vLLM in
+    this process."""
+    server: ServerConfig = field(default_factory=ServerConfig)
+    vllm: VllmConfig = field(default_factory=lambda: VllmConfig(gpu_memory_utilization=0.9))
 
     def __post_init__(self) -> None:
         tidy(self, "--", paths=("model", "benchmark", "data", "out"))
@@ -58,6 +64,8 @@ class EvalSettings:
             )
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
             raise ConfigurationError(f"--max_new_tokens must be at least 1, got {self.max_new_tokens}")
+        if self.engine == "server" and not self.server.urls:
+            raise ConfigurationError("--engine server needs --server.url, which `gpg-vl serve` prints")
         self._check_filters()
         if self.samples > 1 and self.temperature == 0:
             raise ConfigurationError(

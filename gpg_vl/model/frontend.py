@@ -24,6 +24,10 @@ class Frontend:
     suppressed: tuple[int, ...]
     """Tokens that are never sampled."""
 
+    @property
+    def tokenizer(self) -> Any:
+        return self.processor.tokenizer if self.family.takes_images else self.processor
+
     @classmethod
     def of(cls, policy: Policy) -> "Frontend":
         """That of a loaded model."""

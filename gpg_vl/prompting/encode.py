@@ -67,6 +67,16 @@ class EncodedPrompt:
 
 
 @dataclass(frozen=True)
+class Unexpanded:
+    """A prompt as a processor takes it, which is to make the same `EncodedPrompt` of it."""
+
+    token_ids: list[int]
+    """With one mark in the place of each image."""
+    images: tuple[Image.Image, ...]
+    """In the size that the model sees, RGB."""
+
+
+@dataclass(frozen=True)
 class Question:
     """A sample as the model reads it."""
 
@@ -153,12 +163,10 @@ class PromptEncoder:
             )
         return rendered
 
-    def unexpanded(self, sample: Sample) -> tuple[list[int], tuple[Image.Image, ...]]:
-        """Token ids with one mark an image, and the images in the size that the model sees: what a processor
-        elsewhere makes the same prompt of. Raises DataError as `text` does."""
-        text = self.text(sample)
-        (ids,) = self._ids([text])
-        return ids, tuple(self.reader.pictures(sample.images)) if self.reader else ()
+    def unexpanded(self, sample: Sample) -> Unexpanded:
+        """The prompt before a processor makes tokens of its images. Raises DataError as `text` does."""
+        (ids,) = self._ids([self.text(sample)])
+        return Unexpanded(ids, tuple(self.reader.pictures(sample.images)) if self.reader else ())
 
     def questions(self, samples: Sequence[Sample]) -> list[Question]:
         """Samples with their encoded prompts."""

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import isfinite
 
 from gpg_vl.config import ModelConfig
 from gpg_vl.errors import ConfigurationError, ModelError
+from gpg_vl.model.frontend import Frontend
 from gpg_vl.model.policy import Policy
 from gpg_vl.prompting.encode import EncodedPrompt, PromptEncoder, Question
 from gpg_vl.prompting.prompts import Prompt, parse_completion
@@ -82,7 +84,8 @@ class Answerer:
         answers once the last of them is complete.
         """
         requests = [
-            Request(one.prompt, name, step, one.sample) for one, name in zip(questions, ids, strict=True)
+            Request(one.prompt, name, step, partial(self.encoder.unexpanded, one.sample))
+            for one, name in zip(questions, ids, strict=True)
         ]
         answered: dict[int, Answered] = {}
 
@@ -115,11 +118,11 @@ def check_room(context: int, prompt_tokens: int, answer_tokens: int, option: str
         )
 
 
-def build_encoder(policy: Policy, prompt: Prompt, model: ModelConfig) -> PromptEncoder:
-    """The encoder of a policy's prompts."""
+def build_encoder(model_of: Policy | Frontend, prompt: Prompt, model: ModelConfig) -> PromptEncoder:
+    """The encoder of a model's prompts."""
     return PromptEncoder(
-        policy.processor,
+        model_of.processor,
         prompt,
-        family=policy.family,
+        family=model_of.family,
         **model.pixels,
     )

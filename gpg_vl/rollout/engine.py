@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from gpg_vl.prompting.encode import EncodedPrompt
+from gpg_vl.prompting.encode import EncodedPrompt, Unexpanded
 from gpg_vl.rollout.sampling import Sampling
-from gpg_vl.types import FinishReason, Sample
+from gpg_vl.types import FinishReason
 
 Watch = Callable[[Sequence[Sequence[int]]], None]
 """Sees the token ids of all answers so far, G for each request in order; none yet where the prompt waits.
@@ -37,8 +37,8 @@ class Request:
     prompt: EncodedPrompt
     id: str
     step: int = 0
-    sample: Sample | None = None
-    """What the prompt was made of: engines with a processor of their own read its images anew."""
+    unexpanded: Callable[[], Unexpanded] | None = None
+    """The prompt as a processor elsewhere takes it; engines that have one ask for it."""
 
 
 @dataclass(frozen=True)

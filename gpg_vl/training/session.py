@@ -177,7 +177,7 @@ def build_engine(learner: Learner, config: TrainConfig) -> Answerer:
     rollout, policy = config.rollout, learner.policy
     if rollout.engine == "own":
         return build_answerer(learner, rollout)
-    asking = Asking(learner.encoder, Frontend.of(policy), learner.sampler.seed)
+    asking = Asking(Frontend.of(policy), learner.sampler.seed)
     weights = partial(learner.published, torch.bfloat16 if policy.bf16 else None)
     shared: Any = {"max_concurrent": rollout.max_concurrent, "world": learner.world, "weights": weights}
     if rollout.engine == "server":

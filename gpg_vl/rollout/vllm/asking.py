@@ -4,14 +4,13 @@ import base64
 import hashlib
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
 
 from gpg_vl.errors import EngineError
 from gpg_vl.model.frontend import Frontend
-from gpg_vl.prompting.encode import PromptEncoder
+from gpg_vl.prompting.encode import Unexpanded
 from gpg_vl.rollout.engine import Answer, Request
 from gpg_vl.rollout.sampling import Sampling, cut_at_stop
 from gpg_vl.types import FinishReason
@@ -20,24 +19,11 @@ BAN = -100.0
 """Added to logits of tokens that are never sampled: JSON has no infinity, and e^-100 is none in a run."""
 
 
-@dataclass(frozen=True)
-class Question:
-    """A prompt for a processor that is not ours: a place for each image, and the images in our size."""
-
-    token_ids: list[int]
-    images: tuple[Image.Image, ...]
-
-
 class Asking:
     """Between the trainer's requests and vLLM's, for one model."""
 
-    def __init__(self, encoder: PromptEncoder, frontend: Frontend, seed: int) -> None:
-        self.encoder, self.frontend, self.seed = encoder, frontend, seed
-
-    def question(self, request: Request) -> Question:
-        """What vLLM's own processor makes the same prompt of."""
-        assert request.sample is not None, "a question is read anew"
-        return Question(*self.encoder.unexpanded(request.sample))
+    def __init__(self, frontend: Frontend, seed: int) -> None:
+        self.frontend, self.seed = frontend, seed
 
     def sampling(self, request: Request, group_size: int, sampling: Sampling) -> dict[str, Any]:
         """Fields of vLLM's SamplingParams for a group; a greedy one is one answer, `group_size` times."""
@@ -79,7 +65,7 @@ class Asking:
         version: int,
     ) -> list[Answer]:
         """A group of its token ids, log-probabilities and finish reasons, by index."""
-        texts = self.encoder.tokenizer.batch_decode([ids for ids, _, _ in tokens], skip_special_tokens=True)
+        texts = self.frontend.tokenizer.batch_decode([ids for ids, _, _ in tokens], skip_special_tokens=True)
         group = [
             Answer(
                 tuple(ids),
@@ -102,6 +88,12 @@ def seed_of(seed: int, step: int, question: str) -> int:
     """Of a group's answers: vLLM draws answer g with this + g."""
     text = f"{seed}\x1f{step}\x1f{question}"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "little")
+
+
+def unexpanded(request: Request) -> Unexpanded:
+    """The request's prompt for vLLM's own processor."""
+    assert request.unexpanded is not None, "Answerer says it of each request"
+    return request.unexpanded()
 
 
 def data_url(image: Image.Image) -> str:

@@ -11,9 +11,10 @@ import torch
 from gpg_vl.config import ModelConfig
 from gpg_vl.errors import ConfigurationError, EngineError
 from gpg_vl.model.adapter_files import base_of
+from gpg_vl.prompting.encode import Unexpanded
 from gpg_vl.rollout.engine import Answer, Done, Engine, Request, Synced, Watch
 from gpg_vl.rollout.sampling import Sampling
-from gpg_vl.rollout.vllm.asking import Asking, Question
+from gpg_vl.rollout.vllm.asking import Asking, unexpanded
 from gpg_vl.rollout.vllm.serving import LEAST_PIXELS, WORKER, vllm_variables
 from gpg_vl.rollout.vllm.weights import Weights
 from gpg_vl.rollout_config import VllmConfig
@@ -26,7 +27,7 @@ class _Asked:
 
     place: int
     rank: int
-    question: Question
+    question: Unexpanded
     sampling: Mapping[str, Any]
 
 
@@ -132,7 +133,7 @@ class VllmEngine(Engine):
             _Asked(
                 place,
                 self._world.rank,
-                self._asking.question(requests[place]),
+                unexpanded(requests[place]),
                 self._asking.sampling(requests[place], group_size, sampling),
             )
             for place in order
@@ -216,7 +217,7 @@ def _load(gpu: bool, **options: Any) -> Any:
     return llm
 
 
-def _prompt(question: Question) -> dict[str, Any]:
+def _prompt(question: Unexpanded) -> dict[str, Any]:
     prompt: dict[str, Any] = {"prompt_token_ids": question.token_ids}
     if question.images:
         prompt["multi_modal_data"] = {"image": list(question.images)}

@@ -5,13 +5,15 @@ gone. All of them take part in what concerns all: layers are gathered together, 
 gets its weights again before anybody goes on.
 """
 
+import contextlib
+import os
 import sys
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ import torch
 from gpg_vl.errors import EngineError
 from gpg_vl.rollout.engine import Answer, Done, Engine, Request, Synced, Watch
 from gpg_vl.rollout.sampling import Sampling
-from gpg_vl.rollout.vllm.asking import Asking, data_url
+from gpg_vl.rollout.vllm.asking import Asking, data_url, unexpanded
 from gpg_vl.rollout.vllm.client import ServerGoneError, VllmClient
 from gpg_vl.rollout.vllm.sender import Receiver, bucketed
 from gpg_vl.rollout.vllm.weights import Weights
@@ -31,6 +33,8 @@ from gpg_vl.runtime.parallel import World
 
 _STARTED_WITH = "default"
 """vLLM's name for the weights that a server was started with."""
+_PREFIX = "generate-tokens-"
+"""What vLLM puts before the names of requests."""
 _TICK = 0.2  # seconds between two looks at what the caller wants
 _FRUITLESS = 3
 """Times that servers may be gone without one answer in between."""
@@ -41,6 +45,8 @@ class _Server:
     client: VllmClient
     receiver: Receiver
     alive: bool = True
+    asked: set[str] = field(default_factory=set)
+    """Names of the requests that it works on."""
 
 
 class ServerEngine(Engine):
@@ -57,8 +63,9 @@ class ServerEngine(Engine):
         world: World | None = None,
         weights: Weights | None = None,
         device: torch.device | None = None,
+        model: str = "",
     ) -> None:
-        """`weights` None is for a model that is only asked: the servers' own, which must stay as they are.
+        """Without `weights`, `model` is only asked: the servers' own, which must be it, and stay so.
 
         Waits up to rollout.server.patience for the first server; raises EngineError without one.
         """
@@ -69,11 +76,21 @@ class ServerEngine(Engine):
         nccl = config.sync == "nccl" or (config.sync == "auto" and device.type == "cuda")
         self._device = device if nccl else torch.device("cpu")
         folder = Path(config.folder) if config.sync == "file" else None
-        clients = [VllmClient(url, config.connections) for url in config.url]
+        clients = [VllmClient(url, config.connections) for url in config.urls]
         self._servers = [_Server(one, Receiver(one, nccl=nccl, folder=folder)) for one in clients]
         self._run = uuid.uuid4().hex[:8]
         self._name = _STARTED_WITH
         self._world.together(self._wait)
+        if weights is None:
+            self._world.together(lambda: self._check_model(model))
+
+    def _check_model(self, model: str) -> None:
+        for client in (server.client for server in self._alive):
+            served, version = client.model(), client.weight_version()
+            if os.path.realpath(served) != os.path.realpath(model):
+                raise EngineError(f"{client.url} serves {served!r}, and {model!r} is asked for")
+            if version != _STARTED_WITH:
+                raise EngineError(f"{client.url} has a trainer's weights ({version}): start it anew")
 
     @property
     def _alive(self) -> list[_Server]:
@@ -164,8 +181,10 @@ class ServerEngine(Engine):
         return min(free, key=lambda server: load[id(server)], default=None)
 
     def _ask(self, server: _Server, request: Request, group_size: int, sampling: Sampling) -> list[Answer]:
-        question = self._asking.question(request)
+        question = unexpanded(request)
+        name = uuid.uuid4().hex
         body: dict[str, Any] = {
+            "request_id": name,
             "token_ids": question.token_ids,
             "sampling_params": {**self._asking.sampling(request, group_size, sampling), "output_kind": 2},
             "return_token_ids": True,
@@ -173,7 +192,11 @@ class ServerEngine(Engine):
         if question.images:
             urls = [data_url(image) for image in question.images]
             body["content_parts"] = [{"type": "image_url", "url": url} for url in urls]
-        reply = server.client.post("/inference/v1/generate", body)
+        server.asked.add(name)
+        try:
+            reply = server.client.post("/inference/v1/generate", body)
+        finally:
+            server.asked.discard(name)
         choices = sorted(reply["choices"], key=lambda choice: choice["index"])
         self._check_versions(server, choices)
         self._asking.check_prompt(request, reply["prompt_token_ids"])
@@ -201,11 +224,11 @@ class ServerEngine(Engine):
             )
 
     def _abort(self) -> None:
+        """Only this engine's: others may use the servers, too."""
         for server in self._alive:
-            try:
-                server.client.post("/abort_requests")
-            except EngineError:
-                server.alive = False
+            if names := [f"{_PREFIX}{name}" for name in tuple(server.asked)]:
+                with contextlib.suppress(EngineError):
+                    server.client.post("/abort_requests", {"request_ids": names})
 
     # Weights
 
@@ -260,7 +283,7 @@ class ServerEngine(Engine):
                 return
             if time.monotonic() >= end:
                 raise EngineError(
-                    f"no server at {', '.join(self._config.url)} within {self._config.patience:g} seconds "
+                    f"no server at {', '.join(self._config.urls)} within {self._config.patience:g} seconds "
                     f"(rollout.server.patience): start one with `gpg-vl serve`{self._last_lines()}"
                 )
             time.sleep(1.0)

@@ -59,6 +59,8 @@ class Load:
     """Whether a frozen first model of a KL term is held beside the policy."""
     updater: Updater = field(default_factory=Updater)
     """What steps the weights."""
+    vllm: float | None = None
+    """Bytes that vLLM has of the card while it samples, 0 if it is elsewhere; None where the policy does."""
 
     @property
     def compute(self) -> int:
@@ -105,7 +107,11 @@ def forecast(sizes: ModelSizes, load: Load, cards: Cards) -> Forecast:
     """The memory of one card while it trains."""
     own, updater = gradients(sizes, cards), load.updater
     phases = {
-        "rollout": gathered(sizes, cards, live=False) | rollout_parts(sizes, load, cards),
+        "rollout": (
+            gathered(sizes, cards, live=False) | rollout_parts(sizes, load, cards)
+            if load.vllm is None
+            else {"vLLM": load.vllm}
+        ),
         "update": own | gathered(sizes, cards, live=True) | update_parts(sizes, load, cards),
         OPTIMIZER_STEP: own | step_parts(sizes, cards, updater),
     }

@@ -3,6 +3,7 @@
 import resource
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -23,7 +24,7 @@ from gpg_vl.stats import estimate, wilson
 from gpg_vl.training.accelerator import build_accelerator
 from gpg_vl.training.metrics import Clock, collection_metrics, collection_tokens
 from gpg_vl.training.session import Session, build_session
-from gpg_vl.training.train import sample_groups, update
+from gpg_vl.training.train import bring_weights, sample_groups, update
 from gpg_vl.types import Metrics, Sample
 
 _LOW_FORMAT = 0.5
@@ -57,21 +58,30 @@ def check_model(report: Report, config: TrainConfig, trial: Trial, machine: Mach
         data=replace(config.data, workers=0),
     )
     session = build_session(quiet, build_accelerator(quiet), None)
+    with closing(session.answerer.engine):
+        _ask(report, config, session, trial, machine)
+
+
+def _ask(report: Report, config: TrainConfig, session: Session, trial: Trial, machine: Machine) -> None:
     clock = Clock()
     try:
+        bring_weights(session, clock)
         rows = session.learner.sampler.draw(trial.questions)
         groups = sample_groups(session, rows, 1, 0, clock)
         for group in groups:
             group.answered.check_finite()
         collection = Collection(tuple(groups), rounds=1)
         _describe(report, config, collection, trial)
+        session.answerer.engine.rest()
         with clock("update"):
-            _gradient(session, groups)
+            figures = _gradient(session, groups)
+        if not session.answerer.engine.own:
+            report.add([_sampler(config, clock, figures)])
     except torch.OutOfMemoryError as error:
         report.add([Finding("memory, measured", "fail", str(error).splitlines()[0], "see the forecast")])
         return
     concurrent, tokens = session.answerer.engine.max_concurrent, session.learner.micro_batch_tokens
-    if concurrent < rollout.max_concurrent:
+    if concurrent < session.config.rollout.max_concurrent:
         report.add([_short("sampling", "while answers grew", "rollout.max_concurrent", concurrent)])
     if tokens < config.run.micro_batch_tokens:
         report.add([_short("training", "in the update", "run.micro_batch_tokens", tokens)])
@@ -85,8 +95,23 @@ def _short(phase: str, where: str, option: str, value: int) -> Finding:
     return Finding(f"memory, {phase}", "warn", f"it ran out {where}", cure)
 
 
-def _gradient(session: Session, groups: Sequence[Group]) -> None:
-    """One update with made-up rewards, so that every group has a gradient."""
+def _sampler(config: TrainConfig, clock: Clock, figures: Metrics) -> Finding:
+    """Whether an engine beside the trainer samples from the distribution that is trained."""
+    seconds, limit = clock.metrics(0)["seconds/sync"], config.rollout.gap_warning
+    if "logprob_gap" not in figures:
+        return Finding("engine", "ok", f"weights sent in {seconds:.2g} s; every answer is masked")
+    gap = float(figures["logprob_gap"])
+    text = (
+        f"{config.rollout.engine}: prompts are equal, weights sent in {seconds:.2g} s, log-probabilities "
+        f"{gap:.1e} nats from the trainer's on average"
+    )
+    far = 0 < limit < gap
+    cure = "another precision, image size or model? see docs/rollout_engines.md" if far else ""
+    return Finding("engine", "warn" if far else "ok", text, cure)
+
+
+def _gradient(session: Session, groups: Sequence[Group]) -> Metrics:
+    """One update with made-up rewards, so that every group has a gradient; its figures."""
     config, policy = session.config, session.learner.policy
     total = tuple(float(index % 2) for index in range(config.rollout.group_size))
     made_up = [replace(group, scores=replace(group.scores, total=total)) for group in groups]
@@ -97,8 +122,7 @@ def _gradient(session: Session, groups: Sequence[Group]) -> None:
         max_tokens=config.run.micro_batch_tokens,
         token_cost=policy.token_cost,
     )
-    if batch is not None:  # None where every answer is truncated and masked
-        update(session, batch, 1)
+    return {} if batch is None else update(session, batch, 1)  # None where every answer is masked
 
 
 def _describe(report: Report, config: TrainConfig, collection: Collection, trial: Trial) -> None:

@@ -95,7 +95,16 @@ class Plan:
             flex=self.config.model.attention == "flex",
             reference=algorithm.kl_beta > 0,
             updater=Updater.of(self.config.optim),
+            vllm=self._vllm(),
         )
+
+    def _vllm(self) -> float | None:
+        """Bytes that vLLM takes of a card; a machine without one is taken to have the room."""
+        rollout = self.config.rollout
+        if rollout.engine == "own":
+            return None
+        beside = rollout.engine == "vllm"
+        return beside * rollout.vllm.gpu_memory_utilization * (self.machine.capacity or 0)
 
     def with_section(self, section: str, **values: Any) -> "Plan":
         """The plan with other values in a section of the configuration."""

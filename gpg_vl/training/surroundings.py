@@ -16,6 +16,11 @@ _UNSUPPORTED = ("FSDP", "MEGATRON_LM", "PARALLELISM_CONFIG")
 
 def check_packages(config: TrainConfig | SftConfig) -> None:
     """Raise ConfigurationError for a package that the configuration needs and that is not installed."""
+    if isinstance(config, TrainConfig) and config.rollout.engine == "vllm" and find_spec("vllm") is None:
+        raise ConfigurationError(
+            "rollout.engine vllm needs vLLM in this environment: pip install vllm, or take rollout.engine "
+            "server, whose vLLM has an environment of its own (docs/rollout_engines.md)"
+        )
     for asker, packages, cure in _needed(config):
         if not any(map(_installed, packages)):
             raise ConfigurationError(f"{asker} needs the package {packages[0]}: pip install {cure}")

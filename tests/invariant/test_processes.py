@@ -13,10 +13,12 @@ from safetensors.torch import load_file
 from gpg_vl.config import (
     TrainConfig,
 )
+from gpg_vl.model.adapt import merge
 from gpg_vl.model.loading import load_policy
 from gpg_vl.training.train import train
-from tests.support.launched import ACCUMULATING, LAUNCHES, finish, start
+from tests.support.launched import ACCUMULATING, LAUNCHES, finish, sent_file, start
 from tests.support.other_sampler import disagree
+from tests.support.sent import assert_same, on_the_hub
 from tests.support.training import metrics, weights
 
 
@@ -35,12 +37,13 @@ def config(mixed_training: TrainConfig) -> TrainConfig:
 def test_two_processes_update_like_one(config, kind, compiled, tmp_path):
     one = load_file(train(config) / "model.safetensors")
     two = replace(config, out=str(tmp_path / kind), model=replace(config.model, compile=compiled))
-    finish(two, start(two, kind))
+    finish(two, start(two, kind, sends=True))
     checkpoint = tmp_path / kind / "checkpoints" / "step_000003"
     assert (checkpoint / "state" / "deepspeed").is_dir() == (kind != "ddp")
     untrained = load_file(Path(config.model.path) / "model.safetensors")
     trained = load_file(checkpoint / "model" / "model.safetensors")
     assert trained.keys() == one.keys()
+    assert_sent(two, checkpoint / "model")
     moved = max(float((one[name] - untrained[name]).abs().max()) for name in one)
     assert moved > 1e-2
     tolerance = 1e-4 if compiled else 1e-5  # compiled layers round elsewhere
@@ -93,7 +96,7 @@ def test_zero3_trains_adapters_like_one_process(config, tmp_path):
     config = replace(config, model=model, run=run)
     one = train(config)
     two = replace(config, out=str(tmp_path / "zero3"))
-    finish(two, start(two, "zero3"))
+    finish(two, start(two, "zero3", sends=True))
     other = tmp_path / "zero3" / "checkpoints" / "step_000002" / "model"
     expected = load_file(one / "adapter_model.safetensors")
     trained = load_file(other / "adapter_model.safetensors")
@@ -104,6 +107,15 @@ def test_zero3_trains_adapters_like_one_process(config, tmp_path):
     for ours, theirs in zip(metrics(tmp_path / "zero3"), metrics(tmp_path / "one"), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
     assert load_policy(str(other)).has_adapter
+    merge(str(other), tmp_path / "merged")
+    assert_sent(two, tmp_path / "merged")
+
+
+def assert_sent(config: TrainConfig, model: Path) -> None:
+    """Each process had the weights of `model` to send, behind the last step."""
+    expected = on_the_hub(load_policy(str(model)), model)
+    for rank in range(2):
+        assert_same(load_file(sent_file(config, rank)), expected)
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,10 @@
 import contextlib
 import re
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from torch import Tensor
 from transformers import AutoModelForImageTextToText
 
 from gpg_vl.config import ModelConfig
@@ -20,32 +17,11 @@ from gpg_vl.model.loading import load_policy
 from gpg_vl.model.policy import Policy
 from gpg_vl.model.published import published
 from tests.support.adapters import foreign
-from tests.support.launched import finish, sent_file, start, united
-from tests.support.training import round_to_bf16, weights
+from tests.support.sent import assert_same, on_the_hub, united
+from tests.support.training import round_to_bf16
 
-HEAD = "lm_head.weight"
 Q_PROJ = "model.layers.0.self_attn.q_proj"
 LAYER = re.compile(r".*?(?:layers?|blocks|list)\.\d+")
-
-
-def on_the_hub(policy: Policy, folder: Path) -> dict[str, Tensor]:
-    """What a checkpoint has, experts as the hub has them, and the head if it is the embedding."""
-    stored = weights(folder)
-    if policy.family.transposed_experts:
-        stored = {
-            name: weight.transpose(1, 2) if ".experts." in name else weight for name, weight in stored.items()
-        }
-    if policy.model.config.tie_word_embeddings:
-        (embedding,) = (weight for name, weight in stored.items() if name.endswith("embed_tokens.weight"))
-        assert HEAD not in stored
-        stored[HEAD] = embedding
-    return stored
-
-
-def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    assert found.keys() == expected.keys()
-    for name, tensor in found.items():
-        assert tensor.dtype == expected[name].dtype and torch.equal(tensor, expected[name]), name
 
 
 def learning(policy: Policy, config: ModelConfig) -> Policy:
@@ -100,7 +76,7 @@ def test_every_familys_adapters_are_merged(family_folder, tmp_path):
     assert all(torch.equal(weight, before[name]) for name, weight in policy.state_dict().items())
 
 
-@pytest.mark.filterwarnings("ignore:Adapter .default.")
+@pytest.mark.filterwarnings("ignore:Setting `save_embed")  # peft says why
 @pytest.mark.parametrize(
     "settings",
     [
@@ -130,10 +106,11 @@ def untied(tiny_folder: Path, folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.filterwarnings("ignore:Model .*`tie_word", "ignore:Setting `save_embed")  # peft says why
 def test_an_adapter_on_an_embedding_that_is_the_head_is_refused(tiny_folder, tmp_path):
     adapter, _ = foreign(tmp_path / "adapter", tiny_folder, target_modules=["embed_tokens"])
     with pytest.raises(ModelError, match="embedding and head are one matrix"):
-        united(load_policy(str(adapter)))
+        united(published(load_policy(str(adapter))))
 
 
 def test_a_base_in_bf16_is_merged_in_fp32(tiny_folder, tmp_path):
@@ -161,26 +138,11 @@ def test_4_bit_weights_are_unpacked(tiny_folder):
             inputs = torch.randn(5, layer.in_features, dtype=torch.bfloat16)
             weight = found[f"model.{name}.weight"]
             with torch.no_grad(), policy.autocast():
-                bias = layer.bias if layer.bias is not None else 0
-                ours, expected = inputs.float() @ weight.float().T + bias, layer(inputs).float()
+                expected = layer(inputs).float()
+            ours = inputs.float() @ weight.float().T + (0 if layer.bias is None else layer.bias.detach())
             torch.testing.assert_close(ours, expected, rtol=0, atol=0.02 * float(expected.abs().max()))
 
 
 def held(config: ModelConfig) -> Policy:
     """As it is trained in bf16 arithmetic."""
     return load_policy(config.path, precision="bf16", holding=Holding.of(config, bf16=True))
-
-
-@pytest.mark.parametrize("rank", [0, 2])
-def test_zero3_sends_what_it_saves(rank, mixed_training, tmp_path):
-    """In the midst of training, on both of its processes, and trains on as without."""
-    model = replace(mixed_training.model, lora_rank=rank, lora_vision=rank > 0)
-    config = replace(mixed_training, model=model, run=replace(mixed_training.run, steps=2))
-    finish(config, start(config, "zero3", sends=True))
-    saved = Path(config.out) / "checkpoints" / "step_000002" / "model"
-    policy = load_policy(str(saved))
-    if rank:
-        merge(str(saved), tmp_path / "merged")
-        saved = tmp_path / "merged"
-    for process in range(2):
-        assert_same(load_file(sent_file(config, process)), on_the_hub(policy, saved))

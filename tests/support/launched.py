@@ -4,12 +4,10 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
 
 from gpg_vl.__main__ import leave
 from gpg_vl.config import TrainConfig
@@ -19,6 +17,7 @@ from gpg_vl.options import load_config, to_yaml
 from gpg_vl.training.learner import Learner
 from gpg_vl.training.train import train
 from tests.support.other_sampler import disagree
+from tests.support.sent import united
 
 SETTINGS = Path(__file__).with_name("deepspeed.json")
 """DeepSpeed's settings as other trainers take them: with numbers that are ours to decide, and "auto"."""
@@ -104,22 +103,16 @@ def sent_file(config: TrainConfig, rank: int) -> Path:
     return Path(config.out).with_suffix(f".{rank}.safetensors")
 
 
-def united(parts: Iterable[list[tuple[str, Tensor]]]) -> dict[str, Tensor]:
-    """Copies of all parts' weights; each name comes once."""
-    found: dict[str, Tensor] = {}
-    for part in parts:
-        assert part and not found.keys() & dict(part).keys() and len(dict(part)) == len(part)
-        assert all(tensor.is_contiguous() and not tensor.requires_grad for _, tensor in part)
-        found |= {name: tensor.clone() for name, tensor in part}
-    return found
-
-
 def keep_sent(file: Path) -> None:
-    """Write the weights behind each step, which are spread until then."""
+    """Write the weights behind each step, all of which are spread under ZeRO-3."""
     step = Learner.optimizer_step
 
     def sending_step(self, *arguments):
         norm = step(self, *arguments)
+        spread = [weight for weight in self.policy.parameters() if hasattr(weight, "partition")]
+        for weight in spread:  # ZeRO-3 leaves weights as small as these whole
+            weight.partition()
+        assert not any(weight.numel() for weight in spread)
         save_file(united(self.published()), file)
         return norm
 

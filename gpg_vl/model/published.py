@@ -78,7 +78,7 @@ def _read(
 
 
 def _oriented(policy: Policy, name: str, tensor: Tensor) -> Tensor:
-    """Stacks of experts as the hub has them: transformers takes both orders, and what reads them does not."""
+    """Stacks of experts as the hub has them: transformers reads both orders, vLLM that one alone."""
     turned = policy.family.transposed_experts and ".experts." in name and tensor.ndim == 3
     return tensor.transpose(1, 2) if turned else tensor
 
@@ -94,7 +94,7 @@ def _copied(layer: Any) -> Any:
     copy.__dict__ = {
         name: value.copy() if isinstance(value, list) else value for name, value in vars(layer).items()
     } | {
-        "_parameters": {name: _wide(weight) for name, weight in layer.named_parameters(recurse=False)},
+        "_parameters": {name: _wide(weight) for name, weight in layer._parameters.items()},
         "_modules": {name: _copied(child) for name, child in layer.named_children()},
     }
     if hasattr(layer, "base_layer") and is_packed(getattr(layer.base_layer, "weight", None)):
@@ -102,7 +102,9 @@ def _copied(layer: Any) -> Any:
     return copy
 
 
-def _wide(weight: nn.Parameter) -> nn.Parameter:
+def _wide(weight: nn.Parameter | None) -> nn.Parameter | None:
+    if weight is None:  # a bias that is not there
+        return None
     numbers = unpacked(weight)
     kind = torch.promote_types(numbers.dtype, torch.float32)
     return nn.Parameter(numbers.to(kind, copy=True), requires_grad=False)

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -100,6 +100,13 @@ def _joined(name: str, values: Tensor) -> Tensor:
     return _EXTREMES.get(name, torch.sum)(values)
 
 
+def _joined_parts(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The figures of several processes as one's; some may lack what others have."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    values = {name: [part[name] for part in parts if name in part] for name in names}
+    return {name: float(_joined(name, torch.tensor(v, dtype=torch.float64))) for name, v in values.items()}
+
+
 class UpdateFigures:
     """Figures of micro-batches, reduced to metrics at the end of the updates of one rollout.
 
@@ -151,10 +158,7 @@ class UpdateFigures:
         totals = torch.stack(here).tolist() if here else []  # a rank may have no rows
         own: dict[str, float] = dict(zip(self._sums, totals, strict=True))
         own |= {"tokens": self._tokens, "first_tokens": self._first_tokens}
-        parts = world.gather([own])
-        names = dict.fromkeys(name for part in parts for name in part)
-        values = {name: [part[name] for part in parts if name in part] for name in names}
-        sums = {name: float(_joined(name, torch.tensor(v).double())) for name, v in values.items()}
+        sums = _joined_parts(world.gather([own]))
         tokens, first_tokens = sums.pop("tokens"), sums.pop("first_tokens")
         divisors = dict.fromkeys(("loss", "kl"), float(len(self._norms)))
         divisors |= dict.fromkeys(_FIRST, first_tokens) | dict.fromkeys(_EXTREMES, 1.0)

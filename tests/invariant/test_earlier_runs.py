@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gpg_vl.cli.main import main
+from gpg_vl.demo.service import records
 from gpg_vl.model.loading import load_policy
 from gpg_vl.prompting.card import read_card
 from gpg_vl.report.report import write_run_report
@@ -32,6 +33,10 @@ def test_an_earlier_run_goes_on_where_it_was(run):
         assert new["reward/mean"] == pytest.approx(old["reward/mean"], abs=0.05)
         assert new["groups/sampled"] == old["groups/sampled"]
     assert (run / "checkpoints" / "step_000004" / "state").is_dir()
+    files = records.steps(run)  # written without the weights' version, and with it
+    named = {step: "version" in records.answers(file, 0)[0] for step, file in files.items()}
+    assert named == {1: False, 2: False, 3: True, 4: True}
+    assert all(records.overview(file) for file in files.values())
 
 
 def test_an_earlier_run_is_read(run):

@@ -107,7 +107,7 @@ def _start(
         stdout=output,
         stderr=subprocess.STDOUT,
         start_new_session=True,
-        env=os.environ | environment | {MARK: mark},
+        env={**os.environ, **environment, MARK: mark},
     )
 
 

@@ -44,8 +44,11 @@ class Receiver:
             self.client.post("/start_weight_update")
         except ServerGoneError:
             raise
-        except EngineError:  # such a trainer's update may be open still
-            self.client.post("/finish_weight_update")
+        except EngineError as refusal:
+            try:  # such a trainer's update may be open still
+                self.client.post("/finish_weight_update")
+            except EngineError:
+                raise refusal from None
             self.client.post("/start_weight_update")
 
     def _join(self) -> None:

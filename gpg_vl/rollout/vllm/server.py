@@ -36,6 +36,8 @@ _STARTED_WITH = "default"
 _PREFIX = "generate-tokens-"
 """What vLLM puts before the names of requests."""
 _TICK = 0.2  # seconds between two looks at what the caller wants
+_AWAY = 60.0
+"""Seconds until a server that is gone is looked for again, while others answer."""
 _FRUITLESS = 3
 """Times that servers may be gone without one answer in between."""
 
@@ -45,8 +47,21 @@ class _Server:
     client: VllmClient
     receiver: Receiver
     alive: bool = True
+    again: float = 0.0
+    """When one that is gone is looked for again."""
     asked: set[str] = field(default_factory=set)
     """Names of the requests that it works on."""
+
+    @property
+    def due(self) -> bool:
+        """Whether it is there, or may be there again."""
+        return self.alive or time.monotonic() >= self.again
+
+    def lose(self) -> None:
+        """It is gone; a machine that does not answer costs seconds, so it is not asked at each step."""
+        self.alive = False
+        self.again = time.monotonic() + _AWAY
+        self.receiver.drop()
 
 
 class ServerEngine(Engine):
@@ -163,7 +178,8 @@ class ServerEngine(Engine):
                         try:
                             got(place, one.result())
                         except ServerGoneError as error:
-                            failure, server.alive = error, False
+                            failure = error
+                            server.lose()
                             queue.append(place)
                     tick()
             except BaseException:
@@ -234,11 +250,12 @@ class ServerEngine(Engine):
 
     def sync(self, version: int) -> Synced:
         """As `Engine.sync`: to all servers that can be reached, those included that were gone before."""
-        self.version, before = version, self.version
+        self.version = version
         if self._weights is None:
             return Synced()
         self._name = f"{self._run}-{version}"
-        if before == version and all(server.receiver.version == self._name for server in self._servers):
+        others = [one for one in self._servers if one.due and one.receiver.version != self._name]
+        if not self._world.any(self._world.main and bool(others)):  # who alone knows
             return Synced()
         return Synced(self._send())
 
@@ -260,14 +277,22 @@ class ServerEngine(Engine):
             deque(self._weights(), maxlen=0)
             self._world.together(lambda: None)
             return 0
-        update, sent = _Update(self._servers), 0
+        stale = [one for one in self._servers if one.due and one.receiver.version != self._name]
+        update, sent = _Update(stale), 0
         update.each(_begin)
         for bucket in bucketed(self._weights(), self._device):
             sent += len(bucket.data) * len(update.taking)
             update.each(partial(_give, bucket=bucket))
         update.each(partial(_finish, name=self._name))
-        self._world.together(lambda: update.check(self._last_lines))
+        update.end()
+        self._world.together(lambda: self._check_update(update))
         return sent
+
+    def _check_update(self, update: "_Update") -> None:
+        if update.failure is not None:
+            raise update.failure
+        if not self._alive:
+            raise EngineError(f"no server took the weights{self._last_lines()}")
 
     def _wait(self) -> None:
         """Return once a server is up; the first process alone waits. Raises EngineError."""
@@ -306,10 +331,10 @@ class _Update:
 
     def __init__(self, servers: Sequence[_Server]) -> None:
         self.taking = list(servers)
-        self._failure: BaseException | None = None
+        self.failure: BaseException | None = None
 
     def each(self, work: Callable[[_Server], None]) -> None:
-        """Let all do it at once. Those that are gone are left out; any other mistake is kept for `check`."""
+        """Let all do it at once. Those that are gone are left out; any other mistake is kept as `failure`."""
         if not self.taking:
             return
         with ThreadPoolExecutor(len(self.taking)) as pool:
@@ -319,19 +344,14 @@ class _Update:
             if error is None:
                 continue
             self.taking.remove(server)
-            server.alive = False
-            server.receiver.drop()
-            if isinstance(error, ServerGoneError) or not server.client.healthy():
+            if not isinstance(error, ServerGoneError) and server.client.healthy():
+                self.failure = self.failure or error
+            elif server.alive:
                 print(f"gpg-vl: {error}; going on without it", file=sys.stderr)
-            else:
-                self._failure = self._failure or error
+            server.lose()
 
-    def check(self, last_lines: Callable[[], str]) -> None:
-        """Raise what went wrong; EngineError where no server has the weights now."""
-        if self._failure is not None:
-            raise self._failure
-        if not self.taking:
-            raise EngineError(f"no server took the weights{last_lines()}")
+    def end(self) -> None:
+        """Those that took part to the end are there."""
         for server in self.taking:
             server.alive = True
 

@@ -18,6 +18,13 @@ WORKER = Path(__file__).parent / "worker"
 """The folder that vLLM's processes need on their path; it stands alone."""
 LEAST_PIXELS = 784
 """What vLLM may enlarge images to: never, since they come in the size that the trainer gave them."""
+_CPU = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "TORCH_COMPILE_DISABLE": "1",
+}
+"""What vLLM is told on a CPU, unless the user says otherwise: GiB of its cache, else a share of the machine;
+no threads tied to cores; no half a minute of compiling."""
 _PROBE = (
     "import importlib.metadata as m, json, torch; "
     "names = [d for d in ('vllm', 'vllm-cpu') if any(True for _ in m.distributions(name=d))]; "
@@ -149,13 +156,7 @@ def vllm_environment(gpu: bool) -> dict[str, str]:
 def vllm_variables(gpu: bool) -> dict[str, str]:
     """Variables that vLLM needs wherever it runs."""
     private = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-    if gpu:
-        return private
-    return private | {
-        "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB; else a share of the machine
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "TORCH_COMPILE_DISABLE": "1",
-    }
+    return private if gpu else private | {name: os.environ.get(name, value) for name, value in _CPU.items()}
 
 
 def as_shell(command: Sequence[str], environment: Mapping[str, str]) -> str:

@@ -46,7 +46,7 @@ class Synced:
     """What bringing weights to an engine cost."""
 
     bytes: int = 0
-    """Sent, over all servers; 0 where nothing had to be."""
+    """Sent to all servers, or copied within a process; 0 where nothing had to be."""
 
 
 class Engine(Protocol):

@@ -163,7 +163,9 @@ class VllmEngine(Engine):
         if self._asleep:
             llm.wake_up(["weights"])
         llm.start_weight_update()
+        taken = 0
         for part in self._weights():
+            taken += sum(tensor.nbytes for _, tensor in part)
             # Kept until vLLM's own layer is complete, which may be after this part's memory is used anew.
             own = [(name, tensor.clone()) for name, tensor in part]
             llm.update_weights({"update_info": {"tensors": own}})
@@ -175,7 +177,7 @@ class VllmEngine(Engine):
             self._asleep = False
         llm.reset_prefix_cache()
         llm.llm_engine.reset_encoder_cache()
-        return Synced()
+        return Synced(taken)
 
     def rest(self) -> None:
         """Give a GPU's memory back until the next `sync`."""

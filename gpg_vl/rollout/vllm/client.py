@@ -16,6 +16,8 @@ _CONNECT = 10.0
 _SHORT = 30.0
 """Seconds for what a server answers at once."""
 _LAST_LINES = 12
+_KEPT_OPEN = 2.0
+"""Seconds that an idle connection is used again: the server closes it after five, perhaps while it is asked."""
 _KEEPALIVE = [
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     *(
@@ -36,7 +38,10 @@ class VllmClient:
 
     def __init__(self, url: str, connections: int) -> None:
         self.url = url.rstrip("/")
-        limits = httpx.Limits(max_connections=connections + 2, max_keepalive_connections=connections + 2)
+        room = connections + 2
+        limits = httpx.Limits(
+            max_connections=room, max_keepalive_connections=room, keepalive_expiry=_KEPT_OPEN
+        )
         transport = httpx.HTTPTransport(limits=limits, socket_options=_KEEPALIVE)
         timeout = httpx.Timeout(None, connect=_CONNECT)
         # A proxy of the environment is for the internet, and weights do not go through it.

@@ -198,9 +198,7 @@ class ServerEngine(Engine):
 
     def _ask(self, server: _Server, request: Request, group_size: int, sampling: Sampling) -> list[Answer]:
         question = unexpanded(request)
-        name = uuid.uuid4().hex
         body: dict[str, Any] = {
-            "request_id": name,
             "token_ids": question.token_ids,
             "sampling_params": {**self._asking.sampling(request, group_size, sampling), "output_kind": 2},
             "return_token_ids": True,
@@ -208,11 +206,12 @@ class ServerEngine(Engine):
         if question.images:
             urls = [data_url(image) for image in question.images]
             body["content_parts"] = [{"type": "image_url", "url": url} for url in urls]
-        server.asked.add(name)
         try:
-            reply = server.client.post("/inference/v1/generate", body)
-        finally:
-            server.asked.discard(name)
+            reply = self._post(server, body)
+        except ServerGoneError:
+            if not server.client.healthy():
+                raise
+            reply = self._post(server, body)  # the connection was lost, not the server
         choices = sorted(reply["choices"], key=lambda choice: choice["index"])
         self._check_versions(server, choices)
         self._asking.check_prompt(request, reply["prompt_token_ids"])
@@ -225,6 +224,14 @@ class ServerEngine(Engine):
             for choice in choices
         ]
         return self._asking.answers(found, group_size, sampling, max(0, self.version))
+
+    def _post(self, server: _Server, body: Mapping[str, Any]) -> Any:
+        name = uuid.uuid4().hex
+        server.asked.add(name)
+        try:
+            return server.client.post("/inference/v1/generate", {"request_id": name, **body})
+        finally:
+            server.asked.discard(name)
 
     def _check_versions(self, server: _Server, choices: Sequence[Mapping[str, Any]]) -> None:
         """Raise unless all tokens are of the expected weights: ServerGoneError for a server that came back
@@ -263,9 +270,13 @@ class ServerEngine(Engine):
         """Wait for a server, and give it the weights that it should have."""
         if failure is not None:
             print(f"gpg-vl: {failure}{self._last_lines()}; waiting for a server", file=sys.stderr)
+        start = time.monotonic()
         self._world.together(self._wait)
         if self._weights is not None:
             self._send()
+        if failure is not None:
+            waited = time.monotonic() - start
+            print(f"gpg-vl: going on after {waited:.0f} s, with the weights of now", file=sys.stderr)
 
     def _send(self) -> int:
         """Bring the weights to the servers; returns the bytes sent. Raises EngineError where none took them.

@@ -117,6 +117,7 @@ def vllm_command(
         *("--max-num-seqs", str(settings.max_num_seqs)),
         *engine_flags(settings.images, settings.max_pixels, limits=limits),
         "--enable-scale-out",
+        "--disable-uvicorn-access-log",  # a line for each question
         *("--worker-extension-cls", "gpg_vl_worker.Worker"),
         *("--weight-transfer-config", json.dumps({"backend": "gpg_vl"})),
     ]

@@ -17,7 +17,7 @@ _SHORT = 30.0
 """Seconds for what a server answers at once."""
 _LAST_LINES = 12
 _KEPT_OPEN = 2.0
-"""Seconds that an idle connection is used again: the server closes it after five, perhaps while it is asked."""
+"""Seconds until an idle connection is given up: the server closes it after five, perhaps in mid-question."""
 _KEEPALIVE = [
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     *(

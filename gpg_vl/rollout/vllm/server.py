@@ -13,7 +13,6 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,8 @@ from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.rollout.vllm.asking import Asking, data_url, unexpanded
 from gpg_vl.rollout.vllm.client import ServerGoneError, VllmClient
 from gpg_vl.rollout.vllm.sender import Receiver, bucketed
+from gpg_vl.rollout.vllm.servers import Server, Update, begin, finish, give
 from gpg_vl.rollout.vllm.weights import Weights
-from gpg_vl.rollout.vllm.worker.gpg_vl_wire import Packed
 from gpg_vl.rollout_config import ServerConfig
 from gpg_vl.runtime.parallel import World
 
@@ -36,32 +35,8 @@ _STARTED_WITH = "default"
 _PREFIX = "generate-tokens-"
 """What vLLM puts before the names of requests."""
 _TICK = 0.2  # seconds between two looks at what the caller wants
-_AWAY = 60.0
-"""Seconds until a server that is gone is looked for again, while others answer."""
 _FRUITLESS = 3
 """Times that servers may be gone without one answer in between."""
-
-
-@dataclass
-class _Server:
-    client: VllmClient
-    receiver: Receiver
-    alive: bool = True
-    again: float = 0.0
-    """When one that is gone is looked for again."""
-    asked: set[str] = field(default_factory=set)
-    """Names of the requests that it works on."""
-
-    @property
-    def due(self) -> bool:
-        """Whether it is there, or may be there again."""
-        return self.alive or time.monotonic() >= self.again
-
-    def lose(self) -> None:
-        """It is gone; a machine that does not answer costs seconds, so it is not asked at each step."""
-        self.alive = False
-        self.again = time.monotonic() + _AWAY
-        self.receiver.drop()
 
 
 class ServerEngine(Engine):
@@ -92,7 +67,7 @@ class ServerEngine(Engine):
         self._device = device if nccl else torch.device("cpu")
         folder = Path(config.folder) if config.sync == "file" else None
         clients = [VllmClient(url, config.connections) for url in config.urls]
-        self._servers = [_Server(one, Receiver(one, nccl=nccl, folder=folder)) for one in clients]
+        self._servers = [Server(one, Receiver(one, nccl=nccl, folder=folder)) for one in clients]
         self._run = uuid.uuid4().hex[:8]
         self._name = _STARTED_WITH
         self._world.together(self._wait)
@@ -108,7 +83,7 @@ class ServerEngine(Engine):
                 raise EngineError(f"{client.url} has a trainer's weights ({version}): start it anew")
 
     @property
-    def _alive(self) -> list[_Server]:
+    def _alive(self) -> list[Server]:
         return [server for server in self._servers if server.alive]
 
     # Answers
@@ -160,7 +135,7 @@ class ServerEngine(Engine):
         """Ask until all have answered, or all servers are gone: then that is returned."""
         # The longest first, as everywhere.
         queue = deque(sorted(requests, key=lambda place: -requests[place].prompt.length))
-        running: dict[Future[list[Answer]], tuple[int, _Server]] = {}
+        running: dict[Future[list[Answer]], tuple[int, Server]] = {}
         failure: ServerGoneError | None = None
         connections = self._config.connections
         with ThreadPoolExecutor(connections * len(self._servers), "vllm") as pool:
@@ -187,7 +162,7 @@ class ServerEngine(Engine):
                 raise
         return None
 
-    def _freest(self, running: Mapping[Any, tuple[int, _Server]]) -> _Server | None:
+    def _freest(self, running: Mapping[Any, tuple[int, Server]]) -> Server | None:
         """A server with a connection to spare, of those the one that is asked least."""
         load = {id(server): 0 for server in self._alive}
         for _, server in running.values():
@@ -196,7 +171,7 @@ class ServerEngine(Engine):
         free = [server for server in self._alive if load[id(server)] < self._config.connections]
         return min(free, key=lambda server: load[id(server)], default=None)
 
-    def _ask(self, server: _Server, request: Request, group_size: int, sampling: Sampling) -> list[Answer]:
+    def _ask(self, server: Server, request: Request, group_size: int, sampling: Sampling) -> list[Answer]:
         question = unexpanded(request)
         body: dict[str, Any] = {
             "token_ids": question.token_ids,
@@ -225,7 +200,7 @@ class ServerEngine(Engine):
         ]
         return self._asking.answers(found, group_size, sampling, max(0, self.version))
 
-    def _post(self, server: _Server, body: Mapping[str, Any]) -> Any:
+    def _post(self, server: Server, body: Mapping[str, Any]) -> Any:
         name = uuid.uuid4().hex
         server.asked.add(name)
         try:
@@ -233,7 +208,7 @@ class ServerEngine(Engine):
         finally:
             server.asked.discard(name)
 
-    def _check_versions(self, server: _Server, choices: Sequence[Mapping[str, Any]]) -> None:
+    def _check_versions(self, server: Server, choices: Sequence[Mapping[str, Any]]) -> None:
         """Raise unless all tokens are of the expected weights: ServerGoneError for a server that came back
         without them, EngineError for anybody else's weights."""
         spans = [span for choice in choices for span in choice["weight_versions"] or ()]
@@ -289,17 +264,17 @@ class ServerEngine(Engine):
             self._world.together(lambda: None)
             return 0
         stale = [one for one in self._servers if one.due and one.receiver.version != self._name]
-        update, sent = _Update(stale), 0
-        update.each(_begin)
+        update, sent = Update(stale), 0
+        update.each(begin)
         for bucket in bucketed(self._weights(), self._device):
             sent += len(bucket.data) * len(update.taking)
-            update.each(partial(_give, bucket=bucket))
-        update.each(partial(_finish, name=self._name))
+            update.each(partial(give, bucket=bucket))
+        update.each(partial(finish, name=self._name))
         update.end()
         self._world.together(lambda: self._check_update(update))
         return sent
 
-    def _check_update(self, update: "_Update") -> None:
+    def _check_update(self, update: Update) -> None:
         if update.failure is not None:
             raise update.failure
         if not self._alive:
@@ -335,48 +310,3 @@ class ServerEngine(Engine):
         for server in self._servers:
             server.receiver.drop()
             server.client.close()
-
-
-class _Update:
-    """One update of several servers: who still takes part, and what went wrong."""
-
-    def __init__(self, servers: Sequence[_Server]) -> None:
-        self.taking = list(servers)
-        self.failure: BaseException | None = None
-
-    def each(self, work: Callable[[_Server], None]) -> None:
-        """Let all do it at once. Those that are gone are left out; any other mistake is kept as `failure`."""
-        if not self.taking:
-            return
-        with ThreadPoolExecutor(len(self.taking)) as pool:
-            tried = [(server, pool.submit(work, server)) for server in self.taking]
-        for server, one in tried:
-            error = one.exception()
-            if error is None:
-                continue
-            self.taking.remove(server)
-            if not isinstance(error, ServerGoneError) and server.client.healthy():
-                self.failure = self.failure or error
-            elif server.alive:
-                print(f"gpg-vl: {error}; going on without it", file=sys.stderr)
-            server.lose()
-
-    def end(self) -> None:
-        """Those that took part to the end are there."""
-        for server in self.taking:
-            server.alive = True
-
-
-def _begin(server: _Server) -> None:
-    receiver = server.receiver
-    if receiver.version and server.client.weight_version() != receiver.version:
-        receiver.drop()  # started anew
-    receiver.begin()
-
-
-def _give(server: _Server, bucket: Packed) -> None:
-    server.receiver.send(bucket)
-
-
-def _finish(server: _Server, name: str) -> None:
-    server.receiver.finish(name)

@@ -68,9 +68,9 @@ class ServerEngine(Engine):
         folder = Path(config.folder) if config.sync == "file" else None
         clients = [VllmClient(url, config.connections) for url in config.urls]
         self._servers = [Server(one, Receiver(one, nccl=nccl, folder=folder)) for one in clients]
-        self._run = uuid.uuid4().hex[:8]
+        self._run: str = self._world.gather([uuid.uuid4().hex[:8]])[0]
         self._name = _STARTED_WITH
-        self._world.together(self._wait)
+        self._await_server()
         if weights is None:
             self._world.together(lambda: self._check_model(model))
 
@@ -236,8 +236,7 @@ class ServerEngine(Engine):
         if self._weights is None:
             return Synced()
         self._name = f"{self._run}-{version}"
-        others = [one for one in self._servers if one.due and one.receiver.version != self._name]
-        if not self._world.any(self._world.main and bool(others)):  # who alone knows
+        if not self._world.any(bool(self._stale)):
             return Synced()
         return Synced(self._send())
 
@@ -246,7 +245,7 @@ class ServerEngine(Engine):
         if failure is not None:
             print(f"gpg-vl: {failure}{self._last_lines()}; waiting for a server", file=sys.stderr)
         start = time.monotonic()
-        self._world.together(self._wait)
+        self._await_server()
         if self._weights is not None:
             self._send()
         if failure is not None:
@@ -259,19 +258,19 @@ class ServerEngine(Engine):
         Whatever happens to servers, this process goes through all layers: others gather them with it.
         """
         assert self._weights is not None, "only a trainer has weights to send"
-        if not self._world.main:
+        update, sent = Update(self._stale), 0
+        if self._world.main:
+            update.each(begin)
+            for bucket in bucketed(self._weights(), self._device):
+                sent += len(bucket.data) * len(update.taking)
+                update.each(partial(give, bucket=bucket))
+            update.each(partial(finish, name=self._name))
+            update.end()
+            self._world.together(lambda: self._check_update(update))
+        else:
             deque(self._weights(), maxlen=0)
             self._world.together(lambda: None)
-            return 0
-        stale = [one for one in self._servers if one.due and one.receiver.version != self._name]
-        update, sent = Update(stale), 0
-        update.each(begin)
-        for bucket in bucketed(self._weights(), self._device):
-            sent += len(bucket.data) * len(update.taking)
-            update.each(partial(give, bucket=bucket))
-        update.each(partial(finish, name=self._name))
-        update.end()
-        self._world.together(lambda: self._check_update(update))
+        self._agree()
         return sent
 
     def _check_update(self, update: Update) -> None:
@@ -280,12 +279,24 @@ class ServerEngine(Engine):
         if not self._alive:
             raise EngineError(f"no server took the weights{self._last_lines()}")
 
+    @property
+    def _stale(self) -> list[Server]:
+        """Those that may be there, with other weights than those of now; the first process alone knows."""
+        servers = self._servers if self._world.main else ()
+        return [one for one in servers if one.due and one.receiver.version != self._name]
+
+    def _await_server(self) -> None:
+        """Return once a server is up; the first process alone looks. Raises EngineError on all."""
+        self._world.together(self._wait if self._world.main else lambda: None)
+        self._agree()
+
+    def _agree(self) -> None:
+        """All processes ask the servers that the first one can reach."""
+        reached = self._world.gather([[server.alive for server in self._servers]])[0]
+        for server, alive in zip(self._servers, reached, strict=True):
+            server.alive = alive
+
     def _wait(self) -> None:
-        """Return once a server is up; the first process alone waits. Raises EngineError."""
-        if not self._world.main:
-            for server in self._servers:
-                server.alive = True  # asking shows which
-            return
         end = time.monotonic() + self._config.patience
         while True:
             for server in self._servers:

@@ -87,8 +87,10 @@ class Receiver:
             wait([loaded, given], return_when=FIRST_EXCEPTION)
             if loaded.done() and loaded.exception() and not given.done():
                 self._link.close()  # ends a transfer to workers that are gone
-            if failure := loaded.exception() or given.exception():
-                raise failure
+            if refusal := loaded.exception():
+                raise refusal
+            if lost := given.exception():
+                raise ServerGoneError(f"{self.client.url}: weights got lost on their way: {lost}") from lost
 
     def finish(self, version: str) -> None:
         """The weights are whole, and called `version`. Raises EngineError where some are the old ones."""

@@ -121,7 +121,7 @@ class ServerEngine(Engine):
                 return [answers[place] for place in range(len(requests))]
             fruitless = 0 if self._world.any(len(answers) > before) else fruitless + 1
             if fruitless == _FRUITLESS:
-                raise failure or EngineError("another process lost all its servers")
+                raise EngineError(f"{failure or 'another process lost all servers'}{self._last_lines()}")
             self._recover(failure)
 
     def _ask_all(
@@ -238,7 +238,7 @@ class ServerEngine(Engine):
         self._name = f"{self._run}-{version}"
         if not self._world.any(bool(self._stale)):
             return Synced()
-        return Synced(self._send())
+        return Synced(self._bring())
 
     def _recover(self, failure: ServerGoneError | None) -> None:
         """Wait for a server, and give it the weights that it should have."""
@@ -247,13 +247,25 @@ class ServerEngine(Engine):
         start = time.monotonic()
         self._await_server()
         if self._weights is not None:
-            self._send()
+            self._bring()
         if failure is not None:
             waited = time.monotonic() - start
             print(f"gpg-vl: going on after {waited:.0f} s, with the weights of now", file=sys.stderr)
 
+    def _bring(self) -> int:
+        """`_send`; where all servers are gone, it waits for one and tries again, a few times."""
+        for _ in range(_FRUITLESS - 1):
+            try:
+                return self._send()
+            except ServerGoneError as failure:
+                if self._world.main:
+                    print(f"gpg-vl: {failure}; waiting for a server", file=sys.stderr)
+                self._await_server()
+        return self._send()
+
     def _send(self) -> int:
-        """Bring the weights to the servers; returns the bytes sent. Raises EngineError where none took them.
+        """Bring the weights to the servers; returns the bytes sent. Raises ServerGoneError where none took
+        them, EngineError for any other mistake.
 
         Whatever happens to servers, this process goes through all layers: others gather them with it.
         """
@@ -277,7 +289,7 @@ class ServerEngine(Engine):
         if update.failure is not None:
             raise update.failure
         if not self._alive:
-            raise EngineError(f"no server took the weights{self._last_lines()}")
+            raise ServerGoneError(f"no server took the weights{self._last_lines()}")
 
     @property
     def _stale(self) -> list[Server]:

@@ -295,7 +295,7 @@ class ServerEngine(Engine):
     def _stale(self) -> list[Server]:
         """Those that may be there, with other weights than those of now; the first process alone knows."""
         servers = self._servers if self._world.main else ()
-        return [one for one in servers if one.due and one.receiver.version != self._name]
+        return [one for one in servers if one.due and not one.has(self._name)]
 
     def _await_server(self) -> None:
         """Return once a server is up; the first process alone looks. Raises EngineError on all."""

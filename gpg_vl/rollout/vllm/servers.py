@@ -1,11 +1,13 @@
 """Servers as a trainer sees them: there or gone, and which weights they have."""
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from gpg_vl.errors import EngineError
 from gpg_vl.rollout.vllm.client import ServerGoneError, VllmClient
 from gpg_vl.rollout.vllm.sender import Receiver
 from gpg_vl.rollout.vllm.worker.gpg_vl_wire import Packed
@@ -30,6 +32,12 @@ class Server:
     def due(self) -> bool:
         """Whether it is there, or may be there again."""
         return self.alive or time.monotonic() >= self.again
+
+    def has(self, name: str) -> bool:
+        """Whether its weights are these: by its own word, since it may have been started anew meanwhile."""
+        with contextlib.suppress(EngineError):
+            return self.receiver.version == name == self.client.weight_version()
+        return False
 
     def lose(self) -> None:
         """It is gone; a machine that does not answer costs seconds, so it is not asked at each step."""

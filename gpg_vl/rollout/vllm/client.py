@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import uuid
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,8 +17,10 @@ _CONNECT = 10.0
 _SHORT = 30.0
 """Seconds for what a server answers at once."""
 _LAST_LINES = 12
-_KEPT_OPEN = 2.0
-"""Seconds until an idle connection is given up: the server closes it after five, perhaps in mid-question."""
+_TRIES = 3
+"""Times that a question is asked whose answers get lost on their way."""
+_PREFIX = "generate-tokens-"
+"""What vLLM puts before the names of requests."""
 _KEEPALIVE = [
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     *(
@@ -38,14 +41,13 @@ class VllmClient:
 
     def __init__(self, url: str, connections: int) -> None:
         self.url = url.rstrip("/")
-        room = connections + 2
-        limits = httpx.Limits(
-            max_connections=room, max_keepalive_connections=room, keepalive_expiry=_KEPT_OPEN
-        )
+        # Servers close connections that rest, perhaps as the next question leaves: each has one of its own.
+        limits = httpx.Limits(max_connections=connections + 2, max_keepalive_connections=0)
         transport = httpx.HTTPTransport(limits=limits, socket_options=_KEEPALIVE)
         timeout = httpx.Timeout(None, connect=_CONNECT)
         # A proxy of the environment is for the internet, and weights do not go through it.
         self._http = httpx.Client(transport=transport, timeout=timeout, trust_env=False)
+        self._asked: set[str] = set()
 
     def close(self) -> None:
         self._http.close()
@@ -80,6 +82,36 @@ class VllmClient:
         if reply.is_server_error and not self.healthy():
             raise ServerGoneError(f"{self.url} failed at {path} and is gone: {said}")
         raise EngineError(f"{self.url} refused {path} ({reply.status_code}): {said}")
+
+    def generate(self, body: Mapping[str, Any], version: str) -> Any:
+        """Answers to a question, which is asked again where they get lost, or are ended by somebody else, and
+        the server has the weights of `version` still. Raises as `get` does."""
+        for _ in range(_TRIES - 1):
+            try:
+                return self._answers(body)
+            except ServerGoneError:
+                if self.weight_version() != version:
+                    raise
+        return self._answers(body)
+
+    def _answers(self, body: Mapping[str, Any]) -> Any:
+        name = uuid.uuid4().hex
+        self._asked.add(name)
+        try:
+            reply = self.post("/inference/v1/generate", {**body, "request_id": name})
+        finally:
+            wanted = name in self._asked
+            self._asked.discard(name)
+        if any(choice["finish_reason"] == "abort" for choice in reply["choices"]):
+            kind = ServerGoneError if wanted else EngineError
+            raise kind(f"{self.url} ended a question before its answers were complete")
+        return reply
+
+    def abort(self) -> None:
+        """End what `generate` waits for, and nothing of others."""
+        names, self._asked = self._asked, set()
+        if names:
+            self.post("/abort_requests", {"request_ids": [f"{_PREFIX}{name}" for name in tuple(names)]})
 
     def weight_version(self) -> str:
         """What its weights are called: `default` are those that it was started with."""

@@ -32,8 +32,6 @@ from gpg_vl.runtime.parallel import World
 
 _STARTED_WITH = "default"
 """vLLM's name for the weights that a server was started with."""
-_PREFIX = "generate-tokens-"
-"""What vLLM puts before the names of requests."""
 _TICK = 0.2  # seconds between two looks at what the caller wants
 _FRUITLESS = 3
 """Times that servers may be gone without one answer in between."""
@@ -181,12 +179,7 @@ class ServerEngine(Engine):
         if question.images:
             urls = [data_url(image) for image in question.images]
             body["content_parts"] = [{"type": "image_url", "url": url} for url in urls]
-        try:
-            reply = self._post(server, body)
-        except ServerGoneError:
-            if not server.client.healthy():
-                raise
-            reply = self._post(server, body)  # the connection was lost, not the server
+        reply = server.client.generate(body, self._name)
         choices = sorted(reply["choices"], key=lambda choice: choice["index"])
         self._check_versions(server, choices)
         self._asking.check_prompt(request, reply["prompt_token_ids"])
@@ -199,14 +192,6 @@ class ServerEngine(Engine):
             for choice in choices
         ]
         return self._asking.answers(found, group_size, sampling, max(0, self.version))
-
-    def _post(self, server: Server, body: Mapping[str, Any]) -> Any:
-        name = uuid.uuid4().hex
-        server.asked.add(name)
-        try:
-            return server.client.post("/inference/v1/generate", {"request_id": name, **body})
-        finally:
-            server.asked.discard(name)
 
     def _check_versions(self, server: Server, choices: Sequence[Mapping[str, Any]]) -> None:
         """Raise unless all tokens are of the expected weights: ServerGoneError for a server that came back
@@ -224,9 +209,8 @@ class ServerEngine(Engine):
     def _abort(self) -> None:
         """Only this engine's: others may use the servers, too."""
         for server in self._alive:
-            if names := [f"{_PREFIX}{name}" for name in tuple(server.asked)]:
-                with contextlib.suppress(EngineError):
-                    server.client.post("/abort_requests", {"request_ids": names})
+            with contextlib.suppress(EngineError):
+                server.client.abort()
 
     # Weights
 

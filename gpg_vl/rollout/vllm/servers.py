@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from gpg_vl.errors import EngineError
 from gpg_vl.rollout.vllm.client import ServerGoneError, VllmClient
@@ -25,8 +25,6 @@ class Server:
     alive: bool = True
     again: float = 0.0
     """When one that is gone is looked for again."""
-    asked: set[str] = field(default_factory=set)
-    """Names of the requests that it works on."""
 
     @property
     def due(self) -> bool:

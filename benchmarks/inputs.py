@@ -37,7 +37,6 @@ def text_hash(completion: Completion, sample: Sample) -> float:
 def samples(workload: Workload) -> list[Sample]:
     """The workload's questions, each about an image of noise."""
     generator = np.random.default_rng(0)
-    shape = (workload.side, workload.side, 3)
     return [
         Sample(
             str(number),
@@ -45,10 +44,16 @@ def samples(workload: Workload) -> list[Sample]:
             question,
             "noise",
             "label",
-            images=(Image.fromarray(generator.integers(0, 256, shape, dtype=np.uint8)),),
+            images=(noise(workload.side, generator),),
         )
         for number, question in enumerate(islice(cycle(QUESTIONS), workload.questions))
     ]
+
+
+def noise(side: int, source: np.random.Generator | int) -> Image.Image:
+    """A square image of `side` pixels, from a generator or a seed."""
+    pixels = np.random.default_rng(source).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
 
 
 def suppressed_tokens(processor: Any, model: Any) -> list[int]:

@@ -16,6 +16,7 @@ import os
 import tempfile
 from contextlib import closing
 from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -47,7 +48,7 @@ from gpg_vl.rollout.vllm.in_process import VllmEngine
 from gpg_vl.rollout.vllm.server import ServerEngine
 from gpg_vl.rollout_config import ServerConfig, VllmConfig
 
-VOCABULARY = ModelSize(layers=4, feed_forward=512)
+VOCABULARY = ModelSize(layers=4, feed_forward=512, vision_layers=1)
 """43 million weights, of which 39 are the published vocabulary's."""
 _DATA = "data"
 _SLACK = 32
@@ -103,11 +104,21 @@ def run(given: argparse.Namespace, path: str) -> str:
         for cell in cells(given.groups, list(asked), given.answers):
             measured.append(rates.measure(cell))
             if given.out:
-                figures = {"threads": given.threads, "greedy": greedy, "cells": measured}
+                figures = {
+                    "threads": given.threads,
+                    "vLLM": _vllm(given),
+                    "greedy": greedy,
+                    "cells": measured,
+                }
                 write_result(given.out, "benchmarks.rollout", figures)
     weights = sum(weight.numel() for weight in policy.parameters()) / 1e6
     name = f"{policy.model_type}, {weights:,.1f} M, {'bf16' if policy.bf16 else 'fp32'}"
     return f"{table(name, given.engine, measured)}\n\n{checks(measured, greedy)}"
+
+
+def _vllm(given: argparse.Namespace) -> str:
+    """Its version, or where it runs."""
+    return given.url or str(import_module("vllm").__version__)
 
 
 def main() -> None:

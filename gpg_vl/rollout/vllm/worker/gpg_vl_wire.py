@@ -109,8 +109,11 @@ class Link:
         """From the trainer's `data` into all others', of one size. Raises RuntimeError if any is gone."""
         options = dist.BroadcastOptions()
         options.rootRank = options.rootTensor = 0
-        self._group.broadcast([data], options).wait()
-        if data.is_cuda:
+        if not data.is_cuda:
+            self._group.broadcast([data], options).wait()
+            return
+        with torch.cuda.device(data.device):  # each thread has a current one of its own
+            self._group.broadcast([data], options).wait()
             torch.cuda.current_stream().synchronize()  # errors show here, not in a later kernel
 
     def close(self) -> None:

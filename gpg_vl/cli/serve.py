@@ -80,8 +80,12 @@ def _run(settings: ServeSettings, command: Sequence[str], environment: Mapping[s
         raise ConfigurationError(f"something answers at {settings.url} already: choose another --port")
     log.parent.mkdir(parents=True, exist_ok=True)
     print(f"starting vLLM; its output: {log}", flush=True)
-    with log.open("w") as output, _signals_noted() as asked:
-        agent = _start(command, environment, output, mark)
+    with (
+        contextlib.closing(client),
+        log.open("w") as output,
+        _signals_noted() as asked,
+        _start(command, environment, output, mark) as agent,
+    ):
         try:
             _wait_until_up(agent, client, asked)
             if not asked and agent.poll() is None:
@@ -93,7 +97,6 @@ def _run(settings: ServeSettings, command: Sequence[str], environment: Mapping[s
                 return 0
         finally:
             kill_launch(mark)
-            agent.wait()
     raise EngineError(f"vLLM ended with exit code {agent.returncode}{client.last_lines()}")
 
 

@@ -203,7 +203,7 @@ def test_a_weight_that_does_not_arrive_is_an_error(policy, models):
 def test_what_watch_raises_ends_the_answers_and_no_others(policy, models, scene_samples):
     with serving(models[0]) as server, asking(policy, server.url) as answerer:
         answerer.engine.sync(0)
-        server.mischief.slow = 1.0
+        server.mischief.slow = 60.0
         question = {"token_ids": [3, 4], "return_token_ids": True}
         params = {"n": 1, "temperature": 0.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "max_tokens": 2}
         params |= {"stop": [], "stop_token_ids": [], "ignore_eos": True, "seed": None}
@@ -212,11 +212,12 @@ def test_what_watch_raises_ends_the_answers_and_no_others(policy, models, scene_
         another = threading.Thread(
             target=lambda: replies.append(httpx.post(f"{server.url}{GENERATE}", json=body).json())
         )
-        another.start()
 
         def stop(_: object) -> None:
-            if server.report.asked == 5:
-                server.mischief.slow = 60.0
+            if server.report.asked == 4:
+                server.mischief.slow = 2.0
+                another.start()
+            elif server.report.asked == 5:
                 raise KeyboardInterrupt
 
         start = time.monotonic()
@@ -231,10 +232,11 @@ def test_what_watch_raises_ends_the_answers_and_no_others(policy, models, scene_
 def test_answers_that_somebody_else_ended_are_asked_for_again(policy, models, scene_samples, calm):
     with serving(models[0]) as server, asking(policy, server.url) as answerer:
         answerer.engine.sync(0)
-        server.mischief.slow = 0.5
+        server.mischief.slow = 60.0
 
         def end_all(_: object) -> None:
             if server.report.asked == 4:
+                server.mischief.slow = 0.0
                 httpx.post(f"{server.url}/abort_requests", json={})
 
         assert tokens(answerer.answer(scene_samples[:8], 3, SAMPLED, watch=end_all)) == calm

@@ -2,7 +2,10 @@
 and each answer counts once, also where the server is killed and comes back."""
 
 import json
+import os
+import shutil
 import socket
+import subprocess
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -15,10 +18,13 @@ import pytest
 from safetensors.torch import load_file
 
 from gpg_vl.config import TrainConfig
+from gpg_vl.model.loading import load_policy
+from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.rollout_config import ServerConfig
 from gpg_vl.training.train import train
-from tests.support.fake_vllm.server import Process
+from tests.support.fake_vllm.server import Process, enter
 from tests.support.launched import finish, start
+from tests.support.server_engines import asking, learn, own, tokens
 from tests.support.training import metrics
 
 ELSEWHERE = "127.0.0.2"
@@ -107,6 +113,51 @@ def test_a_killed_server_comes_back_and_nothing_counts_twice(config, server, tin
     assert metrics(Path(disturbed.out)) == metrics(Path(calm.out))
     assert report["updates"] >= 2 and report["answered"] > 0
     assert f"{first.url} is gone" in capsys.readouterr().err
+
+
+@pytest.fixture
+def networks() -> Iterator[tuple[str, str]]:
+    """Two networks of their own, joined by a cable: 10.213.7.1 and 10.213.7.2."""
+    names = [f"gpg-{os.getpid()}-{end}" for end in (1, 2)]
+    commands = [["netns", "add", name] for name in names]
+    commands.append(
+        ["link", "add", "gpg1", "netns", names[0], "type", "veth", "peer", "gpg2", "netns", names[1]]
+    )
+    for end, name in enumerate(names, 1):
+        commands.append(["-n", name, "address", "add", f"10.213.7.{end}/24", "dev", f"gpg{end}"])
+        commands += [["-n", name, "link", "set", device, "up"] for device in (f"gpg{end}", "lo")]
+    try:
+        for words in commands:
+            done = (
+                subprocess.run(["ip", *words], capture_output=True, text=True) if shutil.which("ip") else None
+            )
+            if done is None or done.returncode:
+                pytest.skip(f"networks need ip and root: {done.stderr.strip() if done else 'no ip'}")
+        yield names[0], names[1]
+    finally:
+        for name in names if shutil.which("ip") else ():
+            subprocess.run(["ip", "netns", "delete", name], capture_output=True)
+
+
+def test_trainer_and_server_may_be_nodes_of_their_own(networks, tiny_folder, scene_samples, tmp_path):
+    process = Process(tiny_folder, "10.213.7.2", 8000, tmp_path / "log", network=networks[1])
+    policy, found = load_policy(str(tiny_folder)), []
+    learn(policy)
+
+    def trainer() -> None:
+        enter(networks[0])
+        process.wait()
+        with asking(policy, process.url) as answerer:
+            answerer.engine.sync(0)
+            found.append(tokens(answerer.answer(scene_samples[:3], 2, Sampling(8, temperature=0.0))))
+        found.append(process.ask()["trainer"])
+
+    thread = threading.Thread(target=trainer)
+    thread.start()
+    thread.join()
+    process.kill()
+    expected = own(policy).answer(scene_samples[:3], 2, Sampling(8, temperature=0.0))
+    assert found == [tokens(expected), "10.213.7.1"]
 
 
 def test_two_processes_on_a_server_train_like_one(mixed_training, server, tmp_path):

@@ -299,11 +299,11 @@ MODELS: dict[str, Callable[[Tokens], Any]] = {
 }
 
 
-def save_family(family: str, out: Path, tiny: Path, **sections: dict[str, Any]) -> Path:
+def save_family(family: str, out: Path, tiny: Path, **changes: Any) -> Path:
     """Write a model of `family` with its processor (or tokenizer), on the tokenizer of the tiny Qwen2-VL in
     `tiny`. Returns `out`.
 
-    sections: other values in sections of its config.json, such as `text_config`.
+    changes: other values of its config.json, and in sections of it, such as `text_config`.
     """
     if family == "qwen2_vl":
         shutil.copytree(tiny, out)
@@ -313,8 +313,8 @@ def save_family(family: str, out: Path, tiny: Path, **sections: dict[str, Any]) 
     tokens = {"size": len(tokenizer) + 3, **tokenizer.get_vocab()}
     torch.manual_seed(0)
     model = MODELS[family](tokens)
-    if sections:
-        model = _resized(model, sections)
+    if changes:
+        model = _resized(model, changes)
     model.generation_config.eos_token_id = model.config.get_text_config().eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(out)
@@ -322,10 +322,10 @@ def save_family(family: str, out: Path, tiny: Path, **sections: dict[str, Any]) 
     return out
 
 
-def _resized(model: Any, sections: dict[str, dict[str, Any]]) -> Any:
+def _resized(model: Any, changes: dict[str, Any]) -> Any:
     values = model.config.to_dict()
-    for name, changed in sections.items():
-        values[name] |= changed
+    for name, changed in changes.items():
+        values[name] = values[name] | changed if isinstance(changed, dict) else changed
     return _trained(type(model)(type(model.config).from_dict(values)))
 
 

@@ -58,9 +58,6 @@ def start(
     """
     file = Path(config.out).with_suffix(".yaml")
     file.write_text(to_yaml(config))
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
     root = Path(__file__).resolve().parents[2]
     shared = (
         os.environ
@@ -72,7 +69,7 @@ def start(
             "PYTHONWARNINGS": "error:the slopes known ahead",
             "PYTHONPATH": str(root),
             "MASTER_ADDR": "localhost",
-            "MASTER_PORT": str(port),
+            "MASTER_PORT": str(free_port()),
             "WORLD_SIZE": str(processes),
             "LOCAL_WORLD_SIZE": str(processes),
         }
@@ -90,6 +87,13 @@ def start(
                 subprocess.Popen(command, env=own, cwd=root, stdout=subprocess.DEVNULL, stderr=log, text=True)
             )
     return started
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 def finish(config: TrainConfig, started: list[subprocess.Popen]) -> None:

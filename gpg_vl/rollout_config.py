@@ -105,6 +105,10 @@ class RolloutConfig:
             "the advantage of an only answer is always 0",
         )
         require(self.temperature > 0, f"rollout.temperature must be above 0, got {self.temperature}")
+        require(
+            self.engine == "own" or self.temperature <= 2,
+            f"rollout.temperature is at most 2 on vLLM, got {self.temperature}",
+        )
         require(self.max_new_tokens > 0, "rollout.max_new_tokens must be positive")
         require(
             self.max_concurrent >= self.group_size,

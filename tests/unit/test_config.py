@@ -176,6 +176,12 @@ def test_group_size_is_checked_without_a_parser_too():
         RolloutConfig(group_size=1)
 
 
+def test_temperatures_that_vllm_refuses_are_refused_before():
+    assert RolloutConfig(temperature=2.5).temperature == 2.5
+    with pytest.raises(ConfigurationError, match="at most 2 on vLLM, got 2.5"):
+        RolloutConfig(temperature=2.5, engine="vllm")
+
+
 def test_rewards_in_a_file_replace_the_defaults(load):
     table = {"choice": 2.0, "my.dir/rewards.py:shouting": {"weight": 0.1, "limit": 0.3}}
     assert load(yaml.safe_dump({"rewards": table})).rewards == table

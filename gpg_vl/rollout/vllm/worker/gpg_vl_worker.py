@@ -17,7 +17,9 @@ from vllm.distributed.weight_transfer.base import (
     WeightTransferUpdateInfo,
 )
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
+from vllm.model_executor.layers.linear import LinearBase
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
+from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
 
 BACKEND = "gpg_vl"
 
@@ -99,7 +101,20 @@ class TrainerWeights(WeightTransferEngine[Init, Update]):
             yield from unpack(data, update.names, update.dtypes, update.shapes)
 
     def finish_weight_update(self) -> None:
+        self.missing |= frozenset(self._partial())
         finalize_layerwise_reload(self.model, self.model_config)
+
+    def _partial(self) -> Iterator[str]:
+        """Layers that came in part, such as one of queries, keys and values without the keys: vLLM takes them
+        for loaded, with whatever was in the memory. Vocabularies are padded, and never whole."""
+        for name, layer in self.model.named_modules():
+            info = get_layerwise_info(layer)
+            if (
+                isinstance(layer, LinearBase)
+                and info.can_load()
+                and 0 < info.load_numel < info.load_numel_total
+            ):
+                yield name
 
     def shutdown(self) -> None:
         if self.link is not None:

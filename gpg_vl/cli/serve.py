@@ -48,7 +48,7 @@ def serve(arguments: list[str]) -> None:
             "the merged weights, or merge it first: `gpg-vl merge`"
         )
     installed = Installed.of(settings.python)
-    command = vllm_command(settings, installed, limits=_has_pixel_limits(settings.model), more=more)
+    command = vllm_command(settings, installed, more=more, **_of_the_family(settings.model))
     environment = vllm_environment(installed.gpu)
     if given.print:
         print(as_shell(command, environment))
@@ -63,12 +63,13 @@ def _parted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return words[:place], words[place + 1 :]
 
 
-def _has_pixel_limits(model: str) -> bool:
+def _of_the_family(model: str) -> dict[str, bool]:
     from gpg_vl.model.families import family_of
     from gpg_vl.model.loading import read_config
 
-    reader = family_of(model, read_config(model)).reader
-    return reader is not None and reader.keeps_limits
+    family = family_of(model, read_config(model))
+    limits = family.reader is not None and family.reader.keeps_limits
+    return {"limits": limits, "recurrent": family.recurrent}
 
 
 def _run(settings: ServeSettings, command: Sequence[str], environment: Mapping[str, str]) -> int:

@@ -77,6 +77,8 @@ class VllmEngine(Engine):
             }
         else:
             options |= {"enforce_eager": True, "enable_chunked_prefill": False}
+            if asking.frontend.family.recurrent:
+                options["enable_prefix_caching"] = False  # of states, which wants chunks
         if self._world.size > 1:
             options["distributed_executor_backend"] = "external_launcher"
         self._llm = _load(

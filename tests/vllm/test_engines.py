@@ -12,7 +12,17 @@ from gpg_vl.rollout_config import ServerConfig
 from gpg_vl.training.session import Session
 from gpg_vl.types import Sample
 from tests.support.training import session_of
-from tests.support.vllm_engines import FAMILIES, REAL, config_of, differences, learn, own, questions_of, tokens
+from tests.support.vllm_engines import (
+    FAMILIES,
+    PATIENCE,
+    REAL,
+    config_of,
+    differences,
+    learn,
+    own,
+    questions_of,
+    tokens,
+)
 from tests.vllm.conftest import SERVERS
 
 pytestmark = REAL
@@ -33,7 +43,7 @@ def session(request, in_process: Callable[[str], Session]) -> Iterator[Session]:
     served = request.getfixturevalue(request.param)
     family, _ = SERVERS[request.param]
     model, data = (request.getfixturevalue(name)(family) for name in ("model_of", "data_of"))
-    rollout = {"engine": "server", "server": ServerConfig(url=[served.url])}
+    rollout = {"engine": "server", "server": ServerConfig(url=[served.url], patience=PATIENCE)}
     found = session_of(config_of(model, data, model.parent / request.param, rollout))
     with closing(found.answerer.engine):
         found.answerer.engine.sync(0)

@@ -32,8 +32,6 @@ REAL = [
     pytest.mark.filterwarnings("default"),  # what vLLM warns of is not ours to mend
 ]
 STEPS = 15
-PATIENCE = 200.0
-"""Seconds for a server to start."""
 
 SIZE = TinySize(hidden=128, layers=2, heads=4, kv_heads=2, feed_forward=192, vision_hidden=96)
 """vLLM's attention on a CPU takes heads of 32 numbers and their multiples."""

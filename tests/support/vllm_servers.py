@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -16,8 +17,9 @@ class Serve:
     def __init__(self, folder: Path, model: Path, *options: object) -> None:
         """Does not wait until it is up; what it and vLLM write lies in `folder`."""
         port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
-        self.log = folder / "serve.log"
+        self._url = f"http://127.0.0.1:{port}"
+        self._starts = 0
+        self._log = folder / "serve.log"
         limits = {"port": port, "max_model_len": 1024, "max_num_seqs": 64}
         words = [word for name, value in limits.items() for word in (f"--{name}", value)]
         self._command = [sys.executable, "-m", "gpg_vl", "serve", "--model", model, *words, *options]
@@ -25,10 +27,18 @@ class Serve:
         self._start()
 
     def _start(self) -> None:
-        with self.log.open("a") as log:
+        self._starts += 1
+        with self._log.open("a") as log:
             self._process = subprocess.Popen(
                 [str(word) for word in self._command], env=self._environment, stdout=log, stderr=log
             )
+
+    def url(self) -> str:
+        """Its address, once it is up."""
+        while self._log.read_text().count("ready: ") < self._starts:
+            assert self._process.poll() is None, self._log.read_text()
+            time.sleep(0.2)
+        return self._url
 
     def restart(self) -> None:
         """Kill all of vLLM's processes, at which the command ends by itself, and start it anew."""
@@ -41,6 +51,6 @@ class Serve:
         """As Ctrl-C does it; nothing is left of it."""
         processes = psutil.Process(self._process.pid).children(recursive=True)
         self._process.terminate()
-        assert self._process.wait(60) == 0, self.log.read_text()
+        assert self._process.wait(60) == 0, self._log.read_text()
         _, alive = psutil.wait_procs(processes, timeout=10)
         assert not alive

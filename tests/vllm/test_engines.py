@@ -14,7 +14,6 @@ from gpg_vl.types import Sample
 from tests.support.training import session_of
 from tests.support.vllm_engines import (
     FAMILIES,
-    PATIENCE,
     REAL,
     config_of,
     differences,
@@ -43,7 +42,7 @@ def session(request, in_process: Callable[[str], Session]) -> Iterator[Session]:
     served = request.getfixturevalue(request.param)
     family, _ = SERVERS[request.param]
     model, data = (request.getfixturevalue(name)(family) for name in ("model_of", "data_of"))
-    rollout = {"engine": "server", "server": ServerConfig(url=[served.url], patience=PATIENCE)}
+    rollout = {"engine": "server", "server": ServerConfig(url=[served.url()])}
     found = session_of(config_of(model, data, model.parent / request.param, rollout))
     with closing(found.answerer.engine):
         found.answerer.engine.sync(0)
@@ -86,7 +85,7 @@ def test_sampled_answers_have_the_trainers_log_probabilities(session, asked):
 
 def test_tokens_that_stand_for_images_are_never_sampled(session, asked):
     """At a temperature at which most others are."""
-    answered = session.answerer.answer(asked, 16, Sampling(48, temperature=2.0))
+    answered = session.answerer.answer(asked, 8, Sampling(32, temperature=2.0))
     drawn = {token for answers in tokens(answered) for answer in answers for token in answer}
     policy = session.learner.policy
     assert len(drawn) > 0.5 * (~policy.suppressed).sum()

@@ -13,14 +13,14 @@ from gpg_vl.rollout_config import ServerConfig, VllmConfig
 from gpg_vl.training.train import train
 from tests.support.launched import finish, start
 from tests.support.training import metrics, session_of, weights
-from tests.support.vllm_engines import IN_BF16, PATIENCE, REAL, STEPS, config_of, differences, learn, tokens
+from tests.support.vllm_engines import IN_BF16, REAL, STEPS, config_of, differences, learn, tokens
 
 pytestmark = REAL
 NEAR = 1e-5
 
 
 def served(server, **options: object) -> dict[str, object]:
-    return {"engine": "server", "server": ServerConfig(url=[server.url], patience=PATIENCE, **options)}
+    return {"engine": "server", "server": ServerConfig(url=[server.url()], **options)}
 
 
 def assert_sound(config: TrainConfig) -> None:

@@ -13,12 +13,12 @@ class ServerConfig:
     url: str | list[str] = ""
     """Address, such as http://10.0.0.2:8000, or a list of several, which share the questions."""
     connections: int = 64
-    """Questions that each process asks a server at the same time."""
+    """Questions that each process asks a server at the same time; stands for rollout.max_concurrent."""
     patience: float = 600.0
     """Seconds to wait for a server that is not up yet, or gone, until the run gives up."""
     sync: Literal["auto", "nccl", "gloo", "file"] = "auto"
-    """How weights get there: a process group over NCCL or gloo, or safetensors files. auto: NCCL between
-    GPUs, else gloo."""
+    """How weights get there: a process group over NCCL or gloo, or safetensors files. auto: NCCL where the
+    trainer is on a GPU, and so are its servers, on others than it; else gloo."""
     folder: str = ""
     """For sync `file`: a folder that trainer and servers see under this path."""
 
@@ -45,7 +45,7 @@ class ServerConfig:
 
 @dataclass(frozen=True)
 class VllmConfig:
-    """vLLM in the trainer's own processes; the names are vLLM's."""
+    """vLLM in the trainer's own processes; most names are vLLM's."""
 
     tensor_parallel_size: int = 1
     """Processes that share one copy of the model; divides their number."""
@@ -54,8 +54,8 @@ class VllmConfig:
     dtype: Literal["auto", "fp32", "bf16"] = "auto"
     """What it computes in; auto: as model.precision."""
     max_model_len: int = 0
-    """Longest prompt and answer in tokens; 0 is data.max_prompt_tokens and the longest answer together."""
-    images: int = 2
+    """Longest prompt and answer in tokens; 0: as long as the run needs."""
+    limit_images: int = 2
     """Images a question, at most."""
 
     def __post_init__(self) -> None:
@@ -65,7 +65,7 @@ class VllmConfig:
             0 < self.gpu_memory_utilization <= 1,
             f"rollout.vllm.gpu_memory_utilization is a share above 0, got {self.gpu_memory_utilization}",
         )
-        for name in ("max_model_len", "images"):
+        for name in ("max_model_len", "limit_images"):
             require(getattr(self, name) >= 0, f"rollout.vllm.{name} must not be negative")
 
 
@@ -106,8 +106,8 @@ class RolloutConfig:
         )
         require(self.temperature > 0, f"rollout.temperature must be above 0, got {self.temperature}")
         require(
-            self.engine == "own" or self.temperature <= 2,
-            f"rollout.temperature is at most 2 on vLLM, got {self.temperature}",
+            self.engine == "own" or 0.01 <= self.temperature <= 2,
+            f"rollout.temperature is from 0.01 to 2 on vLLM, got {self.temperature}",
         )
         require(self.max_new_tokens > 0, "rollout.max_new_tokens must be positive")
         require(

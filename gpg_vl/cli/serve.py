@@ -8,16 +8,17 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import IO, TYPE_CHECKING, Any
 
 from gpg_vl.cli.before import check_model
 from gpg_vl.cli.launch import MARK, kill_launch
 from gpg_vl.errors import ConfigurationError, EngineError
-from gpg_vl.model.adapter_files import base_of
+from gpg_vl.model.adapter_files import refuse_adapters
 from gpg_vl.options import base_parser
 from gpg_vl.rollout.vllm.serving import (
     Installed,
+    Kind,
     ServeSettings,
     as_shell,
     log_file,
@@ -42,13 +43,13 @@ def serve(arguments: list[str]) -> None:
     given = parser.parse_args(own)
     settings = ServeSettings(**{field.name: given[field.name] for field in fields(ServeSettings)})
     check_model(settings.model)
-    if (base := base_of(settings.model)) != settings.model:
-        raise ConfigurationError(
-            f"{settings.model!r} is a LoRA checkpoint: serve its base, {base!r}, to which a trainer sends "
-            "the merged weights, or merge it first: `gpg-vl merge`"
-        )
-    installed = Installed.of(settings.python)
-    command = vllm_command(settings, installed, more=more, **_of_the_family(settings.model))
+    refuse_adapters(settings.model, "vLLM serves whole models")
+    if os.path.isdir(settings.model):
+        settings = replace(settings, model=os.path.abspath(settings.model))  # clients are elsewhere
+    installed = Installed.elsewhere(settings) if given.print else Installed.of(settings.python)
+    if settings.device != "auto":
+        installed = replace(installed, gpu=settings.device == "cuda")
+    command = vllm_command(settings, installed, _kind(settings.model), more)
     environment = vllm_environment(installed.gpu)
     if given.print:
         print(as_shell(command, environment))
@@ -63,13 +64,12 @@ def _parted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return words[:place], words[place + 1 :]
 
 
-def _of_the_family(model: str) -> dict[str, bool]:
+def _kind(model: str) -> Kind:
     from gpg_vl.model.families import family_of
     from gpg_vl.model.loading import read_config
+    from gpg_vl.rollout.vllm.asking import kind_of
 
-    family = family_of(model, read_config(model))
-    limits = family.reader is not None and family.reader.keeps_limits
-    return {"limits": limits, "recurrent": family.recurrent}
+    return kind_of(family_of(model, read_config(model)))
 
 
 def _run(settings: ServeSettings, command: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -105,13 +105,14 @@ def _start(
     command: Sequence[str], environment: Mapping[str, str], output: IO[str], mark: str
 ) -> subprocess.Popen[bytes]:
     """In a session of its own: a Ctrl-C reaches this process alone, which passes it on once."""
+    variables = [f"{name}={value}" for name, value in environment.items()]  # vLLM's, and not the agent's
     return subprocess.Popen(
-        [sys.executable, "-m", "gpg_vl.cli.serve_agent", *command],
+        [sys.executable, "-m", "gpg_vl.cli.serve_agent", "env", *variables, *command],
         stdin=subprocess.PIPE,  # closes with this process, however it ends: the agent's sign to end too
         stdout=output,
         stderr=subprocess.STDOUT,
         start_new_session=True,
-        env={**os.environ, **environment, MARK: mark},
+        env=os.environ | {MARK: mark},
     )
 
 

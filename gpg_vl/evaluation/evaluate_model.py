@@ -94,7 +94,10 @@ def evaluate_model(settings: EvalSettings) -> Evaluation | None:
 def _engine(
     settings: EvalSettings, frontend: Frontend, encoder: PromptEncoder, max_len: int, state: PartialState
 ) -> Engine:
-    """vLLM with the model's own weights. Raises EngineError where a server has others."""
+    """vLLM with the model's own weights, for sequences of up to `max_len` tokens.
+
+    Raises EngineError where a server has others, ConfigurationError for a LoRA checkpoint.
+    """
     asking, world = Asking(frontend, settings.seed), World(state.process_index, state.num_processes)
     if settings.engine == "server":
         return ServerEngine(
@@ -103,6 +106,7 @@ def _engine(
             max_concurrent=settings.max_concurrent,
             world=world,
             model=settings.model,
+            max_len=max_len,
         )
     return VllmEngine(
         settings.vllm,

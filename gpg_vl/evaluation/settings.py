@@ -64,6 +64,8 @@ class EvalSettings:
             )
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
             raise ConfigurationError(f"--max_new_tokens must be at least 1, got {self.max_new_tokens}")
+        if self.engine != "own" and 0 < (self.temperature or 0.0) < 0.01:
+            raise ConfigurationError(f"--temperature is 0 or at least 0.01 on vLLM, got {self.temperature}")
         if self.engine == "server" and not self.server.urls:
             raise ConfigurationError("--engine server needs --server.url, which `gpg-vl serve` prints")
         self._check_filters()

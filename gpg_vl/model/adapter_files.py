@@ -49,6 +49,15 @@ def read_adapter(folder: str | Path) -> Any:
         raise ModelError(f"{str(folder)!r} is no adapter of its base model: {error}") from error
 
 
+def refuse_adapters(path: str, why: str) -> None:
+    """Raise ConfigurationError for a LoRA checkpoint, with `why` it cannot be taken."""
+    if (base := base_of(path)) != path:
+        raise ConfigurationError(
+            f"{path!r} is a LoRA checkpoint, and {why}: merge it first (`gpg-vl merge`). For training on it, "
+            f"its base {base!r} is served: the trainer sends merged weights"
+        )
+
+
 def base_of(path: str) -> str:
     """The model that a LoRA checkpoint's adapters belong to; any other model itself.
 

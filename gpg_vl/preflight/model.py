@@ -24,7 +24,7 @@ from gpg_vl.stats import estimate, wilson
 from gpg_vl.training.accelerator import build_accelerator
 from gpg_vl.training.metrics import Clock, collection_metrics, collection_tokens
 from gpg_vl.training.session import Session, build_session
-from gpg_vl.training.train import bring_weights, sample_groups, update
+from gpg_vl.training.train import sample_groups, update
 from gpg_vl.types import Metrics, Sample
 
 _LOW_FORMAT = 0.5
@@ -65,7 +65,8 @@ def check_model(report: Report, config: TrainConfig, trial: Trial, machine: Mach
 def _ask(report: Report, config: TrainConfig, session: Session, trial: Trial, machine: Machine) -> None:
     clock = Clock()
     try:
-        bring_weights(session, clock)
+        session.learner.bring_weights(session.answerer.engine, config.run.phase_limit)
+        syncs = session.learner.syncs()
         rows = session.learner.sampler.draw(trial.questions)
         groups = sample_groups(session, rows, 1, 0, clock)
         for group in groups:
@@ -76,7 +77,7 @@ def _ask(report: Report, config: TrainConfig, session: Session, trial: Trial, ma
         with clock("update"):
             figures = _gradient(session, groups)
         if not session.answerer.engine.own:
-            report.add([_sampler(config, clock, figures)])
+            report.add([_sampler(config, float(syncs["seconds/sync"]), figures)])
     except torch.OutOfMemoryError as error:
         report.add([Finding("memory, measured", "fail", str(error).splitlines()[0], "see the forecast")])
         return
@@ -85,7 +86,7 @@ def _ask(report: Report, config: TrainConfig, session: Session, trial: Trial, ma
         report.add([_short("sampling", "while answers grew", "rollout.max_concurrent", concurrent)])
     if tokens < config.run.micro_batch_tokens:
         report.add([_short("training", "in the update", "run.micro_batch_tokens", tokens)])
-    seconds = clock.metrics(collection_tokens(collection))
+    seconds = clock.metrics(collection_tokens(collection)) | syncs
     _time(report, config, collection, seconds, trial, machine)
     report.add([Finding("memory, measured", "ok", _measured())])
 
@@ -95,9 +96,10 @@ def _short(phase: str, where: str, option: str, value: int) -> Finding:
     return Finding(f"memory, {phase}", "warn", f"it ran out {where}", cure)
 
 
-def _sampler(config: TrainConfig, clock: Clock, figures: Metrics) -> Finding:
-    """Whether an engine beside the trainer samples from the distribution that is trained."""
-    seconds, limit = clock.metrics(0)["seconds/sync"], config.rollout.gap_warning
+def _sampler(config: TrainConfig, seconds: float, figures: Metrics) -> Finding:
+    """Whether an engine beside the trainer samples from the distribution that is trained; weights took
+    `seconds`."""
+    limit = config.rollout.gap_warning
     if "logprob_gap" not in figures:
         return Finding("engine", "ok", f"weights sent in {seconds:.2g} s; every answer is masked")
     gap = float(figures["logprob_gap"])
@@ -236,6 +238,8 @@ def _time(
     parts = {name: scale * float(seconds[f"seconds/{name}"]) for name in ("rollout", "rewards")}
     trained = 1.0 if config.algorithm.kl_beta > 0 else valid
     parts["update"] = scale * trained * float(seconds["seconds/update"])
+    if "seconds/sync" in seconds:
+        parts["sync"] = float(seconds["seconds/sync"])
     step = sum(parts.values())
     hours = step * config.run.steps / _HOUR
     words = ", ".join(f"{name} {part:.2g}" for name, part in parts.items())

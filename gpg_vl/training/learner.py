@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,6 +21,7 @@ from gpg_vl.model.packing import Row, Segment
 from gpg_vl.model.policy import Policy
 from gpg_vl.model.published import published
 from gpg_vl.prompting.encode import EncodedPrompt, PromptEncoder
+from gpg_vl.rollout.engine import Engine
 from gpg_vl.runs.checkpoint import TrainState, random_states, save_checkpoint
 from gpg_vl.runs.folder import RunFolder
 from gpg_vl.runs.states import write_state
@@ -28,6 +30,7 @@ from gpg_vl.runtime.files import write_whole
 from gpg_vl.runtime.memory import Fit, agree, ended, let_go, release_memory
 from gpg_vl.runtime.parallel import World
 from gpg_vl.runtime.profiling import phase
+from gpg_vl.runtime.watchdog import watched
 from gpg_vl.training.micro_batches import MicroBatch, cut_within, halved
 from gpg_vl.training.optim import set_learning_rate
 from gpg_vl.types import Metrics, Sample
@@ -57,6 +60,10 @@ class Learner:
     """Tokens per forward and backward pass: run.micro_batch_tokens, or less once memory ran out."""
     out_of_memory: int = 0
     """How often processes ran out of memory and tried again, since `shortages` was asked."""
+    sync_seconds: float = 0.0
+    """Of bringing weights to the engine, since `syncs` was asked."""
+    sync_bytes: int | None = None
+    """None where nothing was brought."""
 
     @property
     def engine(self) -> Any:
@@ -115,6 +122,25 @@ class Learner:
             if weight.grad is None:
                 weight.grad = torch.zeros_like(weight)
         self.world.add_up([weight.grad for weight in followed if weight.grad is not None])
+
+    def bring_weights(self, engine: Engine, limit: float) -> None:
+        """The weights of now to where answers are sampled; longer than `limit` seconds prints stacks."""
+        if engine.own:
+            engine.sync(self.step)
+            return
+        start = time.perf_counter()
+        with watched("sync", self.world.rank, limit), phase("sync"):
+            sent = engine.sync(self.step).bytes
+        self.sync_seconds += time.perf_counter() - start
+        self.sync_bytes = (self.sync_bytes or 0) + sent
+
+    def syncs(self) -> Metrics:
+        """Seconds and bytes of `bring_weights` since the last call, those before an evaluation included."""
+        if self.sync_bytes is None:
+            return {}
+        found: Metrics = {"seconds/sync": self.sync_seconds, "sync_bytes": self.sync_bytes}
+        self.sync_seconds, self.sync_bytes = 0.0, None
+        return found
 
     def shortages(self) -> Metrics:
         """`out_of_memory` since the last call, unless it is 0."""

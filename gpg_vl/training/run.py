@@ -115,7 +115,7 @@ class Run:
             return
         sampling = Sampling(settings.max_new_tokens, temperature=0.0, stop=tuple(stop_texts))
         main, engine = self.learner.world.main, answerer.engine
-        engine.sync(step)
+        self.learner.bring_weights(engine, self.config.run.phase_limit)
         with (
             self.learner.whole_weights() if engine.own else contextlib.nullcontext(),
             self.bar.paused(),

@@ -25,6 +25,7 @@ from gpg_vl.model.policy import Policy
 from gpg_vl.prompting.card import asking_note
 from gpg_vl.prompting.encode import PromptEncoder
 from gpg_vl.rollout.answering import Answerer, build_encoder, check_room
+from gpg_vl.rollout.engine import Engine
 from gpg_vl.rollout.own import decode_options
 from gpg_vl.rollout.sparing import SparingEngine
 from gpg_vl.rollout.vllm.asking import Asking
@@ -152,18 +153,18 @@ def build_session(config: TrainConfig, accelerator: Accelerator, checkpoint: Pat
         reference.eval().requires_grad_(False)
     rows = own_rows(learner.sampler, learner.world, config.algorithm.questions_per_step)
     reader = QuestionReader(learner.data, learner.encoder, rows, worker_count(config.data.workers))
-    answerer = build_engine(learner, config)
     validation = open_validation(config.data, config.eval, learner)
     check_room(
         learner.policy.context, learner.data.longest, config.rollout.max_new_tokens, "rollout.max_new_tokens"
     )
     if validation is not None and (text := overlap_warning(config.data.train, config.data.validation)):
         learner.accelerator.print(text, file=sys.stderr)
+    answerer = build_answerer(learner, config, validation)  # last: it may wait for a server
     return Session(config, learner, reader, answerer, scorer, reference, validation)
 
 
-def build_answerer(learner: Learner, rollout: RolloutConfig) -> Answerer:
-    """The policy's own engine."""
+def own_answerer(learner: Learner, rollout: RolloutConfig) -> Answerer:
+    """The policy itself."""
     policy = learner.policy
     options = decode_options(policy.device, graphs=rollout.cuda_graphs, fused=rollout.fused_attention)
     engine = SparingEngine(
@@ -172,19 +173,29 @@ def build_answerer(learner: Learner, rollout: RolloutConfig) -> Answerer:
     return Answerer(learner.encoder, engine)
 
 
-def build_engine(learner: Learner, config: TrainConfig) -> Answerer:
-    """The engine that is configured, on the learner's weights. Raises EngineError where it is not there."""
+def build_answerer(learner: Learner, config: TrainConfig, validation: PreparedDataset | None) -> Answerer:
+    """The engine that is configured, on the learner's weights.
+
+    Raises EngineError where it is not there, ConfigurationError where its sequences are too short.
+    """
     rollout, policy = config.rollout, learner.policy
     if rollout.engine == "own":
-        return build_answerer(learner, rollout)
+        return own_answerer(learner, rollout)
+    longest = learner.data.longest + rollout.max_new_tokens
+    if validation is not None:
+        longest = max(longest, validation.longest + config.eval.max_new_tokens)
     asking = Asking(Frontend.of(policy), learner.sampler.seed)
     weights = partial(learner.published, torch.bfloat16 if policy.bf16 else None)
     shared: Any = {"max_concurrent": rollout.max_concurrent, "world": learner.world, "weights": weights}
     if rollout.engine == "server":
-        return Answerer(learner.encoder, ServerEngine(rollout.server, asking, device=policy.device, **shared))
-    longest = max(rollout.max_new_tokens, config.eval.max_new_tokens if config.data.validation else 0)
-    max_len = rollout.vllm.max_model_len or min(policy.context, config.data.max_prompt_tokens + longest)
-    engine = VllmEngine(rollout.vllm, config.model, asking, bf16=policy.bf16, max_len=max_len, **shared)
+        engine: Engine = ServerEngine(rollout.server, asking, device=policy.device, max_len=longest, **shared)
+        return Answerer(learner.encoder, engine)
+    limit = rollout.vllm.max_model_len or longest
+    if limit < longest:
+        raise ConfigurationError(
+            f"rollout.vllm.max_model_len {limit}: prompt and answer have up to {longest} tokens here"
+        )
+    engine = VllmEngine(rollout.vllm, config.model, asking, bf16=policy.bf16, max_len=limit, **shared)
     return Answerer(learner.encoder, engine)
 
 

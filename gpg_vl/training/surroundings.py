@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 from gpg_vl.config import SftConfig, TrainConfig
 from gpg_vl.errors import ConfigurationError
+from gpg_vl.rollout.vllm.serving import missing_vllm
 from gpg_vl.runtime import deepspeed_settings
 from gpg_vl.runtime.launched import place
 
@@ -17,10 +18,7 @@ _UNSUPPORTED = ("FSDP", "MEGATRON_LM", "PARALLELISM_CONFIG")
 def check_packages(config: TrainConfig | SftConfig) -> None:
     """Raise ConfigurationError for a package that the configuration needs and that is not installed."""
     if isinstance(config, TrainConfig) and config.rollout.engine == "vllm" and find_spec("vllm") is None:
-        raise ConfigurationError(
-            "rollout.engine vllm needs vLLM in this environment: pip install vllm, or take rollout.engine "
-            "server, whose vLLM has an environment of its own (docs/rollout_engines.md)"
-        )
+        raise missing_vllm("rollout.engine vllm: this environment")
     for asker, packages, cure in _needed(config):
         if not any(map(_installed, packages)):
             raise ConfigurationError(f"{asker} needs the package {packages[0]}: pip install {cure}")

@@ -41,7 +41,7 @@ def train_step(session: Session, step: int) -> tuple[Collection, Tensor, Metrics
     """
     config, algorithm, learner = session.config, session.config.algorithm, session.learner
     clock, engine = Clock(learner.world.rank, config.run.phase_limit), session.answerer.engine
-    synced = bring_weights(session, clock)
+    learner.bring_weights(engine, config.run.phase_limit)
     with learner.whole_weights() if engine.own else nullcontext():
         collection = collect(
             learner.sampler.draw,
@@ -58,25 +58,15 @@ def train_step(session: Session, step: int) -> tuple[Collection, Tensor, Metrics
         max_tokens=config.run.micro_batch_tokens,
         token_cost=learner.policy.token_cost,
     )
-    metrics = collection_metrics(collection, advantages.alpha) | synced
+    metrics = collection_metrics(collection, advantages.alpha)
     if not collection.finite:
         metrics["nonfinite"] = 1
     elif batch is not None:
         with clock("update"):
             metrics |= update(session, batch, step)
-    metrics |= learner.shortages() | {"skipped": int(batch is None)}
+    metrics |= learner.shortages() | learner.syncs() | {"skipped": int(batch is None)}
     metrics |= clock.metrics(collection_tokens(collection))
     return collection, advantages.values, metrics
-
-
-def bring_weights(session: Session, clock: Clock) -> Metrics:
-    """The learner's weights to where answers are sampled; the bytes sent, if that is somewhere else."""
-    engine, version = session.answerer.engine, session.learner.step
-    if engine.own:
-        engine.sync(version)
-        return {}
-    with clock("sync"):
-        return {"sync_bytes": engine.sync(version).bytes}
 
 
 def sample_groups(session: Session, rows: Sequence[int], step: int, number: int, clock: Clock) -> list[Group]:

@@ -21,9 +21,9 @@ from gpg_vl.training.micro_batches import MicroBatch
 from gpg_vl.training.optim import learning_rate
 from gpg_vl.training.run import open_run
 from gpg_vl.training.session import (
-    build_answerer,
     build_learner,
     open_validation,
+    own_answerer,
     resumed_checkpoint,
 )
 from gpg_vl.types import Metrics, Sample
@@ -43,7 +43,7 @@ def sft(config: SftConfig, *, resume: str | None = None) -> Path:
         learner = build_learner(config, accelerator, resumed_checkpoint(config, folder, resume))
         validation = open_validation(config.data, config.eval, learner)
         rollout = RolloutConfig()
-        answerer = build_answerer(learner, rollout)
+        answerer = own_answerer(learner, rollout)
         with open_run("sft", learner, config, folder, stop) as run:
             losses = [float(line["loss"]) for line in read_metrics(folder.path)]
             done = learner.step >= config.run.steps or _reached(config.target_loss, losses)

@@ -214,7 +214,7 @@ def test_what_watch_raises_ends_the_answers_and_no_others(policy, models, scene_
         )
 
         def stop(_: object) -> None:
-            if server.report.asked == 4:
+            if server.report.asked == 4 and another.ident is None:
                 server.mischief.slow = 2.0
                 another.start()
             elif server.report.asked == 5:

@@ -178,7 +178,7 @@ def test_group_size_is_checked_without_a_parser_too():
 
 def test_temperatures_that_vllm_refuses_are_refused_before():
     assert RolloutConfig(temperature=2.5).temperature == 2.5
-    with pytest.raises(ConfigurationError, match="at most 2 on vLLM"):
+    with pytest.raises(ConfigurationError, match=r"from 0\.01 to 2 on vLLM"):
         RolloutConfig(temperature=2.5, engine="vllm")
 
 

@@ -9,12 +9,16 @@ from typing import Any
 from PIL import Image
 
 from gpg_vl.errors import EngineError
+from gpg_vl.model.families.family import Family
 from gpg_vl.model.frontend import Frontend
 from gpg_vl.prompting.encode import Unexpanded
 from gpg_vl.rollout.engine import Answer, Request
 from gpg_vl.rollout.sampling import Sampling, cut_at_stop
+from gpg_vl.rollout.vllm.serving import Kind
 from gpg_vl.types import FinishReason
 
+_CLAMPED = -9999.0
+"""What vLLM says of a probability that is 0 or no number."""
 BAN = -100.0
 """Added to logits of tokens that are never sampled: JSON has no infinity, and e^-100 is none in a run."""
 
@@ -69,7 +73,7 @@ class Asking:
         group = [
             Answer(
                 tuple(ids),
-                tuple(logprobs),
+                tuple(float("-inf") if value <= _CLAMPED else value for value in logprobs),
                 cut_at_stop(text, sampling.stop),
                 self._reason(ids, reason),
                 version,
@@ -88,6 +92,12 @@ def seed_of(seed: int, step: int, question: str) -> int:
     """Of a group's answers: vLLM draws answer g with this + g."""
     text = f"{seed}\x1f{step}\x1f{question}"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "little")
+
+
+def kind_of(family: Family) -> Kind:
+    """What vLLM is told of it."""
+    reader = family.reader
+    return Kind(reader is not None and reader.keeps_limits, family.recurrent, family.takes_images)
 
 
 def unexpanded(request: Request) -> Unexpanded:

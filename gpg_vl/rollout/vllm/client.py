@@ -3,7 +3,7 @@
 import contextlib
 import socket
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,6 +14,8 @@ from gpg_vl.rollout.vllm.serving import log_file
 
 _CONNECT = 10.0
 """Seconds until a machine that does not answer counts as gone."""
+_ALIVE = 5.0
+"""Seconds that a server has to say that it is there."""
 _SHORT = 30.0
 """Seconds for what a server answers at once."""
 _LAST_LINES = 12
@@ -47,7 +49,6 @@ class VllmClient:
         timeout = httpx.Timeout(None, connect=_CONNECT)
         # A proxy of the environment is for the internet, and weights do not go through it.
         self._http = httpx.Client(transport=transport, timeout=timeout, trust_env=False)
-        self._asked: set[str] = set()
 
     def close(self) -> None:
         self._http.close()
@@ -55,7 +56,7 @@ class VllmClient:
     def healthy(self) -> bool:
         """Whether it is up and can answer."""
         with contextlib.suppress(httpx.HTTPError):
-            return self._http.get(f"{self.url}/health", timeout=_CONNECT).is_success
+            return self._http.get(f"{self.url}/health", timeout=_ALIVE).is_success
         return False
 
     def get(self, path: str) -> Any:
@@ -83,35 +84,37 @@ class VllmClient:
             raise ServerGoneError(f"{self.url} failed at {path} and is gone: {said}")
         raise EngineError(f"{self.url} refused {path} ({reply.status_code}): {said}")
 
-    def generate(self, body: Mapping[str, Any], version: str) -> Any:
+    def generate(self, body: Mapping[str, Any], version: str, open_questions: set[str]) -> Any:
         """Answers to a question, which is asked again where they get lost, or are ended by somebody else, and
-        the server has the weights of `version` still. Raises as `get` does."""
+        the server has the weights of `version` still.
+
+        Its name is in `open_questions` meanwhile, for `abort`. Raises as `get` does.
+        """
         for _ in range(_TRIES - 1):
             try:
-                return self._answers(body)
+                return self._answers(body, open_questions)
             except ServerGoneError:
                 if self.weight_version() != version:
                     raise
-        return self._answers(body)
+        return self._answers(body, open_questions)
 
-    def _answers(self, body: Mapping[str, Any]) -> Any:
+    def _answers(self, body: Mapping[str, Any], open_questions: set[str]) -> Any:
         name = uuid.uuid4().hex
-        self._asked.add(name)
+        open_questions.add(name)
         try:
             reply = self.post("/inference/v1/generate", {**body, "request_id": name})
         finally:
-            wanted = name in self._asked
-            self._asked.discard(name)
+            wanted = name in open_questions
+            open_questions.discard(name)
         if any(choice["finish_reason"] == "abort" for choice in reply["choices"]):
             kind = ServerGoneError if wanted else EngineError
             raise kind(f"{self.url} ended a question before its answers were complete")
         return reply
 
-    def abort(self) -> None:
-        """End what `generate` waits for, and nothing of others."""
-        names, self._asked = self._asked, set()
-        if names:
-            self.post("/abort_requests", {"request_ids": [f"{_PREFIX}{name}" for name in tuple(names)]})
+    def abort(self, questions: Iterable[str]) -> None:
+        """End these, and nothing of others."""
+        if names := [f"{_PREFIX}{name}" for name in questions]:  # none would be all
+            self.post("/abort_requests", {"request_ids": names})
 
     def weight_version(self) -> str:
         """What its weights are called: `default` are those that it was started with."""
@@ -121,9 +124,14 @@ class VllmClient:
         """Processes that hold its weights."""
         return int(self.get("/get_world_size")["world_size"])
 
-    def model(self) -> str:
-        """The folder or hub id that it was started with."""
-        return str(self.get("/v1/models")["data"][0]["root"])
+    def model(self) -> tuple[str, int]:
+        """The folder or hub id that it was started with, and the tokens of its longest prompt and answer."""
+        served = self.get("/v1/models")["data"][0]
+        return str(served["root"]), int(served["max_model_len"])
+
+    def paused(self) -> bool:
+        """Whether it answers nothing, as while weights are replaced."""
+        return bool(self.get("/is_paused")["is_paused"])
 
     def missing_weights(self) -> list[str]:
         """Parameters that the last update left as they were, on any worker."""

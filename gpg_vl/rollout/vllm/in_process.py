@@ -1,21 +1,24 @@
 """Rollouts on vLLM in the trainer's own processes, whose memory it gives back while the trainer steps."""
 
+import contextlib
 import os
+import random
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from gpg_vl.config import ModelConfig
 from gpg_vl.errors import ConfigurationError, EngineError
-from gpg_vl.model.adapter_files import base_of
+from gpg_vl.model.adapter_files import base_of, refuse_adapters
 from gpg_vl.prompting.encode import Unexpanded
 from gpg_vl.rollout.engine import Answer, Done, Engine, Request, Synced, Watch
 from gpg_vl.rollout.sampling import Sampling
-from gpg_vl.rollout.vllm.asking import Asking, unexpanded
-from gpg_vl.rollout.vllm.serving import LEAST_PIXELS, WORKER, vllm_variables
+from gpg_vl.rollout.vllm.asking import Asking, kind_of, unexpanded
+from gpg_vl.rollout.vllm.serving import WORKER, engine_options, missing_vllm, vllm_variables
 from gpg_vl.rollout.vllm.weights import Weights
 from gpg_vl.rollout_config import VllmConfig
 from gpg_vl.runtime.parallel import World
@@ -48,7 +51,7 @@ class VllmEngine(Engine):
         world: World | None = None,
         weights: Weights | None = None,
     ) -> None:
-        """`max_len`: tokens of the longest prompt and answer. Without `weights` the model is only asked.
+        """`max_len`: tokens of a prompt and its answer, at most. Without `weights` the model is only asked.
 
         Raises ConfigurationError without vLLM, or where processes do not divide into groups.
         """
@@ -63,22 +66,13 @@ class VllmEngine(Engine):
         self._gpu = torch.cuda.is_available()
         if config.dtype != "auto":
             bf16 = config.dtype == "bf16"
-        reader = asking.frontend.family.reader
-        options: dict[str, Any] = {"dtype": "bfloat16" if bf16 else "float32", "max_model_len": max_len}
-        if reader is not None:
-            options["limit_mm_per_prompt"] = {"image": config.images, "video": 0}
-            if reader.keeps_limits:
-                pixels = {"min_pixels": LEAST_PIXELS, "max_pixels": model.max_pixels}
-                options["mm_processor_kwargs"] = pixels
+        if weights is None:
+            refuse_adapters(model.path, "vLLM answers with whole models")
+        kind, images = kind_of(asking.frontend.family), config.limit_images
+        options = engine_options(kind, gpu=self._gpu, bf16=bf16, images=images, max_pixels=model.max_pixels)
         if self._gpu:
-            options |= {
-                "gpu_memory_utilization": config.gpu_memory_utilization,
-                "enable_sleep_mode": weights is not None,
-            }
-        else:
-            options |= {"enforce_eager": True, "enable_chunked_prefill": False}
-            if asking.frontend.family.recurrent:
-                options["enable_prefix_caching"] = False  # of states, which wants chunks
+            options["gpu_memory_utilization"] = config.gpu_memory_utilization
+            options["enable_sleep_mode"] = weights is not None
         if self._world.size > 1:
             options["distributed_executor_backend"] = "external_launcher"
         self._llm = _load(
@@ -86,6 +80,7 @@ class VllmEngine(Engine):
             model=base_of(model.path),
             tensor_parallel_size=self._size,
             max_num_seqs=max_concurrent,
+            max_model_len=max_len,
             **options,
         )
         self._asleep = False
@@ -109,7 +104,7 @@ class VllmEngine(Engine):
         names = {f"{self._calls}-{number}": one for number, one in enumerate(asked)}
         try:
             for name, one in names.items():
-                engine.add_request(name, _prompt(one.question), _parameters(one.sampling))
+                _add(engine, name, one)
             while engine.has_unfinished_requests():
                 watch(seen)
                 for output in engine.step():
@@ -192,7 +187,7 @@ class VllmEngine(Engine):
         self._llm.llm_engine.engine_core.shutdown()
 
 
-def _load(gpu: bool, **options: Any) -> Any:
+def _load(gpu: bool, *, weight_transfer_config: Mapping[str, str], **options: Any) -> Any:
     """An LLM whose workers are this process, with what asking it needs."""
     inside = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR"}
     for name, value in {**vllm_variables(gpu), **inside}.items():
@@ -202,23 +197,30 @@ def _load(gpu: bool, **options: Any) -> Any:
         from vllm import LLM
         from vllm.config import WeightTransferConfig
     except ImportError as error:
-        raise ConfigurationError(
-            f"rollout.engine vllm needs vLLM in this environment ({error}): pip install vllm, or take "
-            "rollout.engine server, whose vLLM has one of its own; docs/rollout_engines.md"
-        ) from error
-    choose_threads = torch.set_num_threads
-    llm = LLM(
-        **options,
-        seed=0,
-        logprobs_mode="processed_logprobs",
-        max_logprobs=-1,
-        generation_config="vllm",
-        disable_log_stats=True,
-        worker_extension_cls="gpg_vl_worker.Worker",
-        weight_transfer_config=WeightTransferConfig(backend="gpg_vl"),
-    )
-    torch.set_num_threads = choose_threads  # on a CPU, vLLM takes it away
-    return llm
+        raise missing_vllm(f"this environment ({error})") from error
+    transfer = WeightTransferConfig(**weight_transfer_config)
+    with _untouched():
+        return LLM(**options, seed=0, disable_log_stats=True, weight_transfer_config=transfer)
+
+
+@contextlib.contextmanager
+def _untouched() -> Iterator[None]:
+    """vLLM seeds all random numbers of its process, and on a CPU takes the choice of threads away."""
+    choose_threads, plain, numbers = torch.set_num_threads, random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        torch.set_num_threads = choose_threads
+        random.setstate(plain)
+        np.random.set_state(numbers)
+
+
+def _add(engine: Any, name: str, one: _Asked) -> None:
+    try:
+        engine.add_request(name, _prompt(one.question), _parameters(one.sampling))
+    except ValueError as error:  # too long, or too many images
+        raise EngineError(f"vLLM does not take a question: {error}") from error
 
 
 def _prompt(question: Unexpanded) -> dict[str, Any]:

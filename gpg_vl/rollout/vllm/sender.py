@@ -25,10 +25,11 @@ _JOIN = 120.0
 class Receiver:
     """A server's weights, as the trainer replaces them: `begin`, `send` for each bucket, `finish`."""
 
-    def __init__(self, client: VllmClient, *, nccl: bool, folder: Path | None) -> None:
-        """`folder`: for files, which both sides see; else weights go through a process group."""
+    def __init__(self, client: VllmClient, device: torch.device, folder: Path | None) -> None:
+        """`device`: where weights are sent from, a GPU over NCCL, else over gloo. `folder`: for files in
+        their place, which both sides see."""
         self.client = client
-        self._nccl, self._folder = nccl, folder
+        self._device, self._folder = device, folder
         self._link: Link | None = None
         self._files: Path | None = None
         self._count = 0
@@ -61,11 +62,12 @@ class Receiver:
         host = address_towards(place.hostname or "", place.port or 80)
         size = 1 + self.client.workers()
         store = listen(host, size, _JOIN)
-        info = {"host": host, "port": store.port, "size": size, "nccl": self._nccl, "seconds": _JOIN}
+        nccl = self._device.type == "cuda"
+        info = {"host": host, "port": store.port, "size": size, "nccl": nccl, "seconds": _JOIN}
         with ThreadPoolExecutor(1) as pool:
             joined = pool.submit(self.client.post, "/init_weight_transfer_engine", {"init_info": info})
             try:
-                self._link = Link(host, store.port, 0, size, nccl=self._nccl, seconds=_JOIN, server=store)
+                self._link = Link(host, store.port, 0, size, device=self._device, seconds=_JOIN, server=store)
             except RuntimeError as error:
                 raise joined.exception() or EngineError(f"{self.client.url}: {error}") from error
             joined.result()

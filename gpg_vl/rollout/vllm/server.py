@@ -25,13 +25,11 @@ from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.rollout.vllm.asking import Asking, data_url, unexpanded
 from gpg_vl.rollout.vllm.client import ServerGoneError, VllmClient
 from gpg_vl.rollout.vllm.sender import Receiver, bucketed
-from gpg_vl.rollout.vllm.servers import Server, Update, begin, finish, give
+from gpg_vl.rollout.vllm.servers import STARTED_WITH, Server, Update, begin, finish, give
 from gpg_vl.rollout.vllm.weights import Weights
 from gpg_vl.rollout_config import ServerConfig
 from gpg_vl.runtime.parallel import World
 
-_STARTED_WITH = "default"
-"""vLLM's name for the weights that a server was started with."""
 _TICK = 0.2  # seconds between two looks at what the caller wants
 _FRUITLESS = 3
 """Times that servers may be gone without one answer in between."""
@@ -52,12 +50,15 @@ class ServerEngine(Engine):
         weights: Weights | None = None,
         device: torch.device | None = None,
         model: str = "",
+        max_len: int = 0,
     ) -> None:
-        """Without `weights`, `model` is only asked: the servers' own, which must be it, and stay so.
+        """`max_len`: tokens of the longest prompt and answer, 0 if nobody knows. Without `weights`, servers
+        are only asked: theirs must be `model`'s, and stay so.
 
         Waits up to rollout.server.patience for the first server; raises EngineError without one.
         """
         self._config, self._asking, self._weights = config, asking, weights
+        self._model, self._max_len = model, max_len
         self.seed, self.max_concurrent, self.version = asking.seed, max_concurrent, -1
         self._world = world or World()
         device = device or torch.device("cpu")
@@ -65,19 +66,26 @@ class ServerEngine(Engine):
         self._device = device if nccl else torch.device("cpu")
         folder = Path(config.folder) if config.sync == "file" else None
         clients = [VllmClient(url, config.connections) for url in config.urls]
-        self._servers = [Server(one, Receiver(one, nccl=nccl, folder=folder)) for one in clients]
+        self._servers = [Server(one, Receiver(one, self._device, folder)) for one in clients]
         self._run: str = self._world.gather([uuid.uuid4().hex[:8]])[0]
-        self._name = _STARTED_WITH
+        self._name = STARTED_WITH
         self._await_server()
-        if weights is None:
-            self._world.together(lambda: self._check_model(model))
 
-    def _check_model(self, model: str) -> None:
+    def _check_servers(self) -> None:
+        """Raise EngineError for a server whose sequences are shorter than the run's, and without weights to
+        send for one that has others than the model's."""
         for client in (server.client for server in self._alive):
-            served, version = client.model(), client.weight_version()
-            if os.path.realpath(served) != os.path.realpath(model):
-                raise EngineError(f"{client.url} serves {served!r}, and {model!r} is asked for")
-            if version != _STARTED_WITH:
+            (served, length), own = client.model(), os.path.realpath(self._model)
+            if length < self._max_len:
+                raise EngineError(
+                    f"{client.url} ends sequences at {length} tokens, and prompt and answer have up to "
+                    f"{self._max_len} here: gpg-vl serve --max_model_len {self._max_len}"
+                )
+            if self._weights is not None:
+                continue
+            if os.path.realpath(served) != own:
+                raise EngineError(f"{client.url} serves {served!r}, and {self._model!r} is asked for")
+            if (version := client.weight_version()) != STARTED_WITH or client.paused():
                 raise EngineError(f"{client.url} has a trainer's weights ({version}): start it anew")
 
     @property
@@ -134,6 +142,7 @@ class ServerEngine(Engine):
         # The longest first, as everywhere.
         queue = deque(sorted(requests, key=lambda place: -requests[place].prompt.length))
         running: dict[Future[list[Answer]], tuple[int, Server]] = {}
+        open_questions: set[str] = set()
         failure: ServerGoneError | None = None
         connections = self._config.connections
         with ThreadPoolExecutor(connections * len(self._servers), "vllm") as pool:
@@ -141,10 +150,10 @@ class ServerEngine(Engine):
                 while queue or running:
                     while queue and (server := self._freest(running)):
                         place = queue.popleft()
-                        asked = pool.submit(self._ask, server, requests[place], group_size, sampling)
-                        running[asked] = place, server
+                        question = requests[place], group_size, sampling, open_questions
+                        running[pool.submit(self._ask, server, *question)] = place, server
                     if not running:
-                        return failure
+                        return failure or ServerGoneError("no server is there")
                     finished, _ = wait(running, _TICK, FIRST_COMPLETED)
                     for one in finished:
                         place, server = running.pop(one)
@@ -156,7 +165,7 @@ class ServerEngine(Engine):
                             queue.append(place)
                     tick()
             except BaseException:
-                self._abort()  # else the pool waits for answers that nobody wants
+                self._abort(open_questions)  # else the pool waits for answers that nobody wants
                 raise
         return None
 
@@ -169,7 +178,14 @@ class ServerEngine(Engine):
         free = [server for server in self._alive if load[id(server)] < self._config.connections]
         return min(free, key=lambda server: load[id(server)], default=None)
 
-    def _ask(self, server: Server, request: Request, group_size: int, sampling: Sampling) -> list[Answer]:
+    def _ask(
+        self,
+        server: Server,
+        request: Request,
+        group_size: int,
+        sampling: Sampling,
+        open_questions: set[str],
+    ) -> list[Answer]:
         question = unexpanded(request)
         body: dict[str, Any] = {
             "token_ids": question.token_ids,
@@ -179,7 +195,7 @@ class ServerEngine(Engine):
         if question.images:
             urls = [data_url(image) for image in question.images]
             body["content_parts"] = [{"type": "image_url", "url": url} for url in urls]
-        reply = server.client.generate(body, self._name)
+        reply = server.client.generate(body, self._name, open_questions)
         choices = sorted(reply["choices"], key=lambda choice: choice["index"])
         self._check_versions(server, choices)
         self._asking.check_prompt(request, reply["prompt_token_ids"])
@@ -198,7 +214,7 @@ class ServerEngine(Engine):
         without them, EngineError for anybody else's weights."""
         spans = [span for choice in choices for span in choice["weight_versions"] or ()]
         others = {span["version"] for span in spans} - {self._name}
-        if any(name == _STARTED_WITH or name.startswith(self._run) for name in others):
+        if any(name == STARTED_WITH or name.startswith(self._run) for name in others):
             raise ServerGoneError(f"{server.client.url} came back without the weights of now")
         if others or not spans:
             raise EngineError(
@@ -206,11 +222,13 @@ class ServerEngine(Engine):
                 f"in the place of {self._name}: does another run use it?"
             )
 
-    def _abort(self) -> None:
-        """Only this engine's: others may use the servers, too."""
+    def _abort(self, open_questions: set[str]) -> None:
+        """Only those of one `generate`: other threads and processes may use the servers, too."""
+        names = tuple(open_questions)
+        open_questions.clear()
         for server in self._alive:
             with contextlib.suppress(EngineError):
-                server.client.abort()
+                server.client.abort(names)
 
     # Weights
 
@@ -256,7 +274,7 @@ class ServerEngine(Engine):
         assert self._weights is not None, "only a trainer has weights to send"
         update, sent = Update(self._stale), 0
         if self._world.main:
-            update.each(begin)
+            update.each(partial(begin, run=self._run))
             for bucket in bucketed(self._weights(), self._device):
                 sent += len(bucket.data) * len(update.taking)
                 update.each(partial(give, bucket=bucket))
@@ -273,7 +291,8 @@ class ServerEngine(Engine):
         if update.failure is not None:
             raise update.failure
         if not self._alive:
-            raise ServerGoneError(f"no server took the weights{self._last_lines()}")
+            why = f" ({update.gone})" if update.gone else ""
+            raise ServerGoneError(f"no server took the weights{why}{self._last_lines()}")
 
     @property
     def _stale(self) -> list[Server]:
@@ -285,6 +304,7 @@ class ServerEngine(Engine):
         """Return once a server is up; the first process alone looks. Raises EngineError on all."""
         self._world.together(self._wait if self._world.main else lambda: None)
         self._agree()
+        self._world.together(self._check_servers if self._world.main else lambda: None)
 
     def _agree(self) -> None:
         """All processes ask the servers that the first one can reach."""
@@ -293,7 +313,7 @@ class ServerEngine(Engine):
             server.alive = alive
 
     def _wait(self) -> None:
-        end = time.monotonic() + self._config.patience
+        end, told = time.monotonic() + self._config.patience, False
         while True:
             for server in self._servers:
                 server.alive = server.client.healthy()
@@ -304,6 +324,10 @@ class ServerEngine(Engine):
                     f"no server at {', '.join(self._config.urls)} within {self._config.patience:g} seconds "
                     f"(rollout.server.patience): start one with `gpg-vl serve`{self._last_lines()}"
                 )
+            if not told:
+                places, seconds = ", ".join(self._config.urls), self._config.patience
+                print(f"gpg-vl: waiting up to {seconds:g} s for a server at {places}", file=sys.stderr)
+                told = True
             time.sleep(1.0)
 
     def _last_lines(self) -> str:

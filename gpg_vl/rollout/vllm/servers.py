@@ -12,6 +12,8 @@ from gpg_vl.rollout.vllm.client import ServerGoneError, VllmClient
 from gpg_vl.rollout.vllm.sender import Receiver
 from gpg_vl.rollout.vllm.worker.gpg_vl_wire import Packed
 
+STARTED_WITH = "default"
+"""vLLM's name for the weights that a server was started with."""
 _AWAY = 60.0
 """Seconds until a server that is gone is looked for again, while others answer."""
 
@@ -25,6 +27,8 @@ class Server:
     alive: bool = True
     again: float = 0.0
     """When one that is gone is looked for again."""
+    away: float = _AWAY
+    """Seconds until then, the next time."""
 
     @property
     def due(self) -> bool:
@@ -40,7 +44,8 @@ class Server:
     def lose(self) -> None:
         """It is gone; a machine that does not answer costs seconds, so it is not asked at each step."""
         self.alive = False
-        self.again = time.monotonic() + _AWAY
+        self.again = time.monotonic() + self.away
+        self.away *= 2
         self.receiver.drop()
 
 
@@ -50,6 +55,8 @@ class Update:
     def __init__(self, servers: Sequence[Server]) -> None:
         self.taking = list(servers)
         self.failure: BaseException | None = None
+        self.gone: BaseException | None = None
+        """Why the last one that is gone was left out."""
 
     def each(self, work: Callable[[Server], None]) -> None:
         """Let all do it at once. Those that are gone are left out; any other mistake is kept as `failure`."""
@@ -64,20 +71,29 @@ class Update:
             self.taking.remove(server)
             if not isinstance(error, ServerGoneError) and server.client.healthy():
                 self.failure = self.failure or error
-            elif server.alive:
-                print(f"gpg-vl: {error}; going on without it", file=sys.stderr)
+            else:
+                self.gone = error
+                if server.alive:
+                    print(f"gpg-vl: {error}; going on without it", file=sys.stderr)
             server.lose()
 
     def end(self) -> None:
         """Those that took part to the end are there."""
         for server in self.taking:
-            server.alive = True
+            server.alive, server.away = True, _AWAY
 
 
-def begin(server: Server) -> None:
-    """Get a server ready for weights; one that was started anew is joined anew."""
-    receiver = server.receiver
-    if receiver.version and server.client.weight_version() != receiver.version:
+def begin(server: Server, run: str) -> None:
+    """Get a server ready for weights; one that was started anew is joined anew.
+
+    Raises EngineError where it had those of `run`, and has another run's by now.
+    """
+    receiver, client = server.receiver, server.client
+    if not client.healthy():
+        raise ServerGoneError(f"{client.url} is gone")
+    if receiver.version and (version := client.weight_version()) != receiver.version:
+        if version != STARTED_WITH and not version.startswith(run):
+            raise EngineError(f"{client.url} has weights of another run by now ({version}): one run a server")
         receiver.drop()
     receiver.begin()
 

@@ -5,10 +5,10 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from gpg_vl.checks import require, tidy
 from gpg_vl.config import ModelConfig
@@ -57,6 +57,8 @@ class ServeSettings:
     """Largest image (pixels) of families with such a limit; at least the trainer's model.max_pixels."""
     images: int = 2
     """Images a question, at most."""
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    """What vLLM's flags are for; auto: a GPU if this machine has one, with --print that it has."""
     python: str = ""
     """Interpreter of the environment where vLLM is installed; empty: this one."""
 
@@ -84,6 +86,11 @@ class Installed:
     gpu: bool
 
     @classmethod
+    def elsewhere(cls, settings: ServeSettings) -> "Installed":
+        """On a machine that is not this one, whose `python` has vLLM, and which has GPUs unless told."""
+        return cls(settings.python or "python", "vllm", settings.device != "cpu")
+
+    @classmethod
     def of(cls, python: str) -> "Installed":
         """Raises ConfigurationError where there is none."""
         python = python or sys.executable
@@ -95,63 +102,87 @@ class Installed:
                 f"--python {python!r} is no interpreter with vLLM and torch: {error}"
             ) from error
         if not names:
-            raise ConfigurationError(
-                f"{python!r} has no vLLM: pip install vllm, into an environment of its own if its pins do "
-                "not fit (--python names its interpreter); docs/rollout_engines.md"
-            )
+            raise missing_vllm(repr(python))
         return cls(python, names[0], gpu)
 
 
-def vllm_command(
-    settings: ServeSettings, installed: Installed, *, limits: bool, recurrent: bool, more: Sequence[str]
-) -> list[str]:
-    """`vllm serve` with every flag that asking it needs.
+@dataclass(frozen=True)
+class Kind:
+    """What vLLM is told of a model's family."""
 
-    limits: the family has pixel limits. recurrent: some of its layers carry a state.
-    """
+    limits: bool
+    """Whether images have limits of pixels."""
+    recurrent: bool
+    """Whether some of its layers carry a state."""
+    takes_images: bool
+
+
+def vllm_command(settings: ServeSettings, installed: Installed, kind: Kind, more: Sequence[str]) -> list[str]:
+    """`vllm serve` with every flag that asking it needs."""
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and installed.gpu)
-    command = [
-        *_entry(installed),
-        "serve",
-        settings.model,
-        *("--host", settings.host, "--port", str(settings.port)),
-        *("--dtype", "bfloat16" if bf16 else "float32"),
-        *("--tensor-parallel-size", str(settings.tensor_parallel_size)),
-        *("--max-num-seqs", str(settings.max_num_seqs)),
-        *engine_flags(settings.images, settings.max_pixels, limits=limits),
-        "--enable-scale-out",
-        "--disable-uvicorn-access-log",  # a line for each question
-        *("--worker-extension-cls", "gpg_vl_worker.Worker"),
-        *("--weight-transfer-config", json.dumps({"backend": "gpg_vl"})),
-    ]
+    options: dict[str, Any] = {
+        "host": settings.host,
+        "port": settings.port,
+        "tensor_parallel_size": settings.tensor_parallel_size,
+        "max_num_seqs": settings.max_num_seqs,
+        "enable_scale_out": True,
+        "disable_uvicorn_access_log": True,  # a line for each question
+        **engine_options(
+            kind, gpu=installed.gpu, bf16=bf16, images=settings.images, max_pixels=settings.max_pixels
+        ),
+    }
     if settings.max_model_len:
-        command += ["--max-model-len", str(settings.max_model_len)]
+        options["max_model_len"] = settings.max_model_len
     if installed.gpu:
-        command += ["--gpu-memory-utilization", str(settings.gpu_memory_utilization)]
-    else:
-        command += ["--enforce-eager", "--no-enable-chunked-prefill"]  # seeds with the latter crash there
-        if recurrent:
-            command.append("--no-enable-prefix-caching")  # of states, which wants chunks
-    return [*command, *more]
+        options["gpu_memory_utilization"] = settings.gpu_memory_utilization
+    return [*_entry(installed), "serve", settings.model, *_flags(options), *more]
 
 
-def engine_flags(images: int, max_pixels: int, *, limits: bool) -> list[str]:
-    """What makes its log-probabilities those of the distribution that it samples from, on our images."""
-    flags = [
-        *("--logprobs-mode", "processed_logprobs", "--max-logprobs", "-1"),
-        *("--generation-config", "vllm"),
-        *("--limit-mm-per-prompt", json.dumps({"image": images, "video": 0})),
-    ]
-    if limits:
-        pixels = {"min_pixels": LEAST_PIXELS, "max_pixels": max_pixels}
-        flags += ["--mm-processor-kwargs", json.dumps(pixels)]
-    return flags
+def engine_options(kind: Kind, *, gpu: bool, bf16: bool, images: int, max_pixels: int) -> dict[str, Any]:
+    """vLLM's own options, by its names, that make what it says that of the distribution which it samples
+    from, leave our images as they are, and let it take a trainer's weights."""
+    options: dict[str, Any] = {
+        "dtype": "bfloat16" if bf16 else "float32",
+        "logprobs_mode": "processed_logprobs",
+        "max_logprobs": -1,
+        "generation_config": "vllm",
+        "worker_extension_cls": "gpg_vl_worker.Worker",
+        "weight_transfer_config": {"backend": "gpg_vl"},
+    }
+    if kind.takes_images:
+        options["limit_mm_per_prompt"] = {"image": images, "video": 0}
+    if kind.limits:
+        options["mm_processor_kwargs"] = {"min_pixels": LEAST_PIXELS, "max_pixels": max_pixels}
+    if not gpu:
+        options["enforce_eager"] = True
+        options["enable_chunked_prefill"] = False  # seeds crash with it
+        if kind.recurrent:
+            options["enable_prefix_caching"] = False  # of states, which wants chunks
+    return options
+
+
+def _flags(options: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in options.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            yield f"--{flag}" if value else f"--no-{flag}"
+        else:
+            yield f"--{flag}"
+            yield json.dumps(value) if isinstance(value, Mapping) else str(value)
 
 
 def _entry(installed: Installed) -> list[str]:
     if installed.package == "vllm":
         return [installed.python, "-m", "vllm.entrypoints.cli.main"]
     return [installed.python, str(WORKER / "gpg_vl_vllm.py")]
+
+
+def missing_vllm(where: str) -> ConfigurationError:
+    """That there is no vLLM, and how to come by one."""
+    return ConfigurationError(
+        f"{where} has no vLLM: pip install vllm. Where its pins do not fit, it takes an environment of its "
+        "own, and `gpg-vl serve --python INTERPRETER` (docs/rollout_engines.md)"
+    )
 
 
 def vllm_environment(gpu: bool) -> dict[str, str]:

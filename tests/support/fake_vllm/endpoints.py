@@ -114,6 +114,9 @@ class Endpoints:
     def weight_info(self, _: Any) -> Reply:
         return 200, {"weight_version": self.version}
 
+    def is_paused(self, _: Any) -> Reply:
+        return 200, {"is_paused": self._paused}
+
     def world_size(self, _: Any) -> Reply:
         return 200, {"world_size": 1}
 
@@ -132,7 +135,12 @@ class Endpoints:
         if info:
             self.report.trainer = info["host"]
             self._link = Link(
-                info["host"], info["port"], 1, info["size"], nccl=info["nccl"], seconds=info["seconds"]
+                info["host"],
+                info["port"],
+                1,
+                info["size"],
+                device=torch.device("cpu"),
+                seconds=info["seconds"],
             )
         return 200, {"message": "Weight transfer initialized"}
 
@@ -302,6 +310,7 @@ _ROUTES: dict[str, tuple[tuple[str, ...], Callable[[Endpoints, Any], Reply]]] = 
     "/v1/models": (("GET",), Endpoints.models),
     "/weight_info": (("GET",), Endpoints.weight_info),
     "/get_world_size": (("GET",), Endpoints.world_size),
+    "/is_paused": (("GET",), Endpoints.is_paused),
     "/fake": (("GET", "POST"), Endpoints.fake),
     "/init_weight_transfer_engine": (("POST",), Endpoints.init),
     "/start_weight_update": (("POST",), Endpoints.start_update),

@@ -18,7 +18,7 @@ import pytest
 
 from gpg_vl.cli.serve import serve
 from gpg_vl.errors import ConfigurationError, EngineError
-from gpg_vl.rollout.vllm.serving import Installed, ServeSettings, log_file, vllm_command
+from gpg_vl.rollout.vllm.serving import Installed, Kind, ServeSettings, log_file, vllm_command
 from tests.support.vllm_stand_in import PIDS, _Health, install
 
 
@@ -59,7 +59,8 @@ def started() -> list[int]:
 
 
 def test_the_command_can_be_pasted_into_a_shell(tiny_folder, python, capsys):
-    serve(["--model", str(tiny_folder), "--python", python, "--port", "8123", "--print", "--", "--seed", "3"])
+    words = ["--python", python, "--device", "cpu", "--port", "8123", "--print", "--", "--seed", "3"]
+    serve(["--model", str(tiny_folder), *words])
     words = shlex.split(capsys.readouterr().out)
     variables = dict(word.split("=", 1) for word in words[: words.index(python)])
     command = words[words.index(python) :]
@@ -78,11 +79,19 @@ def test_the_command_can_be_pasted_into_a_shell(tiny_folder, python, capsys):
 
 def test_a_cards_command_names_its_type_and_share():
     settings = ServeSettings("m", tensor_parallel_size=2, gpu_memory_utilization=0.5, max_model_len=900)
-    words = vllm_command(settings, Installed("python", "vllm", gpu=True), limits=False, more=[])
+    text = Kind(limits=False, recurrent=False, takes_images=False)
+    words = vllm_command(settings, Installed("python", "vllm", gpu=True), text, [])
     flags = dict(pairwise(words))
     assert (flags["--dtype"], flags["--gpu-memory-utilization"]) == ("bfloat16", "0.5")
     assert (flags["--tensor-parallel-size"], flags["--max-model-len"]) == ("2", "900")
     assert "--mm-processor-kwargs" not in flags and "--enforce-eager" not in flags
+
+
+def test_another_machines_command_needs_no_vllm_here(tiny_folder, capsys):
+    serve(["--model", str(tiny_folder), "--print"])
+    words = shlex.split(capsys.readouterr().out)
+    assert words[words.index("python") :][:4] == ["python", "-m", "vllm.entrypoints.cli.main", "serve"]
+    assert dict(pairwise(words))["--dtype"] == "bfloat16"
 
 
 @pytest.mark.parametrize(
@@ -110,7 +119,9 @@ def test_an_environment_without_vllm_is_refused(tiny_folder, tmp_path):
 def test_an_adapter_is_refused_by_its_base(tiny_folder, tmp_path, python):
     config = {"peft_type": "LORA", "base_model_name_or_path": str(tiny_folder), "task_type": "CAUSAL_LM"}
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
-    with pytest.raises(ConfigurationError, match=f"is a LoRA checkpoint: serve its base, '{tiny_folder}'"):
+    with pytest.raises(
+        ConfigurationError, match=f"is a LoRA checkpoint, .* its base '{tiny_folder}' is served"
+    ):
         serve(["--model", str(tmp_path), "--python", python])
 
 
@@ -150,7 +161,7 @@ def test_a_crash_shows_the_last_lines(tiny_folder, python, port):
 
 def test_sigkill_of_the_command_leaves_nothing(tiny_folder, python, port):
     words = ["--model", str(tiny_folder), "--python", python, "--port", str(port)]
-    code = f"import gpg_vl.cli.serve as s; s._has_pixel_limits = lambda _: True; s.serve({words!r})"
+    code = f"import gpg_vl.cli.serve as s; s._kind = lambda _: s.Kind(True, False, True); s.serve({words!r})"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL) as command:
         pids = started()
         assert all(running(pid) for pid in pids)

@@ -3,7 +3,9 @@
 Trainer and workers both use this file; it needs torch alone.
 """
 
+import contextlib
 import math
+import os
 import socket
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -86,19 +88,29 @@ class Link:
     """A process group of one trainer, rank 0, and all workers of a vLLM engine."""
 
     def __init__(
-        self, host: str, port: int, rank: int, size: int, *, nccl: bool, seconds: float, server: Any = None
+        self,
+        host: str,
+        port: int,
+        rank: int,
+        size: int,
+        *,
+        device: torch.device,
+        seconds: float,
+        server: Any = None,
     ) -> None:
         """Waits up to `seconds` until all have joined; so long may each transfer take, too.
 
-        `host` and `port` are the trainer's, whose own `server` is the store there.
+        `host` and `port` are the trainer's, whose own `server` is the store there. `device`: where the bytes
+        are, and by that NCCL or gloo.
         """
         patience = timedelta(seconds=seconds)
         self._store = server or dist.TCPStore(host, port, None, is_master=False, timeout=patience)
         store = dist.PrefixStore("gpg_vl", self._store)
-        self.device = torch.device("cuda", torch.cuda.current_device()) if nccl else torch.device("cpu")
+        self.device = device
         self._group: Any
-        if nccl:
-            self._group = dist.ProcessGroupNCCL(store, rank, size, patience)
+        if device.type == "cuda":
+            with _errors_left_to_us(), torch.cuda.device(device):
+                self._group = dist.ProcessGroupNCCL(store, rank, size, patience)
         else:
             options = dist.ProcessGroupGloo._Options()
             options._timeout = patience
@@ -117,10 +129,24 @@ class Link:
             torch.cuda.current_stream().synchronize()  # errors show here, not in a later kernel
 
     def close(self) -> None:
-        """Leave; what others wait for ends there with an error."""
+        """Leave; what others wait for ends there with an error, over gloo after a while."""
         if self.device.type == "cuda":
             self._group.abort()
         self._group = self._store = None
+
+
+@contextlib.contextmanager
+def _errors_left_to_us() -> Iterator[None]:
+    """NCCL's watchdog would end the whole process where the other side of a transfer is gone."""
+    name = "TORCH_NCCL_ASYNC_ERROR_HANDLING"
+    before = os.environ.get(name)
+    os.environ[name] = "0"
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
 
 
 def listen(host: str, size: int, seconds: float) -> Any:

@@ -66,7 +66,7 @@ class TrainerWeights(WeightTransferEngine[Init, Update]):
                 init_info.port,
                 1 + self.parallel_config.rank,
                 init_info.size,
-                nccl=init_info.nccl,
+                device=self.device if init_info.nccl else torch.device("cpu"),
                 seconds=init_info.seconds,
             )
 

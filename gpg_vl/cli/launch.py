@@ -8,10 +8,12 @@ seconds.
 import argparse
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +29,8 @@ MARK = "GPG_VL_LAUNCH"
 """Environment variable that all processes of a launch, and no others, have with the same value."""
 
 _POLL = 0.1  # seconds
+_LOOKS = 100
+"""Times to look for what is left, at most: a process may hang in its kernel."""
 
 
 @dataclass(frozen=True)
@@ -189,14 +193,23 @@ def _ask(agent: subprocess.Popen[bytes]) -> None:
 
 def kill_launch(mark: str) -> None:
     """Kill what is left of a launch, wherever it was reparented to; this process last, if it belongs."""
-    found = []
+    for _ in range(_LOOKS):  # what is killed may have started another process meanwhile
+        found = [process for process in _launched(mark) if process.pid != os.getpid()]
+        if not found:
+            break
+        for process in found:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        time.sleep(_POLL)
+    if os.environ.get(MARK) == mark:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _launched(mark: str) -> Iterator[psutil.Process]:
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):  # gone meanwhile, or another user's
             if process.environ().get(MARK) == mark:
-                found.append(process)
-    for process in sorted(found, key=lambda process: process.pid == os.getpid()):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
+                yield process
 
 
 def end_with_the_launcher() -> None:

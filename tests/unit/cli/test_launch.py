@@ -140,6 +140,18 @@ def test_the_whole_launch_is_killed_and_nothing_else():
         of_another.wait()
 
 
+def test_what_a_launch_starts_while_it_is_killed_is_killed_too(monkeypatch):
+    """The first look does not see the second process yet."""
+    first, second = (subprocess.Popen(["sleep", "60"], env=os.environ | {MARK: "this"}) for _ in range(2))
+    looks = [[psutil.Process(first.pid)], [psutil.Process(second.pid)], []]
+    monkeypatch.setattr(psutil, "process_iter", lambda: looks.pop(0))
+    try:
+        kill_launch("this")
+        assert second.wait(5) == first.wait(5) == -signal.SIGKILL
+    finally:
+        second.kill()
+
+
 RANK = "import os, signal, subprocess as s; signal.signal(signal.SIGUSR1, signal.{0}); {1}"
 SPAWN = "raise SystemExit(-s.run(['sleep', '60'], env=os.environ | {'LOCAL_RANK': '0'}).returncode + 128)"
 

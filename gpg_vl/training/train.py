@@ -176,9 +176,9 @@ def train(config: TrainConfig, *, resume: str | None = None) -> Path:
         session = build_session(config, accelerator, resumed_checkpoint(config, folder, resume))
         learner, steps = session.learner, config.run.steps
         with (
-            closing(session.answerer.engine),
             session.reader,
             open_run("train", learner, config, folder, stop) as run,
+            closing(session.answerer.engine),  # before the trackers end, and the processes' group with them
         ):
             evaluate = partial(run.evaluate, session.answerer, session.validation, config.rollout.stop)
             evaluate(last=learner.step >= steps)

@@ -63,7 +63,7 @@ class Launch:
         try:
             return _wait(agent, grace)
         finally:
-            kill_launch(mark)
+            kill_launch(mark, agent.pid)
             agent.wait()
 
 
@@ -191,10 +191,14 @@ def _ask(agent: subprocess.Popen[bytes]) -> None:
         raise KeyboardInterrupt
 
 
-def kill_launch(mark: str) -> None:
-    """Kill what is left of a launch, wherever it was reparented to; this process last, if it belongs."""
+def kill_launch(mark: str, session: int) -> None:
+    """Kill what is left of a launch, wherever it was reparented to; this process last, if it belongs.
+
+    By its mark, and by its session: a process that gives itself a title, as vLLM's do, overwrites the one,
+    and one that makes a session of its own leaves the other.
+    """
     for _ in range(_LOOKS):  # what is killed may have started another process meanwhile
-        found = [process for process in _launched(mark) if process.pid != os.getpid()]
+        found = [process for process in _launched(mark, session) if process.pid != os.getpid()]
         if not found:
             break
         for process in found:
@@ -205,14 +209,16 @@ def kill_launch(mark: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _launched(mark: str) -> Iterator[psutil.Process]:
+def _launched(mark: str, session: int) -> Iterator[psutil.Process]:
     for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):  # gone meanwhile, or another user's
-            if process.environ().get(MARK) == mark:
+        with contextlib.suppress(
+            psutil.Error, ProcessLookupError, PermissionError
+        ):  # gone, or another user's
+            if os.getsid(process.pid) == session or process.environ().get(MARK) == mark:
                 yield process
 
 
 def end_with_the_launcher() -> None:
     """In a thread of a launch's own process: kill all of it once the other end of its input is gone."""
     os.read(0, 1)
-    kill_launch(os.environ[MARK])
+    kill_launch(os.environ[MARK], os.getsid(0))

@@ -97,7 +97,7 @@ def _run(settings: ServeSettings, command: Sequence[str], environment: Mapping[s
                 _end(agent)
                 return 0
         finally:
-            kill_launch(mark)
+            kill_launch(mark, agent.pid)
     raise EngineError(f"vLLM ended with exit code {agent.returncode}{client.last_lines()}")
 
 

@@ -127,13 +127,15 @@ def test_a_file_says_processes_and_port_and_options_win(tmp_path):
 
 
 def test_the_whole_launch_is_killed_and_nothing_else():
-    def sleeper(mark: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(["sleep", "60"], env=os.environ | {MARK: mark})
+    def sleeper(mark: str, *, session: bool = False) -> subprocess.Popen[bytes]:
+        variables = os.environ | {MARK: mark}
+        return subprocess.Popen(["sleep", "60"], env=variables, start_new_session=session)
 
-    of_it, of_another = [sleeper("this"), sleeper("this")], sleeper("other")
+    agent = sleeper("overwritten by a title", session=True)
+    of_it, of_another = [agent, sleeper("this"), sleeper("this", session=True)], sleeper("other")
     try:
-        kill_launch("this")
-        assert [process.wait(5) for process in of_it] == [-signal.SIGKILL] * 2
+        kill_launch("this", agent.pid)
+        assert [process.wait(5) for process in of_it] == [-signal.SIGKILL] * 3
         assert of_another.poll() is None
     finally:
         of_another.kill()
@@ -146,7 +148,7 @@ def test_what_a_launch_starts_while_it_is_killed_is_killed_too(monkeypatch):
     looks = [[psutil.Process(first.pid)], [psutil.Process(second.pid)], []]
     monkeypatch.setattr(psutil, "process_iter", lambda: looks.pop(0))
     try:
-        kill_launch("this")
+        kill_launch("this", 0)
         assert second.wait(5) == first.wait(5) == -signal.SIGKILL
     finally:
         second.kill()

@@ -5,12 +5,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from typing import Any
 from urllib.parse import urlsplit
 
 import torch
 from safetensors.torch import load_file
 
+from gpg_vl.prompting.encode import EncodedPrompt
 from gpg_vl.rollout.vllm.worker.gpg_vl_wire import Link, packed_size, unpack
 from tests.support.fake_vllm.model import Served, image_of
 
@@ -241,7 +243,7 @@ class Endpoints:
             "prompt_logprobs": None,
             "prompt_token_id_logprobs": None,
             "prompt_token_ids": read if body.get("return_token_ids") else None,
-            "mm_placeholders": None,
+            "mm_placeholders": _places(prompt) if body.get("return_token_ids") else None,
             "metrics": None,
             "kv_transfer_params": None,
             "ec_transfer_params": None,
@@ -289,10 +291,11 @@ class Endpoints:
         version: str = "",
     ) -> dict[str, Any]:
         said = self.mischief.version or version or self.version
-        content = [
-            {"token_id": token, "logprob": value, "rank": None, "top_logprobs": []}
+        sampled = [
+            {"token_id": token, "logprob": value, "rank": 1}  # a greedy one's; nobody asks
             for token, value in zip(ids, logprobs, strict=True)
         ]
+        content = [{**token, "top_logprobs": [token]} for token in sampled]
         return {
             "index": index,
             "finish_reason": reason,
@@ -328,6 +331,16 @@ _ROUTES: dict[str, tuple[tuple[str, ...], Callable[[Endpoints, Any], Reply]]] = 
 
 def _failed(code: int, kind: str, error: Any) -> Reply:
     return code, {"error": {"message": str(error), "type": kind, "param": None, "code": code}}
+
+
+def _places(prompt: EncodedPrompt) -> dict[str, Any] | None:
+    """Where images stand in a prompt."""
+    found, offset = [], 0
+    for image, run in groupby(prompt.image_mask.tolist()):
+        length = len(list(run))
+        found += [{"offset": offset, "length": length}] if image else []
+        offset += length
+    return {"image": found} if found else None
 
 
 def _usage(prompt: int, choices: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

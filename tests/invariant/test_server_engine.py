@@ -8,14 +8,20 @@ import pytest
 import torch
 
 from gpg_vl.errors import EngineError
+from gpg_vl.model.frontend import Frontend
 from gpg_vl.model.loading import load_policy
 from gpg_vl.model.policy import Policy
+from gpg_vl.rollout.answering import Answered, Answerer
 from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.rollout.vllm import servers
+from gpg_vl.rollout.vllm.asking import Asking
+from gpg_vl.rollout.vllm.server import ServerEngine
 from gpg_vl.rollout.vllm.serving import log_file
+from gpg_vl.rollout_config import ServerConfig
 from gpg_vl.runtime.parallel import World
 from tests.support.fake_vllm.model import Served
 from tests.support.fake_vllm.server import GENERATE, serving
+from tests.support.inputs import encoder_of
 from tests.support.server_engines import asking, coming_back, enliven, learn, own, tokens
 
 GREEDY = Sampling(12, temperature=0.0)
@@ -322,3 +328,74 @@ def test_weights_of_the_server_are_those_of_the_policy(policy, models):
         answerer.engine.sync(0)
     theirs = dict(models[0].policy.named_parameters())
     assert all(torch.equal(weight, theirs[name]) for name, weight in policy.named_parameters())
+
+
+def test_who_stops_does_not_stop_the_others_of_an_engine(policy, models, scene_samples):
+    """The app asks one engine from several threads."""
+    with serving(models[0]) as server, asking(policy, server.url) as answerer:
+        answerer.engine.sync(0)
+        server.mischief.slow = 1.0
+        others: list[list[Answered]] = []
+        another = threading.Thread(
+            target=lambda: others.append(answerer.answer(scene_samples[:2], 2, SAMPLED)), daemon=True
+        )
+
+        def stop(_: object) -> None:
+            if server.report.asked == 4:
+                raise KeyboardInterrupt
+
+        another.start()
+        with pytest.raises(KeyboardInterrupt):
+            answerer.answer(scene_samples[2:4], 2, SAMPLED, watch=stop)
+        another.join(60)
+    assert [len(one.answers) for one in others[0]] == [2, 2]
+
+
+def test_an_engine_whose_server_was_gone_asks_again(policy, models, scene_samples, tiny_folder):
+    """Nobody else would look whether it is back."""
+    first = serving(models[0])
+    frontend = Frontend.of(policy)
+    with first as server:
+        config = ServerConfig(server.url, patience=0.0)
+        engine = ServerEngine(config, Asking(frontend, 5), max_concurrent=8, model=str(tiny_folder))
+        answerer = Answerer(encoder_of(policy), engine)
+        host, port = server.server_address[:2]
+        server.end()
+        for _ in range(2):
+            with pytest.raises(EngineError, match="no server at"):
+                answerer.answer(scene_samples[:1], 2, SAMPLED)
+    with serving(models[0], host=str(host), port=int(port)):
+        assert len(answerer.answer(scene_samples[:1], 2, SAMPLED)[0].answers) == 2
+
+
+def test_one_run_a_server(policy, models, scene_samples):
+    with serving(models[0]) as server, asking(policy, server.url) as first:
+        first.engine.sync(0)
+        with asking(policy, server.url) as second:
+            second.engine.sync(0)
+            with pytest.raises(EngineError, match="another run"):
+                first.engine.sync(1)
+            assert second.answer(scene_samples[:1], 2, SAMPLED)
+
+
+def test_a_server_of_short_sequences_is_refused(policy, models):
+    with serving(models[0]) as server:
+        config, how = ServerConfig(server.url), Asking(Frontend.of(policy), 5)
+        with pytest.raises(EngineError, match="--max_model_len 1000000000"):
+            ServerEngine(config, how, max_concurrent=8, weights=list, max_len=1_000_000_000)
+
+
+def test_only_the_model_itself_is_evaluated(policy, models, tmp_path):
+    with serving(models[0]) as server, asking(policy, server.url) as trainer:
+        config, how = ServerConfig(server.url), Asking(Frontend.of(policy), 5)
+        with pytest.raises(EngineError, match=r"and '.*' is asked for"):
+            ServerEngine(config, how, max_concurrent=8, model=str(tmp_path))
+        trainer.engine.sync(0)
+        with pytest.raises(EngineError, match="has a trainer's weights"):
+            ServerEngine(config, how, max_concurrent=8, model=models[0].folder)
+
+
+def test_what_is_no_number_is_no_probability(policy):
+    how = Asking(Frontend.of(policy), 5)
+    (answer,) = how.answers([([3, 4], [-0.5, -9999.0], "length")], 1, SAMPLED, 0)
+    assert answer.logprobs == (-0.5, float("-inf"))

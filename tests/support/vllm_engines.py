@@ -20,9 +20,7 @@ from gpg_vl.config import (
 from gpg_vl.model.packing import Row, Segment
 from gpg_vl.model.policy import Policy
 from gpg_vl.model.tiny import TinySize
-from gpg_vl.rollout.answering import Answered, Answerer
-from gpg_vl.rollout.own import OwnEngine
-from gpg_vl.training.session import Session
+from gpg_vl.rollout.answering import Answered
 from gpg_vl.types import Sample
 from tests.support.training import REWARD
 
@@ -79,11 +77,6 @@ def config_of(model: Path, data: Path, out: Path, rollout: Mapping[str, Any], **
     )
 
 
-def own(session: Session) -> Answerer:
-    """The same questions to the policy itself."""
-    return Answerer(session.answerer.encoder, OwnEngine(session.learner.policy, max_concurrent=32))
-
-
 @torch.no_grad()
 def differences(policy: Policy, answered: Sequence[Answered], temperature: float) -> torch.Tensor:
     """(tokens,) nats between what an engine says of its tokens and what training does."""
@@ -98,12 +91,8 @@ def differences(policy: Policy, answered: Sequence[Answered], temperature: float
 
 
 @torch.no_grad()
-def learn(policy: Policy, part: str = "") -> None:
+def move(policy: Policy, part: str = "") -> None:
     """Change the weights that are trained, or those whose names hold `part`."""
     for name, weight in policy.named_parameters():
         if weight.requires_grad and part in name:
             weight.add_(torch.randn_like(weight), alpha=0.03)
-
-
-def tokens(answered: Sequence[Answered]) -> list[list[tuple[int, ...]]]:
-    return [[answer.token_ids for answer in one.answers] for one in answered]

@@ -11,17 +11,9 @@ from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.rollout_config import ServerConfig
 from gpg_vl.training.session import Session
 from gpg_vl.types import Sample
+from tests.support.server_engines import own, tokens
 from tests.support.training import session_of
-from tests.support.vllm_engines import (
-    FAMILIES,
-    REAL,
-    config_of,
-    differences,
-    learn,
-    own,
-    questions_of,
-    tokens,
-)
+from tests.support.vllm_engines import FAMILIES, REAL, config_of, differences, move, questions_of
 from tests.vllm.conftest import SERVERS
 
 pytestmark = REAL
@@ -68,7 +60,7 @@ def bring(session: Session) -> None:
 def test_greedy_answers_are_those_of_the_policy_itself(session, asked):
     """They end by their length and by a stop text."""
     answered = session.answerer.answer(asked, 2, GREEDY)
-    expected = own(session).answer(asked, 2, GREEDY)
+    expected = own(session.learner.policy).answer(asked, 2, GREEDY)
     for one, other in zip(answered, expected, strict=True):
         assert one.prompt.token_ids.tolist() == other.prompt.token_ids.tolist()
         for answer, own_answer in zip(one.answers, other.answers, strict=True):
@@ -108,7 +100,7 @@ def test_new_weights_answer_the_next_question(session, asked, part):
     if not any(part in name for name, _ in policy.named_parameters()):
         pytest.skip("the model reads no images")
     assert gap(session, asked) < NEAR
-    learn(policy, part)
+    move(policy, part)
     assert gap(session, asked) > 1e-2
     bring(session)
     assert gap(session, asked) < NEAR

@@ -12,8 +12,9 @@ from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.rollout_config import ServerConfig, VllmConfig
 from gpg_vl.training.train import train
 from tests.support.launched import finish, start
+from tests.support.server_engines import tokens
 from tests.support.training import metrics, session_of, weights
-from tests.support.vllm_engines import IN_BF16, REAL, STEPS, config_of, differences, learn, tokens
+from tests.support.vllm_engines import IN_BF16, REAL, STEPS, config_of, differences, move
 
 pytestmark = REAL
 NEAR = 1e-5
@@ -65,7 +66,7 @@ def test_a_rollout_outlives_its_server(server, model_of, data_of, scene_samples,
             killed.append(not all(seen))
 
     with closing(answerer.engine):
-        learn(session.learner.policy)
+        move(session.learner.policy)
         answerer.engine.sync(1)
         calm = answerer.answer(scene_samples[:24], 4, sampling, step=1)
         answered = answerer.answer(scene_samples[:24], 4, sampling, step=1, watch=kill)
@@ -86,7 +87,7 @@ def test_adapters_are_merged_on_their_way(server, model_of, data_of, questions, 
             answerer.engine.sync(version)
             found = answerer.answer(questions, 4, Sampling(24))
             gaps.append(float(differences(policy, found, 1.0).max()))
-            learn(policy)
+            move(policy)
             gaps.append(float(differences(policy, found, 1.0).max()))
     assert gaps[0] < NEAR and gaps[2] < NEAR
     assert gaps[1] > 1e-2 and gaps[3] > 1e-2
@@ -98,7 +99,7 @@ def test_answers_in_bf16_are_near(in_process, questions, family):
     session = in_process(family, precision="bf16")
     policy, answerer = session.learner.policy, session.answerer
     answerer.engine.sync(0)
-    learn(policy)
+    move(policy)
     answerer.engine.sync(1)
     answered = answerer.answer(questions, 4, Sampling(24))
     assert policy.bf16 and differences(policy, answered, 1.0).mean() < 0.05

@@ -188,12 +188,13 @@ def _preset_first(words: list[str]) -> list[str]:
     return [*words[:end], *front, *words[end:]]
 
 
-def _check_sections(values: Mapping[str, Any] | Namespace, kind: type) -> None:
+def _check_sections(values: Mapping[str, Any] | Namespace, kind: type, prefix: str = "") -> None:
     for item in dataclasses.fields(kind):
-        if item.name in values and dataclasses.is_dataclass(item.type):
-            value = values[item.name]
+        if item.name in values and isinstance(item.type, type) and dataclasses.is_dataclass(item.type):
+            name, value = f"{prefix}{item.name}", values[item.name]
             if not isinstance(value, dict | Namespace):
-                raise ConfigurationError(f"{item.name} is a section of options, got {value!r}")
+                raise ConfigurationError(f"{name} is a section of options, got {value!r}")
+            _check_sections(value, item.type, f"{name}.")
 
 
 def load_config(kind: type[Config], arguments: Sequence[str]) -> Config:

@@ -5,11 +5,12 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from gpg_vl.checks import expand
+from gpg_vl.checks import expand, is_undecoded
 from gpg_vl.cli.before import check_files, check_model, check_new
 from gpg_vl.cli.launch import add_launch_options, take_launch_options
 from gpg_vl.cli.quiet import quiet_transformers
 from gpg_vl.config import RunConfig
+from gpg_vl.errors import ConfigurationError
 from gpg_vl.evaluation.benchmarks import find_benchmark
 from gpg_vl.evaluation.settings import EvalSettings
 from gpg_vl.options import base_parser
@@ -26,6 +27,8 @@ def evaluate(arguments: list[str]) -> None:
         place()  # a launch that is only half there is refused before torch is imported
     add_launch_options(parser)
     parser.add_class_arguments(EvalSettings, None)
+    for word in filter(is_undecoded, arguments):
+        raise ConfigurationError(f"{word!r} is not text in UTF-8")
     given = parser.parse_args(arguments)
     values = parser.instantiate(given)
     settings = EvalSettings(**{field.name: values[field.name] for field in fields(EvalSettings)})

@@ -54,6 +54,7 @@ STOPPED_BY = {
     "sft": {"--out": "run", "--data.train": "nowhere", "--model.path": "./nowhere"},
     "preflight": {"--report": "/", "--questions": "0"},
     "eval": {"--model": "./nowhere", "--benchmark": "nonesuch"},
+    "serve": {"--model": "./nowhere"},
     "quickstart": {"--steps": "0", "--held_out_rows": "0"},
     "prepare scenes": {"--out": "/", "--limit": "0"},
     "data show": {"": "nowhere", "--samples": "0"},

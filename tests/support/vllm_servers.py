@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 
 from tests.support.launched import free_port
+from tests.support.vllm_engines import BLOCKS
 
 
 class Serve:
@@ -22,7 +23,8 @@ class Serve:
         self._log = folder / "serve.log"
         limits = {"port": port, "max_model_len": 1024, "max_num_seqs": 64}
         words = [word for name, value in limits.items() for word in (f"--{name}", value)]
-        self._command = [sys.executable, "-m", "gpg_vl", "serve", "--model", model, *words, *options]
+        words += [*options, "--", "--num-gpu-blocks-override", BLOCKS]
+        self._command = [sys.executable, "-m", "gpg_vl", "serve", "--model", model, *words]
         self._environment = os.environ | {"XDG_CACHE_HOME": str(folder), "OMP_NUM_THREADS": "1"}
         self._start()
 

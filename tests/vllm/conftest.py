@@ -1,11 +1,12 @@
 """Models, data, servers, and training sessions on them. All stay until the end: they are slow to make."""
 
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
 
+import gpg_vl.rollout.vllm.in_process as engine
 from gpg_vl.data.ingest import write_prepared
 from gpg_vl.model.tiny import save_tiny
 from gpg_vl.prompting.prompts import question_text
@@ -13,7 +14,7 @@ from gpg_vl.training.session import Session
 from gpg_vl.types import Sample
 from tests.support.families import save_family
 from tests.support.training import session_of
-from tests.support.vllm_engines import FAMILIES, IN_BF16, SIZE, config_of, questions_of
+from tests.support.vllm_engines import BLOCKS, FAMILIES, IN_BF16, SIZE, config_of, questions_of
 from tests.support.vllm_servers import Serve
 
 SERVERS = {"server": ("qwen2_vl", 1), "pair": ("qwen2_5_vl", 2)}
@@ -51,7 +52,7 @@ def data_of(tmp_path_factory: pytest.TempPathFactory, questions: list[Sample]) -
 @pytest.fixture(scope="session")
 def in_process(
     tmp_path_factory: pytest.TempPathFactory, model_of: Callable[[str], Path], data_of: Callable[[str], Path]
-) -> Callable[..., Session]:
+) -> Iterator[Callable[..., Session]]:
     """A session on a family's model whose vLLM is in this process; kept, as the end of one is that of all."""
 
     @cache
@@ -59,7 +60,9 @@ def in_process(
         out = tmp_path_factory.mktemp("run") / "run"
         return session_of(config_of(model_of(family), data_of(family), out, {"engine": "vllm"}, **options))
 
-    return make
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "_load", partial(engine._load, num_gpu_blocks_override=BLOCKS))
+        yield make
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ import torch
 from gpg_vl.config import TrainConfig
 from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.rollout_config import ServerConfig, VllmConfig
-from gpg_vl.training.train import train
 from tests.support.launched import finish, start
 from tests.support.server_engines import tokens
 from tests.support.training import metrics, session_of, weights
@@ -37,7 +36,7 @@ def assert_sound(config: TrainConfig) -> None:
 
 def test_a_run_on_a_server(server, model_of, data_of, tmp_path):
     config = config_of(model_of("qwen2_vl"), data_of("qwen2_vl"), tmp_path / "run", served(server))
-    train(config)
+    finish(config, start(config, "ddp", processes=1))
     assert_sound(config)
     assert all(line["sync_bytes"] > 0 for line in metrics(tmp_path / "run"))
 

@@ -198,9 +198,22 @@ def _load(gpu: bool, *, weight_transfer_config: Mapping[str, str], **options: An
         from vllm.config import WeightTransferConfig
     except ImportError as error:
         raise missing_vllm(f"this environment ({error})") from error
+    if not gpu:
+        _share_no_memory()
     transfer = WeightTransferConfig(**weight_transfer_config)
     with _untouched():
         return LLM(**options, seed=0, disable_log_stats=True, weight_transfer_config=transfer)
+
+
+def _share_no_memory() -> None:
+    """Let processes of a tensor-parallel group talk over gloo on a CPU.
+
+    Behind a launcher, vLLM names a group's shared memory the same in every run, so that a second run finds it
+    taken, also by one that ended without giving it back. Processes whose names for it differ use none.
+    """
+    from vllm.distributed.device_communicators.cpu_communicator import _CPUSHMDistributed
+
+    _CPUSHMDistributed.make_group_name = staticmethod(lambda _: str(os.getpid()))
 
 
 @contextlib.contextmanager

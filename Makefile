@@ -68,7 +68,7 @@ $(VLLM)/.installed: requirements-vllm.txt $(VENV)/.installed-dev
 	@$(BIN)/python -c 'import sysconfig; \
 	  print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
 	  > "$$($(VLLM)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/lock.pth"
-	@$(BIN)/uv pip install --quiet --python $(VLLM) --no-deps --requirement requirements-vllm.txt
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(VLLM) --no-deps --requirement requirements-vllm.txt
 	@touch $@
 
 # The newest versions that pyproject.toml admits, for every supported Python and platform.

@@ -393,9 +393,3 @@ def test_only_the_model_itself_is_evaluated(policy, models, tmp_path):
         trainer.engine.sync(0)
         with pytest.raises(EngineError, match="has a trainer's weights"):
             ServerEngine(config, how, max_concurrent=8, model=models[0].folder)
-
-
-def test_what_is_no_number_is_no_probability(policy):
-    how = Asking(Frontend.of(policy), 5)
-    (answer,) = how.answers([([3, 4], [-0.5, -9999.0], "length")], 1, SAMPLED, 0)
-    assert answer.logprobs == (-0.5, float("-inf"))

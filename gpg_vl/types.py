@@ -70,3 +70,5 @@ class Completion:
     a coordinate is not finite. Corners stay in the order given."""
     token_ids: tuple[int, ...] = ()
     """The sampled tokens, where a model made the text."""
+    logprobs: tuple[float, ...] = ()
+    """Their log-probabilities (nats) under the sampler's distribution."""

@@ -11,11 +11,12 @@ import torch
 
 from gpg_vl.errors import ConfigurationError, DataError, GpgError
 from gpg_vl.evaluation.benchmarks import Benchmark
+from gpg_vl.evaluation.model import Model
 from gpg_vl.rollout.answering import Answered
 from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.types import Sample
 
-from .models import Model, Models
+from .models import Models
 from .settings import DemoSettings
 
 State = Literal["waiting", "loading", "writing", "done", "stopped", "failed"]

@@ -1,6 +1,5 @@
 """`gpg-vl eval`: a model folder or hub id on a benchmark."""
 
-from collections.abc import Mapping
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -11,23 +10,22 @@ from accelerate import PartialState
 from rich.console import Console
 
 import gpg_vl
-from gpg_vl.config import ModelConfig, RolloutConfig
+from gpg_vl.config import ModelConfig
 from gpg_vl.data.manifest import read_manifest
 from gpg_vl.data.prepared import PreparedDataset
 from gpg_vl.evaluation.benchmarks import Benchmark, find_benchmark
 from gpg_vl.evaluation.evaluate import evaluate, write_evaluation
 from gpg_vl.evaluation.grading import check_rewards
+from gpg_vl.evaluation.model import Model, choose_prompt, load, own_encoder, own_stop
 from gpg_vl.evaluation.partial import PartialFile
 from gpg_vl.evaluation.settings import EvalSettings
 from gpg_vl.model.adapter_files import base_of
 from gpg_vl.model.frontend import Frontend, read_frontend
-from gpg_vl.model.loading import computes_in_bf16, load_policy
-from gpg_vl.prompting.card import PIXELS, read_card
+from gpg_vl.model.loading import computes_in_bf16
+from gpg_vl.prompting.card import read_card
 from gpg_vl.prompting.encode import PromptEncoder
-from gpg_vl.prompting.prompts import Prompt, TemplateName
-from gpg_vl.rollout.answering import Answerer, build_encoder, check_room
+from gpg_vl.rollout.answering import Answerer, check_room
 from gpg_vl.rollout.engine import Engine
-from gpg_vl.rollout.own import OwnEngine
 from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.rollout.vllm.asking import Asking
 from gpg_vl.rollout.vllm.in_process import VllmEngine
@@ -40,8 +38,10 @@ _PATIENCE = timedelta(days=1)
 """How long processes wait for each other: answers of 32,768 tokens take longer than the usual ten minutes."""
 
 
-def evaluate_model(settings: EvalSettings) -> Evaluation | None:
+def evaluate_model(settings: EvalSettings, model: Model | None = None) -> Evaluation | None:
     """Evaluate, and write `settings.out`. Every process of a launch calls it; the first gets the evaluation.
+
+    model: `settings.model`, where it is loaded already.
 
     Raises a UserError for a model, a benchmark or settings that the user can mend.
     """
@@ -52,17 +52,17 @@ def evaluate_model(settings: EvalSettings) -> Evaluation | None:
     # Without `cpu`, a launch on a machine without GPUs would be so many evaluations of one process each.
     with joining():
         state = PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
-    own = settings.engine == "own"
-    policy = load_policy(settings.model, device=state.device) if own else None
-    frontend = Frontend.of(policy) if policy else read_frontend(settings.model)
-    card = read_card(settings.model) or {}
+    if model is None and settings.engine == "own":
+        model = load(settings.model, device=state.device)
+    frontend = model.frontend if model else read_frontend(settings.model)
+    card = model.card if model else read_card(settings.model) or {}
     encoder = own_encoder(frontend, card, choose_prompt(card, benchmark, settings.prompt))
     longest = max(data.lengths(encoder.prompt_length))
     sampling = settings.sampling(
         _max_new_tokens(settings, benchmark, frontend.context, longest), own_stop(card)
     )
-    if policy is not None:
-        engine: Engine = OwnEngine(policy, max_concurrent=settings.max_concurrent, seed=settings.seed)
+    if model is not None:
+        engine = model.seeded(settings.seed, settings.max_concurrent)
     else:
         engine = _engine(settings, frontend, encoder, longest + sampling.max_new_tokens, state)
     answerer, partial = Answerer(encoder, engine), None
@@ -117,27 +117,6 @@ def _engine(
         max_concurrent=settings.max_concurrent,
         world=world,
     )
-
-
-def own_encoder(frontend: Frontend, card: Mapping[str, Any], prompt: Prompt) -> PromptEncoder:
-    """The encoder of a model's prompts, with the image sizes that its checkpoint was trained with."""
-    limits = {name: card[name] for name in PIXELS if name in card}
-    return build_encoder(frontend, prompt, ModelConfig(**limits))
-
-
-def own_stop(card: Mapping[str, Any]) -> tuple[str, ...]:
-    """The texts that end an answer: the checkpoint's own, else those of training."""
-    return tuple(card.get("stop", RolloutConfig().stop))
-
-
-def choose_prompt(card: Mapping[str, Any], benchmark: Benchmark, template: TemplateName | None) -> Prompt:
-    """The checkpoint's own prompt, else the benchmark's; `template` overrides either."""
-    own = Prompt.from_dict(card["prompt"]) if "prompt" in card else benchmark.prompt
-    if template is None or template == own.template:
-        return own
-    if template == benchmark.prompt.template:
-        return benchmark.prompt
-    return Prompt(template, box_space=own.box_space)
 
 
 def _max_new_tokens(settings: EvalSettings, benchmark: Benchmark, context: int, longest: int) -> int:

@@ -88,7 +88,14 @@ class EvalSettings:
         """Greedy for one answer, the protocol's sampling for several, unless set."""
         from gpg_vl.rollout.sampling import Sampling  # imports torch
 
-        default = SAMPLED if self.samples > 1 else {"temperature": 0.0, "top_p": 1.0}
-        chosen = {"temperature": self.temperature, "top_p": self.top_p}
-        filters = {name: default[name] if value is None else value for name, value in chosen.items()}
-        return Sampling(max_new_tokens, **filters, top_k=self.top_k, min_p=self.min_p, stop=stop)
+        temperature, top_p = chosen_filters(self.samples, self.temperature, self.top_p)
+        return Sampling(max_new_tokens, temperature, top_p, self.top_k, self.min_p, stop)
+
+
+def chosen_filters(samples: int, temperature: float | None, top_p: float | None) -> tuple[float, float]:
+    """Temperature and top_p, where None is greedy for one answer and the protocol's sampling for several."""
+    default = SAMPLED if samples > 1 else {"temperature": 0.0, "top_p": 1.0}
+    return (
+        default["temperature"] if temperature is None else temperature,
+        default["top_p"] if top_p is None else top_p,
+    )

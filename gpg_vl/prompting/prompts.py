@@ -244,6 +244,7 @@ def parse_completion(
     token_count: int,
     finish_reason: FinishReason,
     token_ids: Sequence[int] = (),
+    logprobs: Sequence[float] = (),
     to_image: Callable[[Box], Box] | None = None,
 ) -> Completion:
     """Split a generated text at its tags.
@@ -267,4 +268,5 @@ def parse_completion(
         think_opened=think_opened,
         boxes=tuple(to_image(box) for box in boxes) if to_image else (),
         token_ids=tuple(token_ids),
+        logprobs=tuple(logprobs),
     )

@@ -105,6 +105,7 @@ class Answerer:
             token_count=len(answer.token_ids),
             finish_reason=answer.finish_reason,
             token_ids=answer.token_ids,
+            logprobs=answer.logprobs,
             to_image=self.encoder.to_image(sample),
         )
 

@@ -19,6 +19,7 @@ from gpg_vl.runs.resume import list_checkpoints
 from gpg_vl.runtime.profiling import Profiler
 from gpg_vl.runtime.progress import ProgressBar
 from gpg_vl.runtime.shutdown import Stopped, StopRequest
+from gpg_vl.training.callbacks import Callbacks
 from gpg_vl.training.learner import Learner
 from gpg_vl.training.session import agree_on_sampling, model_card
 from gpg_vl.training.tracking import MetricsFile, Trackers
@@ -38,13 +39,14 @@ class Run:
     trackers: Trackers
     bar: ProgressBar
     profiler: Profiler
+    callbacks: Callbacks
     nonfinite: int = 0
     """Steps in a row without finite log-probabilities, or a finite gradient."""
     told: set[str] = field(default_factory=set)
     """What the user was told of already."""
 
-    def log(self, metrics: Metrics, shown: Sequence[str]) -> None:
-        """Write down the step that the learner just did.
+    def log(self, metrics: Metrics, shown: Sequence[str]) -> bool:
+        """Write down the step that the learner just did; whether a callback ends the run behind it.
 
         Raises DivergedError after run.max_nonfinite steps in a row that had nothing finite to follow.
         """
@@ -56,6 +58,10 @@ class Run:
         self.nonfinite = self.nonfinite + 1 if metrics.get("nonfinite") else 0
         if self.nonfinite >= self.config.run.max_nonfinite:
             raise self._diverged(f"no finite gradient in {self.nonfinite} steps in a row")
+        if not self.callbacks:
+            return False
+        world = self.learner.world
+        return world.any(world.main and self.callbacks.call("on_step", self.learner.step, metrics))
 
     def _diverged(self, what: str) -> DivergedError:
         saved = list_checkpoints(self.folder.checkpoints)
@@ -97,6 +103,9 @@ class Run:
                 raise self._diverged("weights or their log-probabilities are not finite")
             settings, keep_last = to_yaml(self.config), self.config.run.keep_last
             self.learner.save(self.folder, model_card(self.config), settings, keep_last)
+            if self.learner.world.main:
+                model = self.folder.checkpoints / f"step_{step:06d}" / "model"
+                self.callbacks.call("on_save", step, model)
         if stopping:  # later signals wait for the next step, on all processes
             raise Stopped(step)
 
@@ -140,15 +149,21 @@ class Run:
         totals = evaluation["totals"]
         if self.config.run.keep_best and step:
             note_best(self.folder.checkpoints, step, totals["accuracy"]["mean"])
+        self.callbacks.call("on_evaluation", step, evaluation)
         self.trackers.log(step, {f"eval/{name}": totals[name]["mean"] for name in ("accuracy", "format")})
 
 
 @contextlib.contextmanager
 def open_run(
-    title: str, learner: Learner, config: TrainConfig | SftConfig, folder: RunFolder, stop: StopRequest
+    title: str,
+    learner: Learner,
+    config: TrainConfig | SftConfig,
+    folder: RunFolder,
+    stop: StopRequest,
+    callbacks: Sequence[object] = (),
 ) -> Iterator[Run]:
     """A run that goes on at the learner's step."""
-    main = learner.world.main
+    main, checked = learner.world.main, Callbacks(callbacks)
     metrics_file = MetricsFile(folder.metrics, learner.step) if main else None
     with (
         Trackers(learner.accelerator, config) as trackers,
@@ -157,4 +172,4 @@ def open_run(
     ):
         if learner.step:
             bar.say(f"{title}: going on after step {learner.step} of {config.run.steps}")
-        yield Run(learner, config, folder, stop, metrics_file, trackers, bar, profiler)
+        yield Run(learner, config, folder, stop, metrics_file, trackers, bar, profiler, checked)

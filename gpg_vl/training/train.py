@@ -1,6 +1,6 @@
 """The loop: sample groups, score them, follow the policy gradient."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
@@ -16,9 +16,11 @@ from gpg_vl.config import TrainConfig
 from gpg_vl.model.importance import Importance
 from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.runs.folder import RunFolder
+from gpg_vl.runs.resume import newest_checkpoint
 from gpg_vl.runtime.shutdown import StopRequest
 from gpg_vl.training.accelerator import build_accelerator, world_of
 from gpg_vl.training.ahead import ScoringAhead
+from gpg_vl.training.callbacks import Step
 from gpg_vl.training.metrics import Clock, UpdateFigures, collection_metrics, collection_tokens
 from gpg_vl.training.micro_batches import MicroBatch, deal
 from gpg_vl.training.optim import learning_rate
@@ -164,35 +166,51 @@ def ratio_inputs(session: Session, batch: StepBatch, micro: MicroBatch, old: Ten
     return inputs
 
 
-def train(config: TrainConfig, *, resume: str | None = None) -> Path:
-    """Train as configured; returns the last checkpoint's model folder.
+def train(config: TrainConfig, *, resume: str | None = None, callbacks: Sequence[object] = ()) -> Path:
+    """Train as configured; returns the last checkpoint's model folder. See `steps`."""
+    for _ in steps(config, resume=resume, callbacks=callbacks):
+        pass
+    last = newest_checkpoint(Path(config.out) / "checkpoints")
+    assert last is not None  # the last step is always saved
+    return last / "model"
+
+
+def steps(
+    config: TrainConfig, *, resume: str | None = None, callbacks: Sequence[object] = ()
+) -> Iterator[Step]:
+    """The loop, a step at a time: each is written down, and evaluated and saved if it is due, when it comes.
 
     `resume` is None, "auto" (go on where the run folder stopped, if it did) or a checkpoint folder.
-    SIGINT and SIGTERM finish the step, save, and raise Stopped.
+    SIGINT and SIGTERM finish the step, save, and raise Stopped. Who leaves the loop early has the
+    checkpoints that were due until then.
     """
     accelerator = build_accelerator(config)
     world = world_of(accelerator)
     with RunFolder.open(config, resume=resume is not None, world=world) as folder, StopRequest() as stop:
         session = build_session(config, accelerator, resumed_checkpoint(config, folder, resume))
-        learner, steps = session.learner, config.run.steps
+        learner = session.learner
         with (
             session.reader,
-            open_run("train", learner, config, folder, stop) as run,
+            open_run("train", learner, config, folder, stop, callbacks) as run,
             closing(session.answerer.engine),  # before the trackers end, and the processes' group with them
         ):
             evaluate = partial(run.evaluate, session.answerer, session.validation, config.rollout.stop)
-            evaluate(last=learner.step >= steps)
-            while learner.step < steps:
+            evaluate(last=learner.step >= config.run.steps)
+            while learner.step < config.run.steps:
                 with run.profiler.step():
                     collection, advantages, metrics = train_step(session, learner.step + 1)
                 learner.step += 1
                 if world.main:
                     record = folder.rollouts / f"step_{learner.step:06d}.parquet"
                     write_rollouts(record, collection, advantages)
-                run.log(metrics, _shown(metrics, age=config.algorithm.age))
-                run.save(last=learner.step == steps)
-                evaluate(last=learner.step == steps)
-        return folder.checkpoints / f"step_{learner.step:06d}" / "model"
+                    run.callbacks.call("on_groups", learner.step, collection.groups)
+                ended = run.log(metrics, _shown(metrics, age=config.algorithm.age))
+                last = ended or learner.step == config.run.steps
+                run.save(last=last)
+                evaluate(last=last)
+                yield Step(learner.step, collection.groups, advantages, metrics)
+                if ended:
+                    return
 
 
 def _shown(metrics: Metrics, *, age: bool) -> list[str]:

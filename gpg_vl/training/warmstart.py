@@ -32,10 +32,11 @@ _WINDOW = 20
 """Steps whose mean loss is compared with the target."""
 
 
-def sft(config: SftConfig, *, resume: str | None = None) -> Path:
+def sft(config: SftConfig, *, resume: str | None = None, callbacks: Sequence[object] = ()) -> Path:
     """Fine-tune on gold answers; returns the last checkpoint's model folder.
 
-    Same prompts, data, run folder and evaluation as `train`. SIGINT and SIGTERM save and raise Stopped.
+    Same prompts, data, run folder, evaluation and callbacks as `train`. SIGINT and SIGTERM save and raise
+    Stopped.
     """
     accelerator = build_accelerator(config)
     world = world_of(accelerator)
@@ -44,7 +45,7 @@ def sft(config: SftConfig, *, resume: str | None = None) -> Path:
         validation = open_validation(config.data, config.eval, learner)
         rollout = RolloutConfig()
         answerer = own_answerer(learner, rollout)
-        with open_run("sft", learner, config, folder, stop) as run:
+        with open_run("sft", learner, config, folder, stop, callbacks) as run:
             losses = [float(line["loss"]) for line in read_metrics(folder.path)]
             done = learner.step >= config.run.steps or _reached(config.target_loss, losses)
             run.evaluate(answerer, validation, rollout.stop, last=done)
@@ -54,7 +55,7 @@ def sft(config: SftConfig, *, resume: str | None = None) -> Path:
                 learner.step += 1
                 losses.append(float(metrics["loss"]))
                 done = learner.step == config.run.steps or _reached(config.target_loss, losses)
-                run.log(metrics, [f"loss {metrics['loss']:.3f}"])
+                done |= run.log(metrics, [f"loss {metrics['loss']:.3f}"])
                 run.save(last=done)
                 run.evaluate(answerer, validation, rollout.stop, last=done)
         return folder.checkpoints / f"step_{learner.step:06d}" / "model"

@@ -2,9 +2,10 @@
 
 from dataclasses import fields
 
-from gpg_vl.cli.before import check_folder, check_model
+from gpg_vl.cli.before import check_folder
 from gpg_vl.cli.quiet import quiet_transformers
 from gpg_vl.data.manifest import check_prepared
+from gpg_vl.model.adapter_files import check_model
 from gpg_vl.options import base_parser
 
 from .service.settings import DemoSettings

@@ -18,6 +18,8 @@ from typing import Any, Generic, Literal, TypeVar
 from gpg_vl.errors import ConfigurationError, UnknownNameError, unknown
 from gpg_vl.types import Sample
 
+SESSION = "python"
+"""The place of functions that no file holds."""
 RewardKind = Literal["correctness", "shaping"]
 Draft = Sample | Callable[[], Sample]
 """What a converter yields: a sample, or a function that reads and checks one."""
@@ -88,6 +90,11 @@ class Registry(Generic[Plugin]):
         """`wrap` makes a plug-in of a name and a bare function; without it only plug-ins are taken."""
         self.kind, self.group = kind, group
         self._type, self._wrap = plugin, wrap
+        self._added: dict[str, Plugin] = {}
+
+    def add(self, reference: str, function: Callable[..., Any]) -> None:
+        """Let this process find a function, or what it is registered as, under a reference."""
+        self._added[reference] = self._coerce(function, reference)
 
     def announced(self) -> dict[str, list[EntryPoint]]:
         """Entry points by name; more than one where several packages announce it."""
@@ -104,7 +111,14 @@ class Registry(Generic[Plugin]):
         Raises UnknownNameError with the nearest known name, ConfigurationError if the code behind a
         reference cannot be found or two packages announce the name.
         """
+        if reference in self._added:
+            return self._added[reference]
         place, _, attribute = reference.rpartition(":")
+        if place == SESSION:
+            raise ConfigurationError(
+                f"{self.kind} {attribute!r} is a function of the Python session that it was given in: put it "
+                f"into a file, and name it file.py:{attribute}"
+            )
         if place:
             module = _load_file(Path(place)) if place.endswith(".py") else _load_module(place, reference)
             return self._find(module, attribute, reference)

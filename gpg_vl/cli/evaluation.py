@@ -6,13 +6,14 @@ from dataclasses import fields
 from pathlib import Path
 
 from gpg_vl.checks import expand, is_undecoded
-from gpg_vl.cli.before import check_files, check_model, check_new
+from gpg_vl.cli.before import check_files, check_new
 from gpg_vl.cli.launch import add_launch_options, take_launch_options
 from gpg_vl.cli.quiet import quiet_transformers
 from gpg_vl.config import RunConfig
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.evaluation.benchmarks import find_benchmark
 from gpg_vl.evaluation.settings import EvalSettings
+from gpg_vl.model.adapter_files import check_model
 from gpg_vl.options import base_parser
 from gpg_vl.runtime.launched import place
 

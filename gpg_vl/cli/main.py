@@ -12,7 +12,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 import gpg_vl
 from gpg_vl.checks import expand
-from gpg_vl.cli.before import check_folder, check_new, check_training
+from gpg_vl.cli.before import check_folder, check_new
 from gpg_vl.cli.data import data, prepare
 from gpg_vl.cli.dispatch import Command, dispatch
 from gpg_vl.cli.evaluation import compare, evaluate
@@ -139,14 +139,11 @@ def _train(arguments: list[str], command: str, kind: Any, module: str) -> None:
     from importlib import import_module
 
     from gpg_vl.options import parse_command
-    from gpg_vl.training.surroundings import check_launch, check_packages
+    from gpg_vl.training.surroundings import check_run
 
     launch, arguments = take_launch_options(arguments)
     config, resume = parse_command(kind, arguments, prog=f"gpg-vl {command}", taken=launch_options())
-    check_packages(config)
-    if launch is None:
-        check_launch(config)
-    check_training(config, resume)
+    check_run(config, resume, launching=launch is not None)
     if launch is not None:
         sys.exit(launch.run(command, arguments, config.run.shutdown_grace))
     quiet_transformers()

@@ -11,10 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import IO, TYPE_CHECKING, Any
 
-from gpg_vl.cli.before import check_model
 from gpg_vl.cli.launch import MARK, kill_launch
 from gpg_vl.errors import ConfigurationError, EngineError
-from gpg_vl.model.adapter_files import refuse_adapters
+from gpg_vl.model.adapter_files import check_model, refuse_adapters
 from gpg_vl.options import base_parser
 from gpg_vl.rollout.vllm.serving import (
     Installed,

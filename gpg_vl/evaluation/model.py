@@ -17,7 +17,8 @@ from gpg_vl.model.frontend import Frontend, read_frontend
 from gpg_vl.model.loading import load_policy
 from gpg_vl.prompting.card import PIXELS, read_card
 from gpg_vl.prompting.encode import PromptEncoder
-from gpg_vl.prompting.prompts import Prompt, TemplateName
+from gpg_vl.prompting.prompts import BoxSpace, Prompt, TemplateName
+from gpg_vl.prompting.transcripts import read_transcript
 from gpg_vl.rollout.answering import Answerer, build_encoder, check_room
 from gpg_vl.rollout.engine import Engine
 from gpg_vl.rollout.own import OwnEngine
@@ -40,6 +41,25 @@ class Answers(Sequence[Completion]):
     sample: Sample
     """The question, with its gold answer where one was given."""
     completions: tuple[Completion, ...]
+
+    @classmethod
+    def read(
+        cls,
+        texts: Sequence[str],
+        *,
+        question: str = "",
+        answer: str = "",
+        answer_type: AnswerType | None = None,
+        choices: Sequence[str] = (),
+        image: "Picture | Sequence[Picture] | None" = None,
+        box_space: BoxSpace = "image",
+    ) -> "Answers":
+        """Texts that came from elsewhere, as answers to one question; see `Model.ask`.
+
+        box_space: in which coordinates the texts have boxes: pixels of the image, or "grid", 0 to 1000.
+        """
+        sample = _sample(question, answer, answer_type, choices, image)
+        return cls(sample, tuple(read_transcript(text, sample, space=box_space) for text in texts))
 
     def __len__(self) -> int:
         return len(self.completions)
@@ -110,8 +130,7 @@ class Model:
         the same seed and question. Raises DataError for an image that cannot be read, ConfigurationError
         where prompt and answer exceed the model's context.
         """
-        kind: AnswerType = answer_type or ("choice" if choices else "label")
-        sample = Sample(question, "asked", question, answer, kind, tuple(choices), _pictures(image))
+        sample = _sample(question, answer, answer_type, choices, image)
         options = {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens}
         return self.ask_all([sample], samples=samples, seed=seed, **options)[0]  # type: ignore[arg-type]
 
@@ -185,6 +204,17 @@ def choose_prompt(card: Mapping[str, Any], benchmark: Benchmark, template: Templ
     if template == benchmark.prompt.template:
         return benchmark.prompt
     return Prompt(template, box_space=own.box_space)
+
+
+def _sample(
+    question: str,
+    answer: str,
+    answer_type: AnswerType | None,
+    choices: Sequence[str],
+    image: Picture | Sequence[Picture] | None,
+) -> Sample:
+    kind: AnswerType = answer_type or ("choice" if choices else "label")
+    return Sample(question, "asked", question, answer, kind, tuple(choices), _pictures(image))
 
 
 def _pictures(image: Picture | Sequence[Picture] | None) -> tuple[Image.Image, ...]:

@@ -17,6 +17,8 @@ from gpg_vl.runtime.files import DIGESTS
 
 ADAPTER_CONFIG = "adapter_config.json"
 """What makes a model folder a LoRA checkpoint."""
+_INNER = ("model", "checkpoints")
+"""Where checkpoints and runs have their models."""
 UNREADABLE = (
     *(OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError, EOFError),
     *(ArithmeticError, re.error, struct.error, SafetensorError, UnpicklingError),
@@ -117,6 +119,17 @@ def check_local(path: str) -> None:
     """Raise ModelError for what is plainly neither a folder that is there nor a hub id."""
     if not os.path.isdir(path) and is_local(path):
         raise ModelError(f"{path!r} is not a model: there is no such folder, and hub ids are OWNER/NAME")
+
+
+def check_model(path: str) -> None:
+    """Raise ModelError for what is plainly neither a model folder nor a hub id.
+
+    A folder with others inside is left to what loads it, which knows where a run has its models.
+    """
+    check_local(path)
+    inside = holds_model(Path(path)) or any((Path(path) / name).exists() for name in _INNER)
+    if os.path.isdir(path) and not inside:
+        raise ModelError(f"{path!r} is not a model: it has no config.json")
 
 
 def _gone(name: str, path: str) -> str:

@@ -4,15 +4,46 @@ import os
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
+from pathlib import Path
 
 from gpg_vl.config import SftConfig, TrainConfig
+from gpg_vl.data.manifest import check_prepared
 from gpg_vl.errors import ConfigurationError
+from gpg_vl.model.adapter_files import check_model
 from gpg_vl.rollout.vllm.serving import missing_vllm
+from gpg_vl.runs.resume import AUTO, check_unused, newest_checkpoint, resumed_folder
 from gpg_vl.runtime import deepspeed_settings
 from gpg_vl.runtime.launched import place
+from gpg_vl.scoring.scorer import Scorer
 
 _UNSUPPORTED = ("FSDP", "MEGATRON_LM", "PARALLELISM_CONFIG")
 """What accelerate can be asked for by ACCELERATE_USE_… beside DeepSpeed."""
+
+
+def check_run(config: TrainConfig | SftConfig, resume: str | None, *, launching: bool = False) -> None:
+    """Raise the UserError that `train` or `sft` would end with, as far as packages, variables and files tell.
+
+    launching: whether processes are still to be started, which look at their own launch.
+    """
+    check_packages(config)
+    if not launching:
+        check_launch(config)
+    _check_inputs(config, resume)
+
+
+def _check_inputs(config: TrainConfig | SftConfig, resume: str | None) -> None:
+    """Raise the UserError that the run would end with for want of a folder, file or reward."""
+    checkpoints = Path(config.out) / "checkpoints"
+    if resume is None:
+        check_unused(config.out)
+    elif resume != AUTO:
+        resumed_folder(resume, checkpoints)
+    if isinstance(config, TrainConfig):
+        Scorer(config.rewards)
+    for folder in [*config.data.train, *config.data.validation]:
+        check_prepared(folder)
+    if resume is None or (resume == AUTO and newest_checkpoint(checkpoints) is None):
+        check_model(config.model.path)  # a checkpoint has weights of its own
 
 
 def check_packages(config: TrainConfig | SftConfig) -> None:

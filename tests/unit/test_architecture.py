@@ -21,6 +21,7 @@ FOLDERS = {
 }
 FLOORS = {
     "cli": "parse, call, print; start processes",
+    "interface": "what Python programs call: import gpg_vl",
     "quickstart": "the five-minute tour",
     "preflight": "what would go wrong, before it costs a GPU hour",
     "report": "what training changed, as one page",
@@ -46,7 +47,7 @@ OF_A_FILE = {
     ),
     "quickstart": "quickstart",
     "__main__": "cli",
-    "__init__": "ground",
+    "__init__": "interface",
 }
 """The floors of files that stand in no folder."""
 PLUGIN_IMPORTS = (

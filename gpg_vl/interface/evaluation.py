@@ -1,0 +1,124 @@
+"""Evaluations and comparisons in Python: figures with their intervals, and tables that print."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from gpg_vl.errors import ConfigurationError
+from gpg_vl.evaluation import compare as comparing
+from gpg_vl.evaluation.evaluate import write_evaluation
+from gpg_vl.evaluation.evaluate_model import evaluate_model
+from gpg_vl.evaluation.figures import evaluation_table
+from gpg_vl.evaluation.model import Model
+from gpg_vl.evaluation.settings import EvalSettings
+from gpg_vl.interface.data import Rows, folders
+from gpg_vl.runs.files import read_evaluation
+from gpg_vl.runs.files import score as score_of
+from gpg_vl.stats import Interval
+
+_STORE = Path("runs") / "data"
+
+
+class Evaluation:
+    """A model's answers to a benchmark, graded; prints as the benchmark's table."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self.values = values
+        """As in the JSON file: docs/evaluation.md."""
+
+    @property
+    def accuracy(self) -> Interval:
+        """Share of right answers with its 95 % interval."""
+        return self["accuracy"]
+
+    def __getitem__(self, name: str) -> Interval:
+        """One of the totals, such as "format" or "pass@4". Raises KeyError with the known ones."""
+        found = score_of(self.values["totals"], name) if name != "chance" else None
+        if found is None:
+            raise KeyError(f"{name!r} is none of the totals: {', '.join(self.values['totals'])}")
+        return found
+
+    @property
+    def tasks(self) -> dict[str, Interval]:
+        """Accuracy by task."""
+        return {task: Interval(**figures["accuracy"]) for task, figures in self.values["tasks"].items()}
+
+    @property
+    def items(self) -> pd.DataFrame:
+        """One row a question: gold answer, output, scores."""
+        return pd.DataFrame(self.values["items"])
+
+    def save(self, file: str | Path) -> Path:
+        """Write what `gpg-vl compare`, the report and the app read."""
+        write_evaluation(Path(file), self.values)
+        return Path(file)
+
+    def __str__(self) -> str:
+        return evaluation_table(dict(self.values))
+
+    def __repr__(self) -> str:
+        mean = self.accuracy
+        return f"Evaluation({self.values['model']!r}: {mean.mean:.1%} of {mean.count})"
+
+
+class Comparison:
+    """Two evaluations of the same questions; prints as the table of `gpg-vl compare`."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self.values = values
+
+    @property
+    def difference(self) -> Interval:
+        """Paired change in accuracy, with its 95 % interval."""
+        return Interval(**self.values["total"]["difference"])
+
+    @property
+    def p(self) -> float | None:
+        """McNemar's test of no change; None where answers are not right or wrong."""
+        return self.values["total"]["mcnemar_p"]
+
+    @property
+    def fixed(self) -> list[str]:
+        """Ids of the questions that became right."""
+        return list(self.values["total"]["fixed"])
+
+    @property
+    def broken(self) -> list[str]:
+        """Ids of the questions that became wrong."""
+        return list(self.values["total"]["broken"])
+
+    def __str__(self) -> str:
+        return comparing.comparison_table(self.values)
+
+    def __repr__(self) -> str:
+        change = self.difference
+        return f"Comparison({100 * change.mean:+.1f} points of {change.count})"
+
+
+def evaluate(model: Model | str | Path, benchmark: str | Path | Rows, **options: Any) -> Evaluation:
+    """Evaluate a model on a benchmark by name, a prepared folder, or rows.
+
+    options: those of `gpg-vl eval`, such as samples=4, limit=100 or out="eval.json". Raises a UserError for
+    what the user can mend; ConfigurationError on all but the first of several processes, whose result it is.
+    """
+    given = str(benchmark) if isinstance(benchmark, str | Path) else folders(benchmark, _STORE)[0]
+    path = model.path if isinstance(model, Model) else str(model)
+    loaded = model if isinstance(model, Model) else None
+    values = evaluate_model(EvalSettings(path, given, **options), loaded)
+    if values is None:
+        raise ConfigurationError("evaluate gives its result to the first process of a launch alone")
+    return Evaluation(json.loads(json.dumps(values)))  # as from a file: lists, no tuples
+
+
+def compare(before: Evaluation | str | Path, after: Evaluation | str | Path) -> Comparison:
+    """The paired difference of two evaluations, or of files that `gpg-vl eval --out` wrote.
+
+    Raises DataError unless both are over the same questions.
+    """
+    first, second = (
+        one.values if isinstance(one, Evaluation) else read_evaluation(Path(one)) for one in (before, after)
+    )
+    return Comparison(comparing.compare(dict(first), dict(second)))

@@ -1,0 +1,104 @@
+"""A run's configuration from Python's arguments, with the checks and defaults of the command line."""
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypedDict, TypeVar
+
+from gpg_vl.config import SftConfig, TrainConfig
+from gpg_vl.errors import ConfigurationError
+from gpg_vl.evaluation.model import Model
+from gpg_vl.interface.data import Data, folders
+from gpg_vl.interface.rewards import Rewards, reward_table
+from gpg_vl.options import load_config
+
+Section = Mapping[str, Any]
+"""Options of one section of the configuration, such as {"group_size": 16}; docs/python.md lists them."""
+Config = TypeVar("Config", TrainConfig, SftConfig)
+_RUNS = Path("runs")
+_DATA = "data"
+"""Beside the runs, where rows are written."""
+
+
+class Settings(TypedDict, total=False):
+    """What a run is told beside a file; every option of `gpg-vl train` is in one of the sections."""
+
+    model: "str | Path | Model | Section"
+    """Folder or hub id; or a section, such as {"path": …, "lora_rank": 16}."""
+    data: "Data | Section"
+    """Rows, a file of rows, or prepared folders; or a section, such as {"train": […], "workers": 4}."""
+    validation: Data
+    """What the run is evaluated on; a part of the training source, never a benchmark."""
+    rewards: Rewards
+    """Names and functions; a list, or a table with weights."""
+    steps: int
+    """Optimizer steps; short for run={"steps": …}."""
+    out: str | Path
+    """Run folder, which must not exist; left out, the next free runs/train_NNN."""
+    prompt: Section
+    rollout: Section
+    algorithm: Section
+    optim: Section
+    run: Section
+    eval: Section
+
+
+def configure(kind: type[Config], config: Config | str | Path | None, settings: Settings) -> Config:
+    """The configuration of `config`, a YAML file or none, with `settings` over it.
+
+    Raises ConfigurationError for unknown options (naming the nearest known one), wrong types, values out of
+    range, and settings at odds with each other.
+    """
+    if not isinstance(config, TrainConfig | SftConfig):
+        return load_config(kind, _command(kind, config, dict(settings)))
+    if settings:
+        raise ConfigurationError(
+            f"a {type(config).__name__} is complete: give no {', '.join(settings)} beside it"
+        )
+    return config
+
+
+def _command(kind: type, file: str | Path | None, settings: dict[str, Any]) -> list[str]:
+    """What would be typed."""
+    if file is None:
+        settings.setdefault("out", _free(_RUNS, kind))
+    if kind is SftConfig and "rewards" in settings:
+        raise ConfigurationError("rewards: supervised fine-tuning has none, it learns the gold answers")
+    store = Path(settings.get("out", _RUNS / "_")).parent / _DATA
+    words = [] if file is None else [f"--config={file}"]
+    return [*words, *_words(_as_options(settings, store))]
+
+
+def _free(folder: Path, kind: type) -> str:
+    name = "train" if kind is TrainConfig else "sft"
+    return next(str(path) for n in itertools.count(1) if not (path := folder / f"{name}_{n:03d}").exists())
+
+
+def _as_options(values: dict[str, Any], store: Path) -> dict[str, Any]:
+    """Python's arguments as sections of options."""
+    options = dict(values)
+    if "model" in options and not isinstance(options["model"], Mapping):
+        model = options["model"]
+        options["model"] = {"path": model.path if isinstance(model, Model) else str(model)}
+    data = options.pop("data", {})
+    section = dict(data) if isinstance(data, Mapping) else {"train": folders(data, store)}
+    if (validation := options.pop("validation", None)) is not None:
+        section["validation"] = folders(validation, store)
+    options["data"] = section
+    if "rewards" in options:
+        options["rewards"] = reward_table(options["rewards"])
+    if (steps := options.pop("steps", None)) is not None:
+        options["run"] = {**options.get("run", {}), "steps": steps}
+    return options
+
+
+def _words(options: Mapping[str, Any], prefix: str = "--") -> Iterator[str]:
+    """As on the command line, which checks them."""
+    for name, value in options.items():
+        if isinstance(value, Mapping) and name != "rewards":
+            yield from _words(value, f"{prefix}{name}.")
+        elif isinstance(value, str | Path):
+            yield f"{prefix}{name}={value}"
+        else:
+            yield f"{prefix}{name}={json.dumps(value)}"

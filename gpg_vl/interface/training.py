@@ -1,0 +1,64 @@
+"""Training from Python: one call, or one step at a time."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Unpack
+
+from gpg_vl.config import SftConfig, TrainConfig
+from gpg_vl.interface.run import Run
+from gpg_vl.interface.settings import Settings, configure
+from gpg_vl.training import train as training
+from gpg_vl.training import warmstart
+from gpg_vl.training.callbacks import Step
+from gpg_vl.training.surroundings import check_run
+
+
+def train(
+    config: TrainConfig | str | Path | None = None,
+    *,
+    callbacks: Sequence[object] = (),
+    resume: str | None = None,
+    **settings: Unpack[Settings],
+) -> Run:
+    """Train with GPG, or with GRPO or Dr. GRPO in the same loop, and return the run.
+
+    config: a YAML file, or all of it; `settings` stand over the file. callbacks: objects with methods of
+    `Callback`. resume: "auto" (go on where `out` stopped, if it did) or a checkpoint folder. Raises a
+    UserError for what the user can mend, before a model is loaded where that can be told; Stopped, with
+    everything saved, after Ctrl-C.
+    """
+    checked = configure(TrainConfig, config, settings)
+    check_run(checked, resume)
+    training.train(checked, resume=resume, callbacks=callbacks)
+    return Run(checked.out)
+
+
+def steps(
+    config: TrainConfig | str | Path | None = None,
+    *,
+    callbacks: Sequence[object] = (),
+    resume: str | None = None,
+    **settings: Unpack[Settings],
+) -> Iterator[Step]:
+    """The loop of `train`, a step at a time; with the same arguments.
+
+    Each step is written down when it comes, and evaluated and saved if it was due. Who leaves the loop early
+    has the checkpoints that were due until then. With several processes, all of them leave together.
+    """
+    checked = configure(TrainConfig, config, settings)
+    check_run(checked, resume)
+    return training.steps(checked, resume=resume, callbacks=callbacks)
+
+
+def sft(
+    config: SftConfig | str | Path | None = None,
+    *,
+    callbacks: Sequence[object] = (),
+    resume: str | None = None,
+    **settings: Unpack[Settings],
+) -> Run:
+    """Fine-tune on gold answers, as a warm start; arguments as in `train`, but for rewards and rollouts."""
+    checked = configure(SftConfig, config, settings)
+    check_run(checked, resume)
+    warmstart.sft(checked, resume=resume, callbacks=callbacks)
+    return Run(checked.out)

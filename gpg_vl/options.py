@@ -9,7 +9,14 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
+from jsonargparse import (
+    ArgumentError,
+    ArgumentParser,
+    Namespace,
+    get_loader,
+    set_loader,
+    set_parsing_settings,
+)
 
 from gpg_vl.checks import expand, is_undecoded
 from gpg_vl.config import PRESETS, AlgorithmConfig, SftConfig, TrainConfig
@@ -22,6 +29,16 @@ _DEFAULT = AlgorithmConfig().preset
 _NONE: Mapping[str, str] = MappingProxyType({})
 PROFILED_STEPS = 2
 """What `--profile` stands for: a trace of more is slow to open."""
+
+
+def _load_value(text: str) -> Any:
+    """YAML, in which a text that begins with # would be a comment, and so nothing."""
+    value = _load_yaml(text)
+    return text if value is None and text.lstrip().startswith("#") else value
+
+
+_load_yaml = get_loader("yaml")
+set_loader("yaml", _load_value, (yaml.YAMLError,))
 
 
 def base_parser(prog: str, description: str) -> ArgumentParser:

@@ -6,12 +6,13 @@ from typing import Any, NoReturn
 
 _ARGUMENTS = {
     "model": "model",
+    "reward_funcs": "rewards",
     "train_dataset": "data",
     "eval_dataset": "validation",
-    "reward_funcs": "rewards",
     "callbacks": "callbacks",
 }
 """Of a trainer."""
+_POSITIONS = ("model", "reward_funcs", "args", "train_dataset", "eval_dataset")
 _OPTIONS = {
     "max_steps": "steps",
     "output_dir": "out",
@@ -42,12 +43,12 @@ def _config(**options: Any) -> SimpleNamespace:
 
 def _trainer(name: str, call: str) -> Callable[..., NoReturn]:
     def trainer(*positional: Any, **given: Any) -> NoReturn:
-        arguments = {**dict(zip(_ARGUMENTS, positional, strict=False)), **given}
+        arguments = {**dict(zip(_POSITIONS, positional, strict=False)), **given}
         options = vars(arguments.pop("args", None) or SimpleNamespace())
         preset = next((knobs for start, knobs in _PRESETS.items() if name.startswith(start)), {})
         ours = {_ARGUMENTS[key]: value for key, value in arguments.items() if key in _ARGUMENTS}
         chosen = {_OPTIONS[key]: value for key, value in options.items() if key in _OPTIONS}
-        words = ", ".join(_written({"model": ..., "data": ..., **ours} | preset | chosen))
+        words = ", ".join(_written({"model": ..., "data": ...} | ours | preset | chosen))
         raise TypeError(f"gpg_vl has no {name}. Its call is gpg_vl.{call}({words}); see docs/python.md")
 
     return trainer

@@ -98,7 +98,6 @@ def _words(options: Mapping[str, Any], prefix: str = "--") -> Iterator[str]:
     for name, value in options.items():
         if isinstance(value, Mapping) and name != "rewards":
             yield from _words(value, f"{prefix}{name}.")
-        elif isinstance(value, str | Path):
-            yield f"{prefix}{name}={value}"
         else:
-            yield f"{prefix}{name}={json.dumps(value)}"
+            text = str(value) if isinstance(value, str | Path) else json.dumps(value)
+            yield f"{prefix}{name}={text}"

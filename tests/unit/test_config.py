@@ -378,3 +378,10 @@ def test_options_are_not_abbreviated(load):
     """An abbreviated preset would slip past the rule that it wins over the file's knobs."""
     with pytest.raises(ConfigurationError, match=r"unknown option 'algorithm\.prese'"):
         load("", "--algorithm.prese", "grpo")
+
+
+def test_a_text_that_begins_with_a_hash_is_no_comment(load):
+    """An instruction in Markdown would be none, and the template's own asked instead."""
+    assert load("prompt: {instruction: '# Task'}").prompt.instruction == "# Task"
+    assert load("", "--prompt.instruction", "# Task\nThink.").prompt.instruction == "# Task\nThink."
+    assert load("prompt: {instruction: null}").prompt.instruction is None

@@ -1,18 +1,17 @@
 """Cells of published rows: texts, images, and the conventions of R1-style data sets about answer tags."""
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from PIL import Image
 
+from gpg_vl.data.images import file_cluster, image_bytes, open_image
 from gpg_vl.errors import DataError, RowError
 
-from ._sources import dataset_rows, open_image
+from ._sources import dataset_rows
 
 _TAG = re.compile(r"</?(?:think|answer)>")
-_TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 _INSTRUCTION = re.compile(r"\s*Output the thinking process in <think>.*", re.DOTALL)
 
 
@@ -50,14 +49,6 @@ def refuse(error: RowError) -> NoReturn:
     raise error
 
 
-def image_bytes(cell: object, where: str) -> bytes:
-    """The image file in a cell: its bytes, or `{"bytes": …, "path": …}`. Raises RowError if there is none."""
-    data = cell.get("bytes") if isinstance(cell, Mapping) else cell
-    if not isinstance(data, bytes) or not data:
-        raise RowError("missing image", f"{where}: the row holds no image")
-    return data
-
-
 def image_cell(cell: object, where: str) -> tuple[Image.Image, str]:
     """The image of a cell, not decoded, and what groups the rows that share it.
 
@@ -65,17 +56,6 @@ def image_cell(cell: object, where: str) -> tuple[Image.Image, str]:
     """
     data = image_bytes(cell, where)
     return open_image(data, where), file_cluster(data)
-
-
-def file_cluster(data: bytes) -> str:
-    """What groups the rows that share an image file of these bytes."""
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
-
-
-def tagged_answer(solution: str) -> str:
-    """What stands in `<answer>…</answer>`; the whole text if there are no tags."""
-    tagged = _TAGGED.search(solution)
-    return (tagged[1] if tagged else solution).strip()
 
 
 def bare_question(problem: str, where: str) -> str:

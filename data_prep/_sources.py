@@ -13,10 +13,7 @@ from datasets.packaged_modules.parquet.parquet import Parquet
 from httpx import HTTPError
 from pyarrow.parquet import ParquetFile
 
-from gpg_vl.data.images import open_image
-from gpg_vl.errors import ConfigurationError, DataError, RowError
-
-__all__ = ["dataset_rows", "inside", "json_lines", "open_image"]
+from gpg_vl.errors import ConfigurationError, DataError
 
 _FORMATS = {".parquet": "parquet", ".jsonl": "json", ".json": "json"}
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -122,21 +119,3 @@ def _object(line: str, where: str) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise DataError(f"{where} is no JSON object")
     return row
-
-
-def inside(root: Path, relative: str, where: str) -> Path:
-    """The file `relative` below `root`; Windows' separators are understood.
-
-    Raises RowError if it leads out of the folder, be it by `..`, as an absolute path or through a symbolic
-    link.
-    """
-    if not isinstance(relative, str) or not relative.strip():
-        raise RowError("unusable path", f"{where}: expected the path of an image, got {relative!r}")
-    try:
-        path = (root / relative.replace("\\", "/")).resolve()
-        inner = path.is_relative_to(root.resolve())
-    except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, links in a circle
-        raise RowError("unusable path", f"{where}: {relative[:80]!r}: {error}") from error
-    if not inner:
-        raise RowError("path outside the folder", f"{where}: {relative!r} leads out of {root.name!r}")
-    return path

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+from gpg_vl.data.images import image_bytes, open_image
 from gpg_vl.errors import ConfigurationError, unknown
 from gpg_vl.registry import Draft, converter
 from gpg_vl.types import Sample
 
-from ._cells import image_bytes, numbered_rows, text_cell, texts_cell
-from ._sources import open_image
+from ._cells import numbered_rows, text_cell, texts_cell
 
 LAYOUT = "a folder with test_2d.parquet and test_3d.parquet, or one of the two files"
 COLUMNS = ("idx", "type", "task", "image", "question", "choices", "answer", "source", "filename")

@@ -6,12 +6,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gpg_vl.data.gold_answers import tagged_answer
+from gpg_vl.data.images import inside, open_image
 from gpg_vl.errors import ConfigurationError, DataError, RowError
 from gpg_vl.registry import Draft, converter
 from gpg_vl.types import AnswerType, Sample
 
-from ._cells import bare_question, image_cell, numbered_rows, tagged_answer, text_cell
-from ._sources import inside, json_lines, open_image
+from ._cells import bare_question, image_cell, numbered_rows, text_cell
+from ._sources import json_lines
 
 TEST_FILE = "geoqa_test_prompts.jsonl"
 LAYOUT = (

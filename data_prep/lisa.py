@@ -6,14 +6,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from gpg_vl.data.images import upright_size
+from gpg_vl.data.images import open_image, upright_size
 from gpg_vl.errors import ConfigurationError, DataError, RowError, unknown
 from gpg_vl.registry import Draft, converter
 from gpg_vl.types import Box, Sample
 
 from ._boxes import clipped, gold, numbers
 from ._cells import refuse
-from ._sources import open_image
 
 LAYOUT = "ReasonSeg's folder of one split, with NAME.jpg and NAME.json for each image"
 Polygon = list[list[float]]

@@ -6,12 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gpg_vl.data.images import inside, open_image
 from gpg_vl.errors import ConfigurationError, DataError, RowError, unknown
 from gpg_vl.prompting.prompts import letter
 from gpg_vl.registry import Draft, converter
 from gpg_vl.types import Sample
 
-from ._sources import inside, json_lines, open_image
+from ._sources import json_lines
 
 CHOICES = ("true", "false")
 _SHARES = {"train": (0, 70), "validation": (70, 80), "test": (80, 100)}

@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from gpg_vl.data.images import upright_size
+from gpg_vl.data.images import image_bytes, inside, open_image, upright_size
 from gpg_vl.errors import ConfigurationError, DataError, RowError
 from gpg_vl.registry import Draft, converter
 from gpg_vl.types import Box, Sample
 
 from ._boxes import clipped, from_size, gold, numbers
-from ._cells import image_bytes, refuse, text_cell, texts_cell
+from ._cells import refuse, text_cell, texts_cell
 from ._refer import Referred, read_refer
-from ._sources import dataset_rows, inside, open_image
+from ._sources import dataset_rows
 
 LAYOUT = (
     "REFER's folder with refs(unc).p and instances.json, or a folder of Parquet with the columns of "

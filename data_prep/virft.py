@@ -8,6 +8,7 @@ from typing import Any
 
 from PIL import Image
 
+from gpg_vl.data.gold_answers import tagged_answer
 from gpg_vl.data.images import upright_size
 from gpg_vl.errors import RowError
 from gpg_vl.prompting.boxes import read_boxes
@@ -15,7 +16,7 @@ from gpg_vl.prompting.prompts import View, convert_box
 from gpg_vl.registry import Draft, converter
 from gpg_vl.types import Sample
 
-from ._cells import bare_question, image_cell, numbered_rows, tagged_answer, text_cell
+from ._cells import bare_question, image_cell, numbered_rows, text_cell
 
 LAYOUT = "a folder or file of Parquet with image, problem, solution, such as laolao77/ViRFT_COCO"
 COLUMNS = ("image", "problem", "solution")

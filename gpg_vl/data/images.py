@@ -7,6 +7,7 @@ import hashlib
 import io
 import struct
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,37 @@ class StoredImage:
     """`pixel_hash` of the image as it is stored."""
 
 
+def inside(root: Path, relative: str, where: str) -> Path:
+    """The file `relative` below `root`; Windows' separators are understood.
+
+    Raises RowError if it leads out of the folder, be it by `..`, as an absolute path or through a symbolic
+    link.
+    """
+    if not isinstance(relative, str) or not relative.strip():
+        raise RowError("unusable path", f"{where}: expected the path of an image, got {relative!r}")
+    try:
+        path = (root / relative.replace("\\", "/")).resolve()
+        inner = path.is_relative_to(root.resolve())
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, links in a circle
+        raise RowError("unusable path", f"{where}: {relative[:80]!r}: {error}") from error
+    if not inner:
+        raise RowError("path outside the folder", f"{where}: {relative!r} leads out of {root.name!r}")
+    return path
+
+
+def image_bytes(cell: object, where: str) -> bytes:
+    """The image file in a cell: its bytes, or `{"bytes": …, "path": …}`. Raises RowError if there is none."""
+    data = cell.get("bytes") if isinstance(cell, Mapping) else cell
+    if not isinstance(data, bytes) or not data:
+        raise RowError("missing image", f"{where}: the row holds no image")
+    return data
+
+
+def file_cluster(data: bytes) -> str:
+    """What groups the rows that share an image file of these bytes."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
 def open_image(source: Path | bytes, where: str) -> Image.Image:
     """An image whose header is read and whose pixels are not; the writer decodes and checks them.
 
@@ -78,7 +110,7 @@ def store(image: Image.Image, where: str) -> StoredImage:
     as PNG.
     `where` names the image in the message. Raises RowError for what cannot be decoded.
     """
-    file = _file_of(image)
+    file = image_file(image)
     opened = image if file is None else open_image(file, where)
     try:
         opened.load()
@@ -95,7 +127,7 @@ def store(image: Image.Image, where: str) -> StoredImage:
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """Width and height once `store` has turned it, which is how annotators saw it; `image` stays as it is."""
-    file = _file_of(image)
+    file = image_file(image)
     # Not of `image` itself: PNG's orientation may stand behind the pixels, and decoded it has no file left.
     opened = image if file is None else Image.open(io.BytesIO(file))
     width, height = image.size
@@ -111,8 +143,8 @@ def pixel_hash(image: Image.Image) -> str:
     return digest.hexdigest()
 
 
-def _file_of(image: Image.Image) -> bytes | None:
-    """The image's own file if it still is one; None once it was decoded, for it may be changed since."""
+def image_file(image: Image.Image) -> bytes | None:
+    """The bytes of the file that the image is; None once it was decoded, for it may be changed since."""
     source = getattr(image, "fp", None)
     if image.format is None or source is None or source.closed:
         return None

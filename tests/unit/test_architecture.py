@@ -57,6 +57,8 @@ PLUGIN_IMPORTS = (
     "gpg_vl.prompting.prompts",
     "gpg_vl.prompting.boxes",
     "gpg_vl.data.images",
+    "gpg_vl.data.gold_answers",
+    "gpg_vl.data.row_format",
 )
 """What rewards and converters may import of gpg_vl."""
 

@@ -280,11 +280,10 @@ def test_images_are_searched_in_a_folder_of_their_own(tmp_path):
 
 
 def test_an_answer_type_is_not_guessed(tmp_path):
-    with pytest.raises(
-        DataError, match="line 1 has neither 'answer_type' nor 'choices': say with --ans"
-    ) as e:
+    message = "line 1 has neither 'answer_type' nor 'choices': .* number, math, boxes, label"
+    with pytest.raises(RowError, match=message) as e:
         sample(tmp_path, {"question": "How many?", "answer": "4"})
-    assert not isinstance(e.value, RowError)  # the whole file is meant, not a row to skip
+    assert e.value.reason == "missing answer_type"
 
 
 @pytest.mark.parametrize(

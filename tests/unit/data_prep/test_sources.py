@@ -6,7 +6,8 @@ from datasets import Dataset, Features, List, Value
 from datasets import Image as ImageFeature
 from PIL import Image
 
-from gpg_vl.data_prep._sources import dataset_rows, inside, json_lines
+from gpg_vl.data.images import inside
+from gpg_vl.data_prep._sources import dataset_rows, json_lines
 from gpg_vl.errors import ConfigurationError, DataError, RowError
 
 README = """---

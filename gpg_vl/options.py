@@ -70,6 +70,11 @@ def parse_command(
     of range and settings at odds with each other.
     """
     parser = config_parser(kind, prog)
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="delete an earlier run in --out, after a question on a terminal; nothing that no run wrote",
+    )
     parser.add_argument("--profile", action="store_true", help=f"short for --run.profile {PROFILED_STEPS}")
     for name, text in taken.items():
         parser.add_argument(f"--{name}", help=text)
@@ -95,6 +100,8 @@ def parse_options(
         values_of_file = read_yaml(file)
         if "config" in values_of_file:
             raise ConfigurationError(f"{file!r} names a config; files do not stand in files")
+        if "overwrite" in values_of_file:
+            raise ConfigurationError(f"{file!r}: overwrite belongs on the command line, not in a file")
         _check_sections(values_of_file, kind)
         for key in values_of_file:
             section = key.partition(".")[0]

@@ -18,6 +18,7 @@ from gpg_vl.cli.dispatch import Command, dispatch
 from gpg_vl.cli.evaluation import compare, evaluate
 from gpg_vl.cli.families import list_families
 from gpg_vl.cli.launch import launch_options, take_launch_options
+from gpg_vl.cli.overwrite import OPTION, delete_earlier_run
 from gpg_vl.cli.preflight import preflight
 from gpg_vl.cli.quiet import quiet_libraries, quiet_transformers
 from gpg_vl.cli.rewards import rewards
@@ -143,7 +144,11 @@ def _train(arguments: list[str], command: str, kind: Any, module: str) -> None:
 
     launch, arguments = take_launch_options(arguments)
     config, resume = parse_command(kind, arguments, prog=f"gpg-vl {command}", taken=launch_options())
-    check_run(config, resume, launching=launch is not None)
+    overwrite = OPTION in arguments
+    check_run(config, resume, overwrite=overwrite, launching=launch is not None)
+    if overwrite:
+        delete_earlier_run(config, arguments)
+        arguments = [word for word in arguments if word != OPTION]
     if launch is not None:
         sys.exit(launch.run(command, arguments, config.run.shutdown_grace))
     quiet_transformers()

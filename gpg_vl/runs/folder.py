@@ -1,16 +1,24 @@
 """A run's folder: who owns it, what was used, and where things are."""
 
 import contextlib
-import fcntl
 import json
 import os
+import sys
 from pathlib import Path
 
 from gpg_vl.config import SftConfig, TrainConfig
 from gpg_vl.environment import environment
 from gpg_vl.errors import ConfigurationError, RunFolderError
 from gpg_vl.options import to_yaml
-from gpg_vl.runs.resume import WRITTEN_AT_START, check_unused, newest_checkpoint, step_of, used
+from gpg_vl.runs.leftovers import clear_dead_run
+from gpg_vl.runs.lock import LOCK, acquire
+from gpg_vl.runs.resume import (
+    WRITTEN_AT_START,
+    check_unused,
+    newest_checkpoint,
+    step_of,
+    used,
+)
 from gpg_vl.runs.settings import changed_settings, listed
 from gpg_vl.runtime.files import write_whole
 from gpg_vl.runtime.guard import leave_if_imported_by_a_worker
@@ -36,6 +44,8 @@ class RunFolder:
     ) -> "RunFolder":
         """Create or reopen `config.out`; the first process does, the others see that it is there.
 
+        Without `resume`, what a run left that ended before its first checkpoint is moved aside.
+
         Raises, on all processes, RunFolderError if it holds a run and `resume` is off, if another run uses
         it, if it cannot be written, or is not the same folder for all; ConfigurationError if the resumed run
         was started with other settings.
@@ -51,12 +61,14 @@ class RunFolder:
             check_unused(config.out)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._acquire()
+            self._lock = acquire(self.path)
         except RunFolderError:
             raise
         except OSError as error:
             raise RunFolderError(f"cannot write to {config.out!r}: {error}") from error
         try:
+            if not resume:
+                self._free()
             self._check_same(config)
             write_whole(self.path / "config.yaml", to_yaml(config))
             write_whole(self.path / "environment.json", json.dumps(environment(), indent=2))
@@ -64,21 +76,17 @@ class RunFolder:
             self._release()
             raise
 
+    def _free(self) -> None:
+        """Make room where a run ended before its first checkpoint."""
+        check_unused(str(self.path))  # again: nobody else can write here by now
+        if used(self.path):
+            print(f"note: {clear_dead_run(self.path)}", file=sys.stderr)
+
     def _check_shared(self) -> None:
-        if not (self.path / ".lock").exists():
+        if not (self.path / LOCK).exists():
             raise RunFolderError(
                 f"{str(self.path)!r} is not the same folder on every machine: --out must be on a shared disk"
             )
-
-    def _acquire(self) -> None:
-        self._lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._release()
-            raise RunFolderError(
-                f"{str(self.path)!r} is in use by another run; choose another --out"
-            ) from error
 
     def _check_same(self, config: TrainConfig | SftConfig) -> None:
         file = self.path / "config.yaml"

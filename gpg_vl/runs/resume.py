@@ -6,11 +6,15 @@ from pathlib import Path
 
 from gpg_vl.checks import expand
 from gpg_vl.errors import CheckpointError, RunFolderError
+from gpg_vl.runs.lock import LOCK
+from gpg_vl.runtime.files import complete_lines
+from gpg_vl.yaml_file import read_yaml
 
 AUTO = "auto"
 PREFIX = "step_"
 """Of a checkpoint's name, before the number of its step."""
-WRITTEN_AT_START = (".lock", "config.yaml", "environment.json")
+STARTED_WITH = ("config.yaml", "environment.json")
+WRITTEN_AT_START = (LOCK, *STARTED_WITH)
 _NAME = re.compile(rf"{PREFIX}\d+")
 
 
@@ -35,10 +39,25 @@ def check_unused(out: str) -> None:
         is_used = used(Path(out))
     except OSError as error:
         raise RunFolderError(f"cannot write to {out!r}: {error}") from error
-    if is_used:
+    if is_used and not died_early(Path(out)):
         raise RunFolderError(
-            f"{out!r} exists and is not empty: choose another --out, or go on with --resume auto"
+            f"{out!r} exists and is not empty: choose another --out, go on with --resume auto, or delete the "
+            "run in it with --overwrite"
         )
+
+
+def died_early(folder: Path) -> bool:
+    """Whether a run ended here before its first checkpoint, so that there is nothing to go on from.
+
+    A finished run whose checkpoints were removed is none: it was reported, or has more steps.
+    """
+    started = all((folder / name).is_file() for name in STARTED_WITH)
+    if not started or list_checkpoints(folder / "checkpoints") or (folder / "report.html").exists():
+        return False
+    lengths = read_yaml(folder / "config.yaml").get("run") or {}
+    first_save = lengths.get("save_every") or lengths.get("steps") or 0
+    steps = len(complete_lines(folder / "metrics.jsonl"))
+    return isinstance(first_save, int) and steps <= first_save  # as many where that save failed
 
 
 def resumed_folder(resume: str, checkpoints: Path) -> Path:

@@ -20,29 +20,38 @@ _UNSUPPORTED = ("FSDP", "MEGATRON_LM", "PARALLELISM_CONFIG")
 """What accelerate can be asked for by ACCELERATE_USE_… beside DeepSpeed."""
 
 
-def check_run(config: TrainConfig | SftConfig, resume: str | None, *, launching: bool = False) -> None:
+def check_run(
+    config: TrainConfig | SftConfig, resume: str | None, *, overwrite: bool = False, launching: bool = False
+) -> None:
     """Raise the UserError that `train` or `sft` would end with, as far as packages, variables and files tell.
 
-    launching: whether processes are still to be started, which look at their own launch.
+    overwrite: whether the folder is going to be emptied. launching: whether processes are still to be
+    started, which look at their own launch.
     """
     check_packages(config)
     if not launching:
         check_launch(config)
+    _check_folder(config, resume, overwrite=overwrite)
     _check_inputs(config, resume)
+
+
+def _check_folder(config: TrainConfig | SftConfig, resume: str | None, *, overwrite: bool) -> None:
+    if overwrite and resume is not None:
+        raise ConfigurationError("--overwrite starts anew and --resume goes on: give one of them")
+    if resume is None and not overwrite:
+        check_unused(config.out)
+    elif resume not in (None, AUTO):
+        resumed_folder(resume, Path(config.out) / "checkpoints")
 
 
 def _check_inputs(config: TrainConfig | SftConfig, resume: str | None) -> None:
     """Raise the UserError that the run would end with for want of a folder, file or reward."""
-    checkpoints = Path(config.out) / "checkpoints"
-    if resume is None:
-        check_unused(config.out)
-    elif resume != AUTO:
-        resumed_folder(resume, checkpoints)
     if isinstance(config, TrainConfig):
         Scorer(config.rewards)
     for folder in [*config.data.train, *config.data.validation]:
         check_prepared(folder)
-    if resume is None or (resume == AUTO and newest_checkpoint(checkpoints) is None):
+    newest = newest_checkpoint(Path(config.out) / "checkpoints")
+    if resume is None or (resume == AUTO and newest is None):
         check_model(config.model.path)  # a checkpoint has weights of its own
 
 

@@ -23,7 +23,7 @@ def config(tmp_path):
 def start(given):
     """A run that has saved a checkpoint and ended."""
     with RunFolder.open(given, resume=False) as folder:
-        folder.checkpoints.mkdir()
+        (folder.checkpoints / "step_000001" / "state").mkdir(parents=True)
     return folder
 
 

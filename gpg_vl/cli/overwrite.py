@@ -1,0 +1,57 @@
+"""`--overwrite`: what is in the way of a new run is named, asked about, and deleted."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from gpg_vl.checks import expand
+from gpg_vl.config import SftConfig, TrainConfig
+from gpg_vl.errors import ConfigurationError, RunFolderError
+from gpg_vl.runs.leftovers import check_run, contents, delete_run
+from gpg_vl.runs.lock import locked
+from gpg_vl.runs.resume import check_unused, used
+from gpg_vl.runtime.launched import launched
+
+OPTION = "--overwrite"
+
+
+def delete_earlier_run(config: TrainConfig | SftConfig, arguments: Sequence[str]) -> None:
+    """Delete the run in `config.out`, if there is one, after a question on a terminal.
+
+    `arguments` are the command's: files among them are read again by each process of a launch.
+
+    Raises RunFolderError if it is in use, holds what no run wrote, or the answer is no; ConfigurationError
+    if the new run would read something in it.
+    """
+    here, folder = launched(), Path(config.out)
+    if here is not None and here.rank:  # the first process does it for all of a launch
+        return
+    if not used(folder):
+        return
+    if not folder.is_dir():
+        check_unused(config.out)  # says why a file cannot be a folder
+    check_run(folder)
+    for name, path in _read_by(config, arguments):
+        if Path(path).resolve().is_relative_to(folder.resolve()):
+            raise ConfigurationError(
+                f"{OPTION} would delete {name} {path!r}: copy it, or choose another --out"
+            )
+    with locked(folder):
+        found = contents(folder)
+    if here is None and sys.stdin.isatty() and not _agreed(f"{config.out} holds {found}. Delete all of it?"):
+        raise RunFolderError(f"{config.out!r} is left as it is: choose another --out")
+    delete_run(folder)
+    print(f"{config.out}: deleted an earlier run: {found}", file=sys.stderr)
+
+
+def _read_by(config: TrainConfig | SftConfig, arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """What the new run reads: the option's name and the path."""
+    yield "model.path", config.model.path
+    words = [part for word in arguments for part in word.split("=", 1)]
+    yield from ((name, expand(value)) for name, value in pairwise(words) if name == "--config")
+
+
+def _agreed(question: str) -> bool:
+    print(f"{question} [y/N] ", end="", flush=True, file=sys.stderr)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -1,4 +1,4 @@
-"""Tables for the terminal, in Markdown."""
+"""Tables for the terminal, in Markdown, and numbers in few words."""
 
 from collections.abc import Iterable, Sequence
 
@@ -22,3 +22,11 @@ def _cell(text: str) -> str:
 def short_number(value: float) -> str:
     """Four significant digits."""
     return f"{value:.4g}"
+
+
+def time_words(seconds: float) -> str:
+    """Seconds in the units that one would say them in: 45 s, 12 min, 3 h 5 min."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

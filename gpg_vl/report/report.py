@@ -24,6 +24,7 @@ from gpg_vl.runs.files import (
 )
 from gpg_vl.runtime.files import write_whole, writing
 from gpg_vl.stats import Interval
+from gpg_vl.tables import time_words
 from gpg_vl.theme import DARK, LIGHT, Theme
 from gpg_vl.yaml_file import read_yaml
 
@@ -196,18 +197,11 @@ def _training_facts(record: RunRecord) -> str:
         facts.append(f"{sampled:,} groups of answers sampled")
     seconds = [row["seconds/step"] for row in record.metrics if row.get("seconds/step")]
     if seconds:
-        facts.append(f"{_duration(sum(seconds))}, {np.median(seconds):.1f} s a step")
+        facts.append(f"{time_words(sum(seconds))}, {np.median(seconds):.1f} s a step")
     skipped = sum("loss" not in row for row in record.metrics)
     if skipped:
         facts.append(f"{skipped:,} without an update, as no group had a signal")
     return f'<p class="hint">{"; ".join(facts)}.</p>'
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _figure(drawn: Mapping[str, Path], alt: str, caption: str, kind: str) -> str:

@@ -55,7 +55,8 @@ def sft(config: SftConfig, *, resume: str | None = None, callbacks: Sequence[obj
                 learner.step += 1
                 losses.append(float(metrics["loss"]))
                 done = learner.step == config.run.steps or _reached(config.target_loss, losses)
-                done |= run.log(metrics, [f"loss {metrics['loss']:.3f}"])
+                shown = [f"loss {metrics['loss']:.3f}", f"{metrics['tokens_per_second']:,.0f} tok/s"]
+                done |= run.log(metrics, shown)
                 run.save(last=done)
                 run.evaluate(answerer, validation, rollout.stop, last=done)
         return folder.checkpoints / f"step_{learner.step:06d}" / "model"

@@ -1,4 +1,3 @@
-import io
 import json
 import os
 import subprocess
@@ -7,9 +6,7 @@ from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
-from rich.console import Console
 
-from gpg_vl.runtime.progress import ProgressBar
 from gpg_vl.training.tracking import MetricsFile
 from gpg_vl.types import Sample
 from tests.support.runs import sampled_group, write_step
@@ -97,15 +94,6 @@ def test_files_of_all_steps_have_one_schema(tmp_path):
     write(tmp_path / "step_000002.parquet", [group(0, ["<answer>(A)</answer>", ""])])
     assert pq.read_table(tmp_path).column("answer").to_pylist() == [None, None, "(A)", None]
     assert len(list(tmp_path.iterdir())) == 2
-
-
-@pytest.mark.parametrize(("total", "shown"), [(20, list(range(2, 21, 2))), (3, [1, 2, 3])])
-def test_without_a_terminal_progress_is_about_ten_lines(total, shown):
-    text = io.StringIO()
-    with ProgressBar("train", total, console=Console(file=text, width=80)) as bar:
-        for done in range(1, total + 1):
-            bar.advance(done, ["reward 0.5"])
-    assert text.getvalue().split("\n")[:-1] == [f"train {done}/{total} reward 0.5" for done in shown]
 
 
 LOGGING = """

@@ -161,6 +161,8 @@ class RunConfig:
     """Seconds that `--accelerate` gives the processes to finish a step and save, once asked to stop."""
     trackers: list[Literal["tensorboard", "wandb", "trackio"]] = field(default_factory=list)
     """Trackers beside metrics.jsonl, through Accelerate."""
+    log_groups: int = 0
+    """Steps between tables of a few sampled groups, images included, for the trackers (`train`); 0: none."""
     profile: int = 0
     """Steps to profile, behind a first one that warms up; 0: none. `--profile` is short for 2 of them."""
 
@@ -168,6 +170,11 @@ class RunConfig:
         tidy(self, "run.")
         seed_in_range(self.seed, "run.seed")
         require(self.steps > 0, "run.steps must be positive")
+        require(self.log_groups >= 0, "run.log_groups must not be negative")
+        require(
+            not self.log_groups or bool(self.trackers),
+            "run.log_groups sends groups to run.trackers, which names none: such as [tensorboard]",
+        )
         require(self.profile >= 0, "run.profile must not be negative")
         require(
             not self.profile or self.steps > 1,

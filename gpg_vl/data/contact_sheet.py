@@ -75,7 +75,7 @@ def _card(sample: Sample) -> Image.Image:
     canvas = Image.new("RGB", (_CARD, _TALLEST), LIGHT.background)
     pen = _Pen(canvas)
     if sample.images:
-        pen.picture(_gallery(sample))
+        pen.picture(gallery(sample))
     pen.text(f"{sample.task} · {sample.id}", _font(18), LIGHT.muted, _MAX_LINES["id"])
     pen.skip(6)
     pen.text(sample.question, _font(25, bold=True), LIGHT.ink, _MAX_LINES["question"])
@@ -161,7 +161,7 @@ def wrap(text: str, font: ImageFont.FreeTypeFont, width: int, lines: int) -> lis
     return [*wrapped[: lines - 1], f"{last.rstrip()}…"]
 
 
-def _gallery(sample: Sample) -> Image.Image:
+def gallery(sample: Sample) -> Image.Image:
     """The images side by side, equally wide, the gold boxes on the first."""
     gap = 8
     count = len(sample.images)

@@ -24,6 +24,7 @@ _MAY_CHANGE = (
     "run.max_nonfinite",
     "run.phase_limit",
     "run.trackers",
+    "run.log_groups",
     "run.profile",
     "run.shutdown_grace",
     "run.threads",

@@ -2,8 +2,10 @@
 
 import contextlib
 import math
+import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,8 +44,45 @@ def is_timing(name: str) -> bool:
     return name.startswith("seconds/") or name == "tokens_per_second"
 
 
-def collection_metrics(collection: Collection, alpha: float) -> Metrics:
-    """Figures of a step's groups; means over answers."""
+_TASKS = 20
+"""Tasks with figures of their own: a tracker draws a curve for each."""
+
+
+def followed_tasks(counts: Mapping[str, int]) -> tuple[str, ...]:
+    """The tasks that get figures of their own, by their numbers of rows: the largest; none of a single one."""
+    chosen = sorted(counts, key=lambda task: (-counts[task], task))[:_TASKS]
+    return tuple(sorted(chosen)) if len(counts) > 1 else ()
+
+
+def metric_name(task: str) -> str:
+    """A task within a metric's name, with nothing that a tracker would change in it."""
+    return re.sub(r"[^\w./-]+", "_", task).strip("/") or "_"
+
+
+def task_metrics(collection: Collection, tasks: Iterable[str]) -> Metrics:
+    """`accuracy/TASK` and `task_reward/TASK` of a step's groups, for those of `tasks` that it has."""
+    metrics: Metrics = {}
+    names = [metric_name(group.answered.sample.task) for group in collection.groups]
+    for task in dict.fromkeys(map(metric_name, tasks)):
+        scores = [group.scores for name, group in zip(names, collection.groups, strict=True) if name == task]
+        figures = {
+            "accuracy": [right for one in scores for right in one.correctness or ()],
+            "task_reward": [total for one in scores for total in one.total],
+        }
+        metrics |= {f"{name}/{task}": sum(v) / len(v) for name, v in figures.items() if v}
+    return metrics
+
+
+def evaluation_metrics(evaluation: Mapping[str, Any]) -> Metrics:
+    """What trackers get of an evaluation: `eval/accuracy`, `eval/format`, and the accuracy of each task."""
+    metrics: Metrics = {f"eval/{name}": evaluation["totals"][name]["mean"] for name in ("accuracy", "format")}
+    tasks = evaluation["tasks"]
+    followed = followed_tasks({task: table["accuracy"]["count"] for task, table in tasks.items()})
+    return metrics | {f"eval/accuracy/{metric_name(t)}": tasks[t]["accuracy"]["mean"] for t in followed}
+
+
+def collection_metrics(collection: Collection, alpha: float, tasks: Iterable[str] = ()) -> Metrics:
+    """Figures of a step's groups, of some of its `tasks` too; means over answers."""
     groups = collection.groups
     answers = [answer for group in groups for answer in group.answered.answers]
     valid = sum(group.valid for group in groups)
@@ -68,7 +107,7 @@ def collection_metrics(collection: Collection, alpha: float) -> Metrics:
         metrics[f"dropped/{name}"] = sum(name in group.scores.dropped for group in groups)
     for name in sorted({name for group in groups for name in group.scores.timeouts}):
         metrics[f"timeouts/{name}"] = sum(group.scores.timeouts.get(name, 0) for group in groups)
-    return metrics
+    return metrics | task_metrics(collection, tasks)
 
 
 def collection_tokens(collection: Collection) -> int:

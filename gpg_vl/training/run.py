@@ -4,6 +4,9 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from torch import Tensor
+
+from gpg_vl.algorithm.collect import Collection
 from gpg_vl.config import SftConfig, TrainConfig
 from gpg_vl.data.prepared import PreparedDataset
 from gpg_vl.errors import DivergedError
@@ -20,9 +23,12 @@ from gpg_vl.runtime.profiling import Profiler
 from gpg_vl.runtime.progress import ProgressBar
 from gpg_vl.runtime.shutdown import Stopped, StopRequest
 from gpg_vl.training.callbacks import Callbacks
+from gpg_vl.training.group_table import group_table
 from gpg_vl.training.learner import Learner
+from gpg_vl.training.metrics import evaluation_metrics
 from gpg_vl.training.session import agree_on_sampling, model_card
-from gpg_vl.training.tracking import MetricsFile, Trackers
+from gpg_vl.training.trackers import Trackers
+from gpg_vl.training.tracking import MetricsFile
 from gpg_vl.types import Metrics
 
 
@@ -62,6 +68,16 @@ class Run:
             return False
         world = self.learner.world
         return world.any(world.main and self.callbacks.call("on_step", self.learner.step, metrics))
+
+    def log_groups(self, collection: Collection, advantages: Tensor) -> None:
+        """Send a few groups of the step that the learner just did to the trackers, where it is due.
+
+        advantages: (B, G).
+        """
+        every, step, data = self.config.run.log_groups, self.learner.step, self.learner.data
+        if every and step % every == 0 and self.learner.world.main:
+            # Groups of other processes come without their images.
+            self.trackers.log_groups(step, group_table(collection, advantages, lambda group: data[group.row]))
 
     def _diverged(self, what: str) -> DivergedError:
         saved = list_checkpoints(self.folder.checkpoints)
@@ -150,7 +166,7 @@ class Run:
         if self.config.run.keep_best and step:
             note_best(self.folder.checkpoints, step, totals["accuracy"]["mean"])
         self.callbacks.call("on_evaluation", step, evaluation)
-        self.trackers.log(step, {f"eval/{name}": totals[name]["mean"] for name in ("accuracy", "format")})
+        self.trackers.log(step, evaluation_metrics(evaluation))
 
 
 @contextlib.contextmanager

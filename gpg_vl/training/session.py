@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -45,6 +46,7 @@ from gpg_vl.scoring.scorer import Scorer
 from gpg_vl.training.accelerator import world_of
 from gpg_vl.training.ahead import QuestionReader, own_rows, worker_count
 from gpg_vl.training.learner import Learner
+from gpg_vl.training.metrics import followed_tasks
 from gpg_vl.training.optim import build_optimizer, restore_moments, settings_of
 
 
@@ -60,6 +62,8 @@ class Session:
     reference: Policy | None
     """The frozen first model of a KL term; GPG has none."""
     validation: PreparedDataset | None
+    tasks: tuple[str, ...] = ()
+    """Those with metrics of their own."""
 
 
 def build_learner(
@@ -145,7 +149,8 @@ def build_session(config: TrainConfig, accelerator: Accelerator, checkpoint: Pat
     """A learner with its rollout engine, rewards, validation data and, for a KL term, the reference."""
     scorer = Scorer(config.rewards)
     learner = build_learner(config, accelerator, checkpoint)
-    for task in sorted(set(learner.data.column("task"))):
+    tasks = Counter(learner.data.column("task"))
+    for task in sorted(tasks):
         scorer.route(task)  # a task without rewards is better found now than hours later
     reference = None
     if config.algorithm.kl_beta > 0:
@@ -160,7 +165,7 @@ def build_session(config: TrainConfig, accelerator: Accelerator, checkpoint: Pat
     if validation is not None and (text := overlap_warning(config.data.train, config.data.validation)):
         learner.accelerator.print(text, file=sys.stderr)
     answerer = build_answerer(learner, config, validation)  # last: it may wait for a server
-    return Session(config, learner, reader, answerer, scorer, reference, validation)
+    return Session(config, learner, reader, answerer, scorer, reference, validation, followed_tasks(tasks))
 
 
 def own_answerer(learner: Learner, rollout: RolloutConfig) -> Answerer:

@@ -60,7 +60,7 @@ def train_step(session: Session, step: int) -> tuple[Collection, Tensor, Metrics
         max_tokens=config.run.micro_batch_tokens,
         token_cost=learner.policy.token_cost,
     )
-    metrics = collection_metrics(collection, advantages.alpha)
+    metrics = collection_metrics(collection, advantages.alpha, session.tasks)
     if not collection.finite:
         metrics["nonfinite"] = 1
     elif batch is not None:
@@ -204,6 +204,7 @@ def steps(
                     record = folder.rollouts / f"step_{learner.step:06d}.parquet"
                     write_rollouts(record, collection, advantages)
                     run.callbacks.call("on_groups", learner.step, collection.groups)
+                run.log_groups(collection, advantages)
                 ended = run.log(metrics, _shown(metrics, age=config.algorithm.age))
                 last = ended or learner.step == config.run.steps
                 run.save(last=last)

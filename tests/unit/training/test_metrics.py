@@ -1,4 +1,4 @@
-"""Figures of updates: sums, and extremes that are none, over micro-batches and processes."""
+"""Figures of updates, over micro-batches and processes, and of tasks."""
 
 from dataclasses import dataclass
 from math import exp
@@ -7,8 +7,17 @@ from typing import Any
 import pytest
 import torch
 
+from gpg_vl.algorithm.collect import Collection
 from gpg_vl.runtime.parallel import World
-from gpg_vl.training.metrics import UpdateFigures
+from gpg_vl.training.metrics import (
+    UpdateFigures,
+    collection_metrics,
+    evaluation_metrics,
+    followed_tasks,
+    metric_name,
+)
+from gpg_vl.types import Sample
+from tests.support.runs import BAD, RIGHT, WRONG, sampled_group
 
 
 @dataclass(frozen=True)
@@ -75,3 +84,50 @@ def test_the_trainers_own_answers_have_no_ratios():
     names = set(figures([0.1], cap=None).metrics(World()))
     assert names == {"loss", "entropy", "logprob_gap", "grad_norm", "nonfinite"}
     assert set(figures([0.1], cap=0.0).metrics(World())) == {*EXPECTED, *names} - {"importance/capped"}
+
+
+def step(*groups: tuple[str, list[str]]) -> Collection:
+    samples = [Sample(str(n), task, "?", "(A)", "choice", ("x", "y")) for n, (task, _) in enumerate(groups)]
+    pairs = zip(samples, groups, strict=True)
+    return Collection(tuple(sampled_group(sample, texts) for sample, (_, texts) in pairs), rounds=1)
+
+
+def test_each_task_has_its_accuracy_and_reward():
+    count, depth = "cv_bench/Count", "how deep?"
+    collection = step((count, [RIGHT, WRONG]), (depth, [BAD, WRONG]), (count, [RIGHT, RIGHT]))
+    metrics = collection_metrics(collection, 1.0, (count, depth, "absent"))
+    assert {name: value for name, value in metrics.items() if name.startswith(("accuracy", "task_"))} == {
+        **{"accuracy": 0.5, "accuracy/cv_bench/Count": 0.75, "accuracy/how_deep_": 0.0},
+        **{"task_reward/cv_bench/Count": 3 * 1.5 / 4, "task_reward/how_deep_": 0.0},
+    }
+    assert not [name for name in collection_metrics(collection, 1.0) if name.startswith("accuracy/")]
+
+
+def test_tasks_that_share_a_name_share_their_figures():
+    metrics = collection_metrics(step(("a b", [RIGHT]), ("a_b", [WRONG])), 1.0, ("a b", "a_b"))
+    assert metrics["accuracy/a_b"] == 0.5
+
+
+def test_the_largest_tasks_are_followed_and_not_a_single_one():
+    assert followed_tasks({"b": 1, "a": 2}) == ("a", "b")
+    assert followed_tasks({"a": 3}) == ()
+    many = {f"t{n:02d}": n for n in range(30)}
+    assert followed_tasks(many) == tuple(f"t{n:02d}" for n in range(10, 30))
+
+
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [("cv_bench/Count", "cv_bench/Count"), ("a (b): c", "a_b_c"), ("计数", "计数"), ("?", "_"), ("/", "_")],
+)
+def test_names_of_tasks_suit_trackers(task, name):
+    assert metric_name(task) == name
+
+
+def test_an_evaluation_is_tracked_by_task():
+    def figures(accuracy: float, count: int) -> dict[str, dict[str, float]]:
+        return {name: {"mean": accuracy, "count": count} for name in ("accuracy", "format")}
+
+    evaluation = {"totals": figures(0.5, 6), "tasks": {"a": figures(0.25, 4), "b c": figures(1.0, 2)}}
+    expected = {"eval/accuracy": 0.5, "eval/format": 0.5}
+    assert evaluation_metrics(evaluation) == {**expected, "eval/accuracy/a": 0.25, "eval/accuracy/b_c": 1.0}
+    assert evaluation_metrics({**evaluation, "tasks": {"a": figures(0.5, 6)}}) == expected

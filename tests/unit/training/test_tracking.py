@@ -100,7 +100,7 @@ LOGGING = """
 from accelerate import Accelerator
 from gpg_vl.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from gpg_vl.errors import ConfigurationError
-from gpg_vl.training.tracking import Trackers
+from gpg_vl.training.trackers import Trackers
 
 run = RunConfig(trackers=["wandb"])
 config = TrainConfig("run", ModelConfig(path="m"), data=DataConfig(train=["d"]), run=run)

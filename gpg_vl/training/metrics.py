@@ -49,7 +49,7 @@ _TASKS = 20
 
 
 def followed_tasks(counts: Mapping[str, int]) -> tuple[str, ...]:
-    """The tasks that get figures of their own, by their numbers of rows: the largest; none of a single one."""
+    """The tasks with figures of their own, by their numbers of rows: the largest; none of a single one."""
     chosen = sorted(counts, key=lambda task: (-counts[task], task))[:_TASKS]
     return tuple(sorted(chosen)) if len(counts) > 1 else ()
 

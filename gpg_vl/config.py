@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from gpg_vl.checks import expand, require, seed_in_range, tidy
+from gpg_vl.errors import unknown
 from gpg_vl.prompting.prompts import Prompt
 from gpg_vl.rollout_config import RolloutConfig as RolloutConfig
 from gpg_vl.types import Normalize, Packing
@@ -152,7 +153,11 @@ class RunConfig:
     keep_last: int = 2
     """Checkpoints kept; older ones are removed."""
     keep_best: bool = False
-    """Keep the checkpoint with the best validation accuracy too; needs eval.every."""
+    """Keep the checkpoint that is best on data.validation too; needs eval.every. The model before training
+    counts: where none is better, none is kept."""
+    best_by: str = "accuracy"
+    """What the best model is best by, the greatest first: a figure of the evaluations, `accuracy`, `format`,
+    `reward` (the weighted sum of `rewards`) or `reward/NAME`."""
     max_nonfinite: int = 10
     """Steps in a row without a finite gradient after which the run stops; such steps change nothing."""
     phase_limit: float = 1800.0
@@ -234,7 +239,7 @@ class TrainConfig:
             "model.frozen_precision nf4 with algorithm.kl_beta: the reference model is not quantised",
         )
         require(bool(self.rewards), "rewards is empty: name at least one, such as `choice: 1.0`")
-        _require_best(self.run, self.eval)
+        _require_best(self.run, self.eval, self.rewards)
 
 
 @dataclass(frozen=True)
@@ -260,7 +265,7 @@ class SftConfig:
         check_weights(self.model, self.optim)
         require(self.batch_size > 0, "batch_size must be positive")
         require(self.target_loss >= 0, "target_loss must not be negative")
-        _require_best(self.run, self.eval)
+        _require_best(self.run, self.eval, {})
 
 
 def _expanded(rewards: Mapping[str, Any]) -> dict[str, Any]:
@@ -273,11 +278,16 @@ def _expanded(rewards: Mapping[str, Any]) -> dict[str, Any]:
     return table
 
 
-def _require_best(run: RunConfig, evaluation: EvalConfig) -> None:
+def _require_best(run: RunConfig, evaluation: EvalConfig, rewards: Mapping[str, Any]) -> None:
     require(
         not run.keep_best or evaluation.every > 0,
-        "run.keep_best goes by the validation accuracy: set eval.every and data.validation",
+        "run.keep_best goes by evaluations: set eval.every and data.validation",
     )
+    routes = rewards.get("by_task")
+    tables = routes.values() if isinstance(routes, Mapping) else [rewards]
+    names = {name for table in tables if isinstance(table, Mapping) for name in table}
+    figures = ["accuracy", "format", *(["reward"] if rewards else []), *(f"reward/{name}" for name in names)]
+    require(run.best_by in figures, unknown("run.best_by", run.best_by, figures))
 
 
 def _require_inputs(out: str, model: ModelConfig, data: DataConfig, evaluation: EvalConfig) -> None:

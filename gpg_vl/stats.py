@@ -19,6 +19,10 @@ _DRAWS_AT_ONCE = 4_000_000
 """Bounds the memory of the bootstrap: 8 bytes each."""
 
 
+_ROUNDING = 1e-9
+"""Share by which sums of the same numbers may differ."""
+
+
 @dataclass(frozen=True)
 class Interval:
     """A mean with its confidence interval; shares lie in [0, 1], differences in [-1, 1]."""
@@ -128,6 +132,17 @@ def weighted_sum(parts: Sequence[tuple[float, Interval]]) -> Interval:
     return Interval(mean, mean - below, mean + above, sum(part.count for _, part in parts))
 
 
+def mean_interval(values: Sequence[float], clusters: Sequence[str | None]) -> Interval:
+    """95 % interval of the mean of scores of any range, such as a reward's.
+
+    `estimate` where all lie in [0, 1], else the cluster bootstrap; None as a cluster means a question by
+    itself. Raises DataError without values or for one that is not finite.
+    """
+    if all(0 <= value <= 1 for value in values):
+        return estimate(values, clusters)
+    return cluster_bootstrap(values, _labels(clusters))
+
+
 def pass_at_k(count: int, right: int, k: int) -> float:
     """Chance that at least one of `k` answers is right, from `right` of `count` sampled ones.
 
@@ -148,6 +163,36 @@ def mcnemar(fixed: int, broken: int) -> float:
     if not fixed + broken:
         return 1.0
     return float(binomtest(fixed, fixed + broken, 0.5).pvalue)
+
+
+def sign_flip(changes: Sequence[float], clusters: Sequence[str | None], draws: int = 10_000) -> float:
+    """Two-sided p-value of the paired randomization test: could a mean change as large be luck?
+
+    changes: of scores of any range, one a question; under the null hypothesis a cluster's could as well have
+    the other sign. All signs are tried where they are no more than `draws`, else so many are drawn, the same
+    ones each time. Of right and wrong answers by themselves it is McNemar's exact test. Raises DataError
+    without values. Source: Phipson and Smyth, Statistical Applications in Genetics and Molecular Biology 9
+    (2010), article 39; the test is Fisher's, The Design of Experiments (1935), section 21.
+    """
+    _check(len(changes), 0.95)
+    sums, _ = _cluster_sums(changes, _labels(clusters))
+    sums = sums[sums != 0]
+    exact = 2 ** len(sums) <= draws
+    flipped = np.zeros(1) if exact else np.abs(_flipped_sums(sums, draws))
+    for size in sums if exact else ():
+        flipped = np.concatenate([flipped - size, flipped + size])
+    reached = int((np.abs(flipped) >= abs(sums.sum()) * (1 - _ROUNDING)).sum())
+    return reached / len(flipped) if exact else (reached + 1) / (draws + 1)
+
+
+def _flipped_sums(sums: npt.NDArray[np.float64], draws: int) -> npt.NDArray[np.float64]:
+    """sums: (K,). Returns (draws,) sums with signs drawn at random."""
+    rng, block = np.random.default_rng(0), max(1, _DRAWS_AT_ONCE // len(sums))
+    parts = [
+        rng.choice((-1.0, 1.0), size=(min(block, draws - start), len(sums))) @ sums
+        for start in range(0, draws, block)
+    ]
+    return np.concatenate(parts)
 
 
 def _check(count: int, confidence: float) -> None:

@@ -25,6 +25,7 @@ from gpg_vl.cli.rewards import rewards
 from gpg_vl.cli.serve import serve
 from gpg_vl.errors import UserError
 from gpg_vl.options import base_parser, plain_words
+from gpg_vl.runs.best import best_words
 from gpg_vl.runtime.launched import launched, place
 from gpg_vl.tour import Tour
 
@@ -158,8 +159,10 @@ def _train(arguments: list[str], command: str, kind: Any, module: str) -> None:
         model = run(config, resume=resume)
         if _speaks():
             print(f"model: {model}")
-            if command == "train":
-                report([config.out])
+            report([config.out])
+            checkpoints = model.parents[1]
+            if words := best_words(Path(config.out), checkpoints, config.run.best_by, config.model.path):
+                print(words)
 
     _stoppable(config.out, "go on with the same command and --resume auto", work)
 

@@ -20,6 +20,7 @@ from gpg_vl.rollout.answering import Answerer
 from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.runs.files import Item
 from gpg_vl.runtime.files import sealed, write_whole
+from gpg_vl.scoring.scorer import Scorer
 
 _CHUNK = 128  # questions whose images are in memory at a time
 _TOKENS = 262_144
@@ -33,10 +34,12 @@ def evaluate(
     *,
     benchmark: Benchmark = PREPARED,
     samples: int = 1,
+    scorer: Scorer | None = None,
     partial: PartialFile | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Any]:
-    """Answer every question `samples` times and grade it by the benchmark's protocol.
+    """Answer every question `samples` times and grade it by the benchmark's protocol, and by a run's own
+    rewards where `scorer` has them.
 
     All processes of a launch share the questions, and each returns the whole: totals and per-task figures
     with 95 % intervals, the chance level where all questions are multiple-choice, and every item in the
@@ -44,7 +47,7 @@ def evaluate(
     done so far; what it raises ends the evaluation.
     """
     start = time.monotonic()
-    work = _Work(answerer, data, sampling, benchmark, samples)
+    work = _Work(answerer, data, sampling, benchmark, samples, scorer)
     items = work.answer_all(partial, progress)
     return {
         "benchmark": benchmark.name,
@@ -71,6 +74,7 @@ class _Work:
     sampling: Sampling
     benchmark: Benchmark
     samples: int
+    scorer: Scorer | None
 
     def answer_all(self, partial: PartialFile | None, progress: Callable[[int], None]) -> list[Item]:
         """Every item, in the data's order.
@@ -106,7 +110,8 @@ class _Work:
         questions = [self.data[row] for row in rows]
         answered = self.answerer.answer(questions, self.samples, self.sampling)
         texts = [self.answerer.encoder.text(question) for question in questions]
-        items = grade(answered, self.benchmark)
+        template = self.answerer.encoder.prompt.template
+        items = grade(answered, self.benchmark, template=template, scorer=self.scorer)
         return [
             (row, {**item, "row": row, "prompt": text})
             for row, text, item in zip(rows, texts, items, strict=True)

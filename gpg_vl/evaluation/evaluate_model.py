@@ -1,5 +1,7 @@
 """`gpg-vl eval`: a model folder or hub id on a benchmark."""
 
+import sys
+from collections.abc import Mapping
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +19,7 @@ from gpg_vl.evaluation.benchmarks import Benchmark, find_benchmark
 from gpg_vl.evaluation.evaluate import evaluate, write_evaluation
 from gpg_vl.evaluation.grading import check_rewards
 from gpg_vl.evaluation.model import Model, choose_prompt, load, own_encoder, own_stop
+from gpg_vl.evaluation.own_rewards import own_rewards
 from gpg_vl.evaluation.partial import PartialFile
 from gpg_vl.evaluation.settings import EvalSettings
 from gpg_vl.model.adapter_files import base_of
@@ -33,6 +36,7 @@ from gpg_vl.rollout.vllm.server import ServerEngine
 from gpg_vl.runs.files import Evaluation
 from gpg_vl.runtime.parallel import World, joining
 from gpg_vl.runtime.progress import ProgressBar
+from gpg_vl.scoring.scorer import Scorer
 
 _PATIENCE = timedelta(days=1)
 """How long processes wait for each other: answers of 32,768 tokens take longer than the usual ten minutes."""
@@ -58,6 +62,7 @@ def evaluate_model(settings: EvalSettings, model: Model | None = None) -> Evalua
     card = model.card if model else read_card(settings.model) or {}
     encoder = own_encoder(frontend, card, choose_prompt(card, benchmark, settings.prompt))
     longest = max(data.lengths(encoder.prompt_length))
+    rewards = _own_rewards(settings, card, World(state.process_index, state.num_processes))
     sampling = settings.sampling(
         _max_new_tokens(settings, benchmark, frontend.context, longest), own_stop(card)
     )
@@ -68,7 +73,8 @@ def evaluate_model(settings: EvalSettings, model: Model | None = None) -> Evalua
     answerer, partial = Answerer(encoder, engine), None
     if settings.out and state.is_main_process:
         path = Path(f"{settings.out}.partial.jsonl")
-        partial = PartialFile(path, _fingerprint(settings, benchmark, data, answerer, sampling))
+        known = _fingerprint(settings, benchmark, data, answerer, sampling)
+        partial = PartialFile(path, {**known, "rewards": rewards})
     with closing(engine), ProgressBar("evaluate", len(data), console=_console(state)) as bar:
         if partial and partial.note:
             bar.say(partial.note)
@@ -78,12 +84,14 @@ def evaluate_model(settings: EvalSettings, model: Model | None = None) -> Evalua
             sampling,
             benchmark=benchmark,
             samples=settings.samples,
+            scorer=Scorer(rewards) if rewards else None,
             partial=partial,
             progress=bar.advance,
         )
     if not state.is_main_process:
         return None
-    evaluation = {"step": 0, "model": settings.model, "engine": settings.engine, **evaluation}
+    by = {"model": settings.model, "engine": settings.engine, "rewards": rewards}
+    evaluation = {"step": 0, **by, **evaluation}
     if settings.out:
         write_evaluation(Path(settings.out), evaluation)
     if partial:
@@ -117,6 +125,15 @@ def _engine(
         max_concurrent=settings.max_concurrent,
         world=world,
     )
+
+
+def _own_rewards(settings: EvalSettings, card: Mapping[str, Any], world: World) -> Mapping[str, Any] | None:
+    """`own_rewards`, but none where one of the processes, on a machine of its own, cannot have them."""
+    table, note = world.together(lambda: own_rewards(settings.rewards, card, settings.model))
+    notes = [note for note in world.gather([note]) if note]
+    if notes and world.main:
+        print(notes[0], file=sys.stderr)
+    return None if notes else table
 
 
 def _max_new_tokens(settings: EvalSettings, benchmark: Benchmark, context: int, longest: int) -> int:

@@ -5,8 +5,10 @@ from typing import Any
 
 from gpg_vl.evaluation.benchmarks import BENCHMARKS, PREPARED, TITLES, Benchmark
 from gpg_vl.evaluation.grading import FORMAT, LENIENT
+from gpg_vl.evaluation.own_rewards import PREFIX, SUM, own_score, reward_names, reward_title
 from gpg_vl.runs.files import Evaluation, Item, score
-from gpg_vl.stats import Interval, estimate, pass_at_k, weighted_sum
+from gpg_vl.stats import Interval, estimate, mean_interval, pass_at_k, weighted_sum
+from gpg_vl.tables import markdown_table, short_number
 
 Figures = dict[str, Any]
 
@@ -43,7 +45,31 @@ def _figures(items: Sequence[Item], benchmark: Benchmark) -> Figures:
         figures[LENIENT] = vars(estimate([item["scores"][LENIENT] or 0.0 for item in items], clusters))
     for k, values in _pass_at(items).items():
         figures[f"pass@{k}"] = vars(estimate(values, clusters))
-    return figures
+    return figures | _reward_figures(items)
+
+
+def _reward_figures(items: Sequence[Item]) -> Figures:
+    """`reward`, the mean weighted sum, and `reward/NAME` of each of the run's own rewards.
+
+    Over the questions that each could grade; `ungraded` counts the answers that it could not, of the sum
+    those that no reward could. Where that is all of them the mean is None.
+    """
+    rewarded = [item for item in items if item.get("rewards")]
+    names = dict.fromkeys(name for item in rewarded for name in item["rewards"])
+    by_name = {PREFIX + name: [item for item in rewarded if name in item["rewards"]] for name in names}
+    asked = {SUM: rewarded, **by_name} if names else {}
+    return {figure: _reward_figure(own, figure) for figure, own in asked.items()}
+
+
+def _reward_figure(items: Sequence[Item], name: str) -> Figures:
+    scores = [(own_score(item, name), item["cluster"]) for item in items]
+    known = [(value, cluster) for value, cluster in scores if value is not None]
+    answers = [answer for item in items for answer in item.get("samples", [item])]
+    ungraded = sum(own_score(answer, name) is None for answer in answers)
+    if not known:
+        return {"mean": None, "low": None, "high": None, "count": 0, "ungraded": ungraded}
+    values, clusters = zip(*known, strict=True)
+    return {**vars(mean_interval(values, clusters)), "ungraded": ungraded}
 
 
 def _pass_at(items: Sequence[Item]) -> dict[int, list[float]]:
@@ -81,7 +107,8 @@ def _chance(items: Sequence[Item]) -> float | None:
 def evaluation_table(evaluation: Evaluation) -> str:
     """The benchmark's figures by task and in total, with 95 % intervals, as Markdown."""
     totals = evaluation["totals"]
-    extra = [name for name in totals if name not in ("accuracy", "chance", "format", "official")]
+    shown_elsewhere = ("accuracy", "chance", "format", "official", *reward_names(totals))
+    extra = [name for name in totals if name not in shown_elsewhere]
     titles = [_accuracy_title(evaluation), *(TITLES.get(name, name) for name in extra), "format"]
     lines = [
         f"| task | questions | chance | {titles[0]} | 95 % interval | {' | '.join(titles[1:])} |",
@@ -99,7 +126,25 @@ def evaluation_table(evaluation: Evaluation) -> str:
             _percent(figures["format"]["mean"]),
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, *_notes(evaluation)])
+    return "\n".join([*lines, *_reward_lines(totals), *_notes(evaluation)])
+
+
+def _reward_lines(totals: Figures) -> list[str]:
+    """The run's own rewards over all questions, as a table of their own: they need not lie in [0, 1]."""
+    header = ("reward", "questions", "mean", "95 % interval", "answers not graded")
+    rows = [
+        (reward_title(name), *_number_cells(score(totals, name)), str(totals[name]["ungraded"]))
+        for name in reward_names(totals)
+    ]
+    return ["", markdown_table(header, rows)] if rows else []
+
+
+def _number_cells(interval: Interval | None) -> tuple[str, str, str]:
+    """Count, mean and interval of scores that are no shares."""
+    if interval is None:
+        return "0", "–", "–"
+    ends = f"{short_number(interval.low)} to {short_number(interval.high)}"
+    return str(interval.count), short_number(interval.mean), ends
 
 
 def _accuracy_title(evaluation: Evaluation) -> str:
@@ -134,6 +179,16 @@ def _cell(interval: Interval | None) -> str:
 
 
 def in_words(evaluation: Evaluation) -> str:
-    """Accuracy and format rate in half a line."""
-    accuracy, form = evaluation["totals"]["accuracy"], evaluation["totals"]["format"]
-    return f"accuracy {accuracy['mean']:.1%} on {accuracy['count']} questions, format {form['mean']:.1%}"
+    """Accuracy, format rate and the run's own rewards in a line."""
+    totals = evaluation["totals"]
+    accuracy, form = totals["accuracy"], totals["format"]
+    words = f"accuracy {accuracy['mean']:.1%} on {accuracy['count']} questions, format {form['mean']:.1%}"
+    total, *parts = [_reward_words(totals, name) for name in reward_names(totals)] or [""]
+    return f"{words}, {total} ({', '.join(parts)})" if total else words
+
+
+def _reward_words(totals: Figures, name: str) -> str:
+    figure, ungraded = score(totals, name), totals[name]["ungraded"]
+    mean = "–" if figure is None else short_number(figure.mean)
+    title = SUM if name == SUM else reward_title(name)
+    return f"{title} {mean}" + (f" with {ungraded} answers not graded" if ungraded else "")

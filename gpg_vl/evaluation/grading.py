@@ -7,7 +7,8 @@ from statistics import fmean
 from typing import Any
 
 from gpg_vl.evaluation.benchmarks import Benchmark, Measure
-from gpg_vl.prompting.prompts import answer_part, boxed, formulas
+from gpg_vl.evaluation.own_rewards import SUM, reward_scores
+from gpg_vl.prompting.prompts import TemplateName, answer_part, boxed, formulas
 from gpg_vl.rollout.answering import Answered
 from gpg_vl.runs.files import Item
 from gpg_vl.scoring.scorer import Scorer
@@ -35,19 +36,31 @@ def _scorer(measure: Measure) -> Scorer:
     return Scorer({measure.reward: {"weight": 1.0, **measure.options}})
 
 
-def grade(answered: Sequence[Answered], benchmark: Benchmark) -> list[Item]:
+def grade(
+    answered: Sequence[Answered],
+    benchmark: Benchmark,
+    *,
+    template: TemplateName = "instruct",
+    scorer: Scorer | None = None,
+) -> list[Item]:
     """One item a question: its answers, their scores, and whether they are right.
 
     An answer that the grader of its type cannot grade is wrong and not `graded`; other scores that cannot
-    be had are None. With several answers, `samples` holds them, and the item's own scores are their means.
+    be had are None. Where the `template` of the prompt asks for a box, that is the format that counts.
+    `rewards` and `reward` are by the run's own `scorer`, if there is one. With several answers, `samples`
+    holds them, and the item's own scores are their means.
     """
     pairs = [(one.sample, completion) for one in answered for completion in one.completions]
     right = _right([(sample, _to_grade(completion, benchmark)) for sample, completion in pairs], benchmark)
     scores = {measure.reward: _score(measure, pairs) for measure in (*benchmark.measures.values(), FORMAT)}
+    if template == "boxed":
+        scores[FORMAT.reward] = [_is_boxed(completion) for _, completion in pairs]
     if benchmark.lenient:
         scores[LENIENT] = _right([(sample, with_last_statement(one)) for sample, one in pairs], benchmark)
+    own = reward_scores(answered, scorer)
     answers = iter(
         _answer(pair, benchmark, right[place], {name: values[place] for name, values in scores.items()})
+        | own[place]
         for place, pair in enumerate(pairs)
     )
     return [_item(one, [next(answers) for _ in one.completions]) for one in answered]
@@ -77,6 +90,12 @@ def with_last_statement(completion: Completion) -> Completion:
     else:
         stated = _SENTENCE_END.split(text.rpartition("\n")[2].rstrip(" .。"))[-1]
     return replace(completion, answer=stated.strip() or None)
+
+
+def _is_boxed(completion: Completion) -> float:
+    r"""1 if an answer stands in `\boxed{…}` behind the reasoning; else 0."""
+    behind = answer_part(completion.text, think_opened=completion.think_opened)
+    return float(bool(boxed(behind) and formulas(completion)))
 
 
 def _right(pairs: Sequence[Pair], benchmark: Benchmark) -> list[float | None]:
@@ -143,10 +162,16 @@ def _item(one: Answered, answers: Sequence[dict[str, Any]]) -> Item:
     }
     if len(answers) == 1:
         return {**question, **answers[0]}
-    means = {name: _mean([answer["scores"][name] for answer in answers]) for name in answers[0]["scores"]}
     correct = fmean(answer["correct"] for answer in answers)
     graded = all(answer["graded"] for answer in answers)
-    return {**question, "scores": means, "correct": correct, "graded": graded, "samples": list(answers)}
+    means = {"scores": _means(answers, "scores"), "correct": correct, "graded": graded}
+    if SUM in answers[0]:
+        means |= {"rewards": _means(answers, "rewards"), SUM: _mean([answer[SUM] for answer in answers])}
+    return {**question, **means, "samples": list(answers)}
+
+
+def _means(answers: Sequence[dict[str, Any]], key: str) -> dict[str, float | None]:
+    return {name: _mean([answer[key][name] for answer in answers]) for name in answers[0][key]}
 
 
 def _mean(scores: Sequence[float | None]) -> float | None:

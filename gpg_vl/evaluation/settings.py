@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from gpg_vl.checks import seed_in_range, tidy
+from gpg_vl.checks import expand, seed_in_range, tidy
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.evaluation.benchmarks import SAMPLED
 from gpg_vl.prompting.prompts import TemplateName
@@ -28,6 +28,9 @@ class EvalSettings:
     """JSON file with every item; must not exist. A killed run goes on from FILE.partial.jsonl beside it."""
     prompt: TemplateName | None = None
     """Template, overriding the checkpoint's."""
+    rewards: dict[str, Any] | str = "on"
+    """A run's own rewards, scored beside the benchmark's grading: on takes those of the checkpoint, off none;
+    or a table of rewards with weights, or a YAML file that holds one, such as a run's config.yaml."""
     samples: int = 1
     """Answers a question; more than one gives mean@k and pass@k."""
     limit: int = 0
@@ -55,6 +58,8 @@ class EvalSettings:
     def __post_init__(self) -> None:
         tidy(self, "--", paths=("model", "benchmark", "data", "out"))
         seed_in_range(self.seed, "--seed")
+        if isinstance(self.rewards, str):
+            object.__setattr__(self, "rewards", expand(self.rewards))
         if self.out and Path(self.out).exists():
             raise ConfigurationError(f"{self.out!r} exists already; remove it or choose another --out")
         if self.limit < 0 or self.max_concurrent < 1 or self.samples < 1:

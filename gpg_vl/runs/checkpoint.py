@@ -1,6 +1,5 @@
 """Checkpoints: written whole or not at all, rotated, resumed exactly (on a GPU: to rounding)."""
 
-import json
 import os
 import random
 import shutil
@@ -15,14 +14,21 @@ import torch
 from safetensors import SafetensorError
 
 from gpg_vl.errors import CheckpointError
-from gpg_vl.runs.resume import AUTO, PREFIX, list_checkpoints, newest_checkpoint, resumed_folder, step_of
+from gpg_vl.runs.best import read_best
+from gpg_vl.runs.resume import (
+    AUTO,
+    checkpoint_name,
+    list_checkpoints,
+    newest_checkpoint,
+    resumed_folder,
+    step_of,
+)
 from gpg_vl.runs.states import read_state, write_state
-from gpg_vl.runtime.files import DIGESTS, write_digests, write_whole
+from gpg_vl.runtime.files import DIGESTS, write_digests
 from gpg_vl.runtime.parallel import World
 
 _TEMPORARY = ".saving-"
 _STATE = "train_state.pt"
-_BEST = "best.json"
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ def save_checkpoint(
     folder that is renamed at the end: a killed save leaves the older checkpoints as they were. Raises
     CheckpointError on all processes if one cannot write (such as on a full disk).
     """
-    target = folder / f"{PREFIX}{state.step:06d}"
+    target = folder / checkpoint_name(state.step)
     temporary = folder / f"{_TEMPORARY}{target.name}"
 
     def prepare() -> None:
@@ -92,7 +98,7 @@ def save_checkpoint(
         os.rename(temporary, target)
         best = read_best(folder)
         for old in list_checkpoints(folder)[:-keep_last]:
-            if best is None or old.name != best["checkpoint"]:
+            if best is None or step_of(old) != best.step:
                 shutil.rmtree(old)
 
     try:
@@ -134,29 +140,6 @@ def _reason(error: Exception, folder: Path) -> str:
     except OSError as refused:
         return f"{refused.strerror} ({text})"
     return text
-
-
-def read_best(folder: Path) -> dict[str, Any] | None:
-    """`checkpoint` and `accuracy` of the best one so far (best.json); None if none was chosen.
-
-    Raises CheckpointError for a file that does not say so.
-    """
-    file = folder / _BEST
-    if not file.is_file():
-        return None
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-        return {"checkpoint": str(values["checkpoint"]), "accuracy": float(values["accuracy"])}
-    except (OSError, LookupError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{str(file)!r} is damaged: {error}; remove it to choose anew") from error
-
-
-def note_best(folder: Path, step: int, accuracy: float) -> None:
-    """Remember the checkpoint of `step` if it is better than the best so far, which loses its protection."""
-    best = read_best(folder)
-    if best is None or accuracy > best["accuracy"]:
-        values = {"checkpoint": f"{PREFIX}{step:06d}", "accuracy": accuracy}
-        write_whole(folder / _BEST, json.dumps(values))
 
 
 def find_checkpoint(folder: Path, resume: str | None) -> Path | None:

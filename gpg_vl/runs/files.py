@@ -92,9 +92,10 @@ def is_right(item: Item) -> bool:
 
 
 def score(table: Mapping[str, Any], name: str) -> Interval | None:
-    """The score `name` of an evaluation's totals or of one of its tasks; None if it is missing."""
+    """The score `name` of an evaluation's totals or of one of its tasks; None if it is missing, or if
+    nothing could be graded."""
     entry = table.get(name)
-    if entry is None:
+    if entry is None or entry["mean"] is None:
         return None
     return Interval(entry["mean"], entry["low"], entry["high"], entry["count"])
 

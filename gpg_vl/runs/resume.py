@@ -23,6 +23,11 @@ def step_of(checkpoint: Path) -> int | None:
     return int(checkpoint.name.removeprefix(PREFIX)) if _NAME.fullmatch(checkpoint.name) else None
 
 
+def checkpoint_name(step: int) -> str:
+    """The name of a checkpoint's folder; the opposite of `step_of`."""
+    return f"{PREFIX}{step:06d}"
+
+
 def used(folder: Path) -> bool:
     """Whether something is there that must not be lost; a run that failed while starting left nothing."""
     if not os.path.isdir(folder):

@@ -21,6 +21,7 @@ _MAY_CHANGE = (
     "run.save_every",
     "run.keep_last",
     "run.keep_best",
+    "run.best_by",
     "run.max_nonfinite",
     "run.phase_limit",
     "run.trackers",

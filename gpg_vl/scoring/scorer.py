@@ -81,6 +81,10 @@ class Scorer:
         tasks = ", ".join(sorted(self.by_task))
         raise ConfigurationError(f"rewards.by_task has no entry for task {task!r}; it has: {tasks}")
 
+    def covers(self, task: str) -> bool:
+        """Whether a task has rewards."""
+        return self.default is not None or not {task, task.split("/")[0]}.isdisjoint(self.by_task)
+
     def score(self, sample: Sample, completions: Sequence[Completion]) -> GroupScores:
         """Score one group; see `score_groups`."""
         return self.score_groups([(sample, completions)])[0]

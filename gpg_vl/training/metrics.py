@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from gpg_vl.algorithm.collect import Collection
+from gpg_vl.evaluation.own_rewards import reward_names
+from gpg_vl.runs.files import score
 from gpg_vl.runtime import profiling
 from gpg_vl.runtime.parallel import World
 from gpg_vl.runtime.watchdog import watched
@@ -74,11 +76,15 @@ def task_metrics(collection: Collection, tasks: Iterable[str]) -> Metrics:
 
 
 def evaluation_metrics(evaluation: Mapping[str, Any]) -> Metrics:
-    """What trackers get of an evaluation: `eval/accuracy`, `eval/format`, and the accuracy of each task."""
-    metrics: Metrics = {f"eval/{name}": evaluation["totals"][name]["mean"] for name in ("accuracy", "format")}
-    tasks = evaluation["tasks"]
+    """What trackers get of an evaluation: `eval/accuracy`, `eval/format`, the run's own rewards, and the
+    accuracy of each task."""
+    totals, tasks = evaluation["totals"], evaluation["tasks"]
+    figures = {name: score(totals, name) for name in ("accuracy", "format", *reward_names(totals))}
     followed = followed_tasks({task: table["accuracy"]["count"] for task, table in tasks.items()})
-    return metrics | {f"eval/accuracy/{metric_name(t)}": tasks[t]["accuracy"]["mean"] for t in followed}
+    return {
+        **{f"eval/{name}": figure.mean for name, figure in figures.items() if figure is not None},
+        **{f"eval/accuracy/{metric_name(task)}": tasks[task]["accuracy"]["mean"] for task in followed},
+    }
 
 
 def collection_metrics(collection: Collection, alpha: float, tasks: Iterable[str] = ()) -> Metrics:

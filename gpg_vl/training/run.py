@@ -1,7 +1,7 @@
 """An open run: what `train` and `sft` do around their steps."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -16,12 +16,14 @@ from gpg_vl.evaluation.figures import in_words
 from gpg_vl.options import to_yaml
 from gpg_vl.rollout.answering import Answerer
 from gpg_vl.rollout.sampling import Sampling
-from gpg_vl.runs.checkpoint import note_best
+from gpg_vl.runs.best import choose_best, note_best
+from gpg_vl.runs.files import Evaluation, read_evaluation
 from gpg_vl.runs.folder import RunFolder
 from gpg_vl.runs.resume import list_checkpoints
 from gpg_vl.runtime.profiling import Profiler
 from gpg_vl.runtime.progress import ProgressBar
 from gpg_vl.runtime.shutdown import Stopped, StopRequest
+from gpg_vl.scoring.scorer import Scorer
 from gpg_vl.training.callbacks import Callbacks
 from gpg_vl.training.group_table import group_table
 from gpg_vl.training.learner import Learner
@@ -126,9 +128,16 @@ class Run:
             raise Stopped(step)
 
     def evaluate(
-        self, answerer: Answerer, data: PreparedDataset | None, stop_texts: Sequence[str], *, last: bool
+        self,
+        answerer: Answerer,
+        data: PreparedDataset | None,
+        stop_texts: Sequence[str],
+        *,
+        last: bool,
+        scorer: Scorer | None = None,
     ) -> None:
-        """Evaluate greedily before the first step, after the last, and every `eval.every` steps.
+        """Evaluate greedily before the first step, after the last, and every `eval.every` steps; by the
+        run's own rewards too where `scorer` has them.
 
         Skipped where a resumed run has done so already. Raises Stopped between questions if asked to stop:
         the weights are saved, and the resumed run evaluates again.
@@ -136,7 +145,10 @@ class Run:
         step, settings = self.learner.step, self.config.eval
         due = last or step == 0 or (settings.every and step % settings.every == 0)
         path = self.folder.evaluations / f"step_{step:06d}.json"
-        if data is None or not due or path.exists():
+        if data is None or not due:
+            return
+        if path.exists():
+            self._note(lambda: read_evaluation(path))
             return
         sampling = Sampling(settings.max_new_tokens, temperature=0.0, stop=tuple(stop_texts))
         main, engine = self.learner.world.main, answerer.engine
@@ -154,19 +166,26 @@ class Run:
 
             benchmark = protocol_of(data.folders)
             concurrent = engine.max_concurrent
-            evaluation = evaluate(answerer, data, sampling, benchmark=benchmark, progress=progress)
+            evaluation = evaluate(
+                answerer, data, sampling, benchmark=benchmark, scorer=scorer, progress=progress
+            )
             agree_on_sampling(self.learner, answerer)
             engine.max_concurrent = concurrent  # what longer answers had no room for, rollouts may
         engine.rest()
         if not main:
             return
-        write_evaluation(path, {"step": step, "model": self.config.model.path, **evaluation})
+        table = {"rewards": dict(self.config.rewards)} if isinstance(self.config, TrainConfig) else {}
+        evaluation = {"step": step, "model": self.config.model.path, **table, **evaluation}
+        write_evaluation(path, evaluation)
         self.bar.say(f"step {step}: {in_words(evaluation)}")
-        totals = evaluation["totals"]
-        if self.config.run.keep_best and step:
-            note_best(self.folder.checkpoints, step, totals["accuracy"]["mean"])
+        self._note(lambda: evaluation)
         self.callbacks.call("on_evaluation", step, evaluation)
         self.trackers.log(step, evaluation_metrics(evaluation))
+
+    def _note(self, evaluation: Callable[[], Evaluation]) -> None:
+        """Remember the best model so far."""
+        if self.config.run.keep_best and self.learner.world.main:
+            note_best(self.folder.checkpoints, evaluation(), self.config.run.best_by)
 
 
 @contextlib.contextmanager
@@ -181,6 +200,8 @@ def open_run(
     """A run that goes on at the learner's step."""
     main, checked = learner.world.main, Callbacks(callbacks)
     metrics_file = MetricsFile(folder.metrics, learner.step) if main else None
+    if main and config.run.keep_best:
+        choose_best(folder.path, folder.checkpoints, config.run.best_by, learner.step)
     with (
         Trackers(learner.accelerator, config) as trackers,
         ProgressBar(title, config.run.steps, learner.step, quiet=not main) as bar,

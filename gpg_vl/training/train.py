@@ -194,7 +194,13 @@ def steps(
             open_run("train", learner, config, folder, stop, callbacks) as run,
             closing(session.answerer.engine),  # before the trackers end, and the processes' group with them
         ):
-            evaluate = partial(run.evaluate, session.answerer, session.validation, config.rollout.stop)
+            evaluate = partial(
+                run.evaluate,
+                session.answerer,
+                session.validation,
+                config.rollout.stop,
+                scorer=session.scorer,
+            )
             evaluate(last=learner.step >= config.run.steps)
             while learner.step < config.run.steps:
                 with run.profiler.step():

@@ -22,9 +22,10 @@ from gpg_vl.preflight.model import Trial
 from gpg_vl.preflight.plan import Machine
 from gpg_vl.preflight.preflight import preflight
 from gpg_vl.rollout.own import OwnEngine
-from gpg_vl.runs.checkpoint import note_best, read_best
+from gpg_vl.runs.best import Best, read_best
+from gpg_vl.runs.files import read_evaluations
 from gpg_vl.runs.folder import RunFolder
-from gpg_vl.runs.resume import list_checkpoints
+from gpg_vl.runs.resume import list_checkpoints, step_of
 from gpg_vl.runtime.shutdown import StopRequest
 from gpg_vl.runtime.watchdog import watched
 from gpg_vl.training.run import open_run
@@ -303,21 +304,15 @@ def test_the_best_checkpoint_outlives_the_rotation(config):
     run = RunConfig(steps=4, threads=1, save_every=1, keep_last=1, keep_best=True)
     train(replace(config, run=run, eval=EvalConfig(every=2, limit=4, max_new_tokens=10)))
     folder = Path(config.out, "checkpoints")
-    best = read_best(folder)
-    assert best is not None and best["checkpoint"] in ("step_000002", "step_000004")
-    assert {path.name for path in list_checkpoints(folder)} == {best["checkpoint"], "step_000004"}
-
-
-def test_better_replaces_best_and_equal_does_not(tmp_path):
-    for step, accuracy in ((2, 0.5), (4, 0.75), (6, 0.75), (8, 0.6)):
-        note_best(tmp_path, step, accuracy)
-    assert read_best(tmp_path) == {"checkpoint": "step_000004", "accuracy": 0.75}
+    values = {one["step"]: one["totals"]["accuracy"]["mean"] for one in read_evaluations(Path(config.out))}
+    best = max(values, key=lambda step: (values[step], -step))
+    assert read_best(folder) == Best(best, "accuracy", values[best])
+    kept = {step_of(path) for path in list_checkpoints(folder)}
+    assert kept == {best, 4} - {0}
 
 
 def test_keep_best_needs_evaluations(config):
-    with pytest.raises(
-        ConfigurationError, match=r"run\.keep_best goes by the validation accuracy: set eval\.every"
-    ):
+    with pytest.raises(ConfigurationError, match=r"run\.keep_best goes by evaluations: set eval\.every"):
         replace(config, run=RunConfig(keep_best=True), eval=EvalConfig(every=0))
 
 

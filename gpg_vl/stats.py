@@ -20,7 +20,7 @@ _DRAWS_AT_ONCE = 4_000_000
 
 
 _ROUNDING = 1e-9
-"""Share by which sums of the same numbers may differ."""
+"""Share of all that is added up by which sums of the same numbers may differ."""
 
 
 @dataclass(frozen=True)
@@ -178,10 +178,11 @@ def sign_flip(changes: Sequence[float], clusters: Sequence[str | None], draws: i
     sums, _ = _cluster_sums(changes, _labels(clusters))
     sums = sums[sums != 0]
     exact = 2 ** len(sums) <= draws
-    flipped = np.zeros(1) if exact else np.abs(_flipped_sums(sums, draws))
+    flipped = np.zeros(1) if exact else _flipped_sums(sums, draws)
     for size in sums if exact else ():
         flipped = np.concatenate([flipped - size, flipped + size])
-    reached = int((np.abs(flipped) >= abs(sums.sum()) * (1 - _ROUNDING)).sum())
+    least = abs(sums.sum()) - _ROUNDING * np.abs(sums).sum()
+    reached = int((np.abs(flipped) >= least).sum())
     return reached / len(flipped) if exact else (reached + 1) / (draws + 1)
 
 

@@ -10,6 +10,7 @@ import gradio as gr
 from gpg_vl.errors import DataError
 from gpg_vl.evaluation.compare import COLUMNS as TEST_COLUMNS
 from gpg_vl.evaluation.compare import Pair, comparison_notes, comparison_rows
+from gpg_vl.evaluation.compare_rewards import REWARD_COLUMNS, reward_rows
 
 from ..parts.markup import hint, note, table, themed_image, tiles
 from ..service.evaluations import (
@@ -142,11 +143,13 @@ def _compared(files: Mapping[str, Path], first: str, second: str) -> list[Any]:
         drawn = bars(found.base, found.trained)
     except DataError as error:
         return [note(str(error)), "", "", gr.Dropdown([ALL], value=ALL)]
+    rewarded = reward_rows(found.result)
+    rewards = table(REWARD_COLUMNS, rewarded) if rewarded else ""
     notes = "".join(hint(text[:1].upper() + text[1:]) for text in comparison_notes(found.result))
     return [
         tiles(headline(found.result)),
         themed_image(*drawn, alt="Accuracy per task with 95 % intervals"),
-        table(TEST_COLUMNS, comparison_rows(found.result)) + notes,
+        table(TEST_COLUMNS, comparison_rows(found.result)) + rewards + notes,
         gr.Dropdown([ALL, *found.tasks], value=ALL),
     ]
 

@@ -5,6 +5,7 @@ from operator import itemgetter
 from typing import Any
 
 from gpg_vl.errors import DataError
+from gpg_vl.evaluation.compare_rewards import compare_rewards, rewards_notes, rewards_table
 from gpg_vl.evaluation.grading import LENIENT
 from gpg_vl.runs.files import Evaluation, Item, is_right, paired_items, score
 from gpg_vl.stats import Interval, mcnemar, paired_difference
@@ -38,8 +39,9 @@ def change(pairs: Sequence[Pair], score: Callable[[Item], float] = itemgetter("c
 
 
 def compare(before: Evaluation, after: Evaluation) -> dict[str, Any]:
-    """`total` and `tasks`, each with the paired difference in accuracy, McNemar's test and the flips; and
-    `lenient`, the total's difference where answers outside the tags count too.
+    """`total` and `tasks`, each with the paired difference in accuracy, McNemar's test and the flips;
+    `lenient`, the total's difference where answers outside the tags count too; and `rewards`, those of the
+    run's own rewards that both evaluations have, with `other_rewards` that were configured otherwise.
 
     Raises DataError, naming what differs, if the two are not over the same questions, choices and gold
     answers.
@@ -48,12 +50,15 @@ def compare(before: Evaluation, after: Evaluation) -> dict[str, Any]:
     pairs = paired_items(before, after)
     by_task = pairs_by_task(pairs)
     total = _comparison(by_task.pop(TOTAL))
+    rewards, other = compare_rewards(before, after, pairs)
     return {
         "models": [before.get("model"), after.get("model")],
         "differ": [name for name in _SETTINGS if before.get(name) != after.get(name)],
         "clustered": _clustered(after["items"]),
         "total": total,
         "lenient": _lenient(pairs),
+        "rewards": rewards,
+        "other_rewards": other,
         "tasks": {task: _comparison(pairs) for task, pairs in sorted(by_task.items())},
     }
 
@@ -137,7 +142,7 @@ def comparison_table(comparison: Mapping[str, Any]) -> str:
     """Per task and in total as Markdown, then what it means."""
     lines = [f"| {' | '.join(COLUMNS)} |", f"|---|{'---:|' * (len(COLUMNS) - 1)}"]
     lines += [f"| {' | '.join(row)} |" for row in comparison_rows(comparison)]
-    return "\n".join([*lines, "", *comparison_notes(comparison)])
+    return "\n".join([*lines, *rewards_table(comparison), "", *comparison_notes(comparison)])
 
 
 def comparison_rows(comparison: Mapping[str, Any]) -> list[list[str]]:
@@ -168,7 +173,7 @@ def comparison_notes(comparison: Mapping[str, Any]) -> list[str]:
     assert difference is not None
     zero = difference.low <= 0 <= difference.high
     if difference.mean == difference.low == difference.high == 0:
-        notes = ["no score differs"]
+        notes = ["no question's accuracy differs"]
     elif zero:
         notes = ["the total's interval includes 0: the difference may be luck"]
     else:
@@ -187,4 +192,4 @@ def comparison_notes(comparison: Mapping[str, Any]) -> list[str]:
         notes.append("questions share statements or images: the intervals know, McNemar's test does not")
     if comparison["differ"]:
         notes.append(f"A and B were not asked alike: they differ in {', '.join(comparison['differ'])}")
-    return notes
+    return [*notes, *rewards_notes(comparison)]

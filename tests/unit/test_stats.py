@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from gpg_vl.errors import ConfigurationError, DataError
@@ -6,8 +8,10 @@ from gpg_vl.stats import (
     cluster_bootstrap,
     estimate,
     mcnemar,
+    mean_interval,
     paired_difference,
     pass_at_k,
+    sign_flip,
     weighted_sum,
     wilson,
 )
@@ -189,3 +193,40 @@ def test_pass_at_k_refuses_what_was_not_sampled(count, right, k):
 )
 def test_mcnemars_exact_test(fixed, broken, p):
     assert mcnemar(fixed, broken) == pytest.approx(p, rel=1e-12)
+
+
+def test_a_mean_of_any_range_has_an_interval():
+    values = [0.0, 1.0, 1.0, 0.0]
+    assert mean_interval(values, [None] * 4) == wilson(2, 4)
+    wide = mean_interval([-3.0, 2.0, 4.0, 5.0], [None] * 4)
+    assert wide == cluster_bootstrap([-3.0, 2.0, 4.0, 5.0], range(4))
+    assert wide.low < wide.mean == 2.0 < wide.high
+    with pytest.raises(DataError, match="not finite"):
+        mean_interval([2.0, math.inf], [None, None])
+
+
+@pytest.mark.parametrize(("fixed", "broken"), [(0, 0), (1, 0), (5, 0), (8, 2), (3, 3)])
+def test_sign_flips_of_right_and_wrong_are_mcnemars_test(fixed, broken):
+    changes = [1.0] * fixed + [-1.0] * broken + [0.0] * 7
+    assert sign_flip(changes, [None] * len(changes)) == pytest.approx(mcnemar(fixed, broken))
+
+
+def test_sign_flips_of_graded_scores_by_hand():
+    # Of the sums ±1 ±2 ±4, two of eight are as far from 0 as 7; four as far as 5 = -1 + 2 + 4.
+    assert sign_flip([1.0, 2.0, 4.0], [None] * 3) == 2 / 8
+    assert sign_flip([-1.0, 2.0, 4.0], [None] * 3) == 4 / 8
+    assert sign_flip([0.1, 0.2, -0.3], [None] * 3) == 1.0  # the sum is 0 but for rounding
+
+
+def test_sign_flips_drawn_agree_with_all_of_them():
+    changes = [0.3, -0.1, 0.5, 0.2, -0.4, 0.6, 0.1, 0.2, -0.2, 0.4]
+    clusters = [None] * 10
+    exact, drawn = sign_flip(changes, clusters), sign_flip(changes, clusters, draws=1000)
+    assert drawn == pytest.approx(exact, abs=0.04) and drawn != exact
+    assert sign_flip([1.0] * 100, [None] * 100) == 1 / 10_001  # never 0
+
+
+def test_sign_flips_keep_a_cluster_together():
+    assert sign_flip([1.0, 1.0, 1.0], ["a", "a", "b"]) == 2 / 4
+    with pytest.raises(DataError, match="no values"):
+        sign_flip([], [])

@@ -13,7 +13,7 @@ def evaluation(correct, *, task="t", gold="(A)", question="Which?", choices=(), 
         }
         for n, score in enumerate(correct)
     ]
-    return {"model": "m", "data": ["d"], "prompt": {}, "items": items, **settings}
+    return {"model": "m", "data": ["d"], "prompt": {}, "totals": {}, "items": items, **settings}
 
 
 def test_difference_flips_and_mcnemar():
@@ -104,4 +104,4 @@ def test_the_table_says_what_to_beware_of():
     pixels = [evaluation([1, 0], pixels=[3136, most]) for most in (401_408, 802_816)]
     assert "differ in pixels" in comparison_table(compare(*pixels))
     same = comparison_table(compare(evaluation([1, 0]), evaluation([1, 0])))
-    assert same.endswith("no score differs")
+    assert same.endswith("no question's accuracy differs")

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from numbers import Integral, Real
 from types import NoneType, UnionType
@@ -20,6 +20,8 @@ _WORDS = {
     bool: "true or false",
     str: "text",
     NoneType: "null",
+    list: "a list",
+    dict: "a table",
 }
 
 
@@ -41,6 +43,25 @@ def tidy(options: Any, prefix: str = "", *, paths: Iterable[str] = ()) -> None:
             raise ConfigurationError(f"{prefix}{item.name} must be {_words(hint)}, got {value!r}")
     for name in paths:
         object.__setattr__(options, name, _expanded(getattr(options, name), f"{prefix}{name}"))
+
+
+def misfit(value: Any, hint: Any) -> str:
+    """What a type hint asks for, in words, where `value` is no such thing; "" where it fits.
+
+    Hints that no value of a file can be held to (paths, classes, protocols, …) let everything pass.
+    """
+    return "" if not _checkable(hint) or _fits(value, hint) else _words(hint)
+
+
+def _checkable(hint: Any) -> bool:
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return True
+    if origin in (Union, UnionType, list, tuple):
+        return all(_checkable(one) for one in inner if one is not Ellipsis)
+    if origin is dict:
+        return inner[0] is str
+    return hint is Any or hint in _WORDS
 
 
 def expand(path: str) -> str:
@@ -79,19 +100,17 @@ def _fits(value: Any, hint: Any) -> bool:
         return value in inner
     if origin in (Union, UnionType):
         return any(_fits(value, one) for one in inner)
+    if origin is tuple and Ellipsis not in inner:
+        return _is_list(value) and len(value) == len(inner) and all(map(_fits, value, inner))
     if origin in (list, tuple):
-        return _fits_all(value, inner)
+        return _is_list(value) and all(_fits(one, inner[0]) for one in value)
     if origin is dict:
         return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
     return hint is Any or _is_plain(value, hint)
 
 
-def _fits_all(values: Any, inner: Sequence[Any]) -> bool:
-    if not isinstance(values, list | tuple):
-        return False
-    if len(inner) == 2 and inner[1] is not Ellipsis:
-        return len(values) == 2 and all(map(_fits, values, inner))
-    return all(_fits(value, inner[0]) for value in values)
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple)
 
 
 def _is_plain(value: Any, kind: Any) -> bool:
@@ -115,8 +134,9 @@ def _words(hint: Any) -> str:
         return f"one of {', '.join(map(repr, inner))}"
     if origin in (Union, UnionType):
         return " or ".join(map(_words, inner))
-    if origin is tuple and inner[-1] is not Ellipsis:
-        return f"{len(inner)} values, each {_words(inner[0])}"
+    if origin is tuple and Ellipsis not in inner:
+        each = f", each {_words(inner[0])}" if len(set(inner)) == 1 else f": {', '.join(map(_words, inner))}"
+        return f"{len(inner)} values{each}"
     if origin in (list, tuple):
         return f"a list, each of its values {_words(inner[0])}"
     if origin is dict:

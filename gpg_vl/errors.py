@@ -63,7 +63,15 @@ class UnknownNameError(UserError, KeyError):
 
 
 class RewardError(GpgError, RuntimeError):
-    """A reward function raised: names the reward and the sample's id."""
+    """A reward function raised: names the reward, the sample's id and the user's line, in a few lines."""
+
+    def __init__(self, message: str, trace: str = "") -> None:
+        super().__init__(message, trace)  # both survive pickle, on the way from a worker process
+        self.trace = trace
+        """The whole traceback; empty where there is none."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:

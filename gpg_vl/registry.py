@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, get_type_hints, overload
 
+from gpg_vl.checks import misfit
 from gpg_vl.errors import ConfigurationError, UnknownNameError, unknown
 from gpg_vl.types import Sample
 
@@ -30,25 +31,40 @@ class Reward:
     """A registered reward function.
 
     `function(completion, sample, *, options) -> float | None`, or TRL's
-    `function(completions, **columns) -> list[float | None]` if it has a parameter `completions`.
+    `function(completions, **columns) -> list[float | None]` if it has a parameter `completions`; either may
+    be `async`.
     """
 
     name: str
     function: Callable[..., Any]
     kind: RewardKind = "correctness"
     deadline: float | None = None
-    """Seconds one answer may take, in a worker process; None runs the function in the trainer's own."""
+    """Seconds one call may take: of an answer, or of a group for a batch function. An `async` function is
+    cancelled then, another runs in a worker process; None waits for ever, in the trainer's own process."""
     timeout_score: float = 0.0
     """What an answer that exceeds the deadline by itself scores."""
     bounds: tuple[float, float] | None = None
     """Least and greatest score, which the audit holds it to; None where options decide."""
     unreadable: Callable[[Sample], str] | None = None
     """Says why a gold answer cannot be read, or only in part, in a few words; "" where it can."""
+    workers: int | None = None
+    """Worker processes of its own; None shares those that deadlines need."""
+    concurrency: int | None = None
+    """Calls in flight at a time: of an `async` function, or in threads; None is one after the other, and
+    for an `async` function a default."""
+    relative: bool = False
+    """Whether an answer's score depends on the others of its group, as a rank does; batch functions only."""
 
     @property
     def is_batch(self) -> bool:
         """Whether the function takes all completions at once, as TRL's rewards do."""
         return "completions" in inspect.signature(self.function).parameters
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the function is to be awaited: `async def`, a partial of one, or an object called so."""
+        functions = (self.function, type(self.function).__call__)
+        return any(map(inspect.iscoroutinefunction, functions))
 
     @property
     def options(self) -> dict[str, inspect.Parameter]:
@@ -57,13 +73,25 @@ class Reward:
         return {p.name: p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
     def check_options(self, given: Mapping[str, Any]) -> None:
-        """Raise ConfigurationError for an option that the function does not take, or one missing."""
-        for option in given:
-            if option not in self.options:
-                raise ConfigurationError(unknown(f"option of reward {self.name!r}", option, self.options))
-        for option, parameter in self.options.items():
+        """Raise ConfigurationError for an option that the function does not take, one missing, or a value
+        of another type than the function's annotation."""
+        options, hints = self.options, _hints(self.function)
+        for option, value in given.items():
+            if option not in options:
+                raise ConfigurationError(unknown(f"option of reward {self.name!r}", option, options))
+            self._check_type(options[option], hints.get(option, Any), value)
+        for option, parameter in options.items():
             if parameter.default is inspect.Parameter.empty and option not in given:
                 raise ConfigurationError(f"reward {self.name!r} needs the option {option!r}")
+
+    def _check_type(self, option: inspect.Parameter, hint: Any, value: Any) -> None:
+        if value is None and option.default is None:  # `limit: float = None` says so too
+            return
+        if wanted := misfit(value, hint):
+            raise ConfigurationError(
+                f"option {option.name!r} of reward {self.name!r} must be {wanted}, got {value!r}; it is "
+                f"declared as `{option}`"
+            )
 
 
 @dataclass(frozen=True)
@@ -180,24 +208,41 @@ converters: Registry[Converter] = Registry("data set", "gpg_vl.datasets", Conver
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
+@overload
+def reward(name: Function, /) -> Function: ...
+
+
+@overload
 def reward(
-    name: str,
+    name: str | None = None,
     *,
     kind: RewardKind = "correctness",
     deadline: float | None = None,
     timeout_score: float = 0.0,
     bounds: tuple[float, float] | None = None,
     unreadable: Callable[[Sample], str] | None = None,
-) -> Callable[[Function], Function]:
-    """Register a reward; `kind` says whether the gold answer must score highest.
+    workers: int | None = None,
+    concurrency: int | None = None,
+    relative: bool = False,
+) -> Callable[[Function], Function]: ...
 
+
+def reward(name: Any = None, **settings: Any) -> Any:
+    """Register a reward: `@reward`, `@reward()` or `@reward("name")`; without a name the function's own.
+
+    `kind` says whether the gold answer must score highest. `bounds` are the least and the greatest score.
     With a `deadline` in seconds the function runs in worker processes, without the sample's images: for what
     takes long or may hang. An answer that exceeds it by itself gets `timeout_score`: the least that the
-    reward gives, or hanging would pay. `bounds` are the least and the greatest score.
+    reward gives, or hanging would pay. `workers` are processes of its own. An `async` function runs in the
+    trainer's process, up to `concurrency` calls at a time, and is cancelled at its deadline; with
+    `concurrency` any other function runs in so many threads.
+    `relative`: an answer's score depends on the others of its group, as a rank does.
     `unreadable(sample)` says in a few words why the sample's gold answer cannot be read, or only in part; ""
     if it can: what `prepare` and `preflight` count.
     """
-    return _attach(lambda function: Reward(name, function, kind, deadline, timeout_score, bounds, unreadable))
+    if callable(name):
+        return reward()(name)
+    return _attach(lambda function: Reward(name or function.__name__, function, **settings))
 
 
 def converter(name: str, *, version: str = "1", endless: bool = False) -> Callable[[Function], Function]:
@@ -211,6 +256,14 @@ def _attach(make: Callable[[Function], Reward | Converter]) -> Callable[[Functio
         return function
 
     return decorate
+
+
+def _hints(function: Callable[..., Any]) -> Mapping[str, Any]:
+    """Its annotations; none where they name what cannot be found, as under `if TYPE_CHECKING`."""
+    try:
+        return get_type_hints(inspect.unwrap(getattr(function, "func", function)))
+    except (NameError, AttributeError, TypeError):
+        return {}
 
 
 def origin(point: EntryPoint) -> str:

@@ -30,3 +30,10 @@ def time_words(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def short_text(text: str, most: int) -> str:
+    """A text in quotes, its first `most` characters, and how many there are if those are not all."""
+    if len(text) <= most:
+        return repr(text)
+    return f"{text[:most] + '…'!r} ({len(text)} characters)"

@@ -3,7 +3,7 @@
 import math
 
 from gpg_vl.scoring.audit import Audit, Finding, Outcome
-from gpg_vl.tables import markdown_table, short_number
+from gpg_vl.tables import markdown_table, short_number, short_text
 
 _DETAILED = 5
 """Problems told in full; the table has them all."""
@@ -51,7 +51,7 @@ def _problem(finding: Finding) -> str:
     lines = [
         f"FAILS: {outcome.probe}, on sample {outcome.sample.id!r} (gold answer {outcome.sample.answer!r})",
         f"  {finding.problem}",
-        f"  text: {_shortened(outcome.completion.text)}",
+        f"  text: {short_text(outcome.completion.text, _SHOWN)}",
     ]
     if not outcome.error:
         lines.append(f"  scores {_made_of(outcome)}; the gold answer {_made_of(gold)}")
@@ -64,11 +64,6 @@ def _made_of(outcome: Outcome) -> str:
     if len(outcome.parts) < 2:
         return total
     return f"{total} ({', '.join(f'{name} {short_number(score)}' for name, score in outcome.parts.items())})"
-
-
-def _shortened(text: str) -> str:
-    shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
-    return f"{shown!r}" + (f" ({len(text)} characters)" if shown != text else "")
 
 
 def _verdict(audit: Audit) -> str:

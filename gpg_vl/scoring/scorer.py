@@ -1,44 +1,19 @@
 """Scores completions with the configured rewards."""
 
-import inspect
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from typing import Any
 
-from gpg_vl.errors import ConfigurationError, RewardError, UserError
-from gpg_vl.registry import Reward, rewards
+from gpg_vl.errors import ConfigurationError
 from gpg_vl.scoring import workers
+from gpg_vl.scoring.calls import Outcome, Score
+from gpg_vl.scoring.weighted import Weighted, weighted
 from gpg_vl.types import Completion, Sample
 
-Score = float | None
 Answers = tuple[Sample, Sequence[Completion]]
 """One question with its G answers."""
-
-
-@dataclass(frozen=True)
-class Weighted:
-    """A reward with its weight and the options from the configuration."""
-
-    reward: Reward
-    weight: float
-    options: Mapping[str, Any]
-    name: str
-    """As the configuration calls it."""
-    deadline: float | None
-    """Seconds for one answer in a worker process; None calls the function here."""
-    conversational: bool
-    """Whether a batch function gets chat messages instead of texts."""
-
-    def tasks(self, sample: Sample, completions: Sequence[Completion]) -> list[workers.Task]:
-        """One task per answer for the workers; none without a deadline."""
-        if self.deadline is None:
-            return []
-        bare = replace(sample, images=())
-        return [
-            workers.Task(self.name, self.options, bare, completion, self.deadline)
-            for completion in completions
-        ]
 
 
 @dataclass(frozen=True)
@@ -55,6 +30,8 @@ class GroupScores:
     """Rewards that could not grade every answer of the group."""
     timeouts: Mapping[str, int] = field(default_factory=dict)
     """Answers that exceeded a reward's deadline, by reward name."""
+    ungraded: tuple[str, ...] = ()
+    """Of the dropped rewards those that graded no answer at all, and may not."""
 
 
 class Scorer:
@@ -85,6 +62,19 @@ class Scorer:
         """Whether a task has rewards."""
         return self.default is not None or not {task, task.split("/")[0]}.isdisjoint(self.by_task)
 
+    def notes(self, tasks: Iterable[str]) -> list[str]:
+        """What is surely legal and rarely meant, for data of these tasks: unused routes, weights below 0."""
+        used = [id(self.route(task)) for task in set(tasks)]
+        idle = [task for task, route in self.by_task.items() if id(route) not in used]
+        routes = {"rewards": self.default} if self.default is not None else {}
+        routes |= {f"rewards.by_task.{task}": route for task, route in self.by_task.items()}
+        return [f"rewards.by_task.{task} is used by no row of the data" for task in idle] + [
+            f"{place}.{one.name} has the weight {one.weight:g}: what it scores high is trained away"
+            for place, route in routes.items()
+            for one in route or ()
+            if one.weight < 0
+        ]
+
     def score(self, sample: Sample, completions: Sequence[Completion]) -> GroupScores:
         """Score one group; see `score_groups`."""
         return self.score_groups([(sample, completions)])[0]
@@ -99,167 +89,135 @@ class Scorer:
         return self.begin(groups).finish()
 
     def begin(self, groups: Sequence[Answers]) -> "Begun":
-        """Hand the workers their part, and run the other rewards here."""
+        """Start what runs in workers or waits side by side, and run the other rewards here."""
         jobs = [
-            (number, weighted)
-            for number, (sample, _) in enumerate(groups)
-            for weighted in self.route(sample.task)
+            Job(number, one, sample, completions)
+            for number, (sample, completions) in enumerate(groups)
+            for one in self.route(sample.task)
         ]
-        tasks = [task for number, weighted in jobs for task in weighted.tasks(*groups[number])]
-        running = workers.start(tasks)
-        try:
-            here = [
-                None if weighted.deadline else _call(weighted, *groups[number]) for number, weighted in jobs
-            ]
-        except BaseException:
-            workers.cancel(running)
-            raise
-        return Begun(groups, jobs, here, tasks, running)
+        return Begun(groups, jobs)
 
 
 @dataclass(frozen=True)
-class Begun:
-    """Groups of which the workers' part is still to come."""
+class Job:
+    """One reward on one group."""
 
-    groups: Sequence[Answers]
-    jobs: Sequence[tuple[int, Weighted]]
-    """Every reward with its group's number."""
-    here: Sequence[list[Score] | None]
-    """Scores by job; None where workers score."""
-    tasks: Sequence[workers.Task]
-    running: Sequence[workers.Running]
+    number: int
+    """The group's."""
+    weighted: Weighted
+    sample: Sample
+    completions: Sequence[Completion]
+
+
+class Begun:
+    """Groups of which the part of workers and of slow functions is still to come."""
+
+    def __init__(self, groups: Sequence[Answers], jobs: Sequence[Job]) -> None:
+        """Runs the rewards that run here. Raises what they raise."""
+        self._groups, self._jobs = groups, jobs
+        afar = [job for job in jobs if job.weighted.in_workers]
+        self._tasks = [task for job in afar for task in job.weighted.tasks(job.sample, job.completions)]
+        self._running = workers.start(self._tasks)
+        self._waiting: dict[int, list[Future[Outcome]]] = {}
+        self._here: dict[int, list[Outcome]] = {}
+        try:
+            self._start()
+        except BaseException:
+            self.cancel()
+            raise
+
+    def _start(self) -> None:
+        for place, job in enumerate(self._jobs):
+            if (lane := job.weighted.lane) is not None:
+                calls = job.weighted.calls(job.sample, job.completions)
+                self._waiting[place] = [lane.start(call) for call in calls]
+        for place, job in enumerate(self._jobs):
+            if place not in self._waiting and not job.weighted.in_workers:
+                self._here[place] = job.weighted.call(job.sample, job.completions)
 
     def cancel(self) -> None:
         """Give up what nobody waits for any more."""
-        workers.cancel(self.running)
+        workers.cancel(self._running)
+        for futures in self._waiting.values():
+            workers.cancel(futures)
 
     def finish(self) -> list[GroupScores]:
-        """Wait for the workers, and weigh the scores; see `Scorer.score_groups`."""
-        outcomes = iter(workers.finish(self.tasks, self.running))
-        scored: list[list[tuple[Weighted, list[Score], int]]] = [[] for _ in self.groups]
-        for (number, weighted), scores in zip(self.jobs, self.here, strict=True):
-            sample, completions = self.groups[number]
-            late = 0
-            if scores is None:
-                own = [next(outcomes) for _ in completions]
-                scores, late = _worked(weighted, sample, own), sum(outcome.timed_out for outcome in own)
-            scored[number].append((weighted, scores, late))
-        return [_sum(parts, len(self.groups[number][1])) for number, parts in enumerate(scored)]
+        """Wait for what was started, and weigh the scores; see `Scorer.score_groups`."""
+        try:
+            return self._weighed()
+        except BaseException:
+            self.cancel()
+            raise
+
+    def _weighed(self) -> list[GroupScores]:
+        worked = iter(workers.finish(self._tasks, self._running))
+        graded: list[list[Graded]] = [[] for _ in self._groups]
+        for place, job in enumerate(self._jobs):
+            count = len(job.completions)
+            if job.weighted.in_workers:
+                outcomes = [next(worked) for _ in range(1 if job.weighted.is_batch else count)]
+            elif place in self._waiting:
+                outcomes = [future.result() for future in self._waiting[place]]
+            else:
+                outcomes = self._here[place]
+            graded[job.number].append((job.weighted, *job.weighted.scores(outcomes, count)))
+        return [_sum(parts, len(self._groups[number][1])) for number, parts in enumerate(graded)]
 
 
-def _sum(parts: Sequence[tuple[Weighted, list[Score], int]], count: int) -> GroupScores:
-    """Weigh and add up the rewards of a group of `count` answers; each part has its timeouts at the end."""
+Graded = tuple[Weighted, list[Score], int]
+"""A reward, its scores (G) of a group, and how many answers exceeded its deadline."""
+
+
+def _sum(parts: Sequence[Graded], count: int) -> GroupScores:
+    """Weigh and add up the rewards of a group of `count` answers."""
     by_reward: dict[str, tuple[float, ...]] = {}
     total = [0.0] * count
     correctness = None
     dropped = []
-    for weighted, raw, _ in parts:
+    ungraded = []
+    for one, raw, late in parts:
         scores = _finite(raw)
         if scores is None:
-            dropped.append(weighted.name)
+            dropped.append(one.name)
+            if not one.allow_ungraded and not late and all(map(_is_hole, raw)):
+                ungraded.append(one.name)
             continue
-        by_reward[weighted.name] = scores
-        total = [t + weighted.weight * s for t, s in zip(total, scores, strict=True)]
-        if correctness is None and weighted.reward.kind == "correctness":
+        by_reward[one.name] = scores
+        total = [t + one.weight * s for t, s in zip(total, scores, strict=True)]
+        if correctness is None and one.reward.kind == "correctness":
             correctness = scores
-    timeouts = {weighted.name: late for weighted, _, late in parts if late}
-    return GroupScores(by_reward, tuple(total), correctness, tuple(dropped), timeouts)
+    timeouts = {one.name: late for one, _, late in parts if late}
+    return GroupScores(by_reward, tuple(total), correctness, tuple(dropped), timeouts, tuple(ungraded))
 
 
 def _resolve(table: Mapping[str, Any]) -> list[Weighted]:
-    resolved = [_weighted(name, entry) for name, entry in table.items()]
+    resolved = [weighted(name, entry) for name, entry in table.items()]
     if not resolved:
         raise ConfigurationError("rewards is empty: name at least one, such as `choice: 1.0`")
     return resolved
 
 
-def _weighted(name: str, entry: Any) -> Weighted:
-    options = dict(entry) if isinstance(entry, Mapping) else {"weight": entry}
-    weight = options.pop("weight", 1.0)
-    if not _is_number(weight):
-        raise ConfigurationError(f"rewards.{name}: the weight must be a number, got {weight!r}")
-    reward = rewards.get(name)
-    deadline = options.pop("deadline", reward.deadline)
-    if deadline is not None and not (_is_number(deadline) and deadline > 0):
-        raise ConfigurationError(f"rewards.{name}: the deadline is seconds above 0, got {deadline!r}")
-    if deadline is not None and reward.is_batch:
-        raise ConfigurationError(f"rewards.{name}: a deadline is for one answer, and this takes all at once")
-    conversational = options.pop("conversational", False)
-    if not isinstance(conversational, bool) or (conversational and not reward.is_batch):
-        raise ConfigurationError(f"rewards.{name}: `conversational: true` is for batch functions (TRL's)")
-    reward.check_options(options)
-    return Weighted(reward, float(weight), options, name, deadline, conversational)
-
-
-def _is_number(value: Any) -> bool:
-    return not isinstance(value, bool) and isinstance(value, (int, float)) and math.isfinite(value)
-
-
-def _worked(weighted: Weighted, sample: Sample, outcomes: Sequence[workers.Outcome]) -> list[Score]:
-    """Scores (G) from the workers. Raises as `_call` does."""
-    for outcome in outcomes:
-        if outcome.mistake is not None:
-            raise ConfigurationError(f"reward {weighted.name!r}: {outcome.mistake}")
-        if outcome.error is not None:
-            raise RewardError(f"reward {weighted.name!r} failed on sample {sample.id!r}:\n{outcome.error}")
-    return [weighted.reward.timeout_score if one.timed_out else one.score for one in outcomes]
-
-
-def _call(weighted: Weighted, sample: Sample, completions: Sequence[Completion]) -> list[Score]:
-    """Scores (G) of one reward.
-
-    Raises RewardError with the reward's name and the sample's id; what the function itself calls a mistake
-    of the user stays one.
-    """
-    function = weighted.reward.function
-    try:
-        if weighted.reward.is_batch:
-            raw = list(_call_batch(weighted, sample, completions))
-        else:
-            raw = [function(completion, sample, **weighted.options) for completion in completions]
-        scores = [None if score is None else float(score) for score in raw]
-    except UserError as mistake:
-        raise ConfigurationError(f"reward {weighted.name!r}: {mistake}") from mistake
-    except (Exception, SystemExit) as error:
-        raise RewardError(f"reward {weighted.name!r} failed on sample {sample.id!r}: {error!r}") from error
-    if len(scores) != len(completions):
-        raise RewardError(
-            f"reward {weighted.name!r} gave {len(scores)} scores for the {len(completions)} answers of "
-            f"sample {sample.id!r}"
-        )
-    return scores
-
-
-def _call_batch(weighted: Weighted, sample: Sample, completions: Sequence[Completion]) -> Sequence[Score]:
-    """Call a function written for TRL: `f(completions, **columns) -> list`, one row per completion.
-
-    It gets the columns that it names, all of them if it takes `**columns`.
-    """
-    count = len(completions)
-    texts: list[Any] = [completion.text for completion in completions]
-    prompt: Any = sample.question
-    if weighted.conversational:
-        texts = [[{"role": "assistant", "content": text}] for text in texts]
-        prompt = [{"role": "user", "content": prompt}]
-    columns = {
-        **{key: [value] * count for key, value in sample.meta.items()},
-        "prompts": [prompt] * count,
-        "completion_ids": [list(completion.token_ids) for completion in completions],
-        "answer": [sample.answer] * count,
-        "solution": [sample.answer] * count,
-        "choices": [list(sample.choices)] * count,
-        "images": [list(sample.images)] * count,
-        "task": [sample.task] * count,
-        **weighted.options,
-    }
-    parameters = inspect.signature(weighted.reward.function).parameters
-    if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
-        columns = {name: column for name, column in columns.items() if name in parameters}
-    scores: Sequence[Score] = weighted.reward.function(completions=texts, **columns)
-    return scores
-
-
 def _finite(scores: Sequence[Score]) -> tuple[float, ...] | None:
     """The scores as floats, or None if any of them is missing or not finite."""
-    values = [math.nan if score is None else score for score in scores]
-    return tuple(values) if all(map(math.isfinite, values)) else None
+    if any(map(_is_hole, scores)):
+        return None
+    return tuple(score for score in scores if score is not None)
+
+
+def _is_hole(score: Score) -> bool:
+    return score is None or not math.isfinite(score)
+
+
+def check_graded(groups: Iterable[GroupScores]) -> None:
+    """Raise ConfigurationError for a reward that graded no answer of a step's groups, and may not."""
+    silent: set[str] = set()
+    graded: set[str] = set()
+    for group in groups:
+        silent |= set(group.ungraded)
+        graded |= {*group.by_reward, *group.dropped} - set(group.ungraded)
+    for name in sorted(silent - graded):
+        raise ConfigurationError(
+            f"reward {name!r} gave no answer of the first step a score: it cannot grade these rows, or reads "
+            "another answer_type. Route it with rewards.by_task, mend it, or set allow_ungraded: true in its "
+            "entry"
+        )

@@ -3,8 +3,8 @@
 import math
 import os
 import signal
-import traceback
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -14,11 +14,12 @@ from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
-from gpg_vl.errors import ConfigurationError, UserError
+from gpg_vl.errors import ConfigurationError, RewardError
 from gpg_vl.registry import rewards
 from gpg_vl.runtime.guard import GUARD, leave_if_imported_by_a_worker
 from gpg_vl.runtime.shutdown import ignore_stop_signals
-from gpg_vl.types import Completion, Sample
+from gpg_vl.runtime.threads import in_thread
+from gpg_vl.scoring.calls import Call, Outcome, score
 
 _MOST = 16
 """Workers at most: each holds the reward's imports, about 100 MB for symbolic mathematics."""
@@ -26,6 +27,8 @@ _MOST = 16
 
 _SPARE = 10
 """Seconds beyond its deadline after which a worker ends itself."""
+_LOOK = 5
+"""Seconds between a worker's looks at whether the trainer is still there."""
 _BROKEN = (BrokenProcessPool, RuntimeError)
 """What a pool raises once it has lost its workers."""
 _CANNOT_START = f"no worker process for rewards can start: they import the program's main file, so {GUARD}"
@@ -33,28 +36,14 @@ _CANNOT_START = f"no worker process for rewards can start: they import the progr
 
 @dataclass(frozen=True)
 class Task:
-    """One answer to score with one reward."""
+    """One call of a reward, for a worker."""
 
-    reference: str
-    """Name of the reward, as the registry resolves it."""
-    options: Mapping[str, Any]
-    sample: Sample
-    """Without images: they would be copied for every answer."""
-    completion: Completion
-    deadline: float
-    """Seconds."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a task: a score, or the reason why there is none."""
-
-    score: float | None = None
-    timed_out: bool = False
-    error: str | None = None
-    """Traceback of an exception in the reward function."""
-    mistake: str | None = None
-    """What the function says is wrong with its options or its data."""
+    call: Call
+    """Its sample without images: they would be copied for every answer."""
+    deadline: float | None
+    """Seconds; None waits for ever."""
+    workers: int | None = None
+    """Processes that the reward has for itself; None is its share of the common ones."""
 
 
 Running = Future[Outcome]
@@ -68,13 +57,12 @@ def start(tasks: Sequence[Task]) -> list[Running]:
     if not tasks:
         return []
     leave_if_imported_by_a_worker()
-    references = {task.reference for task in tasks}
     try:
-        return _schedule(_pool.for_rewards(references), tasks)
+        return _schedule(tasks)
     except _BROKEN:  # a worker died while it had nothing to do
-        _pool.discard()
+        _pools.discard()
     try:
-        return _schedule(_pool.for_rewards(references), tasks)
+        return _schedule(tasks)
     except _BROKEN as error:
         raise ConfigurationError(_CANNOT_START) from error
 
@@ -86,11 +74,11 @@ def finish(tasks: Sequence[Task], running: Sequence[Running]) -> list[Outcome]:
     a moment, or a kill that was meant for another, costs no score. Exceeding it twice is `timed_out`; dying
     twice a score of None.
     """
-    outcomes = [_wait(future) for future in running]
+    outcomes = [_wait(task, future) for task, future in zip(tasks, running, strict=True)]
     lost = [index for index, outcome in enumerate(outcomes) if outcome is None]
     again = start([tasks[index] for index in lost])
     for index, future in zip(lost, again, strict=True):
-        outcomes[index] = _wait(future, last=True)
+        outcomes[index] = _wait(tasks[index], future, last=True)
     return [outcome for outcome in outcomes if outcome is not None]
 
 
@@ -100,27 +88,35 @@ def cancel(running: Sequence[Running]) -> None:
         future.cancel()
 
 
-def _schedule(pool: ProcessPool, tasks: Sequence[Task]) -> list[Running]:
-    return [pool.schedule(_score, args=(task,), timeout=task.deadline) for task in tasks]
+def _schedule(tasks: Sequence[Task]) -> list[Running]:
+    shared = {task.call.name for task in tasks if task.workers is None}
+    pools = {
+        (name, count): _pools.own(name, count) if count else _pools.shared(shared)
+        for name, count in {(task.call.name, task.workers) for task in tasks}
+    }
+    return [
+        pools[task.call.name, task.workers].schedule(_score, args=(task,), timeout=task.deadline)
+        for task in tasks
+    ]
 
 
-def _wait(future: Running, *, last: bool = False) -> Outcome | None:
+def _wait(task: Task, future: Running, *, last: bool = False) -> Outcome | None:
     """The outcome; None if the task is to run again."""
     try:
         return future.result()
     except TimeoutError:
         return Outcome(timed_out=True) if last else None
     except ProcessExpired:
-        return Outcome() if last else None
+        return Outcome((None,) * len(task.call.completions)) if last else None
     except BrokenProcessPool as error:
-        _pool.discard()
+        _pools.discard()
         if last:
             raise ConfigurationError(_CANNOT_START) from error
         return None
 
 
 class _Pool:
-    """The process's one pool of workers, started when first used; its workers end with it.
+    """Workers that have loaded some rewards, started when first used; they end with this process.
 
     Spawned, not forked: the trainer has threads and perhaps a GPU.
     """
@@ -128,16 +124,18 @@ class _Pool:
     def __init__(self) -> None:
         self._pool: ProcessPool | None = None
         self._references: set[str] = set()
+        self._count = 0
 
-    def for_rewards(self, references: set[str]) -> ProcessPool:
-        """A pool whose workers have loaded these rewards: imports are no part of an answer's deadline."""
-        if self._pool is None or not references <= self._references:
+    def of(self, references: set[str], count: int) -> ProcessPool:
+        """`count` workers that have loaded these rewards: imports are no part of an answer's deadline."""
+        if self._pool is None or count != self._count or not references <= self._references:
             self.discard()
             self._references |= references
+            self._count = count
             self._pool = ProcessPool(
-                max_workers=_worker_count(),
+                max_workers=count,
                 initializer=_prepare,
-                initargs=(sorted(self._references),),
+                initargs=(sorted(self._references), os.getpid()),
                 context=get_context("spawn"),
             )
         return self._pool
@@ -149,7 +147,28 @@ class _Pool:
         self._pool = None
 
 
-_pool = _Pool()
+class _Pools:
+    """The process's workers: some for all rewards with a deadline, and those that a reward has for itself."""
+
+    def __init__(self) -> None:
+        self._shared = _Pool()
+        self._own: dict[str, _Pool] = {}
+
+    def shared(self, references: set[str]) -> ProcessPool:
+        """As many as CPUs: more would not compute faster."""
+        return self._shared.of(references, _worker_count())
+
+    def own(self, reference: str, count: int) -> ProcessPool:
+        """As many as the configuration says, for a reward that rather waits than computes."""
+        return self._own.setdefault(reference, _Pool()).of({reference}, count)
+
+    def discard(self) -> None:
+        """Start with new workers next time."""
+        for pool in (self._shared, *self._own.values()):
+            pool.discard()
+
+
+_pools = _Pools()
 
 
 def _worker_count() -> int:
@@ -158,11 +177,19 @@ def _worker_count() -> int:
     return min(max(1, share), _MOST)
 
 
-def _prepare(references: Sequence[str]) -> None:
+def _prepare(references: Sequence[str], trainer: int) -> None:
     """In the worker, once: keep out of signals that are meant for the trainer, and load the rewards."""
     ignore_stop_signals()
+    in_thread("trainer's end", _end_with, trainer)
     for reference in references:
         _function(reference)
+
+
+def _end_with(trainer: int) -> None:
+    """Should the trainer be killed, a call without a deadline would go on for ever."""
+    while os.getppid() == trainer:
+        time.sleep(_LOOK)
+    os._exit(1)
 
 
 @cache
@@ -173,15 +200,13 @@ def _function(reference: str) -> Callable[..., Any]:
 
 def _score(task: Task) -> Outcome:
     """In the worker: call the reward."""
-    # Should the trainer be killed meanwhile, nobody else would end a hung answer.
-    signal.alarm(math.ceil(task.deadline) + _SPARE)
+    if (
+        task.deadline is not None
+    ):  # should the trainer be killed meanwhile, also where nothing lets threads run
+        signal.alarm(math.ceil(task.deadline) + _SPARE)
     try:
-        score = _function(task.reference)(task.completion, task.sample, **task.options)
-        return Outcome(None if score is None else float(score))
-    except UserError as mistake:
-        return Outcome(mistake=str(mistake))
-    except (Exception, SystemExit):
-        # Carried to the trainer as text, where it raises: exceptions themselves do not always survive pickle.
-        return Outcome(error=traceback.format_exc())
+        return Outcome(score(_function(task.call.name), task.call))
+    except (RewardError, ConfigurationError) as error:
+        return Outcome(error=error)
     finally:
         signal.alarm(0)

@@ -3,7 +3,7 @@
 import os
 import pickle
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from itertools import count
 from typing import Any
 
@@ -17,6 +17,7 @@ from gpg_vl.rollout.answering import Answered
 from gpg_vl.runtime.guard import GUARD
 from gpg_vl.runtime.parallel import World
 from gpg_vl.runtime.shutdown import ignore_stop_signals, stop_signals_held
+from gpg_vl.runtime.threads import SerialThread
 from gpg_vl.scoring.scorer import Begun, GroupScores, Scorer
 
 _BESIDE_A_GPU = 4
@@ -129,11 +130,12 @@ def own_rows(sampler: Sampler, world: World, questions_per_round: int) -> Iterat
 
 
 class ScoringAhead:
-    """Scores groups while others are still being sampled: rewards run in a thread, or in their workers."""
+    """Scores groups while others are still being sampled: rewards run in a thread, in their workers, or wait
+    side by side."""
 
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rewards")
+        self._thread = SerialThread("rewards")
         self._begun: dict[int, Future[Begun]] = {}
 
     def submit(self, number: int, one: Answered) -> None:
@@ -149,8 +151,16 @@ class ScoringAhead:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._thread.shutdown(wait=kind is None, cancel_futures=True)
+        """What still runs is not waited for: a reward that hangs would keep the trainer from ending."""
         if kind is not None:
             for future in self._begun.values():
-                if future.done() and not future.cancelled() and future.exception() is None:
-                    future.result().cancel()
+                if not future.cancel():
+                    future.add_done_callback(
+                        _give_up
+                    )  # at once, or when its rewards in the thread are through
+        self._thread.close()
+
+
+def _give_up(future: "Future[Begun]") -> None:
+    if future.exception() is None:
+        future.result().cancel()

@@ -1,4 +1,5 @@
 import math
+import re
 import time
 
 import pytest
@@ -36,6 +37,16 @@ def trl_none(completions, **columns):
 
 def trl_option(completions, *, scale, **columns):
     return [scale for _ in completions]
+
+def _parsed(text):
+    import json
+    return json.loads(text)
+
+def within_a_library(completion, sample):
+    return _parsed(completion.text)
+
+def long(completion, sample):
+    raise ValueError("x" * 500 + chr(10) + "more")
 """
 
 
@@ -121,15 +132,26 @@ def test_a_sample_that_cannot_be_graded_keeps_its_other_rewards():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("broken", r"extra.py:broken' failed on sample 'sample-7': ZeroDivisionError\('by zero'\)"),
-        ("words", r"extra.py:words' failed on sample 'sample-7': ValueError"),
-        ("trl_short", r"extra.py:trl_short' gave 1 scores for the 4 answers of sample 'sample-7'"),
-        ("trl", r"extra.py:trl' failed on sample 'sample-7': TypeError.*number"),
+        ("broken", r"extra\.py:10, in broken: ZeroDivisionError: by zero"),
+        ("words", r"extra\.py:12, in words: ValueError: could not convert string to float: 'many'"),
+        ("trl", r"extra\.py:18, in trl: TypeError: trl\(\) missing 1 required positional argument: 'number'"),
+        ("within_a_library", r"extra\.py:32, in _parsed: JSONDecodeError: Expecting value.*"),
+        ("long", r"extra\.py:38, in long: ValueError: x{188}…"),
     ],
 )
-def test_a_bug_in_a_reward_names_it_and_the_sample(file, name, message):
-    with pytest.raises(RewardError, match=message):
+def test_a_bug_in_a_reward_is_told_in_four_lines_the_last_with_the_users_line(file, name, message):
+    with pytest.raises(RewardError) as raised:
         Scorer({f"{file}:{name}": 1.0}).score(sample(), GROUP)
+    first, *_, last = lines = str(raised.value).splitlines()
+    assert first == f"reward '{file}:{name}' failed on sample 'sample-7'"
+    assert re.fullmatch(rf".*{message}", last) and len(lines) <= 4
+    assert raised.value.trace.startswith("Traceback") and "calls.py" in raised.value.trace
+
+
+def test_a_list_of_another_length_is_a_bug(file):
+    message = r"trl_short' gave 1 scores for the 4 answers of sample 'sample-7'\n.*extra.py:21, in trl_short$"
+    with pytest.raises(RewardError, match=message):
+        Scorer({f"{file}:trl_short": 1.0}).score(sample(), GROUP)
 
 
 def test_a_reward_written_for_trl_gets_columns(file):

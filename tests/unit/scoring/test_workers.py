@@ -70,7 +70,17 @@ def images(completion, sample):
     return len(sample.images)
 
 def batch(completions, **columns):
-    return [1.0 for _ in completions]
+    if "hang" in completions:
+        time.sleep(60)
+    if "raise" in completions:
+        raise ZeroDivisionError("by zero")
+    return [float(os.getpid()) for _ in completions]
+
+async def awaited(completion, sample):
+    return 1.0
+
+def weighs(completion, sample, *, weight=1.0):
+    return weight
 """
 
 
@@ -161,7 +171,14 @@ def test_workers_get_no_images(file, scene_samples):
     [
         ({"works": {"deadline": 0}}, "the deadline is seconds above 0, got 0"),
         ({"works": {"deadline": "soon"}}, "the deadline is seconds above 0, got 'soon'"),
-        ({"batch": {"deadline": 1}}, "a deadline is for one answer"),
+        ({"works": {"workers": 0}}, "workers is a whole number from 1, got 0"),
+        ({"works": {"workers": True}}, "workers is a whole number from 1, got True"),
+        ({"pid": {"concurrency": 1.5}}, "concurrency is a whole number from 1, got 1.5"),
+        ({"works": {"concurrency": 2}}, "concurrency calls the function in threads, which nothing can end"),
+        ({"pid": {"concurrency": 2, "workers": 2}}, "concurrency calls the function in threads"),
+        ({"awaited": {"workers": 2}}, "workers are for functions that compute; this one is `async`"),
+        ({"pid": {"allow_ungraded": "yes"}}, "allow_ungraded is true or false, got 'yes'"),
+        ({"weighs": {}}, "an option of the function cannot be called weight"),
         ({"works": {"conversational": True}}, "is for batch functions"),
         ({"batch": {"conversational": 1}}, "is for batch functions"),
     ],
@@ -169,6 +186,64 @@ def test_workers_get_no_images(file, scene_samples):
 def test_settings_that_make_no_sense_are_refused(file, entry, message):
     with pytest.raises(ConfigurationError, match=message):
         Scorer({f"{file}:{name}": values for name, values in entry.items()})
+
+
+def test_a_batch_function_in_workers_gets_a_group_a_call(file):
+    name = f"{file}:batch"
+    groups = [(SAMPLE, group("x", "yz"))] * 2
+    first, second = Scorer({name: {"workers": 2}}).score_groups(groups)
+    assert {len({*one.total, float(os.getpid())}) for one in (first, second)} == {2}
+    late, good = Scorer({name: {"deadline": 1}}).score_groups([(SAMPLE, group("hang", "x")), groups[0]])
+    assert late.dropped == (name,) and late.timeouts == {name: 2} and late.ungraded == ()
+    assert good.dropped == () and good.timeouts == {}
+    with pytest.raises(RewardError, match=r"batch' failed on sample .*\n.*\n.*worked\.py:\d+, in batch: Z"):
+        Scorer({name: {"workers": 2}}).score(SAMPLE, group("x", "raise"))
+
+
+def test_a_reward_has_as_many_workers_as_it_asks_for(tmp_path):
+    """Also where there are fewer CPUs: each answer waits until all four are there."""
+    path = tmp_path / "meets.py"
+    path.write_text(
+        "import os, time\nfrom pathlib import Path\n"
+        "def meets(completion, sample):\n"
+        "    Path(sample.question, completion.text).touch()\n"
+        "    while len(list(Path(sample.question).iterdir())) < 4:\n        time.sleep(0.01)\n"
+        "    return os.getpid()\n"
+    )
+    (tmp_path / "here").mkdir()
+    sample = replace(SAMPLE, question=str(tmp_path / "here"))
+    scores = Scorer({f"{path}:meets": {"workers": 4}}).score(sample, group("a", "b", "c", "d"))
+    assert len(set(scores.total)) == 4 and float(os.getpid()) not in scores.total
+
+
+def test_workers_end_with_a_trainer_that_is_killed(tmp_path, file):
+    """Also where one is busy for ever, and has no deadline."""
+    (tmp_path / "stuck.py").write_text(
+        "import os, time\nfrom pathlib import Path\n"
+        "def stuck(completion, sample):\n"
+        f"    Path({str(tmp_path)!r}, 'pid.part').write_text(str(os.getpid()))\n"
+        f"    os.rename({str(tmp_path / 'pid.part')!r}, {str(tmp_path / 'pid')!r})\n    time.sleep(600)\n"
+    )
+    (tmp_path / "script.py").write_text(
+        "from gpg_vl.scoring.scorer import Scorer\n"
+        "from tests.unit.scoring.test_workers import SAMPLE, group\n"
+        "if __name__ == '__main__':\n"
+        f"    Scorer({{{str(tmp_path / 'stuck.py:stuck')!r}: {{'workers': 1}}}}).score(SAMPLE, group('x'))\n"
+    )
+    here = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    trainer = subprocess.Popen([sys.executable, tmp_path / "script.py"], env=here)
+    until(lambda: (tmp_path / "pid").exists())
+    worker = psutil.Process(int((tmp_path / "pid").read_text()))
+    trainer.kill()
+    trainer.wait()
+    worker.wait(timeout=60)
+
+
+def until(there, seconds=60):
+    end = time.monotonic() + seconds
+    while not there():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_timeouts_are_a_metric(file):

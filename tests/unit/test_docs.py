@@ -11,10 +11,9 @@ from gpg_vl.model.families import families
 from gpg_vl.model.families.family import Family
 from gpg_vl.prompting.format import PromptFormat
 from gpg_vl.prompting.image_reader import ImageReader
+from tests.support.pages import PAGES, ROOT, anchors, blocks, page_id
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
-_LINK = re.compile(r"\]\(([^)\s#]+)[^)]*\)|(?:src|srcset)=\"([^\"]+)\"")
+_LINK = re.compile(r"\]\(([^)\s]+)[^)]*\)|(?:src|srcset)=\"([^\"]+)\"")
 _PATH = re.compile(
     r"(?<![\w./])((?:gpg_vl|rewards|data_prep|configs|demo|tests|benchmarks|docs)/[\w./-]*\w/?)"
 )
@@ -25,23 +24,25 @@ def links(text: str) -> set[str]:
     return {link for link in found if not link.startswith(("http:", "https:", "mailto:"))}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def leads_somewhere(page: Path, link: str) -> bool:
+    """Whether the file is there and, of a page, the heading."""
+    file, _, anchor = link.partition("#")
+    target = page.parent / file if file else page
+    return target.exists() and (not anchor or target.suffix != ".md" or anchor in anchors(target))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_links_lead_somewhere(page):
-    assert not [link for link in links(page.read_text()) if not (page.parent / link).exists()]
+    assert not [link for link in links(page.read_text()) if not leads_somewhere(page, link)]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_paths_are_on_disk(page):
     named = {path.rstrip("/") for path in _PATH.findall(page.read_text())}
-    assert not [path for path in named if not list(ROOT.glob(path))]
+    assert not [path for path in named if not list(ROOT.glob(path)) + list(page.parent.glob(path))]
 
 
 FAMILIES = ROOT / "docs" / "families.md"
-
-
-def blocks(page: Path, language: str) -> list[str]:
-    """The page's code in a language, block by block."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
 
 
 def cells(line: str) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]
+SHELL = ("", "bash", "sh", "console")
 _BLOCK = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _COMMAND = re.compile(r"^(?:\$ )?(?:gpg-vl|(?:\S+ )*-m gpg_vl) (.*)")
 _HEADING = re.compile(r"^#{1,6} +(.*?) *$", re.MULTILINE)
@@ -24,18 +25,18 @@ def blocks(page: Path, language: str) -> list[str]:
     return [code for named, code in _BLOCK.findall(page.read_text()) if named == language]
 
 
+def shell_lines(page: Path, language: str = "") -> Iterator[str]:
+    """Every line of the page's shell code, one command a line; of a block with output, those behind `$`."""
+    for code in blocks(page, language):
+        lines = code.replace("\\\n", " ").splitlines()
+        prompted = [line for line in lines if line.startswith("$ ")]
+        yield from prompted or lines
+
+
 def commands(page: Path) -> list[str]:
-    """Every `gpg-vl` command of the page's blocks, what stands behind it in one line; of a block with output,
-    those behind `$`."""
-    return [found[1] for line in _shell_lines(page) if (found := _COMMAND.match(line))]
-
-
-def _shell_lines(page: Path) -> Iterator[str]:
-    for language in ("", "bash", "sh", "console"):
-        for code in blocks(page, language):
-            lines = code.replace("\\\n", " ").splitlines()
-            prompted = [line for line in lines if line.startswith("$ ")]
-            yield from prompted or lines
+    """Every `gpg-vl` command of the page's code, without its first word."""
+    lines = (line for language in SHELL for line in shell_lines(page, language))
+    return [found[1] for line in lines if (found := _COMMAND.match(line))]
 
 
 def words(command: str) -> list[str]:

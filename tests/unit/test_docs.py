@@ -66,12 +66,13 @@ def test_code_under_a_files_name_is_the_files():
     quoted = [
         (ROOT / path, code)
         for page in PAGES
-        for path, _, code in (block.removeprefix("# ").partition("\n") for block in blocks(page, "python"))
-        if path.startswith("gpg_vl/")
+        for block in [*blocks(page, "python"), *blocks(page, "yaml")]
+        for path, _, code in [block.removeprefix("# ").partition("\n")]
+        if path.startswith(("gpg_vl/", "docs/examples/"))
     ]
-    assert [path.name for path, _ in quoted] == ["qwen2_vl.py", "internvl.py"]
+    assert {path.name for path, _ in quoted} >= {"qwen2_vl.py", "internvl.py", "near.py", "discs.yaml"}
     for path, code in quoted:
-        assert f"\n{code}" in path.read_text(), f"{path.name} has other code by now"
+        assert f"\n{code}" in f"\n{path.read_text()}", f"{path.name} has other code by now"
 
 
 def announced() -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""The site of `make docs` is whole, as far as that shows without mkdocs: pages, names, texts that are the code's."""
+"""The site of `make docs` is whole, as far as that shows without mkdocs: pages, names, texts of the code."""
 
 import pkgutil
 import re

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,8 @@ def evaluate_model(settings: EvalSettings, model: Model | None = None) -> Evalua
         path = Path(f"{settings.out}.partial.jsonl")
         known = _fingerprint(settings, benchmark, data, answerer, sampling)
         partial = PartialFile(path, {**known, "rewards": rewards})
-    with closing(engine), ProgressBar("evaluate", len(data), console=_console(state)) as bar:
+    own = closing(engine) if model is None else nullcontext()  # another's stays open
+    with own, ProgressBar("evaluate", len(data), console=_console(state)) as bar:
         if partial and partial.note:
             bar.say(partial.note)
         evaluation = evaluate(

@@ -15,6 +15,7 @@ from gpg_vl.evaluation.figures import evaluation_table
 from gpg_vl.evaluation.model import Model
 from gpg_vl.evaluation.settings import EvalSettings
 from gpg_vl.interface.data import Rows, folders
+from gpg_vl.interface.rewards import reward_table
 from gpg_vl.runs.files import read_evaluation
 from gpg_vl.runs.files import score as score_of
 from gpg_vl.stats import Interval
@@ -35,7 +36,10 @@ class Evaluation:
         return self["accuracy"]
 
     def __getitem__(self, name: str) -> Interval:
-        """One of the totals, such as "format" or "pass@4". Raises KeyError with the known ones."""
+        """One of the totals, such as "format", "pass@4", "reward" (the weighted sum) or "reward/NAME".
+
+        Raises KeyError with the known ones.
+        """
         found = score_of(self.values["totals"], name) if name != "chance" else None
         if found is None:
             raise KeyError(f"{name!r} is none of the totals: {', '.join(self.values['totals'])}")
@@ -101,12 +105,15 @@ class Comparison:
 def evaluate(model: Model | str | Path, benchmark: str | Path | Rows, **options: Any) -> Evaluation:
     """Evaluate a model on a benchmark by name, a prepared folder, or rows.
 
-    options: those of `gpg-vl eval`, such as samples=4, limit=100 or out="eval.json". Raises a UserError for
-    what the user can mend; ConfigurationError on all but the first of several processes, whose result it is.
+    options: those of `gpg-vl eval`, such as samples=4, limit=100 or out="eval.json"; `rewards` may be
+    functions too. Raises a UserError for what the user can mend; ConfigurationError on all but the first of
+    several processes, whose result it is.
     """
     given = str(benchmark) if isinstance(benchmark, str | Path) else folders(benchmark, _STORE)[0]
     path = model.path if isinstance(model, Model) else str(model)
     loaded = model if isinstance(model, Model) else None
+    if not isinstance(options.get("rewards", ""), str):
+        options["rewards"] = reward_table(options["rewards"])
     values = evaluate_model(EvalSettings(path, given, **options), loaded)
     if values is None:
         raise ConfigurationError("evaluate gives its result to the first process of a launch alone")

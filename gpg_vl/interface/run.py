@@ -15,6 +15,7 @@ from gpg_vl.evaluation.model import Model, load
 from gpg_vl.interface.evaluation import Evaluation
 from gpg_vl.options import load_config
 from gpg_vl.report.report import write_run_report
+from gpg_vl.runs.best import find_best
 from gpg_vl.runs.files import read_evaluations, read_metrics
 from gpg_vl.runs.resume import list_checkpoints, step_of
 
@@ -75,11 +76,21 @@ class Run:
         found = list_checkpoints(self.folder / "checkpoints")
         return {step: path / "model" for path in found if (step := step_of(path)) is not None}
 
+    @property
+    def best(self) -> int | None:
+        """The step of the best evaluation by `run.best_by` whose model is there; 0 is the model before
+        training. None where nothing was evaluated."""
+        checkpoints = self.folder / "checkpoints"
+        found = find_best(self.folder, checkpoints, self.config.run.best_by, max(self.evaluations, default=0))
+        return None if found is None else found.step
+
     def model(self, step: int | None = None, **options: Any) -> Model:
         """Load the checkpoint of a step, the last one if it is None; options as in `load`.
 
-        Raises CheckpointError for a step that was not kept.
+        0 is the model before training. Raises CheckpointError for a step that was not kept.
         """
+        if step == 0:
+            return load(self.config.model.path, **options)
         kept = self.checkpoints
         chosen = max(kept, default=None) if step is None else step
         if chosen not in kept:

@@ -6,7 +6,10 @@ from typing import Unpack
 
 from gpg_vl.config import SftConfig, TrainConfig
 from gpg_vl.interface.run import Run
-from gpg_vl.interface.settings import Settings, configure
+from gpg_vl.interface.settings import Config, Settings, configure
+from gpg_vl.runs.leftovers import delete_run, keep_outside
+from gpg_vl.runs.resume import used
+from gpg_vl.runtime.launched import launched
 from gpg_vl.training import train as training
 from gpg_vl.training import warmstart
 from gpg_vl.training.callbacks import Step
@@ -18,17 +21,17 @@ def train(
     *,
     callbacks: Sequence[object] = (),
     resume: str | None = None,
+    overwrite: bool = False,
     **settings: Unpack[Settings],
 ) -> Run:
     """Train with GPG, or with GRPO or Dr. GRPO in the same loop, and return the run.
 
     config: a YAML file, or all of it; `settings` stand over the file. callbacks: objects with methods of
-    `Callback`. resume: "auto" (go on where `out` stopped, if it did) or a checkpoint folder. Raises a
-    UserError for what the user can mend, before a model is loaded where that can be told; Stopped, with
-    everything saved, after Ctrl-C.
+    `Callback`. resume: "auto" (go on where `out` stopped, if it did) or a checkpoint folder. overwrite:
+    delete an earlier run in `out`, and nothing that no run wrote. Raises a UserError for what the user can
+    mend, before a model is loaded where that can be told; Stopped, with everything saved, after Ctrl-C.
     """
-    checked = configure(TrainConfig, config, settings)
-    check_run(checked, resume)
+    checked = _ready(configure(TrainConfig, config, settings), resume, overwrite=overwrite)
     training.train(checked, resume=resume, callbacks=callbacks)
     return Run(checked.out)
 
@@ -38,6 +41,7 @@ def steps(
     *,
     callbacks: Sequence[object] = (),
     resume: str | None = None,
+    overwrite: bool = False,
     **settings: Unpack[Settings],
 ) -> Iterator[Step]:
     """The loop of `train`, a step at a time; with the same arguments.
@@ -45,8 +49,7 @@ def steps(
     Each step is written down when it comes, and evaluated and saved if it was due. Who leaves the loop early
     has the checkpoints that were due until then. With several processes, all of them leave together.
     """
-    checked = configure(TrainConfig, config, settings)
-    check_run(checked, resume)
+    checked = _ready(configure(TrainConfig, config, settings), resume, overwrite=overwrite)
     return training.steps(checked, resume=resume, callbacks=callbacks)
 
 
@@ -55,10 +58,20 @@ def sft(
     *,
     callbacks: Sequence[object] = (),
     resume: str | None = None,
+    overwrite: bool = False,
     **settings: Unpack[Settings],
 ) -> Run:
     """Fine-tune on gold answers, as a warm start; arguments as in `train`, but for rewards and rollouts."""
-    checked = configure(SftConfig, config, settings)
-    check_run(checked, resume)
+    checked = _ready(configure(SftConfig, config, settings), resume, overwrite=overwrite)
     warmstart.sft(checked, resume=resume, callbacks=callbacks)
     return Run(checked.out)
+
+
+def _ready(config: Config, resume: str | None, *, overwrite: bool) -> Config:
+    """Check what can be told before, and make room."""
+    check_run(config, resume, overwrite=overwrite)
+    here, folder = launched(), Path(config.out)
+    if overwrite and used(folder) and (here is None or here.rank == 0):
+        keep_outside(folder, "model.path", config.model.path)
+        delete_run(folder)
+    return config

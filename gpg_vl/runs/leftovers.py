@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from gpg_vl.errors import RunFolderError
+from gpg_vl.errors import ConfigurationError, RunFolderError
 from gpg_vl.runs.lock import LOCK, locked
 from gpg_vl.runs.resume import STARTED_WITH, list_checkpoints
 from gpg_vl.runtime.files import complete_lines, writing
@@ -60,6 +60,14 @@ def check_run(folder: Path) -> None:
         f"{str(folder)!r} is not a run's folder alone: {why}, and --overwrite deletes nothing else; choose "
         "another --out"
     )
+
+
+def keep_outside(folder: Path, name: str, path: str) -> None:
+    """Raise ConfigurationError if what the new run reads lies in the folder that is to be emptied."""
+    if Path(path).resolve().is_relative_to(folder.resolve()):
+        raise ConfigurationError(
+            f"--overwrite would delete {name} {path!r}: copy it, or choose another --out"
+        )
 
 
 def contents(folder: Path) -> str:

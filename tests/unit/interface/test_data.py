@@ -1,0 +1,72 @@
+"""Rows as data: written once as a prepared set, whatever form they come in."""
+
+from pathlib import Path
+
+import datasets
+import pytest
+
+import gpg_vl
+from gpg_vl.errors import DataError
+from gpg_vl.interface.data import folders
+from tests.support.inputs import noise
+
+ROWS = [
+    {"question": "Left?", "image": noise(56, 56, n), "choices": ["yes", "no"], "answer": "(A)"}
+    for n in range(3)
+]
+
+
+def test_rows_become_a_prepared_set(tmp_path):
+    folder = gpg_vl.prepare(ROWS, tmp_path / "mine")
+    samples = list(gpg_vl.read(folder))
+    assert [sample.choices for sample in samples] == [("yes", "no")] * 3
+    assert [sample.images[0].tobytes() for sample in samples] == [row["image"].tobytes() for row in ROWS]
+    with pytest.raises(DataError, match="exists already"):
+        gpg_vl.prepare(ROWS, folder)
+
+
+def test_options_are_those_of_prepare(tmp_path):
+    rows = [{"q": "How many?", "a": 3}]
+    folder = gpg_vl.prepare(rows, tmp_path / "mine", answer_type="number", fields="question=q,answer=a")
+    (sample,) = gpg_vl.read(folder)
+    assert (sample.question, sample.answer, sample.answer_type) == ("How many?", "3", "number")
+
+
+def test_rows_in_any_form_are_written_once(tmp_path):
+    store = tmp_path / "data"
+    (first,) = folders(ROWS, store)
+    assert folders(iter(ROWS), store) == folders(datasets.Dataset.from_list(ROWS), store) == [first]
+    assert [path.name for path in store.iterdir()] == [Path(first).name]
+    (other,) = folders(ROWS[:2], store)
+    assert other != first and len(gpg_vl.read(other)) == 2
+
+
+def test_prepared_folders_and_files_are_taken_as_they_are(tmp_path, scenes_folder):
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"question": "Why?", "answer": "x", "answer_type": "label"}\n')
+    store = tmp_path / "data"
+    assert folders(scenes_folder, store) == [str(scenes_folder)]
+    one, two = folders([str(scenes_folder), file], store)
+    assert one == str(scenes_folder) and Path(two).name.startswith("rows-") and len(gpg_vl.read(two)) == 1
+    assert folders("nowhere", store) == ["nowhere"]  # training says what is wrong with it
+
+
+def test_rows_that_cannot_be_used_are_said(tmp_path):
+    with pytest.raises(DataError, match="row"):
+        folders([{"question": "Why?"}], tmp_path / "data")
+    assert not list((tmp_path / "data").iterdir())
+
+
+def test_rows_train(tiny_folder, tmp_path):
+    from tests.support.letters import distinct
+    from tests.unit.interface.conftest import SMALL
+
+    given = {"data": ROWS, "validation": ROWS[:1], "rewards": distinct, "out": tmp_path / "runs" / "one"}
+    run = gpg_vl.train(model=tiny_folder, steps=1, **given, **SMALL)
+    assert Path(run.config.data.train[0]).parent == tmp_path / "runs" / "data"
+    assert run.evaluations[1].accuracy.count == 1 and run.best in (0, 1)
+    again = gpg_vl.train(model=tiny_folder, steps=2, resume="auto", **given, **SMALL)
+    assert list(again.metrics.index) == [1, 2]
+    anew = gpg_vl.train(model=tiny_folder, steps=1, overwrite=True, **given, **SMALL)
+    assert list(anew.metrics.index) == [1]
+    assert anew.model(0).path == str(tiny_folder)

@@ -21,6 +21,8 @@ from gpg_vl.types import Sample
 
 SESSION = "python"
 """The place of functions that no file holds."""
+CONCURRENCY = 32
+"""Calls of an `async` reward in flight where nothing else is asked for; judges serve about so many."""
 RewardKind = Literal["correctness", "shaping"]
 Draft = Sample | Callable[[], Sample]
 """What a converter yields: a sample, or a function that reads and checks one."""
@@ -150,6 +152,12 @@ class Registry(Generic[Plugin]):
         if place:
             module = _load_file(Path(place)) if place.endswith(".py") else _load_module(place, reference)
             return self._find(module, attribute, reference)
+        if reference.endswith(".py"):
+            names = list(self.in_file(reference))
+            raise ConfigurationError(
+                f"{reference!r} is a file: name a {self.kind} in it, as '{reference}:{names[0]}'; it has: "
+                + ", ".join(names)
+            )
         known = self.announced()
         if reference not in known:
             raise UnknownNameError(self._unknown(reference, known))
@@ -162,6 +170,27 @@ class Registry(Generic[Plugin]):
             )
         return self._coerce(first.load(), reference)
 
+    def in_file(self, path: str) -> dict[str, Plugin]:
+        """The plug-ins of a file by name: those registered, and bare functions that are called as rewards.
+
+        Raises ConfigurationError if there is no such file, or none in it.
+        """
+        module = _load_file(Path(path))
+        found = self._registered(module)
+        functions = [plugin.function for plugin in found.values() if isinstance(plugin, Reward | Converter)]
+        for name, value in vars(module).items() if self._type is Reward else ():
+            if inspect.isfunction(value) and value not in functions and _is_reward(name, value, module):
+                found[name] = self._coerce(value, f"{path}:{name}")
+        if not found:
+            raise ConfigurationError(f"no {self.kind} in {path!r}: register one with `@{self.kind}`")
+        return found
+
+    def _registered(self, module: Any) -> dict[str, Plugin]:
+        """What decorators have attached to a module's functions, by the name that they were given."""
+        attached = [getattr(value, "plugin", None) for value in vars(module).values()]
+        plugins = {str(plugin.name): plugin for plugin in attached if isinstance(plugin, Reward | Converter)}
+        return {name: plugin for name, plugin in plugins.items() if isinstance(plugin, self._type)}
+
     def _unknown(self, name: str, known: Mapping[str, object]) -> str:
         message = unknown(self.kind, name, known)
         if not known:
@@ -170,9 +199,7 @@ class Registry(Generic[Plugin]):
 
     def _find(self, module: Any, attribute: str, reference: str) -> Plugin:
         """The plug-in in `module` registered as `attribute`, or the function called so."""
-        attached = [getattr(value, "plugin", None) for value in vars(module).values()]
-        plugins = {str(plugin.name): plugin for plugin in attached if isinstance(plugin, Reward | Converter)}
-        plugins = {name: plugin for name, plugin in plugins.items() if isinstance(plugin, self._type)}
+        plugins = self._registered(module)
         if attribute in plugins:
             return self._coerce(plugins[attribute], reference)
         if not hasattr(module, attribute):
@@ -256,6 +283,13 @@ def _attach(make: Callable[[Function], Reward | Converter]) -> Callable[[Functio
         return function
 
     return decorate
+
+
+def _is_reward(name: str, function: Callable[..., Any], module: Any) -> bool:
+    """Whether an undecorated function of a file looks like a reward."""
+    own = function.__module__ == module.__name__ and not name.startswith("_")
+    parameters = list(inspect.signature(function).parameters)
+    return own and ("completions" in parameters or parameters[:1] == ["completion"])
 
 
 def _hints(function: Callable[..., Any]) -> Mapping[str, Any]:

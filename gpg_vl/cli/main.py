@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
@@ -23,7 +24,7 @@ from gpg_vl.cli.preflight import preflight
 from gpg_vl.cli.quiet import quiet_libraries, quiet_transformers
 from gpg_vl.cli.rewards import rewards
 from gpg_vl.cli.serve import serve
-from gpg_vl.errors import UserError
+from gpg_vl.errors import RewardError, UserError
 from gpg_vl.options import base_parser, plain_words
 from gpg_vl.runs.best import best_words
 from gpg_vl.runtime.launched import launched, place
@@ -33,6 +34,8 @@ from gpg_vl.tour import Tour
 
 GROUP = "gpg_vl.commands"
 """Entry points of further commands; each is a `Command`."""
+TRACEBACK = "GPG_VL_TRACEBACK"
+"""Environment variable: print the whole traceback of a reward's bug."""
 _HEAD_START = 5.0  # seconds
 
 
@@ -46,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(_fail(plain_words(str(error))))
     except UserError as error:
         sys.exit(_fail(str(error)))
+    except RewardError as error:
+        sys.exit(_fail_in_reward(error))
     except KeyboardInterrupt:
         print("\ninterrupted; what was saved is kept, and a repeated command can go on", file=sys.stderr)
         sys.exit(130)
@@ -86,6 +91,20 @@ def _fail(message: str) -> int:
     line = " ".join(message.split()).encode("utf-8", "backslashreplace").decode()
     print(f"gpg-vl: error: {line}", file=sys.stderr)
     return 2
+
+
+def _fail_in_reward(error: RewardError) -> int:
+    """Print a bug in a reward in five lines at most, the last with its place; its traceback goes to a file,
+    or where TRACEBACK is set to the terminal."""
+    lines = str(error).splitlines()
+    if os.environ.get(TRACEBACK):
+        print(error.trace, file=sys.stderr)
+    elif error.trace:
+        with NamedTemporaryFile("w", prefix="gpg-vl-", suffix=".txt", delete=False, encoding="utf-8") as file:
+            file.write(error.trace)
+        lines.insert(-1, f"  whole traceback: {file.name}, or set {TRACEBACK}=1")
+    print("\n".join(["gpg-vl: error: " + lines[0], *lines[1:]]), file=sys.stderr)
+    return 1
 
 
 def _parser(command: str, description: str) -> ArgumentParser:

@@ -18,7 +18,7 @@ from gpg_vl.data.manifest import check_prepared
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.options import base_parser, load_config
 from gpg_vl.prompting.prompts import Prompt
-from gpg_vl.registry import Reward, origin
+from gpg_vl.registry import CONCURRENCY, Reward, origin
 from gpg_vl.registry import rewards as registry
 from gpg_vl.tables import markdown_table, short_number
 from gpg_vl.types import AnswerType, Sample
@@ -67,20 +67,46 @@ def _docstring(reward: Reward) -> str:
 
 
 def show(arguments: list[str]) -> None:
-    """Show a reward: what it is, its options, where it comes from."""
+    """Show a reward, or all of a file: what it is, its options, where it comes from."""
     parser = _parser("show", show.__doc__ or "")
-    parser.add_argument("name", type=expand, help=_NAME)
+    parser.add_argument("name", type=expand, help=f"{_NAME}; or file.py for every reward in it")
     name = parser.parse_args(arguments).name
-    reward = registry.get(name)
+    if name.endswith(".py"):
+        own = registry.in_file(name)
+        print("\n\n\n".join(_shown(reward, f"{name}:{inner}") for inner, reward in own.items()))
+        return
     places = " and ".join(map(origin, registry.announced().get(name, ())))
-    deadline = f"{reward.deadline} s an answer, in a worker process" if reward.deadline else "none"
-    print(f"{reward.name} ({reward.kind})")
-    print(f"  from      {places or name}")
-    print(f"  answers   {'all of a group at once, as in TRL' if reward.is_batch else 'one at a time'}")
-    print(f"  deadline  {deadline}")
-    print(f"  range     {list(reward.bounds) if reward.bounds else 'not declared'}")
-    print(f"  options   {', '.join(map(str, reward.options.values())) or 'none'}")
-    print(f"\n{_docstring(reward)}")
+    print(_shown(registry.get(name), places or name))
+
+
+def _shown(reward: Reward, place: str) -> str:
+    """All that is known of a reward, line by line, its docstring last."""
+    lines = [
+        f"{reward.name} ({reward.kind})",
+        f"  from      {place}",
+        f"  answers   {'all of a group at once, as in TRL' if reward.is_batch else 'one at a time'}",
+        f"  runs      {_runs(reward)}",
+        f"  deadline  {_deadline(reward)}",
+        f"  range     {list(reward.bounds) if reward.bounds else 'not declared'}",
+        f"  options   {', '.join(map(str, reward.options.values())) or 'none'}",
+    ]
+    return "\n".join([*lines, "", _docstring(reward)])
+
+
+def _deadline(reward: Reward) -> str:
+    return (
+        f"{reward.deadline} s {'a group' if reward.is_batch else 'an answer'}" if reward.deadline else "none"
+    )
+
+
+def _runs(reward: Reward) -> str:
+    """Where, and how many calls at a time."""
+    if reward.is_async or reward.concurrency:
+        how = "async" if reward.is_async else "in threads"
+        return f"{how}, {reward.concurrency or CONCURRENCY} calls at a time"
+    if reward.workers:
+        return f"in {reward.workers} worker processes of its own"
+    return "in worker processes" if reward.deadline else "one call after the other"
 
 
 def score(arguments: list[str]) -> None:
@@ -184,7 +210,7 @@ def audit(arguments: list[str]) -> None:
 
     audits = _audit_config(given) if given.config else [_audit_reward(given)]
     print("\n\n".join(map(audit_text, audits)))
-    if any(one.problems for one in audits):
+    if any(one.failed for one in audits):
         sys.exit(1)
 
 
@@ -194,7 +220,7 @@ def _audit_reward(given: Namespace) -> "Audit":
     [(name, entry)] = _reward_table([given.name]).items()
     samples = _samples([given.data] if given.data else [], given)
     prompt = Prompt(given.prompt or "instruct")
-    return audit_reward(name, entry, samples, prompt, own_data=bool(given.data))
+    return audit_reward(name, entry, samples, prompt, own_data=bool(given.data), bar=True)
 
 
 def _audit_config(given: Namespace) -> "list[Audit]":
@@ -206,7 +232,8 @@ def _audit_config(given: Namespace) -> "list[Audit]":
     config = load_config(TrainConfig, [*open_ones, "--config", given.config])
     folders = [given.data] if given.data else [name for name in config.data.train if Path(name).is_dir()]
     prompt = replace(config.prompt, template=given.prompt) if given.prompt else config.prompt
-    return audit_table(config.rewards, _samples(folders, given), prompt, own_data=bool(folders))
+    samples = _samples(folders, given)
+    return audit_table(config.rewards, samples, prompt, own_data=bool(folders), bar=True)
 
 
 def _samples(folders: list[str], given: Namespace) -> list[Sample]:

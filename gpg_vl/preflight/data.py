@@ -42,6 +42,8 @@ def check_data(report: Report, folders: Sequence[str], scorer: Scorer | None) ->
     if scorer is not None:
         for task in sorted(tasks):
             report.attempt("rewards", partial(scorer.route, task))
+        routed = [task for task in tasks if has_route(scorer, task)]
+        report.add([Finding("rewards", "warn", note) for note in scorer.notes(routed)])
     return data
 
 
@@ -62,12 +64,13 @@ def choose_rows(data: PreparedDataset, scorer: Scorer, seed: int) -> list[Sample
     """A seeded choice of rows that have rewards. Raises DataError for an unreadable image."""
     count = min(GOLD_ROWS, len(data))
     numbers = np.random.default_rng(seed).choice(len(data), count, replace=False)
-    return [sample for sample in (data[int(n)] for n in sorted(numbers)) if _routed(scorer, sample)]
+    return [sample for sample in (data[int(n)] for n in sorted(numbers)) if has_route(scorer, sample.task)]
 
 
-def _routed(scorer: Scorer, sample: Sample) -> bool:
+def has_route(scorer: Scorer, task: str) -> bool:
+    """Whether the rewards say what a task is scored with."""
     try:
-        return bool(scorer.route(sample.task))
+        return bool(scorer.route(task))
     except ConfigurationError:  # `check_data` has said so
         return False
 
@@ -116,7 +119,7 @@ def check_readable(report: Report, scorer: Scorer, data: PreparedDataset) -> Non
     """Count gold answers, of all rows, that a reward of their route cannot read."""
     reasons: Counter[str] = Counter()
     for sample in data.without_images():
-        for one in scorer.route(sample.task) if _routed(scorer, sample) else ():
+        for one in scorer.route(sample.task) if has_route(scorer, sample.task) else ():
             if reason := unreadable_gold(sample, one.reward):
                 reasons[f"{one.name}: {reason}"] += 1
     if not reasons:
@@ -176,11 +179,14 @@ def check_audit(report: Report, table: dict[str, Any], samples: Sequence[Sample]
         seen[sample.task] += 1
         if seen[sample.task] <= _AUDITED:
             few.append(sample)
-    report.add([_audit_finding(audit) for audit in audit_table(table, few, prompt)])
+    report.add([_audit_finding(audit) for audit in audit_table(table, few, prompt, bar=True)])
 
 
 def _audit_finding(audit: Audit) -> Finding:
     tried = f"{audit.title}: {len(audit.findings) - 1} tricks on {audit.graded} samples"
+    if audit.stopped:
+        cure = "raise the deadline, or mend the reward"
+        return Finding("reward audit", "fail", f"{tried}, then stopped: {audit.stopped}", cure)
     if not audit.problems:
         return Finding("reward audit", "ok", f"{tried}, none scores as high as the gold answer")
     names = ", ".join(f"{finding.outcome.probe}: {finding.problem}" for finding in audit.problems[:_EXAMPLES])

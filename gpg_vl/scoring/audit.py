@@ -1,8 +1,8 @@
-"""The reward audit: is the gold answer worth more than every trick? Printing is left to the commands."""
+"""The reward audit: is the gold answer worth more than every trick? Verdicts are put into words elsewhere."""
 
 import math
-import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -10,52 +10,37 @@ from typing import Any
 from gpg_vl.errors import DataError, RewardError
 from gpg_vl.prompting.prompts import Prompt
 from gpg_vl.registry import RewardKind, rewards
-from gpg_vl.scoring.probes import gold_completion, probes
-from gpg_vl.scoring.scorer import GroupScores, Scorer
-from gpg_vl.types import Completion, Sample
+from gpg_vl.runtime.progress import ProgressBar
+from gpg_vl.scoring.asking import SLOW, Asker, Outcome
+from gpg_vl.scoring.dependence import dependence
+from gpg_vl.scoring.probes import Probe, gold_completion, probes
+from gpg_vl.scoring.scorer import Scorer
+from gpg_vl.types import Sample
 
-SLOW = 0.1
-"""Seconds a shaping reward may take per answer; a step of 16 questions by 8 answers pays it 128 times."""
 GOLD = "gold answer"
+_GROUP = 8
+"""Answers that a batch function gets at once, as in training."""
+_DEPENDENCE = 2
+"""Samples on which batch functions are tried for what scores depend on."""
 _ROUNDING = 1e-9
 """Totals this close are equal."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What one completion scored."""
-
-    sample: Sample
-    probe: str
-    completion: Completion
-    scores: GroupScores | None
-    """None if a reward raised."""
-    error: str
-    """What it raised; else empty."""
-    seconds: float
-
-    @property
-    def total(self) -> float:
-        """Weighted sum of what could be graded; NaN if a reward raised, or none graded."""
-        return self.scores.total[0] if self.scores and self.scores.by_reward else math.nan
-
-    @property
-    def parts(self) -> Mapping[str, float]:
-        """Unweighted scores by reward, those that graded the completion."""
-        return {name: values[0] for name, values in self.scores.by_reward.items()} if self.scores else {}
+Pair = tuple[Outcome, Outcome]
+"""What a gold answer scored, and what a trick did: in one group, where a reward takes all at once."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One sample: what its gold answer scored, and what every trick did."""
+    """One sample: what its gold answer scored alone, and what every trick did."""
 
     gold: Outcome
-    tricks: tuple[Outcome, ...]
+    tricks: tuple[Pair, ...]
 
     @property
     def recognised(self) -> bool:
         """Whether the gold answer scores higher than anything; a reward that raises is taken at its word."""
-        return bool(self.gold.error) or any(_margin(self.gold, trick) > _ROUNDING for trick in self.tricks)
+        return bool(self.gold.error) or any(_margin(gold, trick) > _ROUNDING for gold, trick in self.tricks)
 
 
 @dataclass(frozen=True)
@@ -89,28 +74,49 @@ class Audit:
     samples: int
     left_out: tuple[str, ...] = ()
     """Answer types that the reward is evidently not meant for; of samples that are not its own data only."""
+    notes: tuple[str, ...] = ()
+    """What scores depend on beside the answer: nothing that fails."""
+    stopped: str = ""
+    """Why the rest was not asked; "" if all was."""
 
     @property
     def problems(self) -> tuple[Finding, ...]:
         """The findings that fail the audit."""
         return tuple(finding for finding in self.findings if finding.problem)
 
+    @property
+    def failed(self) -> bool:
+        """Whether a trick succeeds, or nobody knows."""
+        return bool(self.problems or self.stopped)
+
 
 def audit_reward(
-    name: str, entry: Mapping[str, Any], samples: Sequence[Sample], prompt: Prompt, *, own_data: bool = True
+    name: str,
+    entry: Mapping[str, Any],
+    samples: Sequence[Sample],
+    prompt: Prompt,
+    *,
+    own_data: bool = True,
+    bar: bool = False,
 ) -> Audit:
     """Audit one reward by itself, with the options of a configuration's `entry`; its weight has no part.
 
     Where the samples are not the reward's own data, answer types none of whose gold answers scores higher
-    than any trick are left out: the reward is not meant for them. Raises ConfigurationError for a name or
-    options that do not exist, DataError if no gold answer gets a score.
+    than any trick are left out: the reward is not meant for them. `bar` shows what is done. Raises
+    ConfigurationError for a name or options that do not exist, DataError if no gold answer gets a score.
     """
     scorer = Scorer({name: {**entry, "weight": 1.0}})
-    return _audit(name, rewards.get(name).kind, scorer, samples, prompt, own_data)
+    asker = Asker(scorer, rewards.get(name).kind)
+    return _audit(name, asker, samples, prompt, own_data=own_data, bar=bar)
 
 
 def audit_table(
-    table: Mapping[str, Any], samples: Sequence[Sample], prompt: Prompt, *, own_data: bool = True
+    table: Mapping[str, Any],
+    samples: Sequence[Sample],
+    prompt: Prompt,
+    *,
+    own_data: bool = True,
+    bar: bool = False,
 ) -> list[Audit]:
     """Audit the weighted sum of a configuration's rewards, one audit per route of `by_task` with samples.
 
@@ -119,7 +125,8 @@ def audit_table(
     """
     scorer = Scorer(table)
     if scorer.default is not None:
-        return [_audit("weighted sum", "correctness", scorer, samples, prompt, own_data)]
+        asker = Asker(scorer, "correctness")
+        return [_audit("weighted sum", asker, samples, prompt, own_data=own_data, bar=bar)]
     audits = []
     for task, route in scorer.by_task.items():
         if own_data:
@@ -128,29 +135,80 @@ def audit_table(
             routed = [replace(sample, task=task) for sample in samples]
         if routed:
             title = f"weighted sum of task {task}"
-            audits.append(_audit(title, "correctness", scorer, routed, prompt, own_data))
+            asker = Asker(scorer, "correctness")
+            audits.append(_audit(title, asker, routed, prompt, own_data=own_data, bar=bar))
     return audits
 
 
 def _audit(
-    title: str, kind: RewardKind, scorer: Scorer, samples: Sequence[Sample], prompt: Prompt, own_data: bool
+    title: str, asker: Asker, samples: Sequence[Sample], prompt: Prompt, *, own_data: bool, bar: bool
 ) -> Audit:
-    golds = [_score(scorer, sample, GOLD, gold_completion(sample, prompt)) for sample in samples]
-    trials = [_trial(scorer, gold, prompt) for gold in golds if gold.error or _graded(scorer, gold)]
+    kind = asker.kind
+    golds = [Probe(GOLD, gold_completion(sample, prompt)) for sample in samples]
+    with ProgressBar(f"{title}: gold answers", len(samples), quiet=not bar) as shown:
+        scored = []
+        for done, (sample, gold) in enumerate(zip(samples, golds, strict=True), 1):
+            scored += [] if asker.stopped else [asker.ask(sample, gold)]
+            shown.advance(done)
+    graded = [gold for gold in scored if gold.error or _graded(asker.scorer, gold)]
+    trials = _tried(title, asker, graded, prompt, bar=bar)
     if not trials:
         types = ", ".join(sorted({sample.answer_type for sample in samples}))
         raise DataError(
-            f"{title}: no gold answer of the {len(samples)} samples ({types}) gets a score; give samples "
-            "that the reward is meant for, as a folder written by `gpg-vl prepare`"
+            f"{title}: no gold answer of the {len(samples)} samples ({types}) gets a score"
+            + (f", for {asker.stopped}" if asker.stopped else "")
+            + "; give samples that the reward is meant for, as a folder written by `gpg-vl prepare`"
         )
     kept = trials if own_data or kind == "shaping" else _meant(trials)
-    left_out = _types(trials) - _types(kept)
-    return Audit(title, kind, _findings(kind, kept), len(kept), len(samples), tuple(sorted(left_out)))
+    left_out = tuple(sorted(_types(trials) - _types(kept)))
+    notes = _notes(asker, kept)
+    return Audit(title, kind, _findings(kind, kept), len(kept), len(samples), left_out, notes, asker.stopped)
 
 
-def _trial(scorer: Scorer, gold: Outcome, prompt: Prompt) -> Trial:
-    tricks = [] if gold.error else probes(gold.sample, prompt)
-    return Trial(gold, tuple(_score(scorer, gold.sample, trick.name, trick.completion) for trick in tricks))
+def _tried(title: str, asker: Asker, golds: Sequence[Outcome], prompt: Prompt, *, bar: bool) -> list[Trial]:
+    """A trial for each gold answer; after three time-outs without what was not asked yet."""
+    tricks = [[] if gold.error else probes(gold.sample, prompt) for gold in golds]
+    trials, done = [], 0
+    with ProgressBar(f"{title}: tricks", sum(map(len, tricks)), quiet=not bar) as shown:
+        for gold, own in zip(golds, tricks, strict=True):
+            at_once = _GROUP - 1 if asker.takes_groups(gold.sample) else 1
+            pairs: list[Pair] = []
+            for start in range(0, len(own), at_once):
+                few = own[start : start + at_once]
+                if not asker.stopped:
+                    pairs += _pairs(asker, gold, few)
+                done += len(few)
+                shown.advance(done)
+            trials.append(Trial(gold, tuple(pairs)))
+    return trials
+
+
+def _pairs(asker: Asker, gold: Outcome, tricks: Sequence[Probe]) -> list[Pair]:
+    """Tricks with the gold answer: each alone, or in one group with it where a reward takes all at once.
+
+    A group that loses a reward is asked again one by one, which tells whose fault it is.
+    """
+    sample = gold.sample
+    if not asker.takes_groups(sample):
+        return [(gold, asker.ask(sample, trick)) for trick in tricks]
+    first, *others = asker.ask_together(sample, [Probe(GOLD, gold.completion), *tricks])
+    if not first.error and first.parts.keys() >= gold.parts.keys():
+        return [(first, other) for other in others]
+    alone = [(gold, asker.ask(sample, trick)) for trick in tricks]
+    if any(one.error or one.parts.keys() < gold.parts.keys() for _, one in alone):
+        return alone
+    return [*alone, (gold, replace(first, probe=f"{1 + len(tricks)} answers at once"))]
+
+
+def _notes(asker: Asker, trials: Sequence[Trial]) -> tuple[str, ...]:
+    """What scores of batch functions depend on beside the answer; rewards that raise are told of as such."""
+    found: dict[str, str] = {}
+    for trial in [trial for trial in trials if not trial.gold.error][:_DEPENDENCE]:
+        group = [trial.gold.completion, *(trick.completion for _, trick in trial.tricks[: _GROUP - 1])]
+        if not asker.stopped and len(group) > 1:
+            with suppress(RewardError):
+                found |= dependence(asker.scorer, trial.gold.sample, group)
+    return tuple(found.values())
 
 
 def _meant(trials: Sequence[Trial]) -> Sequence[Trial]:
@@ -171,33 +229,15 @@ def _graded(scorer: Scorer, gold: Outcome) -> bool:
     return bool(gold.parts)
 
 
-def _score(scorer: Scorer, sample: Sample, probe: str, completion: Completion) -> Outcome:
-    """Score one completion; a slow one again, since a first call may import, and the machine may be busy."""
-    first = _score_once(scorer, sample, probe, completion)
-    if first.seconds <= SLOW:
-        return first
-    return min(first, _score_once(scorer, sample, probe, completion), key=lambda outcome: outcome.seconds)
-
-
-def _score_once(scorer: Scorer, sample: Sample, probe: str, completion: Completion) -> Outcome:
-    start = time.perf_counter()
-    scores, error = None, ""
-    try:
-        scores = scorer.score(sample, [completion])
-    except RewardError as raised:
-        error = str(raised)
-    return Outcome(sample, probe, completion, scores, error, time.perf_counter() - start)
-
-
 def _findings(kind: RewardKind, trials: Sequence[Trial]) -> tuple[Finding, ...]:
-    by_probe: dict[str, list[tuple[Outcome, Outcome]]] = {}
+    by_probe: dict[str, list[Pair]] = {}
     for trial in trials:
-        for outcome in (trial.gold, *trial.tricks):
-            by_probe.setdefault(outcome.probe, []).append((trial.gold, outcome))
+        for gold, outcome in ((trial.gold, trial.gold), *trial.tricks):
+            by_probe.setdefault(outcome.probe, []).append((gold, outcome))
     return tuple(_finding(kind, pairs) for pairs in by_probe.values())
 
 
-def _finding(kind: RewardKind, pairs: Sequence[tuple[Outcome, Outcome]]) -> Finding:
+def _finding(kind: RewardKind, pairs: Sequence[Pair]) -> Finding:
     """One finding out of the (gold answer, trick) pairs of all samples."""
     judged = [(_problem(kind, gold, outcome), gold, outcome) for gold, outcome in pairs]
     problem, gold, outcome = min(judged, key=lambda one: (not one[0], _margin(one[1], one[2])))

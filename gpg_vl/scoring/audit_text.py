@@ -1,8 +1,10 @@
 """The audit in words."""
 
 import math
+from textwrap import indent
 
-from gpg_vl.scoring.audit import Audit, Finding, Outcome
+from gpg_vl.scoring.asking import Outcome
+from gpg_vl.scoring.audit import Audit, Finding
 from gpg_vl.tables import markdown_table, short_number, short_text
 
 _DETAILED = 5
@@ -19,6 +21,7 @@ def audit_text(audit: Audit) -> str:
         _title(audit),
         markdown_table(header, [_row(audit, finding) for finding in audit.findings]),
         *map(_problem, audit.problems[:_DETAILED]),
+        *(f"note: {note}" for note in audit.notes),
         _verdict(audit),
     ]
     return "\n\n".join(parts)
@@ -50,7 +53,7 @@ def _problem(finding: Finding) -> str:
     outcome, gold = finding.outcome, finding.gold
     lines = [
         f"FAILS: {outcome.probe}, on sample {outcome.sample.id!r} (gold answer {outcome.sample.answer!r})",
-        f"  {finding.problem}",
+        indent(finding.problem, "  "),
         f"  text: {short_text(outcome.completion.text, _SHOWN)}",
     ]
     if not outcome.error:
@@ -67,6 +70,8 @@ def _made_of(outcome: Outcome) -> str:
 
 
 def _verdict(audit: Audit) -> str:
+    if audit.stopped:
+        return f"failed: stopped, for {audit.stopped}; the rest was not asked. Raise it, or mend the reward."
     if not audit.problems:
         return "passed: " + (
             "every score is finite and fast"

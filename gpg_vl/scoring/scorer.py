@@ -63,8 +63,11 @@ class Scorer:
         return self.default is not None or not {task, task.split("/")[0]}.isdisjoint(self.by_task)
 
     def notes(self, tasks: Iterable[str]) -> list[str]:
-        """What is surely legal and rarely meant, for data of these tasks: unused routes, weights below 0."""
-        used = [id(self.route(task)) for task in set(tasks)]
+        """What is legal and rarely meant, for data of these tasks: unused routes, weights below 0.
+
+        Raises ConfigurationError for a task without a route.
+        """
+        used = [id(self.route(task)) for task in sorted(set(tasks))]
         idle = [task for task, route in self.by_task.items() if id(route) not in used]
         routes = {"rewards": self.default} if self.default is not None else {}
         routes |= {f"rewards.by_task.{task}": route for task, route in self.by_task.items()}

@@ -6,14 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gpg_vl.errors import ConfigurationError
-from gpg_vl.registry import Reward, rewards
+from gpg_vl.registry import CONCURRENCY, Reward, rewards
 from gpg_vl.scoring.calls import Call, Outcome, Score, score
 from gpg_vl.scoring.event_loop import Lane
 from gpg_vl.scoring.workers import Task
 from gpg_vl.types import Completion, Sample
 
-CONCURRENCY = 32
-"""Calls of an `async` function in flight where nothing else is configured; judges serve about so many."""
 SETTINGS = ("weight", "deadline", "workers", "concurrency", "conversational", "allow_ungraded")
 """Keys of an entry that are the configuration's, never the function's."""
 

@@ -150,8 +150,9 @@ def build_session(config: TrainConfig, accelerator: Accelerator, checkpoint: Pat
     scorer = Scorer(config.rewards)
     learner = build_learner(config, accelerator, checkpoint)
     tasks = Counter(learner.data.column("task"))
-    for task in sorted(tasks):
-        scorer.route(task)  # a task without rewards is better found now than hours later
+    # A task without rewards is better found now than hours later.
+    for note in scorer.notes(tasks):
+        learner.accelerator.print(note, file=sys.stderr)
     reference = None
     if config.algorithm.kl_beta > 0:
         reference = _load(config.model.path, config.model, learner.accelerator, trained=False)

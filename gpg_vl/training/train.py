@@ -18,6 +18,7 @@ from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.runs.folder import RunFolder
 from gpg_vl.runs.resume import newest_checkpoint
 from gpg_vl.runtime.shutdown import StopRequest
+from gpg_vl.scoring.scorer import check_graded
 from gpg_vl.training.accelerator import build_accelerator, world_of
 from gpg_vl.training.ahead import ScoringAhead
 from gpg_vl.training.callbacks import Step
@@ -212,6 +213,8 @@ def steps(
                     run.callbacks.call("on_groups", learner.step, collection.groups)
                 run.log_groups(collection, advantages)
                 ended = run.log(metrics, _shown(metrics, age=config.algorithm.age))
+                if learner.step == 1:
+                    check_graded(group.scores for group in collection.groups)
                 last = ended or learner.step == config.run.steps
                 run.save(last=last)
                 evaluate(last=last)

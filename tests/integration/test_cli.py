@@ -186,7 +186,7 @@ def test_an_unreadable_image_is_left_out_and_named(options, scene_samples, tmp_p
     assert "warning: 1 of the 4 rows" in told and f"row 2 (id {scene_samples[2].id!r})" in told
 
 
-def test_a_bug_is_a_traceback_with_code_1(options, tmp_path):
+def test_a_bug_in_a_reward_is_five_lines_with_code_1_and_a_file(options, tmp_path, capsys):
     file = tmp_path / "broken.py"
     file.write_text("def broken(completion, sample):\n    return 1 / 0\n")
     command = [
@@ -198,10 +198,16 @@ def test_a_bug_is_a_traceback_with_code_1(options, tmp_path):
         "--rewards",
         json.dumps({f"{file}:broken": 1}),
     ]
-    result = subprocess.run(command, capture_output=True, text=True)
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert result.returncode == 1
-    assert "Traceback" in result.stderr
-    assert re.search(r"reward '.*broken' failed on sample 'scenes-train-0-\d+'", result.stderr)
+    first, answer, code, trace, place = result.stderr.splitlines()[-5:]
+    assert re.fullmatch(r"gpg-vl: error: reward '.*broken' failed on sample 'scenes-train-0-\d+'", first)
+    assert answer.startswith("  answer: '") and code == "  return 1 / 0" and "GPG_VL_TRACEBACK=1" in trace
+    assert place.endswith("broken.py:2, in broken: ZeroDivisionError: division by zero")
+    assert "Traceback" not in result.stderr
+    [file] = tmp_path.glob("gpg-vl-*.txt")
+    assert str(file) in trace and file.read_text().startswith("Traceback")
 
 
 def test_a_tour_takes_no_folder_of_something_else(scenes_folder, tmp_path, capsys):

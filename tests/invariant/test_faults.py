@@ -318,7 +318,23 @@ def test_keep_best_needs_evaluations(config):
 
 def test_a_reward_that_grades_nothing_is_told_once(config, tmp_path, capsys):
     (tmp_path / "silent.py").write_text("def silent(completion, sample):\n    return None\n")
-    train(replace(config, rewards={f"{tmp_path / 'silent.py'}:silent": 1.0}))
+    silent = f"{tmp_path / 'silent.py'}:silent"
+    train(replace(config, rewards={silent: {"allow_ungraded": True}}))
     said = capsys.readouterr().err
     assert said.count("silent' could grade no group") == 1
     assert said.count("no group was valid") == 1
+
+
+def test_a_reward_that_grades_nothing_ends_the_run_after_its_first_step(config, tmp_path):
+    (tmp_path / "silent.py").write_text("def silent(completion, sample):\n    return None\n")
+    with pytest.raises(ConfigurationError, match=r"silent' gave no answer of the first step .*allow_un"):
+        train(replace(config, rewards={f"{tmp_path / 'silent.py'}:silent": 1.0, "choice": 1.0}))
+    assert len(Path(config.out, "metrics.jsonl").read_text().splitlines()) == 1
+
+
+def test_unused_routes_and_weights_below_0_are_said_once(config, capsys):
+    rewards = {"by_task": {"scenes": {"choice": 1.0, "format": -0.5}, "math": {"math": 1.0}}}
+    train(replace(config, rewards=rewards))
+    said = capsys.readouterr().err
+    assert said.count("rewards.by_task.math is used by no row of the data") == 1
+    assert said.count("rewards.by_task.scenes.format has the weight -0.5") == 1

@@ -1,5 +1,6 @@
 """Rewards that an audit must fail, each for its own reason, and some that it must not."""
 
+import asyncio
 import json
 import re
 import time
@@ -109,6 +110,59 @@ def slow_at_first(completion, sample):
     time.sleep(0 if _seen else 0.12)
     _seen.append(1)
     return 0.0
+
+
+def choice_batch(completions, answer, choices, **columns):
+    """Right and wrong, each for itself."""
+    if not choices[0]:
+        return [None] * len(completions)
+    found = [re.fullmatch(r"<think>[^<]*</think>\s*<answer>([^<]*)</answer>", text) for text in completions]
+    return [float(bool(one) and one[1] == gold) for one, gold in zip(found, answer, strict=True)]
+
+
+def ranks(completions, answer, choices, **columns):
+    """Each answer's share of the group that is no better: alone they all score 1."""
+    marks = choice_batch(completions, answer, choices)
+    return [None if mark is None else sum(one <= mark for one in marks) / len(marks) for mark in marks]
+
+
+@reward(relative=True)
+def declared_ranks(completions, answer, choices, **columns):
+    return ranks(completions, answer, choices)
+
+
+def first_gets_more(completions, answer, choices, **columns):
+    marks = choice_batch(completions, answer, choices)
+    return [None if mark is None else mark + 0.25 * (n == 0) for n, mark in enumerate(marks)]
+
+
+def flickers(completions, answer, choices, **columns):
+    marks = choice_batch(completions, answer, choices)
+    _seen.append(1)
+    return [None if mark is None else mark + 1e-3 * len(_seen) for mark in marks]
+
+
+def one_only(completions, answer, choices, **columns):
+    """Written and tried with a single answer."""
+    [mark] = choice_batch(completions, answer, choices)
+    return [mark]
+
+
+def none_if_none(completions, answer, choices, **columns):
+    """No score for an answer without tags."""
+    marks = choice_batch(completions, answer, choices)
+    return [mark if "<answer>" in text else None for mark, text in zip(marks, completions, strict=True)]
+
+
+@reward(deadline=0.2)
+async def late_if_long(completion, sample):
+    await asyncio.sleep(60 * (len(completion.text) > 5000))
+    return float(completion.answer == sample.answer)
+
+
+@reward(deadline=0.2)
+async def always_late(completion, sample):
+    await asyncio.sleep(60)
 
 
 def divides(completion, sample):

@@ -55,8 +55,11 @@ def judging() -> Iterator[Judge]:
         def log_message(self, *_: object) -> None:
             """Quiet."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 128  # of connections that come at once; 5 would refuse some
+        daemon_threads = True
+
+    server = Server(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     judge.url = f"http://127.0.0.1:{server.server_address[1]}"
     try:

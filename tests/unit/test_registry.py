@@ -189,3 +189,81 @@ def test_two_packages_with_one_name_are_refused(site):
 def test_the_same_announcement_twice_is_no_conflict(site):
     install(site, "copy", "[gpg_vl.rewards]\nchoice = gpg_vl.rewards.choice:choice\n")
     assert rewards.get("choice").name == "choice"
+
+
+def test_the_decorator_takes_a_name_settings_both_or_neither():
+    @reward
+    def bare(completion, sample): ...
+
+    @reward()
+    def called(completion, sample): ...
+
+    @reward("other")
+    def named(completion, sample): ...
+
+    @reward(kind="shaping", concurrency=4, workers=2, relative=True)
+    def with_settings(completions): ...
+
+    made = [one.plugin for one in (bare, called, named, with_settings)]
+    assert [one.name for one in made] == ["bare", "called", "other", "with_settings"]
+    assert [one.kind for one in made] == ["correctness"] * 3 + ["shaping"]
+    assert (made[3].concurrency, made[3].workers, made[3].relative) == (4, 2, True)
+    assert bare.__name__ == "bare" and made[0] == Reward("bare", bare)
+    with pytest.raises(TypeError, match="limit"):
+        reward(limit=3)(bare)
+
+
+TYPED = """
+from __future__ import annotations
+from typing import Any, Literal, Optional
+from pathlib import Path
+from gpg_vl.registry import reward
+
+@reward
+def typed(
+    completion, sample, *, limit: float = 0.2, count: int = 1, flag: bool = False, word: str = "a",
+    mode: Literal["a", "b"] = "a", maybe: Optional[int] = 3, weights: list[float] = (),
+    pair: tuple[int, int] = (1, 2), table: dict[str, float] = None, none: float = None, bare=None,
+    anything: Any = 1, path: Path = None,
+):
+    return 1.0
+
+@reward
+def unknown(completion, sample, *, limit: NotImported = 1):
+    return 1.0
+"""
+
+
+@pytest.mark.parametrize(
+    ("option", "good", "bad", "wanted"),
+    [
+        ("limit", 3, "high", "a finite number, got 'high'; it is declared as `limit: "),
+        ("limit", 0.5, True, "a finite number, got True"),
+        ("count", 2, 1.5, "a whole number"),
+        ("flag", True, 1, "true or false"),
+        ("word", "b", 3, "text"),
+        ("mode", "b", "c", "one of 'a', 'b'"),
+        ("maybe", None, "x", "a whole number or null"),
+        ("weights", [1, 0.5], [1, "x"], "a list, each of its values a finite number"),
+        ("pair", [3, 4], [3], "2 values, each a whole number"),
+        ("table", {"a": 1}, [1], "a table whose keys are text"),
+        ("none", None, "x", "a finite number"),
+    ],
+)
+def test_values_of_options_are_held_to_their_annotations(tmp_path, option, good, bad, wanted):
+    (tmp_path / "typed.py").write_text(TYPED)
+    typed = rewards.get(f"{tmp_path / 'typed.py'}:typed")
+    typed.check_options({option: good, "bare": object(), "anything": "x", "path": "a/b"})
+    with pytest.raises(ConfigurationError) as caught:
+        typed.check_options({option: bad})
+    assert f"option {option!r} of reward 'typed' must be {wanted}" in str(caught.value)
+    rewards.get(f"{tmp_path / 'typed.py'}:unknown").check_options({"limit": "anything"})
+
+
+def test_what_a_file_holds(plugin_file, tmp_path):
+    assert list(rewards.in_file(str(plugin_file))) == ["shouting", "bare", "trl", "trl_with_prompts"]
+    (tmp_path / "empty.py").write_text("def helper(a, b): ...\ndef _completion(completion): ...\n")
+    with pytest.raises(ConfigurationError, match=r"no reward in '.*empty\.py': register one with `@reward`"):
+        rewards.in_file(str(tmp_path / "empty.py"))
+    with pytest.raises(ConfigurationError, match=r"name a reward in it, as '.*\.py:shouting'; it has: sh"):
+        rewards.get(str(plugin_file))

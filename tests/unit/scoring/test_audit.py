@@ -1,5 +1,6 @@
 """The audit: rewards that can be fooled fail it by the trick that fools them, the built-in ones pass."""
 
+import time
 from importlib.resources import files
 from pathlib import Path
 
@@ -261,3 +262,72 @@ def test_a_score_outside_the_declared_range_fails():
     assert {one.problem for one in audit.problems} == {
         f"{FOOLED}:too_much gives 1e+12, outside its range [0, 1]"
     }
+
+
+def test_batch_functions_get_the_gold_answer_and_its_tricks_at_once():
+    """Ranks alone are all 1; in a group the gold answer's is the highest, as the wrong ones are."""
+    choices = [sample for sample in built_in_samples() if sample.choices]
+    good = audit_reward(f"{FOOLED}:choice_batch", {}, choices, INSTRUCT)
+    single = audit_reward("choice", {}, choices, INSTRUCT)
+    assert not good.problems and good.notes == () and len(good.findings) == len(single.findings)
+    assert "wrong answer" not in failed(audit_reward(f"{FOOLED}:ranks", {}, choices, INSTRUCT))
+
+
+@pytest.mark.parametrize(
+    ("name", "note"),
+    [
+        (
+            "ranks",
+            "an answer's score depends on the others of its group (0.875 among 8, 1 alone); if that is",
+        ),
+        ("declared_ranks", ""),
+        (
+            "first_gets_more",
+            "an answer's score depends on its place among the 8 (1.25, and 1 in reverse order)",
+        ),
+        ("flickers", "the same answers score otherwise from call to call"),
+    ],
+)
+def test_what_a_score_depends_on_beside_the_answer_is_told_and_fails_nothing(name, note):
+    choices = [sample for sample in built_in_samples() if sample.choices]
+    audit = audit_reward(f"{FOOLED}:{name}", {}, choices, INSTRUCT)
+    assert not audit.failed, audit_text(audit)
+    assert [note in one for one in audit.notes] == ([True] if note else [])
+    assert (f"note: {FOOLED}:{name}: " in audit_text(audit)) == bool(note)
+
+
+def test_a_batch_function_that_fails_with_a_group_fails():
+    choices = [sample for sample in built_in_samples() if sample.choices]
+    audit = audit_reward(f"{FOOLED}:one_only", {}, choices, INSTRUCT)
+    assert "8 answers at once" in failed(audit) and "wrong answer" not in failed(audit)
+    [problem] = [one.problem for one in audit.problems if one.outcome.probe == "8 answers at once"]
+    assert "too many values to unpack" in problem
+
+
+def test_a_group_that_loses_its_reward_is_asked_one_by_one():
+    choices = [sample for sample in built_in_samples() if sample.choices]
+    audit = audit_reward(f"{FOOLED}:none_if_none", {}, choices, INSTRUCT)
+    assert {"empty text", "answer only in <think>"} <= failed(audit)
+    assert not {"wrong answer", "8 answers at once"} & failed(audit)
+
+
+def test_three_time_outs_end_the_audit_and_fail_it():
+    choices = [sample for sample in built_in_samples() if sample.choices]
+    start = time.monotonic()
+    audit = audit_reward(f"{FOOLED}:late_if_long", {}, choices, INSTRUCT)
+    assert time.monotonic() - start < 30
+    late = [one for one in audit.findings if one.outcome.scores and one.outcome.scores.timeouts]
+    assert audit.failed and len(late) == 3 and "wrong answer" in {f.outcome.probe for f in audit.findings}
+    assert audit.stopped == f"{FOOLED}:late_if_long exceeded the deadline 3 times"
+    assert audit_text(audit).splitlines()[-1].startswith(f"failed: stopped, for {audit.stopped}")
+    audit = audit_reward(f"{FOOLED}:always_late", {}, built_in_samples(), INSTRUCT)
+    assert audit.failed and audit.graded == 3 and [f.outcome.probe for f in audit.findings] == [GOLD]
+
+
+def test_a_bar_shows_gold_answers_and_tricks(capsys):
+    audit_reward("choice", {}, built_in_samples()[:2], INSTRUCT, bar=True)
+    shown = capsys.readouterr().err
+    tricks = sum(len(probes(sample, INSTRUCT)) for sample in built_in_samples()[:2])
+    assert "choice: gold answers 2/2" in shown and f"choice: tricks {tricks}/{tricks}" in shown
+    audit_reward("choice", {}, built_in_samples()[:2], INSTRUCT)
+    assert capsys.readouterr().err == ""

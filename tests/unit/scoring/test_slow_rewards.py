@@ -167,10 +167,10 @@ def test_an_answer_without_a_score_drops_the_reward_for_its_group_alone(file, te
 @pytest.mark.parametrize(
     ("name", "text", "told"),
     [
-        ("waits", "raise", r"slow\.py:18, in waits: ZeroDivisionError: by zero"),
-        ("waits", "exit", r"slow\.py:20, in waits: SystemExit: 3"),
-        ("waits", "own", r"slow\.py:24, in waits: TimeoutError: of the function's own"),
-        ("raises", "x", r"slow\.py:42, in raises: ZeroDivisionError: by zero"),
+        ("waits", "raise", r"slow\.py:17, in waits: ZeroDivisionError: by zero"),
+        ("waits", "exit", r"slow\.py:19, in waits: SystemExit: 3"),
+        ("waits", "own", r"slow\.py:23, in waits: TimeoutError: of the function's own"),
+        ("raises", "x", r"slow\.py:41, in raises: ZeroDivisionError: by zero"),
     ],
 )
 def test_a_bug_is_told_as_one_of_any_reward_and_ends_no_loop(file, name, text, told):
@@ -243,12 +243,17 @@ def test_what_hangs_does_not_keep_the_trainer_from_ending(tmp_path, name, entry,
     (tmp_path / "hangs.py").write_text(HANGS)
     (tmp_path / "script.py").write_text(ENDS)
     words = [sys.executable, tmp_path / "script.py", f"{tmp_path / 'hangs.py'}:{name}", repr(entry), how]
-    trainer = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert trainer.stdout.readline() == "begun\n"
-    if how == "SIGINT":
-        time.sleep(1)
-        os.kill(trainer.pid, signal.SIGINT)
-    start = time.monotonic()
-    out, err = trainer.communicate(timeout=60)
+    here = {**os.environ, "PYTHONPATH": str(ROOT)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(words, env=here, **pipes) as trainer:
+        assert trainer.stdout.readline() == "begun\n", trainer.stderr.read()
+        if how == "SIGINT":
+            time.sleep(1)
+            os.kill(trainer.pid, signal.SIGINT)
+        start = time.monotonic()
+        try:
+            out, err = trainer.communicate(timeout=60)
+        finally:
+            trainer.kill()
     assert time.monotonic() - start < 20 and trainer.returncode == 0 and err == ""
     assert "ended" in out and ("closed" in out) == (name == "hangs")

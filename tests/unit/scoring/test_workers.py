@@ -231,11 +231,10 @@ def test_workers_end_with_a_trainer_that_is_killed(tmp_path, file):
         f"    Scorer({{{str(tmp_path / 'stuck.py:stuck')!r}: {{'workers': 1}}}}).score(SAMPLE, group('x'))\n"
     )
     here = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
-    trainer = subprocess.Popen([sys.executable, tmp_path / "script.py"], env=here)
-    until(lambda: (tmp_path / "pid").exists())
-    worker = psutil.Process(int((tmp_path / "pid").read_text()))
-    trainer.kill()
-    trainer.wait()
+    with subprocess.Popen([sys.executable, tmp_path / "script.py"], env=here) as trainer:
+        until(lambda: (tmp_path / "pid").exists())
+        worker = psutil.Process(int((tmp_path / "pid").read_text()))
+        trainer.kill()
     worker.wait(timeout=60)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from gpg_vl.errors import UserError
+from gpg_vl.report.drawing import COLORS_IN_WORDS, draw_boxes
 from gpg_vl.runs.files import Item
 from gpg_vl.types import Box, Sample
 
@@ -23,7 +24,6 @@ from ..parts.controls import (
     panes,
     picker,
 )
-from ..parts.drawing import COLORS_IN_WORDS, draw_boxes
 from ..parts.markup import answer_card, shown_item
 from ..parts.pane import TITLES, empty_pane
 from ..service.asking import TYPED, Asking, Fields, Outcome, boxes_to_draw, stored_place

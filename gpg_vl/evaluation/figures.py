@@ -11,6 +11,8 @@ from gpg_vl.stats import Interval, estimate, mean_interval, pass_at_k, weighted_
 from gpg_vl.tables import markdown_table, short_number
 
 Figures = dict[str, Any]
+EVALUATED = "eval/"
+"""Before the names of an evaluation's figures among a run's metrics."""
 
 
 def summarize(items: Sequence[Item], benchmark: Benchmark) -> Figures:
@@ -176,6 +178,13 @@ def _span(figure: Mapping[str, Any]) -> str:
 
 def _cell(interval: Interval | None) -> str:
     return "–" if interval is None else f"{interval.mean:.1%} ({_span(vars(interval))})"
+
+
+def evaluation_metrics(evaluation: Evaluation) -> dict[str, float]:
+    """What trackers and curves get of an evaluation: accuracy, format and the run's own rewards."""
+    totals = evaluation["totals"]
+    figures = {name: score(totals, name) for name in ("accuracy", "format", *reward_names(totals))}
+    return {f"{EVALUATED}{name}": figure.mean for name, figure in figures.items() if figure is not None}
 
 
 def in_words(evaluation: Evaluation) -> str:

@@ -16,6 +16,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from gpg_vl.errors import DataError
+from gpg_vl.evaluation.figures import EVALUATED, evaluation_metrics
+from gpg_vl.evaluation.own_rewards import PREFIX, SUM, reward_title
+from gpg_vl.runs.files import Evaluation
 from gpg_vl.runtime.files import replacing
 from gpg_vl.stats import Interval
 from gpg_vl.theme import LIGHT, Theme
@@ -50,7 +53,8 @@ PANELS = (
     Panel("grad_norm", "Gradient norm"),
     Panel("tokens_per_second", "Answer tokens a second"),
 )
-"""Beside these, every part of the reward has a panel of its own."""
+"""Beside these, every part of the reward has a panel of its own, and every figure of evaluations."""
+_SHARES = (f"{EVALUATED}accuracy", f"{EVALUATED}format")
 
 
 def panels_with_values(runs: Mapping[str, Rows]) -> list[Panel]:
@@ -60,10 +64,22 @@ def panels_with_values(runs: Mapping[str, Rows]) -> list[Panel]:
     """
     keys = {key for rows in runs.values() for row in rows for key in row}
     parts = [Panel(key, f"Reward: {key[7:]}") for key in sorted(keys) if key.startswith("reward/")]
-    known = [PANELS[0], *(part for part in parts if part.key != "reward/mean"), *PANELS[1:]]
+    evaluated = [
+        Panel(key, _evaluated_title(key.removeprefix(EVALUATED)), is_share=key in _SHARES)
+        for key in dict.fromkeys(key for rows in runs.values() for row in rows for key in row)
+        if key.startswith(EVALUATED)
+    ]
+    known = [PANELS[0], *(part for part in parts if part.key != "reward/mean"), *PANELS[1:], *evaluated]
     found = [panel for panel in known if any(series(rows, panel.key) for rows in runs.values())]
     rewarded = any(panel.key == "reward/mean" for panel in found)
     return [panel for panel in found if not (rewarded and panel.key == "loss")]
+
+
+def _evaluated_title(figure: str) -> str:
+    """`format` is a figure of the benchmark, and may be a reward too."""
+    if figure.startswith(PREFIX):
+        return f"Validation reward: {reward_title(figure)}"
+    return "Validation reward" if figure == SUM else f"Validation {figure}"
 
 
 def training_curves(runs: Mapping[str, Rows], path: Path, *, theme: Theme = LIGHT) -> Path:
@@ -134,6 +150,14 @@ def task_bars(
         names.append("Chance")
     _legend(figure, handles, names, theme)
     return _save(figure, path)
+
+
+def evaluation_rows(evaluations: Sequence[Evaluation]) -> Rows:
+    """Accuracy, format and the run's own rewards by step, named as trackers have them; nothing of a single
+    evaluation, which makes no curve."""
+    if len(evaluations) < 2:
+        return []
+    return [{"step": one["step"], **evaluation_metrics(one)} for one in evaluations]
 
 
 def series(rows: Rows, key: str) -> list[tuple[int, float]]:

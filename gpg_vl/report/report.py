@@ -11,8 +11,9 @@ from gpg_vl import __version__
 from gpg_vl.data.prepared import PreparedDataset
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.evaluation.compare import TOTAL
-from gpg_vl.report.plots import panels_with_values, task_bars, training_curves
+from gpg_vl.report.plots import evaluation_rows, panels_with_values, task_bars, training_curves
 from gpg_vl.report.results import changes, evaluation_trail, results_table, summary
+from gpg_vl.report.rewards import rewards_section
 from gpg_vl.report.samples import card, choose, data_url, find_examples, tally
 from gpg_vl.report.style import PAGE, STYLE
 from gpg_vl.runs.files import (
@@ -30,6 +31,13 @@ from gpg_vl.yaml_file import read_yaml
 
 __all__ = ["write_report", "write_run_report"]
 
+_CAPTION = "Over the training steps. Faint: each step; strong: moving average over a tenth of them."
+_MEANINGS = {
+    "groups/valid_fraction": "Groups with a signal: the share of groups whose answers do not all earn the "
+    "same reward.",
+    "eval/accuracy": "Validation: greedy answers to held-out questions.",
+}
+"""What a caption says of panels, by the key of one of them."""
 _THEMES: Mapping[str, Theme] = {"": LIGHT, "_dark": DARK}
 """By the suffix of the file's name."""
 
@@ -57,6 +65,7 @@ def write_report(
         summary(record, change.get(TOTAL)),
         *(f'<p class="note">{escape(note)}</p>' for note in _notes(run, record, rivals)),
         _results(run, record, models, change),
+        rewards_section(models, record.evaluations),
         _curves(run, record, rivals),
         _samples(record, images),
         _settings(run),
@@ -170,7 +179,8 @@ def _accuracies(evaluation: Evaluation) -> dict[str, Interval]:
 
 def _curves(run: Path, record: RunRecord, rivals: Mapping[str, RunRecord]) -> str:
     """Curves of this run and of the others that have metrics."""
-    runs = {record.name: record.metrics} | {name: rival.metrics for name, rival in rivals.items()}
+    records = {record.name: record, **rivals}
+    runs = {name: [*one.metrics, *evaluation_rows(one.evaluations)] for name, one in records.items()}
     runs = {name: rows for name, rows in runs.items() if rows}
     if not panels_with_values(runs):
         return ""
@@ -178,10 +188,8 @@ def _curves(run: Path, record: RunRecord, rivals: Mapping[str, RunRecord]) -> st
         suffix: training_curves(runs, run / "plots" / f"curves{suffix}.png", theme=theme)
         for suffix, theme in _THEMES.items()
     }
-    caption = (
-        "Over the training steps. Faint: each step; strong: moving average over a tenth of them. "
-        "Groups with a signal: the share of groups whose answers do not all earn the same reward."
-    )
+    drawn_keys = {panel.key for panel in panels_with_values(runs)}
+    caption = " ".join([_CAPTION, *(text for key, text in _MEANINGS.items() if key in drawn_keys)])
     figure = _figure(drawn, "Training curves", caption, "wide")
     facts = "\n".join(map(_training_facts, (record, *rivals.values())))
     return f"<h2>Training</h2>\n{facts}\n{figure}"

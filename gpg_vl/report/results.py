@@ -109,7 +109,7 @@ def _head(names: list[str], has_change: bool) -> str:
         f'<th class="group first" colspan="{width}" scope="colgroup">Accuracy, %</th>'
         f'<th class="group first" colspan="{len(rates)}" scope="colgroup">Format followed, %</th>'
     )
-    return f"<thead><tr>{groups}</tr><tr>{_cells(accuracy, 'th')}{_cells(rates, 'th')}</tr></thead>"
+    return f"<thead><tr>{groups}</tr><tr>{row_cells(accuracy, 'th')}{row_cells(rates, 'th')}</tr></thead>"
 
 
 def _row(
@@ -129,11 +129,11 @@ def _row(
     count = f"{counts[0]:,}" if counts else NONE  # the run's own; a note says where another's differ
     return (
         f'<tr class="{kind}"><th scope="row">{escape(task)}</th><td>{count}</td>'
-        f"{_cells(cells, 'td')}{_cells(rates, 'td')}</tr>"
+        f"{row_cells(cells, 'td')}{row_cells(rates, 'td')}</tr>"
     )
 
 
-def _cells(contents: list[str], tag: str) -> str:
+def row_cells(contents: list[str], tag: str) -> str:
     """Cells with a rule before the first."""
     scope = ' scope="col"' if tag == "th" else ""
     first, *others = contents
@@ -148,10 +148,13 @@ def _cell(interval: Interval | None) -> str:
 def _change_cell(change: Interval | None) -> str:
     if change is None:
         return NONE
-    # Coloured only where the interval leaves zero out.
-    kind = "up" if change.low > 0 else "down" if change.high < 0 else ""
-    points = f'<span class="{kind}">{_points(change.mean)}</span>'
+    points = f'<span class="{trend(change)}">{_points(change.mean)}</span>'
     return f"{points}<small>{_span(change, signed=True)}</small>"
+
+
+def trend(change: Interval) -> str:
+    """The class of a change: coloured only where the interval leaves zero out."""
+    return "up" if change.low > 0 else "down" if change.high < 0 else ""
 
 
 def _share(evaluation: Evaluation, name: str) -> str:
@@ -164,14 +167,15 @@ def _percent(interval: Interval | None) -> str:
 
 
 def _points(difference: float) -> str:
-    return _minus(f"{100 * difference:+.1f}")
+    return minus(f"{100 * difference:+.1f}")
 
 
 def _span(interval: Interval, signed: bool = False) -> str:
     """The ends in per cent: "53.7–62.4", or signed "+20.8 to +29.6"."""
     low, high = 100 * interval.low, 100 * interval.high
-    return _minus(f"{low:+.1f} to {high:+.1f}") if signed else f"{low:.1f}–{high:.1f}"
+    return minus(f"{low:+.1f} to {high:+.1f}") if signed else f"{low:.1f}–{high:.1f}"
 
 
-def _minus(number: str) -> str:
+def minus(number: str) -> str:
+    """A number with a true minus sign."""
     return number.replace("-", "−")

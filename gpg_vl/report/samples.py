@@ -3,21 +3,30 @@
 import base64
 import io
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import chain, zip_longest
 
 from PIL import Image
 
+from gpg_vl.evaluation.own_rewards import SUM
+from gpg_vl.prompting.boxes import read_boxes
 from gpg_vl.prompting.prompts import letter
+from gpg_vl.report.drawing import draw_boxes
 from gpg_vl.runs.files import Evaluation, Item, is_right, paired_items
+from gpg_vl.tables import short_number
+from gpg_vl.types import Box
 
 ImagesOf = Callable[[str], Sequence[Image.Image]]
 """The images of a question by its id."""
 
 _LONGEST_SIDE = 448
 """Pixels: images are shown at 176 to 288, and screens have up to two dots each."""
+_DRAWN_SIDE = 704
+"""Likewise of images with boxes, which are shown at up to 352."""
+_WHOSE = {"Gold": "gold", "Base": "base"}
+"""Colours by the model's name; one that is alone has those of the trained."""
 _TAGS = re.compile(r"&lt;/?(?:think|answer)&gt;")
 
 
@@ -88,9 +97,7 @@ def tally(examples: Sequence[Example]) -> str:
 def card(example: Example, images: ImagesOf | None) -> str:
     """One question with its images and the models' answers; all text is escaped."""
     item = example.item
-    pictures = [] if images is None else images(item["id"])
-    shown = "".join(picture(image, item["question"]) for image in pictures)
-    gallery = f'<div class="images">{shown}</div>' if shown else ""
+    gallery = "" if images is None else _gallery(example, images(item["id"]))
     answers = "".join(_answer(name, answer) for name, answer in example.answers.items())
     return (
         f'<article class="box card"><header>{badge(example.outcome)}'
@@ -98,6 +105,43 @@ def card(example: Example, images: ImagesOf | None) -> str:
         f'<div class="ask">{gallery}<div class="text"><p>{escape(item["question"])}</p>'
         f"{choices_list(item['choices'], item['gold'])}</div></div>{answers}</article>"
     )
+
+
+def _gallery(example: Example, pictures: Sequence[Image.Image]) -> str:
+    """The images; where boxes are asked for, the first one with them, and a legend."""
+    question, boxes = example.item["question"], _boxes(example)
+    drawn = {_WHOSE.get(name, "trained"): found for name, (found, _) in boxes.items()}
+    shown = [
+        picture(draw_boxes(image, drawn, _DRAWN_SIDE), question, _DRAWN_SIDE)
+        if boxes and not place
+        else picture(image, question)
+        for place, image in enumerate(pictures)
+    ]
+    if not shown:
+        return ""
+    kind = " drawn" if boxes else ""
+    return f'<div class="images{kind}">{"".join(shown)}{_legend(boxes)}</div>'
+
+
+def _boxes(example: Example) -> dict[str, tuple[Sequence[Box], str]]:
+    """Gold and answered boxes in pixels of the first image, by whose they are, each with how many there
+    are in words; empty where none are asked for."""
+    if "boxes" not in example.item:
+        return {}
+    found = {"Gold": read_boxes(example.item["gold"])}
+    found |= {name: answer.get("boxes", ()) for name, answer in example.answers.items()}
+    return {
+        name: (boxes, "no box" if not boxes else "1 box" if len(boxes) == 1 else f"{len(boxes)} boxes")
+        for name, boxes in found.items()
+    }
+
+
+def _legend(boxes: Mapping[str, tuple[Sequence[Box], str]]) -> str:
+    lines = (
+        f'<li><i class="{_WHOSE.get(name, "trained")}"></i>{escape(name)}: {words}</li>'
+        for name, (_, words) in boxes.items()
+    )
+    return f'<ul class="legend">{"".join(lines)}</ul>' if boxes else ""
 
 
 def choices_list(choices: Sequence[str], gold: str) -> str:
@@ -129,10 +173,10 @@ def tagged(text: str) -> str:
     return _TAGS.sub(r'<span class="tag">\g<0></span>', escape(text))
 
 
-def image_source(image: Image.Image) -> str:
-    """The image, shrunk if large, as a data URL."""
+def image_source(image: Image.Image, longest: int = _LONGEST_SIDE) -> str:
+    """The image, shrunk if its longest side has more pixels than `longest`, as a data URL."""
     small = image.convert("RGBA")
-    small.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
+    small.thumbnail((longest, longest))
     paper = Image.new("RGBA", small.size, "white")
     buffer = io.BytesIO()
     flat = Image.alpha_composite(paper, small).convert("RGB")
@@ -172,15 +216,25 @@ def _take_turns(examples: Iterable[Example]) -> list[Example]:
     return [example for turn in rounds for example in turn if example is not None]
 
 
-def picture(image: Image.Image, question: str) -> str:
+def picture(image: Image.Image, question: str, longest: int = _LONGEST_SIDE) -> str:
     """The image as an escaped tag that needs no file."""
-    return f'<img src="{image_source(image)}" alt="Image of the question: {escape(question)}">'
+    return f'<img src="{image_source(image, longest)}" alt="Image of the question: {escape(question)}">'
+
+
+def _rewards(item: Item) -> str:
+    """What the answer scored by the run's own rewards."""
+    if not item.get("rewards"):
+        return ""
+    scores = {SUM: item[SUM], **item["rewards"]}
+    return " · " + ", ".join(
+        f"{name} {'not graded' if score is None else short_number(score)}" for name, score in scores.items()
+    )
 
 
 def _answer(name: str, item: Item) -> str:
     parsed = "no answer found" if item["answer"] is None else f"answer {item['answer']}"
     cut = ", cut off" if item["finish_reason"] == "length" else ""
-    facts = escape(f"{parsed} · {item['token_count']} tokens{cut}")
+    facts = escape(f"{parsed} · {item['token_count']} tokens{cut}{_rewards(item)}")
     return (
         f'<section class="answer"><h3>{name} {verdict(is_right(item))}<small>{facts}</small></h3>'
         f'<pre dir="auto" tabindex="0">{tagged(item["output"])}</pre></section>'

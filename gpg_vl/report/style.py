@@ -2,6 +2,8 @@
 
 from string import Template
 
+from gpg_vl.report.drawing import COLORS
+
 PAGE = Template("""<!doctype html>
 <html lang="en">
 <head>
@@ -34,6 +36,12 @@ DARK_COLORS = """
   --good: #7ee7a0; --good-soft: #12301c; --bad: #ffa8a1; --bad-soft: #3c1a1c;
   --warn: #f2cc75; --warn-soft: #33280f;
 """
+
+
+def _stroke(color: str, *, dashed: bool) -> str:
+    """A line as `draw_boxes` draws it."""
+    return f"repeating-linear-gradient(90deg, {color} 0 .4rem, #fff .4rem .65rem)" if dashed else color
+
 
 STYLE = (
     f"""
@@ -101,6 +109,17 @@ figcaption { color: var(--muted); font-size: .85rem; padding: .25rem .25rem 0; }
 .ask .images { flex: 0 1 11rem; display: grid; gap: .5rem; align-content: start; }
 .ask img { width: 100%; border-radius: 8px; border: 1px solid var(--line); display: block;
   background: #fff; }
+.ask .images.drawn { flex-basis: 22rem; }
+.legend { display: flex; flex-wrap: wrap; gap: .15rem .9rem; list-style: none; margin: 0; padding: 0;
+  font-size: .82rem; color: var(--muted); }
+.legend i { display: inline-block; width: 1.7rem; height: .38rem; margin-right: .4rem;
+  vertical-align: middle; outline: 1px solid #fff; }
+"""
+    + "".join(
+        f".legend .{name} {{ background: {_stroke(color, dashed=name != 'gold')}; }}\n"
+        for name, color in COLORS.items()
+    )
+    + """
 .ask .text { flex: 1 1 12rem; min-width: 0; overflow-wrap: anywhere; }
 .ask p { margin: 0 0 .4rem; white-space: pre-line; }
 .choices { list-style: none; margin: 0; padding: 0; font-size: .92rem; }

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from gpg_vl.algorithm.collect import Collection
-from gpg_vl.evaluation.own_rewards import reward_names
-from gpg_vl.runs.files import score
+from gpg_vl.evaluation.figures import EVALUATED, evaluation_metrics
 from gpg_vl.runtime import profiling
 from gpg_vl.runtime.parallel import World
 from gpg_vl.runtime.watchdog import watched
@@ -75,16 +74,14 @@ def task_metrics(collection: Collection, tasks: Iterable[str]) -> Metrics:
     return metrics
 
 
-def evaluation_metrics(evaluation: Mapping[str, Any]) -> Metrics:
-    """What trackers get of an evaluation: `eval/accuracy`, `eval/format`, the run's own rewards, and the
-    accuracy of each task."""
-    totals, tasks = evaluation["totals"], evaluation["tasks"]
-    figures = {name: score(totals, name) for name in ("accuracy", "format", *reward_names(totals))}
+def tracked_evaluation(evaluation: Mapping[str, Any]) -> Metrics:
+    """What trackers get of an evaluation: `evaluation_metrics`, and the accuracy of each task."""
+    tasks = evaluation["tasks"]
     followed = followed_tasks({task: table["accuracy"]["count"] for task, table in tasks.items()})
-    return {
-        **{f"eval/{name}": figure.mean for name, figure in figures.items() if figure is not None},
-        **{f"eval/accuracy/{metric_name(task)}": tasks[task]["accuracy"]["mean"] for task in followed},
+    by_task = {
+        f"{EVALUATED}accuracy/{metric_name(task)}": tasks[task]["accuracy"]["mean"] for task in followed
     }
+    return evaluation_metrics(dict(evaluation)) | by_task
 
 
 def collection_metrics(collection: Collection, alpha: float, tasks: Iterable[str] = ()) -> Metrics:

@@ -27,7 +27,7 @@ from gpg_vl.scoring.scorer import Scorer
 from gpg_vl.training.callbacks import Callbacks
 from gpg_vl.training.group_table import group_table
 from gpg_vl.training.learner import Learner
-from gpg_vl.training.metrics import evaluation_metrics
+from gpg_vl.training.metrics import tracked_evaluation
 from gpg_vl.training.session import agree_on_sampling, model_card
 from gpg_vl.training.trackers import Trackers
 from gpg_vl.training.tracking import MetricsFile
@@ -180,7 +180,7 @@ class Run:
         self.bar.say(f"step {step}: {in_words(evaluation)}")
         self._note(lambda: evaluation)
         self.callbacks.call("on_evaluation", step, evaluation)
-        self.trackers.log(step, evaluation_metrics(evaluation))
+        self.trackers.log(step, tracked_evaluation(evaluation))
 
     def _note(self, evaluation: Callable[[], Evaluation]) -> None:
         """Remember the best model so far."""

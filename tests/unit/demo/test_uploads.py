@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gpg_vl.demo.parts.drawing import COLORS, draw_boxes
 from gpg_vl.demo.service.uploads import read_upload
 from gpg_vl.errors import DataError
 from tests.support.inputs import bomb
@@ -65,19 +64,3 @@ def test_other_files_are_refused(folder, tmp_path):
             read(path)
     with pytest.raises(DataError, match=outside):
         read_upload({"url": "data:image/png;base64,AAAA"}, LIMIT)
-
-
-def test_boxes_are_drawn_in_their_own_colours():
-    image = Image.new("RGB", (128, 64), "black")
-    boxes = {"gold": [(10, 10, 50, 50)], "base": [(120, 60, 60, 20)], "trained": [(100, -5, 900, 30)]}
-    drawing = draw_boxes(image, boxes)
-    assert drawing.size == (1024, 512)
-    colors = {color for _, color in drawing.getcolors(1 << 20)}
-    assert {tuple(bytes.fromhex(COLORS[name][1:])) for name in boxes} <= colors
-    gold = tuple(bytes.fromhex(COLORS["gold"][1:]))
-    assert drawing.getpixel((10 * 8 + 4, 30 * 8)) == gold and drawing.getpixel((30 * 8, 30 * 8)) == (0, 0, 0)
-
-
-def test_no_box_breaks_the_drawing():
-    boxes = [(0, 0, 0, 0), (1e6, 1e6, -1e6, -1e6), (3, 3, 3, 9), (-9, -9, -8, -8)]
-    draw_boxes(Image.new("L", (5, 300)), {"base": boxes})

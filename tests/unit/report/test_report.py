@@ -1,11 +1,14 @@
+import base64
+import io
 import json
 import re
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 
 from gpg_vl.errors import ConfigurationError, DataError
-from gpg_vl.report.plots import task_bars, training_curves
+from gpg_vl.report.drawing import COLORS
+from gpg_vl.report.plots import evaluation_rows, panels_with_values, series, task_bars, training_curves
 from gpg_vl.report.report import write_report
 from gpg_vl.report.samples import choose, find_examples
 from gpg_vl.runs.files import read_evaluations, read_metrics, read_run
@@ -275,3 +278,63 @@ def test_one_step_is_enough_for_curves(tmp_path):
     path = training_curves({"run": metrics(1)}, tmp_path / "curves.png")
     with Image.open(path) as picture:
         assert picture.width > 1000
+
+
+def with_boxes(made, answers):
+    """The evaluation with a gold box, and these as the answered ones of every question."""
+    gold = "[[10, 10, 50, 30]]"
+    items = [one | {"gold": gold, "choices": [], "boxes": answers} for one in made["items"]]
+    return made | {"items": items}
+
+
+def test_boxes_are_drawn_with_a_legend(tmp_path):
+    evaluations = [with_boxes(evaluation(0, 10), []), with_boxes(evaluation(9, 16), [[10, 10, 50, 30]] * 2)]
+    run = make_run(tmp_path / "run", evaluations=evaluations)
+    page = write_report(run, images=lambda name: [Image.new("RGB", (64, 48), "white")] * 2).read_text()
+    for kind, words in (("gold", "Gold: 1 box"), ("base", "Base: no box"), ("trained", "Trained: 2 boxes")):
+        assert page.count(f'<li><i class="{kind}"></i>{words}</li>') == 12
+    gallery = page[page.index('<div class="images drawn">') :]
+    sources = re.findall(r'base64,([^"]+)', gallery)[:2]
+    first, second = (Image.open(io.BytesIO(base64.b64decode(text))) for text in sources)
+    assert first.size == (704, 528) and second.size == (64, 48)
+    left = 10 * 11  # the frame's left edge
+    colors = {first.getpixel((left, y)) for y in range(130, 310)}
+    for color in (COLORS["gold"], COLORS["trained"]):
+        wanted = ImageColor.getrgb(color)
+        assert min(max(abs(a - b) for a, b in zip(one, wanted, strict=True)) for one in colors) < 24  # JPEG
+
+
+def test_questions_without_boxes_have_no_legend(trained_run):
+    page = write_report(trained_run, images=lambda name: [Image.new("RGB", (9, 9))]).read_text()
+    assert '<ul class="legend">' not in page and "images drawn" not in page
+
+
+def rewarded(step, right, short, ungraded=0):
+    """An evaluation with a reward of its own that is `short` for every question."""
+    made = evaluation(step, right)
+    for one in made["items"]:
+        one |= {"rewards": {"my.py:short": short}, "reward": 2 * short}
+    figure = {"mean": short, "low": short - 0.5, "high": short + 0.5, "count": 40, "ungraded": ungraded}
+    made["totals"] |= {"reward": figure | {"mean": 2 * short}, "reward/my.py:short": figure}
+    return made
+
+
+def test_own_rewards_have_a_table_and_curves(tmp_path):
+    run = make_run(tmp_path / "run", evaluations=[rewarded(0, 10, -1.5, 3), rewarded(9, 16, 2.0)])
+    page = write_report(run).read_text()
+    table = page[page.index("<h2>Rewards</h2>") : page.index("<h2>Training</h2>")]
+    assert re.findall(r'<th scope="row">([^<]+)', table) == ["weighted sum", "my.py:short"]
+    assert "−1.5<small>−2 to −1</small>" in table and "2<small>1.5 to 2.5</small>" in table
+    assert '<span class="up">+3.5</span><small>+3.5 to +3.5</small>' in table
+    assert "Answers that could not be graded: Base, weighted sum: 3; Base, my.py:short: 3." in table
+    assert "reward 4, my.py:short 2" in page  # on the cards
+    runs = {"run": evaluation_rows(read_evaluations(run))}
+    titles = [panel.title for panel in panels_with_values(runs)]
+    validation = ["Validation accuracy", "Validation format"]
+    assert titles == [*validation, "Validation reward", "Validation reward: my.py:short"]
+    assert series(runs["run"], "eval/reward/my.py:short") == [(0, -1.5), (9, 2.0)]
+    assert "Validation: greedy answers to held-out questions." in page
+
+
+def test_a_single_evaluation_makes_no_curve():
+    assert evaluation_rows([rewarded(0, 10, 1.0)]) == []

@@ -12,7 +12,6 @@ from gpg_vl.runtime.parallel import World
 from gpg_vl.training.metrics import (
     UpdateFigures,
     collection_metrics,
-    evaluation_metrics,
     followed_tasks,
     metric_name,
 )
@@ -130,5 +129,5 @@ def test_an_evaluation_is_tracked_by_task():
 
     evaluation = {"totals": figures(0.5, 6), "tasks": {"a": figures(0.25, 4), "b c": figures(1.0, 2)}}
     expected = {"eval/accuracy": 0.5, "eval/format": 0.5}
-    assert evaluation_metrics(evaluation) == {**expected, "eval/accuracy/a": 0.25, "eval/accuracy/b_c": 1.0}
-    assert evaluation_metrics({**evaluation, "tasks": {"a": figures(0.5, 6)}}) == expected
+    assert tracked_evaluation(evaluation) == {**expected, "eval/accuracy/a": 0.25, "eval/accuracy/b_c": 1.0}
+    assert tracked_evaluation({**evaluation, "tasks": {"a": figures(0.5, 6)}}) == expected

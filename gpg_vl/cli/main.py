@@ -18,6 +18,7 @@ from gpg_vl.cli.data import data, prepare
 from gpg_vl.cli.dispatch import Command, dispatch
 from gpg_vl.cli.evaluation import compare, evaluate
 from gpg_vl.cli.families import list_families
+from gpg_vl.cli.going_on import going_on
 from gpg_vl.cli.launch import launch_options, take_launch_options
 from gpg_vl.cli.overwrite import OPTION, delete_earlier_run
 from gpg_vl.cli.preflight import preflight
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except RewardError as error:
         sys.exit(_fail_in_reward(error))
     except KeyboardInterrupt:
-        print("\ninterrupted; what was saved is kept, and a repeated command can go on", file=sys.stderr)
+        print("\n" + "; ".join(filter(None, ("interrupted", going_on(arguments)))), file=sys.stderr)
         sys.exit(130)
 
 
@@ -121,19 +122,18 @@ def quickstart(arguments: list[str]) -> None:
     from gpg_vl.quickstart import run_quickstart
 
     quiet_transformers()
-    cure = "the same command goes on there"
-    _stoppable(tour.out, cure, lambda: run_quickstart(tour))
+    _stoppable(tour.out, ["quickstart", *arguments], lambda: run_quickstart(tour))
 
 
-def _stoppable(out: str, cure: str, work: Callable[[], None]) -> None:
-    """Run; a stop on request has saved everything and is no failure."""
+def _stoppable(out: str, command: Sequence[str], work: Callable[[], None]) -> None:
+    """Run `command`'s work; a stop on request has saved everything and is no failure."""
     from gpg_vl.runtime.shutdown import Stopped
 
     try:
         work()
     except Stopped as stopped:
         if _speaks():
-            print(f"{out}: {stopped}, everything is saved; {cure}")
+            print(f"{out}: {stopped}, everything is saved; {going_on(command)}")
 
 
 def _speaks() -> bool:
@@ -183,7 +183,7 @@ def _train(arguments: list[str], command: str, kind: Any, module: str) -> None:
             if words := best_words(Path(config.out), checkpoints, config.run.best_by, config.model.path):
                 print(words)
 
-    _stoppable(config.out, "go on with the same command and --resume auto", work)
+    _stoppable(config.out, [command, *arguments], work)
 
 
 def merge(arguments: list[str]) -> None:

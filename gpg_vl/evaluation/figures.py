@@ -200,4 +200,4 @@ def _reward_words(totals: Figures, name: str) -> str:
     figure, ungraded = score(totals, name), totals[name]["ungraded"]
     mean = "–" if figure is None else short_number(figure.mean)
     title = SUM if name == SUM else reward_title(name)
-    return f"{title} {mean}" + (f" with {ungraded} answers not graded" if ungraded else "")
+    return f"{title} {mean}" + (f" with {ungraded} not graded" if ungraded else "")

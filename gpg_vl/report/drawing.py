@@ -15,8 +15,8 @@ _LONGEST_SIDE = 1024
 """Pixels of the drawing: small images are enlarged, so that lines stay thin against what they frame."""
 _CASE, _LINE, _DASH = 9, 6, 20  # pixels; the case is white, for lines are drawn on dark pictures too
 _PHASES = {"base": 0.0, "trained": 0.25}
-"""Where a model's dashes begin, in dashes with their gaps; each is half of one. Where both coincide, a quarter
-is base's, a half trained's, and a quarter what lies below."""
+"""Where a model's dashes begin, in dashes with their gaps; each is half of one. Where they coincide, a
+quarter is base's, a half trained's, a quarter what lies below."""
 
 
 def draw_boxes(

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,11 +15,14 @@ import pytest
 from gpg_vl.data.prepared import PreparedDataset
 from gpg_vl.evaluation.evaluate import evaluate
 from gpg_vl.evaluation.partial import PartialFile
+from gpg_vl.prompting.card import write_card
 from gpg_vl.rollout.answering import Answerer
 from gpg_vl.rollout.own import OwnEngine
 from gpg_vl.rollout.sampling import Sampling
+from gpg_vl.runs.files import read_evaluation
 from tests.support.command_line import mistake, run
 from tests.support.inputs import encoder_of
+from tests.support.training import REWARD
 
 SAMPLED = Sampling(8, temperature=1.0)
 
@@ -96,14 +100,48 @@ def test_a_killed_evaluation_is_taken_up(tiny_folder, scenes_folder, tmp_path, c
 @pytest.mark.slow
 def test_two_processes_answer_as_one(tiny_folder, scenes_folder, tmp_path):
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "gpg_vl"]
-    options = ("--samples", "2", "--limit", "11", "--max_new_tokens", "12")
+    table = json.dumps({f"{REWARD}:letters": 0.5, "format": 1.0})
+    options = ("--samples", "2", "--limit", "11", "--max_new_tokens", "12", "--rewards", table)
     words = [str(word) for word in command(tiny_folder, scenes_folder, tmp_path / "two.json", *options)]
     result = subprocess.run([*launch, *words], capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("| total | 11 |") == 1
     run(*command(tiny_folder, scenes_folder, tmp_path / "one.json", *options))
     assert items(tmp_path / "two.json") == items(tmp_path / "one.json")
+    assert all(
+        set(item["rewards"]) == {f"{REWARD}:letters", "format"} for item in items(tmp_path / "one.json")
+    )
     assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
+
+
+def test_a_checkpoint_is_evaluated_by_its_own_rewards(tiny_folder, scenes_folder, tmp_path, capsys):
+    """Until the file is gone that they live in; a model without a card takes those of a file."""
+    mine, model = tmp_path / "mine.py", tmp_path / "model"
+    shutil.copyfile(REWARD, mine)
+    shutil.copytree(tiny_folder, model)
+    rewards = {f"{mine}:letters": 0.5}
+    write_card(model, {"rewards": rewards})
+    (tmp_path / "rewards.yaml").write_text(json.dumps({"rewards": rewards}))
+    size = ("--limit", "4", "--max_new_tokens", "8")
+    own, given, gone, off = (tmp_path / f"{name}.json" for name in ("own", "given", "gone", "off"))
+    run(*command(model, scenes_folder, own, *size))
+    run(*command(tiny_folder, scenes_folder, given, *size, "--rewards", tmp_path / "rewards.yaml"))
+    for item, same in zip(items(own), items(given), strict=True):
+        count = float(item["output"].count("e"))
+        assert item["rewards"] == same["rewards"] == {f"{mine}:letters": count}
+        assert item["reward"] == same["reward"] == count / 2
+    assert read_evaluation(own)["rewards"] == read_evaluation(given)["rewards"] == rewards
+    run(*command(model, scenes_folder, off, *size, "--rewards", "off"))
+    mine.unlink()
+    capsys.readouterr()
+    run(*command(model, scenes_folder, gone, *size))
+    assert capsys.readouterr().err.count("warning: rewards of") == 1
+    for path in (off, gone):
+        assert "reward" not in items(path)[0] and read_evaluation(path)["rewards"] is None
+    run("compare", own, given)
+    assert "| weighted sum" in capsys.readouterr().out
+    run("compare", own, gone)
+    assert "weighted sum" not in capsys.readouterr().out
 
 
 def test_compare(tiny_folder, scenes_folder, tmp_path, capsys):
@@ -138,5 +176,9 @@ def test_mistakes_of_eval(scenes_folder, tiny_folder, capsys):
     wrong = mistake(capsys, *model, "--benchmark", scenes_folder, "--prompt", "none")
     assert wrong.endswith("option \"prompt\": expected one of ['instruct', 'base', 'boxed']. Got value: none")
     assert "model" in mistake(capsys, "eval", "--benchmark", scenes_folder)
+    assert "--rewards is on, off" in mistake(capsys, *model, "--benchmark", scenes_folder, "--rewards", "no")
+    assert "Did you mean 'choice'?" in mistake(
+        capsys, *model, "--benchmark", scenes_folder, "--rewards", '{"choise": 1}'
+    )
     with pytest.raises(SystemExit), contextlib.redirect_stdout(None):
         run("eval", "--help")

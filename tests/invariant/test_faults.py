@@ -311,6 +311,34 @@ def test_the_best_checkpoint_outlives_the_rotation(config):
     assert kept == {best, 4} - {0}
 
 
+def test_validation_knows_the_rewards_and_the_best_may_go_by_them(config):
+    """Evaluations have the run's own rewards; a killed run that goes on keeps the best of both parts."""
+    own = next(iter(config.rewards))
+    run = RunConfig(steps=4, threads=1, save_every=2, keep_last=1, keep_best=True, best_by=f"reward/{own}")
+    config = replace(config, run=run, eval=EvalConfig(every=1, limit=4, max_new_tokens=10))
+    train(replace(config, run=replace(run, steps=2), optim=replace(config.optim, schedule="constant")))
+    folder = Path(config.out, "checkpoints")
+    (folder / "best.json").unlink()  # as if killed before it was written
+    train(replace(config, optim=replace(config.optim, schedule="constant")), resume="auto")
+    evaluations = read_evaluations(Path(config.out))
+    assert [one["step"] for one in evaluations] == [0, 1, 2, 3, 4]
+    for one in evaluations:
+        assert one["rewards"] == config.rewards
+        for item in one["items"]:
+            assert item["rewards"][own] == item["output"].count("e")
+    values = {one["step"]: one["totals"][f"reward/{own}"]["mean"] for one in evaluations}
+    there = {step for step in values if step in (0, 2, 4) or values[step] == max(values.values())}
+    best = read_best(folder)
+    assert best is not None and best.value == max(values[step] for step in there) == values[best.step]
+
+
+def test_the_figure_of_the_best_must_be_one_that_is_evaluated(config):
+    with pytest.raises(ConfigurationError, match=r"unknown run\.best_by 'reward/formal'.*'reward/format'"):
+        replace(config, run=RunConfig(best_by="reward/formal"))
+    with pytest.raises(ConfigurationError, match=r"unknown run\.best_by 'reward'; known: accuracy, format"):
+        SftConfig(out=config.out, model=config.model, data=config.data, run=RunConfig(best_by="reward"))
+
+
 def test_keep_best_needs_evaluations(config):
     with pytest.raises(ConfigurationError, match=r"run\.keep_best goes by evaluations: set eval\.every"):
         replace(config, run=RunConfig(keep_best=True), eval=EvalConfig(every=0))

@@ -3,7 +3,8 @@
 import dataclasses
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -20,13 +21,25 @@ from jsonargparse import (
 
 from gpg_vl.checks import expand, is_undecoded
 from gpg_vl.config import PRESETS, AlgorithmConfig, SftConfig, TrainConfig
+from gpg_vl.config_file import (
+    COMMANDS,
+    Settings,
+    fields_of,
+    of_section,
+    read_settings,
+    takes_list,
+    unknown_key,
+)
 from gpg_vl.errors import ConfigurationError, nearest
 from gpg_vl.prompting.card import CARD, PIXELS, read_card
-from gpg_vl.yaml_file import read_yaml
+from gpg_vl.runtime.launched import launched
+from gpg_vl.yaml_file import dump_yaml
 
 Config = TypeVar("Config", TrainConfig, SftConfig)
 _DEFAULT = AlgorithmConfig().preset
 _NONE: Mapping[str, str] = MappingProxyType({})
+_COMMAND_LINE = ("config", "overwrite")
+"""What stands in no file."""
 PROFILED_STEPS = 2
 """What `--profile` stands for: a trace of more is slow to open."""
 
@@ -95,20 +108,11 @@ def parse_options(
 
     Raises as `parse_command` does.
     """
-    words = _preset_first(_one_word_each(arguments, parser))
-    for file in _values(words, "--config"):
-        values_of_file = read_yaml(file)
-        if "config" in values_of_file:
-            raise ConfigurationError(f"{file!r} names a config; files do not stand in files")
-        if "overwrite" in values_of_file:
-            raise ConfigurationError(f"{file!r}: overwrite belongs on the command line, not in a file")
-        _check_sections(values_of_file, kind)
-        for key in values_of_file:
-            section = key.partition(".")[0]
-            if section != key and section in values_of_file:
-                raise ConfigurationError(
-                    f"{file!r}: {key!r} belongs into the section {section!r} of that file"
-                )
+    typed = _one_word_each(arguments, parser)
+    files = [_read_file(file, kind, parser) for file in _values(typed, "--config")]
+    texts = iter(files)
+    words = [f"--config={next(texts).text}" if word.startswith("--config=") else word for word in typed]
+    words = _preset_first(words)
     try:
         parsed = parser.parse_args(words)
         # A preset named in a file, and the checkpoint's own card, are lower layers than what is spelled out.
@@ -117,9 +121,45 @@ def parse_options(
             parsed = parser.parse_args(words)
         _check_sections(parsed, kind)
         values = parser.instantiate(parsed)
+        return kind(**{f.name: values[f.name] for f in dataclasses.fields(kind)}), values
     except ArgumentError as error:
-        raise ConfigurationError(_explain(str(error), kind)) from error
-    return kind(**{f.name: values[f.name] for f in dataclasses.fields(kind)}), values
+        raise ConfigurationError(_explain(str(error), kind, parser)) from error
+    except ConfigurationError as error:
+        raise ConfigurationError(_placed(str(error), files, words)) from error
+
+
+def _read_file(file: str, kind: type, parser: ArgumentParser) -> Settings:
+    """A file's settings, each of a type that its option takes. Raises ConfigurationError with the line."""
+    settings = read_settings(file, kind, _extras(parser, kind))
+    for option in _COMMAND_LINE:
+        if place := settings.at(option):
+            raise ConfigurationError(f"{place}: {option} belongs on the command line, not in a file")
+    try:
+        parser.parse_args([f"--config={settings.text}"], defaults=False)
+    except ArgumentError as error:
+        message = _explain(str(error), kind, parser)
+        named = _OPTION.search(message)
+        place = settings.at(named[1]) if named else ""
+        raise ConfigurationError(f"{place or repr(file)}: {message}") from error
+    here = launched()
+    if settings.ignored and (here is None or here.rank == 0):
+        command = next(name for name, other in COMMANDS.items() if other is kind)
+        print(f"note: {command} has no use for {', '.join(settings.ignored)} of {file!r}", file=sys.stderr)
+    return settings
+
+
+def _extras(parser: ArgumentParser, kind: type) -> list[str]:
+    """The parser's options that are none of the configuration's."""
+    names = [name.removeprefix("--") for name in parser._option_string_actions if name.startswith("--")]
+    return [name for name in names if name.partition(".")[0] not in fields_of(kind)]
+
+
+def _placed(message: str, files: Sequence[Settings], words: Sequence[str]) -> str:
+    """The message with its line, where it speaks of an option first that a file has set."""
+    option = message.partition(" ")[0]
+    place = next((place for file in reversed(files) if (place := file.at(option))), "")
+    typed = any(word.startswith(f"--{option}=") for word in words)
+    return f"{place}: {message}" if place and not typed else message
 
 
 def _preset_knobs(parsed: Namespace) -> dict[str, Any]:
@@ -151,7 +191,9 @@ def _asked_before(parsed: Namespace, parser: ArgumentParser, words: list[str]) -
     return {f"prompt.{name}": value for name, value in prompt.items()} | pixels
 
 
-_LISTS = ("--data.train", "--data.validation", "--rollout.server.url")
+_LISTS = {
+    f"--{name}" for kind in COMMANDS.values() for name, hint in fields_of(kind).items() if takes_list(hint)
+}
 
 
 def _one_word_each(arguments: Sequence[str], parser: ArgumentParser) -> list[str]:
@@ -233,6 +275,8 @@ _UNKNOWN = (
 )
 
 
+_FILE = re.compile(r"unrecognized arguments: ([^\s-]\S*\.(?:ya?ml|json))(?:\s|$)", re.IGNORECASE)
+_OPTION = re.compile(r"option \"([\w.]+)\"")
 _SECTION = re.compile(r"option \"([\w.]+)\": Unable to load config ('.*?') - ")
 _PLAIN = {
     'Parser key "': 'option "',
@@ -263,42 +307,34 @@ def plain_words(message: str) -> str:
     return line
 
 
-def _explain(message: str, kind: type) -> str:
+def _explain(message: str, kind: type, parser: ArgumentParser) -> str:
     """`plain_words`, with the nearest known key for an unknown one."""
     line = plain_words(message)
-    keys = [key for key, _ in _keys(kind)]
+    keys = list(fields_of(kind))
     if match := _SECTION.search(line):
-        return f"{match[1]} is a section of options, got {match[2]}; known: {_of_section(match[1], keys)}"
+        return f"{match[1]} is a section of options, got {match[2]}; known: {of_section(match[1], keys)}"
+    if match := _FILE.search(line):
+        return f"a configuration file is named by its option: --config {match[1]}"
     for pattern in _UNKNOWN:
         if match := pattern.search(line):
             name = ".".join(match.groups())
-            other, command = (SftConfig, "sft") if kind is TrainConfig else (TrainConfig, "train")
-            if name in (key for key, _ in _keys(other)):
-                return f"{name!r} is an option of `gpg-vl {command}`, not of this command"
-            return unknown_key(name, keys)
+            other = next(command for command, known in COMMANDS.items() if known is not kind)
+            if name in fields_of(COMMANDS[other]):
+                return f"{name!r} is an option of `gpg-vl {other}`, not of this command"
+            return _unknown(name, keys, parser, kind, line)
     return line
 
 
-def unknown_key(name: str, keys: Sequence[str]) -> str:
-    """The message for an option that does not exist: the nearest key, or its section's keys."""
-    near = nearest(name, keys)
-    if near is not None:
-        return f"unknown option {name!r}. Did you mean {near!r}?"
-    return f"unknown option {name!r}; known: {_of_section(name.rpartition('.')[0], keys)}"
-
-
-def _of_section(section: str, keys: Sequence[str]) -> str:
-    return ", ".join([key for key in keys if key.rpartition(".")[0] == section] or keys)
-
-
-def _keys(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for item in dataclasses.fields(kind):
-        yield f"{prefix}{item.name}", item.type
-        if isinstance(item.type, type) and dataclasses.is_dataclass(item.type):
-            yield from _keys(item.type, f"{prefix}{item.name}.")
+def _unknown(name: str, keys: Sequence[str], parser: ArgumentParser, kind: type, line: str) -> str:
+    extras = _extras(parser, kind)
+    near = nearest(name, [*keys, *extras])
+    if near not in extras:
+        return unknown_key(name, keys)
+    value = re.search(rf"--{re.escape(name)}[= ](?!--)(\S+)", line)
+    return f"unknown option {name!r}. Did you mean --{near}{f' {value[1]}' if value else ''}?"
 
 
 def to_yaml(config: TrainConfig | SftConfig) -> str:
     """The configuration as YAML that `load_config` reads back to an equal object."""
     plain = json.loads(json.dumps(dataclasses.asdict(config)))  # tuples become lists
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+    return dump_yaml(plain)

@@ -1,9 +1,10 @@
 """Reading a user's YAML: one table with text as keys, each key once; all else is refused in one line."""
 
+import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -14,27 +15,65 @@ _MOST = 10_000
 """Values in a file; a few aliases of aliases would make billions."""
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 _OTHER_BASE = re.compile(r".*:|[-+]?0[0-9_]+$")
+_EXPONENT = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$")
+"""Numbers such as 1e-6, which YAML 1.1 takes for texts."""
 _TEXT, _MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The table that a file holds.
+class _Loader(yaml.SafeLoader):
+    """Reads 1e-6 as a number."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Puts the text "1e-6" in quotes."""
+
+
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver(_NUMBERS[1], _EXPONENT, list("-+.0123456789"))
+
+Path = tuple[str | int, ...]
+"""Keys, and places in lists, from the top."""
+
+
+@dataclass(frozen=True)
+class YamlTable:
+    """The table that a file holds, and where in it things stand."""
+
+    name: str
+    values: dict[str, Any]
+    lines: Mapping[Path, int]
+    """Of each key, from 1."""
+    texts: Mapping[Path, str]
+    """Of each value that is no list and no table, as it is written."""
+
+    def at(self, path: Path) -> str:
+        """The file and the line of a key, in words."""
+        return f"{self.name}, line {self.lines[path]}"
+
+
+def read_yaml(path: str | pathlib.Path) -> dict[str, Any]:
+    """The table that a file holds; see `read_table`."""
+    return read_table(path).values
+
+
+def read_table(path: str | pathlib.Path) -> YamlTable:
+    """The table that a file holds, with its lines.
 
     Raises ConfigurationError if it cannot be read, is empty, is no table, or has a key twice or one that is
     no text.
     """
-    name, text = repr(str(path)), _read(Path(path))
+    name, text = repr(str(path)), _read(pathlib.Path(path))
     try:
-        node = yaml.compose(text, yaml.SafeLoader)
+        node = yaml.compose(text, _Loader)
         if node is None:
             raise ConfigurationError(f"{name} is empty: it holds no setting")
         if next(islice(_nodes(node, ()), _MOST, None), None):
             raise ConfigurationError(f"{name} has more than {_MOST:,} values, aliases spelled out")
         for mistake in _mistakes(node, "", ()):
             raise ConfigurationError(f"{name}, {mistake}")
-        values = yaml.safe_load(text)
+        values = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
-        raise ConfigurationError(f"{name} is not YAML: {' '.join(str(error).split())}") from error
+        raise ConfigurationError(_syntax(name, error)) from error
     except ConfigurationError:
         raise
     except (ValueError, RecursionError) as error:  # such as a date of month 13
@@ -43,10 +82,26 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise ConfigurationError(
             f"{name} holds no table of settings such as `run: {{steps: 100}}`, but {type(values).__name__}"
         )
-    return values
+    places = list(_places(node, ()))
+    lines = {path: line for path, line, _ in places}
+    return YamlTable(name, values, lines, {path: text for path, _, text in places if text is not None})
 
 
-def _read(path: Path) -> str:
+def dump_yaml(values: Mapping[str, Any]) -> str:
+    """YAML that `read_yaml` reads back to equal values."""
+    return yaml.dump(dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def _syntax(name: str, error: yaml.YAMLError) -> str:
+    """The place first, then what is wrong there, without the parser's excerpt."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return f"{name} is not YAML: {' '.join(str(error).split())}"
+    mark = error.problem_mark
+    context = f"{error.context}: " if error.context else ""
+    return f"{name}, line {mark.line + 1}, column {mark.column + 1} is not YAML: {context}{error.problem}"
+
+
+def _read(path: pathlib.Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
@@ -65,6 +120,25 @@ def _nodes(node: yaml.Node, above: tuple[int, ...]) -> Iterator[yaml.Node]:
     for inner in node.value:
         for one in inner if isinstance(inner, tuple) else (inner,):
             yield from _nodes(one, (*above, id(node)))
+
+
+def _places(node: yaml.Node, above: Path) -> Iterator[tuple[Path, int, str | None]]:
+    """Each key below `node`, its line, and its value as it is written, where that is no list and no table."""
+    inner: list[tuple[str | int, int, yaml.Node]] = []
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.tag == _MERGE:
+                parts = value.value if isinstance(value, yaml.SequenceNode) else [value]
+                for part in parts:
+                    yield from _places(part, above)
+            else:
+                inner.append((key.value, key.start_mark.line + 1, value))
+    elif isinstance(node, yaml.SequenceNode):
+        inner = [(place, value.start_mark.line + 1, value) for place, value in enumerate(node.value)]
+    for name, line, value in inner:
+        path = (*above, name)
+        yield path, line, value.value if isinstance(value, yaml.ScalarNode) else None
+        yield from _places(value, path)
 
 
 def _mistakes(node: yaml.Node, place: str, above: tuple[int, ...]) -> Iterator[str]:

@@ -65,7 +65,7 @@ def test_options_win_over_the_file_and_the_file_over_the_defaults(load):
         ("", ["--rollout.group_sice", "4"], "'rollout.group_size'"),
         ("", ["--optim.lerning_rate", "1"], "'optim.learning_rate'"),
         ("rollout: {groupsize: 4}", [], "'rollout.group_size'"),
-        ("rolout: {group_size: 4}", [], "'rollout.group_size'"),
+        ("rolout: {group_size: 4}", [], "'rollout'"),
         ("algorithm: {presett: gpg}", [], "'algorithm.preset'"),
         ("reward: {choice: 1}", [], "'rewards'"),
     ],
@@ -150,8 +150,8 @@ def test_values_out_of_range_or_at_odds_are_refused(load, options, message):
     [
         ("rollout: 3", "rollout is a section of options, got 3"),
         ("rollout: [", "is not YAML"),
-        ("model: {path: 3}", "model.path"),
-        ("run: {steps: 3}\nrun.steps: 5", "'run.steps' belongs into the section 'run'"),
+        ("model: {path: {a: 3}}", "model.path"),
+        ("run: {steps: 3}\nrun.steps: 5", "line 2: 'run.steps' stands in line 1 already"),
         (
             "a: &a [1, 1, 1, 1]\n"
             + "".join(f"{y}: &{y} [{', '.join(4 * [f'*{x}'])}]\n" for x, y in pairwise("abcdefghijklmnop")),

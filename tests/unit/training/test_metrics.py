@@ -14,6 +14,7 @@ from gpg_vl.training.metrics import (
     collection_metrics,
     followed_tasks,
     metric_name,
+    tracked_evaluation,
 )
 from gpg_vl.types import Sample
 from tests.support.runs import BAD, RIGHT, WRONG, sampled_group

@@ -120,7 +120,12 @@ def of_section(section: str, keys: Collection[str]) -> str:
 
 
 def takes_list(hint: Any) -> bool:
-    """Whether an option's values are a list of texts, which one text may stand for."""
+    """Whether an option is a list, and nothing else, that one value may stand for."""
+    return all(get_origin(kind) is list for kind in _kinds(hint))
+
+
+def takes_several(hint: Any) -> bool:
+    """Whether an option may be a list."""
     return any(get_origin(kind) is list for kind in _kinds(hint))
 
 
@@ -136,8 +141,8 @@ def _shaped(value: Any, hint: Any, path: Path, table: YamlTable) -> Any:
         inner = get_args(lists[0])[0] if lists else Any
         return [_shaped(one, inner, (*path, place), table) for place, one in enumerate(value)]
     if value is None or isinstance(value, str | dict):
-        return [value] if isinstance(value, str) and lists else value
-    if lists:
+        return [value] if isinstance(value, str) and takes_list(hint) else value
+    if takes_list(hint):
         return [_shaped(value, get_args(lists[0])[0], path, table)]
     text = table.texts.get(path, "")
     words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]

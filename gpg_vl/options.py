@@ -28,6 +28,7 @@ from gpg_vl.config_file import (
     of_section,
     read_settings,
     takes_list,
+    takes_several,
     unknown_key,
 )
 from gpg_vl.errors import ConfigurationError, nearest
@@ -192,8 +193,12 @@ def _asked_before(parsed: Namespace, parser: ArgumentParser, words: list[str]) -
 
 
 _LISTS = {
-    f"--{name}" for kind in COMMANDS.values() for name, hint in fields_of(kind).items() if takes_list(hint)
+    f"--{name}": takes_list(hint)
+    for kind in COMMANDS.values()
+    for name, hint in fields_of(kind).items()
+    if takes_several(hint)
 }
+"""Options that take several words, and whether one alone is a list too."""
 
 
 def _one_word_each(arguments: Sequence[str], parser: ArgumentParser) -> list[str]:
@@ -229,7 +234,7 @@ def _plain(values: Sequence[str]) -> bool:
 
 
 def _one_value(name: str, values: Sequence[str]) -> str:
-    if name in _LISTS and _plain(values):
+    if name in _LISTS and _plain(values) and (len(values) > 1 or _LISTS[name]):
         return json.dumps(list(values), ensure_ascii=False)
     return expand(values[0]) if name == "--config" else " ".join(values)
 

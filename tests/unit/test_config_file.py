@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from gpg_vl.config import SftConfig, TrainConfig
-from gpg_vl.config_file import fields_of, takes_list
+from gpg_vl.config_file import fields_of, takes_several
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.options import load_config, parse_command, to_yaml
 from gpg_vl.yaml_file import dump_yaml, read_yaml
@@ -87,7 +87,7 @@ def test_a_file_takes_what_the_command_line_takes(file, option, typed, written, 
 
 
 def test_the_table_has_every_option_that_takes_a_list():
-    lists = {name for name, hint in fields_of(TrainConfig).items() if takes_list(hint)}
+    lists = {name for name, hint in fields_of(TrainConfig).items() if takes_several(hint)}
     assert lists <= {option for option, _, _ in SPELLINGS}
 
 

@@ -14,6 +14,7 @@ from httpx import HTTPError
 from pyarrow.parquet import ParquetFile
 
 from gpg_vl.errors import ConfigurationError, DataError
+from gpg_vl.runtime.hub import hub_reached
 
 _FORMATS = {".parquet": "parquet", ".jsonl": "json", ".json": "json"}
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -32,6 +33,8 @@ def dataset_rows(source: str, layout: str, *, splits: Sequence[str] = (), config
         raise ConfigurationError(f"this converter needs --source: a hub id, or a local copy: {layout}")
     if not Path(source).exists() and not _HUB_ID.fullmatch(source):
         raise DataError(f"no file or folder {source!r}; --source is a hub id, or a local copy: {layout}")
+    if not Path(source).exists():
+        hub_reached()  # where it is not, the libraries look into their cache alone, and at once
     try:
         yield from _rows(source, splits, config)
     except ConnectionError as error:

@@ -8,7 +8,7 @@ from gpg_vl.cli.before import at_least, check_new
 from gpg_vl.cli.dispatch import Command, dispatch
 from gpg_vl.data.manifest import check_prepared
 from gpg_vl.errors import ConfigurationError
-from gpg_vl.model.adapter_files import check_local
+from gpg_vl.model.adapter_files import check_fetched, check_local
 from gpg_vl.options import base_parser
 
 # Heavy imports (torch, transformers) stand inside the commands: `gpg-vl --help` answers at once.
@@ -111,6 +111,7 @@ def show(arguments: list[str]) -> None:
     check_prepared(given.folder)
     if given.processor is not None:
         check_local(given.processor)
+        check_fetched(given.processor)
     from gpg_vl.data.contact_sheet import draw_sheet
     from gpg_vl.data.prepared import PreparedDataset
     from gpg_vl.data.show import describe

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 
 from gpg_vl.errors import ConfigurationError, ModelError
 from gpg_vl.runtime.files import DIGESTS
+from gpg_vl.runtime.hub import fetched_models, hub_reached
 
 ADAPTER_CONFIG = "adapter_config.json"
 """What makes a model folder a LoRA checkpoint."""
@@ -121,8 +122,24 @@ def check_local(path: str) -> None:
         raise ModelError(f"{path!r} is not a model: there is no such folder, and hub ids are OWNER/NAME")
 
 
+def check_fetched(path: str) -> None:
+    """Raise ModelError for a hub id that cannot be fetched now, and was not before; names what is here."""
+    if os.path.isdir(path) or hub_reached():
+        return
+    fetched = fetched_models()
+    if path in fetched:
+        return
+    name = path.rpartition("/")[2]
+    beside = f"; there is a folder {name!r}" if holds_model(Path(name)) else ""
+    raise ModelError(
+        f"{path!r} is no folder here and was not fetched before, and the hub cannot be reached: there is no "
+        f"network, or HF_HUB_OFFLINE is set. Fetch it where there is one (hf download {path}), or name a "
+        f"model's folder{beside}. Fetched models: {', '.join(fetched) or 'none'}"
+    )
+
+
 def check_model(path: str) -> None:
-    """Raise ModelError for what is plainly neither a model folder nor a hub id.
+    """Raise ModelError for what is plainly neither a model folder nor a hub id that can be had.
 
     A folder with others inside is left to what loads it, which knows where a run has its models.
     """
@@ -130,6 +147,7 @@ def check_model(path: str) -> None:
     inside = holds_model(Path(path)) or any((Path(path) / name).exists() for name in _INNER)
     if os.path.isdir(path) and not inside:
         raise ModelError(f"{path!r} is not a model: it has no config.json")
+    check_fetched(path)
 
 
 def _gone(name: str, path: str) -> str:

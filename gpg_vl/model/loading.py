@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from gpg_vl.errors import ConfigurationError, ModelError
-from gpg_vl.model.adapter_files import UNREADABLE, base_of, check_local, holds_model
+from gpg_vl.model.adapter_files import UNREADABLE, base_of, check_fetched, check_local, holds_model
 from gpg_vl.model.adapters import load_adapter
 from gpg_vl.model.attention import ATTENTION_NAME
 from gpg_vl.model.compat import enable_checkpointing
@@ -99,6 +99,8 @@ def read_config(path: str, *, download: bool = True) -> Any:
     """
     _check_place(path)
     base = _base_of(path)
+    if download:
+        check_fetched(base)
     try:
         config = AutoConfig.from_pretrained(base, local_files_only=not download)
     except UNREADABLE as error:
@@ -121,6 +123,8 @@ def read_processor(path: str, family: Family, *, download: bool = True) -> Any:
     Raises ModelError if there is none, or one without the part for images.
     """
     kind = AutoProcessor if family.takes_images else AutoTokenizer
+    if download:
+        check_fetched(path)
     try:
         processor = kind.from_pretrained(path, local_files_only=not download)
     except ImportError as error:  # SmolVLM's needs num2words

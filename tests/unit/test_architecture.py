@@ -61,6 +61,7 @@ PLUGIN_IMPORTS = (
     "gpg_vl.data.images",
     "gpg_vl.data.gold_answers",
     "gpg_vl.data.row_format",
+    "gpg_vl.runtime.hub",
 )
 """What rewards and converters may import of gpg_vl."""
 

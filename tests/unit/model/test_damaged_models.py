@@ -157,7 +157,7 @@ def test_a_chat_template_that_does_not_take_the_question_is_refused(policy, mixe
 def test_a_folder_called_like_an_owner_hides_no_hub_id(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("Qwen").mkdir()
-    with pytest.raises(ModelError, match="there or on the hub"):  # it was asked for
+    with pytest.raises(ModelError, match="was not fetched before"):  # it was looked for
         read_config("Qwen/Qwen2-VL-2B-Instruct")
 
 

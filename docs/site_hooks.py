@@ -1,4 +1,4 @@
-"""What the site does beside mkdocs: pages for the files that are linked to, GitHub's anchors, formulas as MathML.
+"""What the site does beside mkdocs: pages for files that are linked to, GitHub's anchors, formulas as MathML.
 
 Pages are written for GitHub, where `../gpg_vl/config.py` is a link to the file. The site has no such file, so
 each one that is linked to becomes a page of it, below `source/`.

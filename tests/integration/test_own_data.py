@@ -18,7 +18,7 @@ PAGE = DOCS / "own_data.md"
 
 
 def carry_out(line: str, folder: Path) -> None:
-    """Run a line of the page in this process, but for scripts and the app, which is asked for its page once."""
+    """Run a line of the page in this process, but for scripts, and the app, which is asked for its page."""
     words = shlex.split(line)
     if words[:2] == ["gpg-vl", "demo"]:
         with served(folder, *words[2:]) as address:

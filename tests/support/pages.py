@@ -40,7 +40,7 @@ def commands(page: Path) -> list[str]:
 
 
 def words(command: str) -> list[str]:
-    """The command's words: of a synopsis with every option and the first of its alternatives; `…` left out."""
+    """Its words without `…`; of a synopsis with every option and the first of its alternatives."""
     if "[--" in command:
         command = re.sub(r"\[[^-\]][^\]]*\]", "", command)
         command = re.sub(r"\[|\]", "", command)
@@ -57,3 +57,20 @@ def anchors(page: Path) -> set[str]:
         slug = re.sub(r"[^\w\- ]", "", plain).strip().lower().replace(" ", "-")
         found[slug] = found.get(slug, -1) + 1
     return {slug if not again else f"{slug}-{again}" for slug, again in found.items()}
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def table(page: Path, first: str) -> list[list[str]]:
+    """Rows of the page's table whose first header is `first`."""
+    lines = page.read_text().splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("|") and cells(line)[0] == first) + 2
+    end = next(i for i, line in enumerate([*lines, ""][start:], start) if not line.startswith("|"))
+    return [cells(line) for line in lines[start:end]]
+
+
+def named(cell: str) -> list[str]:
+    """What stands in backticks."""
+    return re.findall(r"`([^`]*)`", cell)

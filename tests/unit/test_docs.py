@@ -11,7 +11,7 @@ from gpg_vl.model.families import families
 from gpg_vl.model.families.family import Family
 from gpg_vl.prompting.format import PromptFormat
 from gpg_vl.prompting.image_reader import ImageReader
-from tests.support.pages import PAGES, ROOT, anchors, blocks, page_id
+from tests.support.pages import PAGES, ROOT, anchors, blocks, named, page_id, table
 
 _LINK = re.compile(r"\]\(([^)\s]+)[^)]*\)|(?:src|srcset)=\"([^\"]+)\"")
 _PATH = re.compile(
@@ -43,23 +43,6 @@ def test_paths_are_on_disk(page):
 
 
 FAMILIES = ROOT / "docs" / "families.md"
-
-
-def cells(line: str) -> list[str]:
-    return [cell.strip() for cell in line.strip("|").split("|")]
-
-
-def table(page: Path, first: str) -> list[list[str]]:
-    """Rows of the page's table whose first header is `first`."""
-    lines = page.read_text().splitlines()
-    start = next(i for i, line in enumerate(lines) if line.startswith("|") and cells(line)[0] == first) + 2
-    end = next(i for i, line in enumerate([*lines, ""][start:], start) if not line.startswith("|"))
-    return [cells(line) for line in lines[start:end]]
-
-
-def named(cell: str) -> list[str]:
-    """What stands in backticks."""
-    return re.findall(r"`([^`]*)`", cell)
 
 
 def test_code_under_a_files_name_is_the_files():

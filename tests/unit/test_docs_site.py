@@ -1,14 +1,17 @@
 """The site of `make docs` is whole, as far as that shows without mkdocs: pages, names, texts of the code."""
 
+import dataclasses
 import pkgutil
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 
-from tests.support.pages import DOCS, PAGES, ROOT, page_id
+from gpg_vl.config import TrainConfig
+from gpg_vl.prompting.prompts import BASE, BOXED, INSTRUCTION, KIND, TemplateName
+from tests.support.pages import DOCS, PAGES, ROOT, blocks, named, page_id, table
 
 SITE = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
 _DIRECTIVE = re.compile(r"^::: ([\w.]+)$", re.MULTILINE)
@@ -51,3 +54,40 @@ def test_a_page_has_one_title(page):
 def test_generated_parts_are_of_names_that_exist(page):
     for name in _DIRECTIVE.findall(page.read_text()):
         pkgutil.resolve_name(name)
+
+
+PROMPTS = DOCS / "prompts.md"
+
+
+def test_the_default_texts_are_those_of_the_prompts():
+    assert [text.rstrip("\n") for text in blocks(PROMPTS, "text")][:3] == [INSTRUCTION, BOXED, BASE]
+    assert {named(row[0])[0]: row[1] for row in table(PROMPTS, "`answer_type`")} == KIND
+    templates = {named(row[0])[0] for row in table(PROMPTS, "`prompt.template`")}
+    assert templates == set(get_args(TemplateName))
+
+
+def defaults(kind: type, prefix: str = "") -> dict[str, Any]:
+    """Default values by dotted name; None for what a factory makes."""
+    found: dict[str, Any] = {}
+    for item in dataclasses.fields(kind):
+        if isinstance(item.type, type) and dataclasses.is_dataclass(item.type):
+            found |= defaults(item.type, f"{prefix}{item.name}.")
+        else:
+            found[f"{prefix}{item.name}"] = None if item.default is dataclasses.MISSING else item.default
+    return found
+
+
+def test_options_and_defaults_are_those_of_the_configuration():
+    known = defaults(TrainConfig)
+    for option, default, *_ in table(DOCS / "options.md", "option"):
+        assert known[named(option)[0]] == yaml.safe_load(default), option
+    sections = {name.partition(".")[0] for name in known}
+    text = "".join(page.read_text() for page in OWN)
+    dotted = re.findall(r"`(?:--)?([a-z]+\.[a-z_.]+[a-z_])(?= |`)", text)
+    assert not {name for name in dotted if name.partition(".")[0] in sections} - known.keys()
+
+
+def test_every_section_of_the_options_is_on_their_page():
+    shown = re.findall(r"^      heading: ([\w.]+)$", (DOCS / "options.md").read_text(), re.MULTILINE)
+    nested = {name.rpartition(".")[0] for name in defaults(TrainConfig)} - {""}
+    assert set(shown) == nested

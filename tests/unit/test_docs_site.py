@@ -9,6 +9,7 @@ from typing import Any, get_args
 import pytest
 import yaml
 
+import gpg_vl
 from gpg_vl.config import TrainConfig
 from gpg_vl.prompting.prompts import BASE, BOXED, INSTRUCTION, KIND, TemplateName
 from tests.support.pages import DOCS, PAGES, ROOT, blocks, named, page_id, table
@@ -91,3 +92,8 @@ def test_every_section_of_the_options_is_on_their_page():
     shown = re.findall(r"^      heading: ([\w.]+)$", (DOCS / "options.md").read_text(), re.MULTILINE)
     nested = {name.rpartition(".")[0] for name in defaults(TrainConfig)} - {""}
     assert set(shown) == nested
+
+
+def test_the_python_page_has_every_name_of_the_package():
+    shown = {name.removeprefix("gpg_vl.") for name in _DIRECTIVE.findall((DOCS / "python.md").read_text())}
+    assert set(gpg_vl.__all__) - {"__version__"} <= shown

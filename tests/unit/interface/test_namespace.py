@@ -81,9 +81,9 @@ def test_the_call_that_a_habit_shows_is_one_that_works():
     from gpg_vl.config import TrainConfig
     from gpg_vl.interface.habits import _ARGUMENTS, _OPTIONS
     from gpg_vl.interface.settings import Settings
-    from gpg_vl.options import _keys
+    from gpg_vl.config_file import fields_of
 
-    known = {key for key, _ in _keys(TrainConfig)} | set(Settings.__annotations__) | {"callbacks"}
+    known = set(fields_of(TrainConfig)) | set(Settings.__annotations__) | {"callbacks"}
     assert {*_ARGUMENTS.values(), *_OPTIONS.values()} <= known
     with pytest.raises(TypeError, match=r"gpg_vl.sft\(model='m', data=…\)"):
         gpg_vl.SFTTrainer(model="m")

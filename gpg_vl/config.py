@@ -231,7 +231,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         tidy(self, paths=("out",))
-        object.__setattr__(self, "rewards", _expanded(self.rewards))
+        object.__setattr__(self, "rewards", expanded_rewards(self.rewards))
         _require_inputs(self.out, self.model, self.data, self.eval)
         check_weights(self.model, self.optim)
         require(
@@ -268,12 +268,13 @@ class SftConfig:
         _require_best(self.run, self.eval, {})
 
 
-def _expanded(rewards: Mapping[str, Any]) -> dict[str, Any]:
+def expanded_rewards(rewards: Mapping[str, Any]) -> dict[str, Any]:
     """The table with `~/file.py:name` expanded, that of each task too."""
     table = {expand(name): entry for name, entry in rewards.items()}
     if isinstance(routes := table.get("by_task"), Mapping):
         table["by_task"] = {
-            task: _expanded(part) if isinstance(part, Mapping) else part for task, part in routes.items()
+            task: expanded_rewards(part) if isinstance(part, Mapping) else part
+            for task, part in routes.items()
         }
     return table
 

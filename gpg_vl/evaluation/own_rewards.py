@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gpg_vl.config import expanded_rewards
 from gpg_vl.errors import ConfigurationError, UnknownNameError
 from gpg_vl.prompting.card import CARD
 from gpg_vl.scoring.score_rows import WEIGHTED_SUM
@@ -28,7 +29,7 @@ def reward_table(given: Mapping[str, Any] | str) -> Mapping[str, Any] | None:
     else.
     """
     if not isinstance(given, str):
-        return given
+        return expanded_rewards(given)
     if given in (ON, OFF):
         return None
     if not given.endswith((".yaml", ".yml")):
@@ -37,7 +38,7 @@ def reward_table(given: Mapping[str, Any] | str) -> Mapping[str, Any] | None:
             f"got {given!r}"
         )
     values = read_yaml(given)
-    return _as_table(values.get("rewards", values), given)
+    return expanded_rewards(_as_table(values.get("rewards", values), given))
 
 
 def _as_table(value: Any, file: str) -> Mapping[str, Any]:

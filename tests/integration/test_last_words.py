@@ -12,8 +12,12 @@ def test_a_run_writes_a_report_and_names_its_best_model(
 ):
     out = tmp_path / "run"
     size = {"data.train": scenes_folder, "data.validation": scenes_folder, "run.steps": 2, "run.threads": 1}
-    size |= {"eval.limit": 4, "eval.max_new_tokens": 8, "model.path": tiny_folder}
-    size["optim.learning_rate"] = 1e-12
+    size |= {
+        "eval.limit": 4,
+        "eval.max_new_tokens": 8,
+        "model.path": tiny_folder,
+        "optim.learning_rate": 1e-12,
+    }
     if command == "sft":
         size["batch_size"] = 2
     else:

@@ -107,6 +107,13 @@ def test_a_boxed_prompt_has_a_format_of_its_own(text, followed):
     assert item["scores"]["format"] == followed
 
 
+def test_a_home_folder_is_expanded(table, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert reward_table({"by_task": {"t": {"~/mine.py:letters": 1.0}}}) == {
+        "by_task": {"t": {f"{tmp_path}/mine.py:letters": 1.0}}
+    }
+
+
 def test_a_table_comes_from_the_checkpoint_a_file_or_the_command(table, tmp_path):
     card = {"rewards": table}
     assert own_rewards("on", card, "m") == (table, "")

@@ -19,7 +19,7 @@ from gpg_vl.model.families import family_of
 from gpg_vl.model.loading import load_weights, model_hint, read_config, read_processor
 from gpg_vl.model.merging import merge_adapter, probe
 from gpg_vl.model.policy import Policy
-from gpg_vl.prompting.card import CARD
+from gpg_vl.prompting.card import CARD, README, merged_readme
 
 _UNSAID = ("rank_pattern", "alpha_pattern")
 """Settings of peft with which layers have another rank or scale than the configuration says."""
@@ -153,7 +153,7 @@ def _check_settings(adapters: Any, config: ModelConfig, path: str) -> None:
 
 
 def merge(checkpoint: str, out: Path) -> None:
-    """Write a LoRA checkpoint as a model with full weights, with its processor and `gpg_vl.json`.
+    """Write a LoRA checkpoint as a model with full weights, with its processor, `gpg_vl.json` and README.
 
     `out` appears whole or not at all. Raises ModelError if `checkpoint` holds no adapters, or some that
     cannot be merged; ConfigurationError for an `out` that is taken; RunFolderError if it cannot be written.
@@ -178,6 +178,9 @@ def merge(checkpoint: str, out: Path) -> None:
         card = Path(checkpoint) / CARD
         if card.is_file():
             shutil.copyfile(card, folder / CARD)
+        written = Path(checkpoint) / README
+        if written.is_file():
+            (folder / README).write_text(merged_readme(written.read_text("utf-8", "replace")), "utf-8")
 
 
 @contextlib.contextmanager

@@ -1,15 +1,25 @@
-"""`gpg_vl.json` beside a checkpoint's weights: how it is to be asked, and what it was rewarded for."""
+"""What a checkpoint says of itself beside its weights: `gpg_vl.json` for programs, `README.md` for people.
+
+The first says how it is to be asked and what it was rewarded for, the second is the hub's model card.
+"""
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from gpg_vl.errors import ConfigurationError, ModelError
 from gpg_vl.prompting.prompts import Prompt
 
 CARD = "gpg_vl.json"
+README = "README.md"
+_FENCE = "---"
+"""Around the YAML at the head of a README, from which the hub knows what a model is."""
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 PIXELS = ("min_pixels", "max_pixels")
 
 
@@ -61,3 +71,40 @@ def read_card(path: str | Path) -> dict[str, Any] | None:
     if not fine:
         raise ModelError(f"{str(file)!r} is damaged: pixels must be whole numbers, stop a list of texts")
     return card
+
+
+def readme(front: Mapping[str, Any], body: str) -> str:
+    """A model card: what the hub reads, and below it what people do."""
+    head = yaml.safe_dump(dict(front), sort_keys=False, allow_unicode=True)
+    return f"{_FENCE}\n{head}{_FENCE}\n\n{body}"
+
+
+def parted_readme(text: str) -> tuple[dict[str, Any], str]:
+    """The head of a README, empty where it has none that can be read, and the rest of it."""
+    first, *parts = text.split(f"{_FENCE}\n", 2)
+    try:
+        head = yaml.safe_load(parts[0]) if not first and len(parts) == 2 else None
+    except yaml.YAMLError:
+        head = None
+    return (head, parts[1].lstrip("\n")) if isinstance(head, dict) else ({}, text)
+
+
+def merged_readme(text: str) -> str:
+    """The README of a LoRA checkpoint whose adapters are in the weights now; one without a head as it is."""
+    front, body = parted_readme(text)
+    if not front:
+        return text
+    relation = {"base_model_relation": "finetune"} if "base_model_relation" in front else {}
+    note = "## Merged\n\nThe adapters were added to the base model's weights by `gpg-vl merge`.\n"
+    return readme(front | relation | {"library_name": "transformers"}, f"{body.rstrip()}\n\n{note}")
+
+
+def base_on_hub(path: str) -> str | None:
+    """The hub's name of the model at `path`, of which a checkpoint of ours knows what it began with."""
+    if not Path(path).exists():
+        return path if _HUB_ID.fullmatch(path) else None
+    card, file = Path(path) / CARD, Path(path) / README
+    if not card.is_file() or not file.is_file():  # a copy of the hub's names its own base there
+        return None
+    base = parted_readme(file.read_text(encoding="utf-8", errors="replace"))[0].get("base_model")
+    return base if isinstance(base, str) else None

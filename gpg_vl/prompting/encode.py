@@ -183,7 +183,7 @@ class PromptEncoder:
             for sample in samples:
                 self._seen(sample)  # or says which sample's image cannot be read
             images = [sample.images for sample in samples]
-            read = self.reader.read(texts, images, special=self._adds_special(texts[0]))
+            read = self.reader.read(texts, images, special=self.adds_special(texts[0]))
         return [self._prompt(*one) for one in zip(samples, texts, read, strict=True)]
 
     def _prompt(self, sample: Sample, text: str, read: ReadPrompt) -> EncodedPrompt:
@@ -211,11 +211,11 @@ class PromptEncoder:
         )
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
-        special = self._adds_special(texts[0])
+        special = self.adds_special(texts[0])
         ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=special)["input_ids"]
         return ids
 
-    def _adds_special(self, text: str) -> bool:
+    def adds_special(self, text: str) -> bool:
         """Whether the tokenizer writes a first token before a prompt, as in transformers: a text model's chat
         template does so itself, a vision-language model's may."""
         if self.prompt.template == "base" or self.reader is None:

@@ -96,9 +96,14 @@ def _digest(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(as_read, sort_keys=True).encode()).hexdigest()
 
 
+_EDITED = "README.md"
+"""What people may go on writing."""
+
+
 def write_digests(folder: Path) -> None:
-    """Write down the digest of each file of a folder, subfolders excluded."""
-    digests = {file.name: _file_digest(file) for file in sorted(folder.iterdir()) if file.is_file()}
+    """Write down the digest of each file of a folder, subfolders and its README excluded."""
+    files = [file for file in sorted(folder.iterdir()) if file.is_file() and file.name != _EDITED]
+    digests = {file.name: _file_digest(file) for file in files}
     write_whole(folder / DIGESTS, json.dumps(digests, indent=1))
 
 

@@ -20,6 +20,7 @@ from gpg_vl.model.loading import nonfinite_weights
 from gpg_vl.model.packing import Row, Segment
 from gpg_vl.model.policy import Policy
 from gpg_vl.model.published import published
+from gpg_vl.prompting.card import README
 from gpg_vl.prompting.encode import EncodedPrompt, PromptEncoder
 from gpg_vl.rollout.engine import Engine
 from gpg_vl.runs.checkpoint import TrainState, random_states, save_checkpoint
@@ -294,8 +295,13 @@ class Learner:
                 fine = bool(logprobs.isfinite().all())
         return not self.world.any(not fine)
 
-    def save(self, folder: RunFolder, card: Mapping[str, Any], settings: str, keep_last: int) -> None:
-        """Write a checkpoint of the current step, with the run's settings; called by all processes."""
+    def save(
+        self, folder: RunFolder, card: Mapping[str, Any], readme: str, settings: str, keep_last: int
+    ) -> None:
+        """Write a checkpoint of the current step, with the run's settings; called by all processes.
+
+        `readme` is the model card, for people; that of the first process is written.
+        """
         own_optimizer = self.optimizer.state_dict() if self.engine is None else None
         state = TrainState(self.step, self.sampler.consumed, own_optimizer, self.layout)
 
@@ -303,6 +309,7 @@ class Learner:
             with self.whole_weights():
                 if self.world.main:
                     self.policy.save(path, card)
+                    write_whole(path / README, readme)
                 self.world.wait()
 
         def save_shards(path: Path) -> None:

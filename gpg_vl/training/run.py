@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from torch import Tensor
 
@@ -14,12 +15,14 @@ from gpg_vl.evaluation.benchmarks import protocol_of
 from gpg_vl.evaluation.evaluate import evaluate, write_evaluation
 from gpg_vl.evaluation.figures import in_words
 from gpg_vl.options import to_yaml
+from gpg_vl.prompting.card import README
 from gpg_vl.rollout.answering import Answerer
 from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.runs.best import choose_best, note_best
-from gpg_vl.runs.files import Evaluation, read_evaluation
+from gpg_vl.runs.files import Evaluation, read_evaluation, read_metrics
 from gpg_vl.runs.folder import RunFolder
-from gpg_vl.runs.resume import list_checkpoints
+from gpg_vl.runs.resume import checkpoint_name, list_checkpoints
+from gpg_vl.runtime.files import write_whole
 from gpg_vl.runtime.profiling import Profiler
 from gpg_vl.runtime.progress import ProgressBar
 from gpg_vl.runtime.shutdown import Stopped, StopRequest
@@ -28,6 +31,7 @@ from gpg_vl.training.callbacks import Callbacks
 from gpg_vl.training.group_table import group_table
 from gpg_vl.training.learner import Learner
 from gpg_vl.training.metrics import tracked_evaluation
+from gpg_vl.training.model_readme import Trained, model_readme
 from gpg_vl.training.session import agree_on_sampling, model_card
 from gpg_vl.training.trackers import Trackers
 from gpg_vl.training.tracking import MetricsFile
@@ -119,13 +123,34 @@ class Run:
         if last or best or stopping or (every and step % every == 0):
             if not self.learner.sound():
                 raise self._diverged("weights or their log-probabilities are not finite")
+            readme = self._readme() if self.learner.world.main else ""
             settings, keep_last = to_yaml(self.config), self.config.run.keep_last
-            self.learner.save(self.folder, model_card(self.config), settings, keep_last)
+            self.learner.save(self.folder, model_card(self.config), readme, settings, keep_last)
             if self.learner.world.main:
-                model = self.folder.checkpoints / f"step_{step:06d}" / "model"
-                self.callbacks.call("on_save", step, model)
+                self.callbacks.call("on_save", step, self._saved())
         if stopping:  # later signals wait for the next step, on all processes
             raise Stopped(step)
+
+    def _saved(self) -> Path:
+        """Where the learner's step has its model, once it is saved."""
+        return self.folder.checkpoints / checkpoint_name(self.learner.step) / "model"
+
+    def _readme(self) -> str:
+        """The model card of the learner's step, from what the run's folder says of it."""
+        learner, step = self.learner, self.learner.step
+        metrics = next((line for line in read_metrics(self.folder.path) if line["step"] == step), {})
+        evaluations = sorted(self.folder.evaluations.glob("step_*.json"))
+        return model_readme(
+            Trained(
+                self.config,
+                step,
+                {name: value for name, value in metrics.items() if name != "step"},
+                read_evaluation(evaluations[-1]) if evaluations else None,
+                learner.encoder,
+                learner.data.peek(0),
+                learner.world.size,
+            )
+        )
 
     def evaluate(
         self,
@@ -178,6 +203,8 @@ class Run:
         evaluation = {"step": step, "model": self.config.model.path, **table, **evaluation}
         write_evaluation(path, evaluation)
         self.bar.say(f"step {step}: {in_words(evaluation)}")
+        if self._saved().is_dir():  # before it was evaluated
+            write_whole(self._saved() / README, self._readme())
         self._note(lambda: evaluation)
         self.callbacks.call("on_evaluation", step, evaluation)
         self.trackers.log(step, tracked_evaluation(evaluation))

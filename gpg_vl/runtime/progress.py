@@ -1,6 +1,7 @@
 """Progress of steps, and of work of unknown length: bars in a terminal, lines by time elsewhere."""
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -127,6 +128,25 @@ class ProgressBar:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
         self._lines.close()
+
+
+@contextlib.contextmanager
+def waiting(text: str, *, every: float = EVERY, now: Time = time.monotonic) -> Iterator[None]:
+    """Around work that says nothing of itself: `text` at once, then how long it takes, by time."""
+    done, start, console = threading.Event(), now(), Console(stderr=True)
+
+    def speak() -> None:
+        while not done.wait(every):
+            _say(console, f"gpg-vl: still at it, {time_words(now() - start)} so far")
+
+    _say(console, f"gpg-vl: {text}")
+    speaker = threading.Thread(target=speak, daemon=True)
+    speaker.start()
+    try:
+        yield
+    finally:
+        done.set()
+        speaker.join()
 
 
 class _Rate(ProgressColumn):

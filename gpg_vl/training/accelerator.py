@@ -16,6 +16,7 @@ from gpg_vl.errors import ConfigurationError
 from gpg_vl.runtime import deepspeed_settings
 from gpg_vl.runtime.launched import place
 from gpg_vl.runtime.parallel import World, joining
+from gpg_vl.training.deepspeed_ops import leave_out_unneeded
 from gpg_vl.training.surroundings import check_launch, check_packages
 
 _COLLECTIVE_TIMEOUT = timedelta(hours=2)
@@ -31,6 +32,7 @@ def build_accelerator(config: TrainConfig | SftConfig) -> Accelerator:
     check_packages(config)
     check_launch(config)
     clip = config.optim.max_grad_norm
+    leave_out_unneeded()
     with joining():
         accelerator = Accelerator(
             mixed_precision="no",  # the policy does its own autocast
@@ -88,6 +90,8 @@ def _settle(settings: dict[str, Any], max_grad_norm: float) -> None:
         "gradient_accumulation_steps": 1,
         "gradient_clipping": max_grad_norm,
     }
+    if not torch.cuda.is_available():  # torch's AdamW is on the CPU already, and needs no compiler
+        settings.setdefault("zero_force_ds_cpu_optimizer", False)
     from deepspeed.runtime.config import DeepSpeedConfig  # an import of seconds
 
     source = os.environ.get(deepspeed_settings.FILE, "the launcher")

@@ -45,6 +45,7 @@ from gpg_vl.runtime.memory import Fit, agree, ended, let_go
 from gpg_vl.scoring.scorer import Scorer
 from gpg_vl.training.accelerator import world_of
 from gpg_vl.training.ahead import QuestionReader, own_rows, worker_count
+from gpg_vl.training.deepspeed_ops import announced
 from gpg_vl.training.learner import Learner
 from gpg_vl.training.metrics import followed_tasks
 from gpg_vl.training.optim import build_optimizer, restore_moments, settings_of
@@ -92,7 +93,8 @@ def build_learner(
     tokens = config.run.micro_batch_tokens
     learner = Learner(accelerator, world, policy, policy, optimizer, encoder, data, sampler, 0, tokens)
     if accelerator.state.deepspeed_plugin is not None:
-        learner.model, learner.optimizer = accelerator.prepare(policy, optimizer)
+        with announced(accelerator):
+            learner.model, learner.optimizer = accelerator.prepare(policy, optimizer)
     else:
         world.share(weight.detach() for weight in policy.parameters() if weight.requires_grad)
     if checkpoint is not None:

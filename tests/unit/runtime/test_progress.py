@@ -1,12 +1,13 @@
 """What a log file gets of long work: lines by time, whole and plain."""
 
 import io
+import time
 from collections.abc import Callable
 
 import pytest
 from rich.console import Console
 
-from gpg_vl.runtime.progress import EVERY, ProgressBar, RowBar
+from gpg_vl.runtime.progress import EVERY, ProgressBar, RowBar, waiting
 
 
 class Log(io.StringIO):
@@ -151,3 +152,19 @@ def test_a_terminal_has_a_bar_and_no_lines():
         bar.advance(1, ["reward [0.5]"])
     assert "reward [0.5]" in screen.getvalue() and "1/2" in screen.getvalue()
     assert "train 1/2" not in screen.getvalue()
+
+
+def test_work_that_says_nothing_is_spoken_for(capsys):
+    seconds = iter([0.0, 30.0, 60.0, 90.0])
+    said = ""
+    with waiting("it compiles", every=0.01, now=lambda: next(seconds, 120.0)):
+        deadline = time.monotonic() + 20
+        while said.count("\n") < 4 and time.monotonic() < deadline:
+            said += capsys.readouterr().err
+    assert said.splitlines()[:4] == [
+        "gpg-vl: it compiles",
+        "gpg-vl: still at it, 30 s so far",
+        "gpg-vl: still at it, 60 s so far",
+        "gpg-vl: still at it, 2 min so far",
+    ]
+    assert capsys.readouterr().err.count("\n") <= 1 and not capsys.readouterr().err  # and no longer

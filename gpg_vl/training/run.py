@@ -123,7 +123,8 @@ class Run:
         if last or best or stopping or (every and step % every == 0):
             if not self.learner.sound():
                 raise self._diverged("weights or their log-probabilities are not finite")
-            readme = self._readme() if self.learner.world.main else ""
+            world = self.learner.world
+            readme = world.together(lambda: self._readme() if world.main else "")
             settings, keep_last = to_yaml(self.config), self.config.run.keep_last
             self.learner.save(self.folder, model_card(self.config), readme, settings, keep_last)
             if self.learner.world.main:
@@ -139,7 +140,8 @@ class Run:
         """The model card of the learner's step, from what the run's folder says of it."""
         learner, step = self.learner, self.learner.step
         metrics = next((line for line in read_metrics(self.folder.path) if line["step"] == step), {})
-        evaluations = sorted(self.folder.evaluations.glob("step_*.json"))
+        files = sorted(self.folder.evaluations.glob("step_*.json"))
+        evaluations = [file for file in files if file.stem <= f"step_{step:06d}"]  # a killed run may be ahead
         return model_readme(
             Trained(
                 self.config,

@@ -79,10 +79,18 @@ def _store_settings(tracker: Any, settings: Mapping[str, Any]) -> None:
     if tracker.name == "wandb":  # makes dotted names of tables itself, and takes no names with dots
         tracker.store_init_configuration(dict(settings))
     elif tracker.name == "tensorboard" and type(tracker.writer).__module__.startswith("torch."):
-        # Accelerate would make them a run of their own, without the curves that they are of.
-        tracker.writer.add_hparams(flat_settings(settings), {}, run_name=".")
+        _store_in_tensorboard(tracker.writer, flat_settings(settings))
     else:
         tracker.store_init_configuration(flat_settings(settings))
+
+
+def _store_in_tensorboard(writer: Any, settings: dict[str, Plain]) -> None:
+    """Into the file of the curves: `add_hparams` begins another one, which TensorBoard would follow instead."""
+    from torch.utils.tensorboard.summary import hparams  # an extra of the package
+
+    for part in hparams(settings, {}):
+        writer.file_writer.add_summary(part)
+    writer.flush()
 
 
 def _to_wandb(tracker: Any, step: int, groups: Sequence[ShownGroup]) -> None:

@@ -98,8 +98,8 @@ def events(tmp_path):
         for step in (1, 2):
             trackers.log(step, {"reward/mean": step / 2})
             trackers.log_groups(step, shown(group(0, [RIGHT, BAD]), group(1, [RIGHT, WRONG], images=0)))
-    (folder,) = {path.parent for path in tmp_path.rglob("events.*")}  # settings and curves are of one run
-    events = EventAccumulator(str(folder))
+    (file,) = tmp_path.rglob("events.*")  # TensorBoard follows one of a run
+    events = EventAccumulator(str(file))
     events.Reload()
     return events
 

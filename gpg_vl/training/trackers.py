@@ -85,7 +85,7 @@ def _store_settings(tracker: Any, settings: Mapping[str, Any]) -> None:
 
 
 def _store_in_tensorboard(writer: Any, settings: dict[str, Plain]) -> None:
-    """Into the file of the curves: `add_hparams` begins another one, which TensorBoard would follow instead."""
+    """Into the file of the curves: `add_hparams` begins another, which TensorBoard would follow instead."""
     from torch.utils.tensorboard.summary import hparams  # an extra of the package
 
     for part in hparams(settings, {}):

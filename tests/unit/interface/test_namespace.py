@@ -79,9 +79,9 @@ def test_a_habit_of_trl_is_answered_with_our_call():
 def test_the_call_that_a_habit_shows_is_one_that_works():
     """Every option that it translates to is one of the configuration."""
     from gpg_vl.config import TrainConfig
+    from gpg_vl.config_file import fields_of
     from gpg_vl.interface.habits import _ARGUMENTS, _OPTIONS
     from gpg_vl.interface.settings import Settings
-    from gpg_vl.config_file import fields_of
 
     known = set(fields_of(TrainConfig)) | set(Settings.__annotations__) | {"callbacks"}
     assert {*_ARGUMENTS.values(), *_OPTIONS.values()} <= known

@@ -1,12 +1,15 @@
 """How the audit asks rewards: one answer or a group, timed, and no more after three that were too late."""
 
 import math
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from gpg_vl.errors import RewardError
 from gpg_vl.registry import RewardKind
+from gpg_vl.runtime.progress import ProgressBar
 from gpg_vl.scoring.probes import Probe
 from gpg_vl.scoring.scorer import GroupScores, Scorer
 from gpg_vl.types import Completion, Sample
@@ -15,6 +18,8 @@ SLOW = 0.1
 """Seconds a shaping reward may take per answer; a step of 16 questions by 8 answers pays it 128 times."""
 PATIENCE = 3
 """Time-outs after which no more is asked: each costs two deadlines."""
+QUICK = 1.0
+"""Seconds after which a bar is worth its lines where there is no terminal."""
 
 
 @dataclass(frozen=True)
@@ -94,3 +99,20 @@ def _of_one(scores: GroupScores, place: int) -> GroupScores:
         total=scores.total[place : place + 1],
         correctness=right and right[place : place + 1],
     )
+
+
+@contextmanager
+def progress(title: str, total: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
+    """A bar, to be called with what is done; without a terminal only for work that is not quick."""
+    start, bar = time.monotonic(), None
+    with ExitStack() as stack:
+
+        def advance(done: int) -> None:
+            nonlocal bar
+            if bar is None and shown and (sys.stderr.isatty() or time.monotonic() - start >= QUICK):
+                bar = stack.enter_context(ProgressBar(title, total))
+            if bar is not None:
+                bar.advance(done)
+
+        advance(0)
+        yield advance

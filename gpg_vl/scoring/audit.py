@@ -10,8 +10,7 @@ from typing import Any
 from gpg_vl.errors import DataError, RewardError
 from gpg_vl.prompting.prompts import Prompt
 from gpg_vl.registry import RewardKind, rewards
-from gpg_vl.runtime.progress import ProgressBar
-from gpg_vl.scoring.asking import SLOW, Asker, Outcome
+from gpg_vl.scoring.asking import SLOW, Asker, Outcome, progress
 from gpg_vl.scoring.dependence import dependence
 from gpg_vl.scoring.probes import Probe, gold_completion, probes
 from gpg_vl.scoring.scorer import Scorer
@@ -145,11 +144,11 @@ def _audit(
 ) -> Audit:
     kind = asker.kind
     golds = [Probe(GOLD, gold_completion(sample, prompt)) for sample in samples]
-    with ProgressBar(f"{title}: gold answers", len(samples), quiet=not bar) as shown:
+    with progress(f"{title}: gold answers", len(samples), shown=bar) as advance:
         scored = []
         for done, (sample, gold) in enumerate(zip(samples, golds, strict=True), 1):
             scored += [] if asker.stopped else [asker.ask(sample, gold)]
-            shown.advance(done)
+            advance(done)
     graded = [gold for gold in scored if gold.error or _graded(asker.scorer, gold)]
     trials = _tried(title, asker, graded, prompt, bar=bar)
     if not trials:
@@ -169,7 +168,7 @@ def _tried(title: str, asker: Asker, golds: Sequence[Outcome], prompt: Prompt, *
     """A trial for each gold answer; after three time-outs without what was not asked yet."""
     tricks = [[] if gold.error else probes(gold.sample, prompt) for gold in golds]
     trials, done = [], 0
-    with ProgressBar(f"{title}: tricks", sum(map(len, tricks)), quiet=not bar) as shown:
+    with progress(f"{title}: tricks", sum(map(len, tricks)), shown=bar) as advance:
         for gold, own in zip(golds, tricks, strict=True):
             at_once = _GROUP - 1 if asker.takes_groups(gold.sample) else 1
             pairs: list[Pair] = []
@@ -178,7 +177,7 @@ def _tried(title: str, asker: Asker, golds: Sequence[Outcome], prompt: Prompt, *
                 if not asker.stopped:
                     pairs += _pairs(asker, gold, few)
                 done += len(few)
-                shown.advance(done)
+                advance(done)
             trials.append(Trial(gold, tuple(pairs)))
     return trials
 

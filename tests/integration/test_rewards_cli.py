@@ -95,6 +95,27 @@ def test_list_show_and_usage(plugins, capsys):
     assert "all of a group at once" in capsys.readouterr().out
 
 
+def test_show_lists_what_stands_in_a_file(plugins, tmp_path, capsys):
+    run("rewards", "show", plugins)
+    shown = capsys.readouterr().out.split("\n\n\n")
+    names = [block.partition("\n")[0] for block in shown]
+    assert names[:3] == ["first_edge (shaping)", "words (shaping)", "seen (shaping)"]
+    assert names[3:] == [f"{plugins}:trl (correctness)"]
+    assert "options   scale: float\n" in shown[1] and "Words of the text." in shown[1]
+    run("rewards", "show", ROOT / "docs" / "examples" / "judge.py")
+    output = capsys.readouterr().out
+    assert "runs      async, 32 calls at a time\n" in output and "deadline  60 s an answer\n" in output
+    assert "no file 'nowhere.py'" in mistake(capsys, "rewards", "show", "nowhere.py")
+    assert "is a file: name a reward in it" in mistake(capsys, "rewards", "audit", str(plugins))
+
+
+def test_the_guide_shows_the_judge_that_is_tested():
+    file = (ROOT / "docs" / "examples" / "judge.py").read_text()
+    [shown] = [block for block in re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL) if "judge" in block]
+    for part in shown.split("\n\n\n"):
+        assert part.strip() in file
+
+
 def test_a_broken_package_hides_no_other(tmp_path, monkeypatch, capsys):
     info = tmp_path / "site" / "theirs-1.0.dist-info"
     info.mkdir(parents=True)

@@ -11,6 +11,7 @@ from gpg_vl.errors import ConfigurationError, DataError
 from gpg_vl.options import load_config
 from gpg_vl.prompting.prompts import Prompt
 from gpg_vl.registry import rewards
+from gpg_vl.scoring import asking
 from gpg_vl.scoring.audit import GOLD, audit_reward, audit_table
 from gpg_vl.scoring.audit_samples import built_in_samples, prepared_samples
 from gpg_vl.scoring.audit_text import audit_text
@@ -324,7 +325,10 @@ def test_three_time_outs_end_the_audit_and_fail_it():
     assert audit.failed and audit.graded == 3 and [f.outcome.probe for f in audit.findings] == [GOLD]
 
 
-def test_a_bar_shows_gold_answers_and_tricks(capsys):
+def test_a_bar_shows_gold_answers_and_tricks_unless_they_are_quick(monkeypatch, capsys):
+    audit_reward("choice", {}, built_in_samples()[:2], INSTRUCT, bar=True)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(asking, "QUICK", 0.0)
     audit_reward("choice", {}, built_in_samples()[:2], INSTRUCT, bar=True)
     shown = capsys.readouterr().err
     tricks = sum(len(probes(sample, INSTRUCT)) for sample in built_in_samples()[:2])

@@ -6,7 +6,7 @@ import pytest
 
 from gpg_vl.errors import ConfigurationError, RewardError, UnknownNameError
 from gpg_vl.prompting.prompts import parse_completion
-from gpg_vl.scoring.scorer import Scorer
+from gpg_vl.scoring.scorer import Scorer, check_graded
 from gpg_vl.types import Sample
 
 REWARDS = """
@@ -217,3 +217,31 @@ def chat(prompts, completions, completion_ids):
     name = f"{path}:chat"
     scores = Scorer({name: {"conversational": True}}).score(sample(), [completion("abc"), completion("")])
     assert scores.by_reward[name] == (3.0, 0.0)
+
+
+def test_unused_routes_and_weights_below_0_are_noted():
+    table = {
+        "by_task": {"cv_bench": {"choice": 1}, "math": {"number": -2, "format": 1}, "geoqa": {"choice": 1}}
+    }
+    scorer = Scorer(table)
+    assert scorer.notes(["cv_bench/Count", "geoqa", "geoqa"]) == [
+        "rewards.by_task.math is used by no row of the data",
+        "rewards.by_task.math.number has the weight -2: what it scores high is trained away",
+    ]
+    assert Scorer({"choice": 1.0, "format": 0.0}).notes(["any"]) == []
+    with pytest.raises(ConfigurationError, match="no entry for task 'lisa'"):
+        scorer.notes(["lisa"])
+
+
+def test_a_reward_that_graded_no_answer_is_an_error_unless_it_may(file):
+    name = f"{file}:per_text"
+    table = {name: 1.0, "format": 1.0}
+
+    def scored(*texts, table=table):
+        return Scorer(table).score(sample(), [completion(text) for text in texts])
+
+    for fine in (["none", "x"], ["x", "x"]):  # one hole in a group is no silence
+        check_graded([scored("none", "nan"), scored(*fine)])
+    check_graded([scored("none", "none", table={name: {"allow_ungraded": True}, "format": 1.0})])
+    with pytest.raises(ConfigurationError, match=r"per_text' gave no answer .* set allow_ungraded: true"):
+        check_graded([scored("none", "nan"), scored("inf", "none")])

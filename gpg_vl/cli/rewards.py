@@ -110,14 +110,14 @@ def _runs(reward: Reward) -> str:
 
 
 def score(arguments: list[str]) -> None:
-    """Score a file of answers, a row each: {"sample": {…}, "completion": "text"}."""
+    """Score a file of answers: lines, a run's rollouts/step_*.parquet, or an evaluation's JSON."""
     parser = _parser("score", score.__doc__ or "")
     parser.add_argument("--reward", action="append", required=True, help=f"{_ENTRY}; repeat for several")
     parser.add_argument(
         "--file",
         required=True,
         type=expand,
-        help="JSON lines; sample has `answer` and `answer_type` (or choices), and may have id, task, "
+        help="rollouts (Parquet), an evaluation (JSON), or JSON lines, flat or with `sample`, which has `answer` and `answer_type` (or choices), and may have id, task, "
         "question, choices, images (paths from the file's folder) and meta; a row may have token_count "
         "(default: its words), finish_reason (default: eos) and think_opened (default: false)",
     )
@@ -130,17 +130,27 @@ def score(arguments: list[str]) -> None:
         default="image",
         help="boxes in answers: pixels of the image, or 0-1000 along each side (needs images or meta.size)",
     )
+    parser.add_argument(
+        "--data",
+        nargs="*",
+        default=[],
+        type=expand,
+        help="folders written by `gpg-vl prepare` that rollouts or an evaluation are of; default: their own",
+    )
     given = parser.parse_args(arguments)
     check_new(given.out, "--out")
     check_files([given.file])
+    for folder in given.data:
+        check_prepared(folder)
     from gpg_vl.runtime.progress import ProgressBar
-    from gpg_vl.scoring.score_rows import count_lines, score_file
+    from gpg_vl.scoring.answer_files import count_answers
+    from gpg_vl.scoring.score_rows import score_file
     from gpg_vl.scoring.scorer import Scorer
 
     path, scorer = Path(given.file), Scorer(_reward_table(given.reward))
-    with ProgressBar("score", count_lines(path)) as bar:
+    with ProgressBar("score", count_answers(path)) as bar:
         tallies = score_file(
-            scorer, path, given.box_space, Path(given.out) if given.out else None, bar.advance
+            scorer, path, given.box_space, Path(given.out) if given.out else None, bar.advance, given.data
         )
     header = ("reward", "rows", "mean", "standard deviation", "min", "max", "not gradable")
     print(markdown_table(header, [_spread(name, tally) for name, tally in tallies.items()]))

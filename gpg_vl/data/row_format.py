@@ -33,6 +33,8 @@ class RowOptions:
     task: str = ""
     """Of rows that do not say it."""
     numbers: NumberMeaning = "unclear"
+    cure: str = ""
+    """What to do about a row without an answer type; "" names the options of `gpg-vl prepare jsonl`."""
     needed: tuple[str, ...] = ("question", "answer")
     """What a row must have."""
 
@@ -67,8 +69,8 @@ def _check_keys(row: Mapping[str, Any], where: str, options: RowOptions) -> None
         if name not in row:
             raise RowError(
                 "missing field",
-                f"{where} has no {name!r}; it has: {', '.join(map(str, row)) or 'nothing'}. "
-                f"Other names are given by --fields {name}=NAME",
+                f"{where} has no {name!r}; it has: {', '.join(map(str, row)) or 'nothing'}"
+                + ("" if options.cure else f". Other names are given by --fields {name}=NAME"),
             )
     if _IMAGE_KEYS & row.keys() and not {"image", "images"} & row.keys():
         raise RowError("unknown key", f"{where}: the key of an image's path is 'image', of several 'images'")
@@ -137,7 +139,7 @@ def _answer_type(
         raise RowError(
             "missing answer_type",
             f"{where} has neither 'answer_type' nor 'choices': the key 'answer_type' says how the answer is "
-            f"compared: {types}. --answer_type says it for all rows",
+            f"compared: {types}; {options.cure or '--answer_type says it for all rows'}",
         )
     return given or "choice"
 

@@ -1,7 +1,8 @@
 """The commands that make data sets and look into them."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gpg_vl.checks import expand, seed_in_range
 from gpg_vl.cli.before import at_least, check_new
@@ -10,6 +11,9 @@ from gpg_vl.data.manifest import check_prepared
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.model.adapter_files import check_fetched, check_local
 from gpg_vl.options import base_parser
+
+if TYPE_CHECKING:
+    from gpg_vl.data.split import Split
 
 # Heavy imports (torch, transformers) stand inside the commands: `gpg-vl --help` answers at once.
 
@@ -26,6 +30,12 @@ def prepare(arguments: list[str]) -> None:
     parser.add_argument(
         "--limit", type=int, help="rows to write at most; required where the source is endless"
     )
+    parser.add_argument(
+        "--validation",
+        type=float,
+        help="share of the rows, between 0 and 1, for a second folder, OUT_validation, which shares no image "
+        "and no question with OUT; default: none",
+    )
     parser.add_argument("--strict", action="store_true", help="fail on the first row that cannot be used")
     if not arguments or arguments[0].startswith("-"):
         parser.parse_args(arguments)
@@ -37,34 +47,66 @@ def prepare(arguments: list[str]) -> None:
     if converter.endless and given.limit is None:
         raise ConfigurationError(f"{converter.name!r} never ends by itself: say how many rows with --limit")
     check_new(given.out, "--out")
+    if given.validation is not None:
+        _check_validation(given.validation, given.out)
     if "seed" in options:
         seed_in_range(given.seed, "--seed")
     from gpg_vl.data.ingest import write_prepared
+    from gpg_vl.data.split import write_split
     from gpg_vl.runtime.progress import RowBar
     from gpg_vl.runtime.shutdown import terminated_like_interrupted
     from gpg_vl.scoring.gold import unreadable_gold
 
     chosen = {name: given[name] for name in options}
+    out = Path(given.out)
     with terminated_like_interrupted(), RowBar("prepare", given.limit) as bar:
-        manifest = write_prepared(
-            converter.function(given.source, **chosen),
-            Path(given.out),
-            source=given.source,
-            converter=converter.name,
-            version=converter.version,
-            options=chosen,
-            limit=given.limit,
-            strict=given.strict,
-            unreadable_gold=unreadable_gold,
-            progress=bar.advance,
+        drafts = converter.function(given.source, **chosen)
+        settings: dict[str, Any] = {
+            "source": given.source,
+            "converter": converter.name,
+            "version": converter.version,
+            "options": chosen,
+            "limit": given.limit,
+            "strict": given.strict,
+            "unreadable_gold": unreadable_gold,
+            "progress": bar.advance,
+        }
+        split = (
+            write_split(drafts, out, given.validation, **settings) if given.validation is not None else None
         )
-    print(f"{given.out}: {manifest['rows']} rows")
+        manifest = split.whole if split else write_prepared(drafts, out, **settings)
+    if split:
+        _print_split(split, out, given.validation)
+    else:
+        _print_rows(manifest, out)
+    _print_doubtful(manifest, out)
+
+
+def _check_validation(share: float, out: str) -> None:
+    if not 0 < share < 1:
+        raise ConfigurationError(f"--validation is a share between 0 and 1, such as 0.2, got {share}")
+    check_new(f"{out.rstrip('/')}_validation", "--out")
+
+
+def _print_rows(manifest: Mapping[str, Any], out: Path) -> None:
+    print(f"{out}: {manifest['rows']} rows")
     for task, count in manifest["tasks"].items():
         print(f"  {task}: {count}")
-    _print_doubtful(manifest, Path(given.out))
 
 
-def _print_doubtful(manifest: dict[str, Any], out: Path) -> None:
+def _print_split(split: "Split", out: Path, share: float) -> None:
+    from gpg_vl.data.split import validation_folder
+
+    _print_rows(split.train, out)
+    _print_rows(split.validation, validation_folder(out))
+    got = split.validation["rows"] / split.whole["rows"]
+    what = "image and no question" if split.questions_apart else "image"
+    print(f"  {got:.1%} for validation, asked for {share:.1%}: it shares no {what} with {out}")
+    if not split.questions_apart:
+        print("  questions are on both sides: too many rows ask the same to be parted by them")
+
+
+def _print_doubtful(manifest: Mapping[str, Any], out: Path) -> None:
     from gpg_vl.data.prepared import SKIPPED
 
     skipped, unreadable = manifest["skipped"], manifest["unreadable_gold"]

@@ -117,7 +117,8 @@ def score(arguments: list[str]) -> None:
         "--file",
         required=True,
         type=expand,
-        help="rollouts (Parquet), an evaluation (JSON), or JSON lines, flat or with `sample`, which has `answer` and `answer_type` (or choices), and may have id, task, "
+        help="rollouts (Parquet), an evaluation (JSON), or JSON lines, flat or with `sample`, which has "
+        "`answer` and `answer_type` (or choices), and may have id, task, "
         "question, choices, images (paths from the file's folder) and meta; a row may have token_count "
         "(default: its words), finish_reason (default: eos) and think_opened (default: false)",
     )

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jsonargparse import ArgumentParser
+
 from gpg_vl.checks import expand, seed_in_range
 from gpg_vl.cli.before import at_least, check_new
 from gpg_vl.cli.dispatch import Command, dispatch
@@ -22,21 +24,8 @@ def prepare(arguments: list[str]) -> None:
     """Convert a data set into the prepared layout."""
     from gpg_vl.registry import converters
 
-    parser = base_parser("gpg-vl prepare", prepare.__doc__ or "")
     names = ", ".join(sorted(converters.announced()))
-    parser.add_argument("dataset", help=f"a converter: {names}, file.py:name or module:name")
-    parser.add_argument("--out", required=True, type=expand, help="folder to write; must not exist")
-    parser.add_argument("--source", default="", type=expand, help="folder, file or hub id of the original")
-    parser.add_argument(
-        "--limit", type=int, help="rows to write at most; required where the source is endless"
-    )
-    parser.add_argument(
-        "--validation",
-        type=float,
-        help="share of the rows, between 0 and 1, for a second folder, OUT_validation, which shares no image "
-        "and no question with OUT; default: none",
-    )
-    parser.add_argument("--strict", action="store_true", help="fail on the first row that cannot be used")
+    parser = _prepare_parser(names)
     if not arguments or arguments[0].startswith("-"):
         parser.parse_args(arguments)
         raise ConfigurationError(f"name the converter first: gpg-vl prepare NAME; one of: {names}")
@@ -80,6 +69,25 @@ def prepare(arguments: list[str]) -> None:
     else:
         _print_rows(manifest, out)
     _print_doubtful(manifest, out)
+
+
+def _prepare_parser(names: str) -> ArgumentParser:
+    """What every converter has; `names` are those announced."""
+    parser = base_parser("gpg-vl prepare", prepare.__doc__ or "")
+    parser.add_argument("dataset", help=f"a converter: {names}, file.py:name or module:name")
+    parser.add_argument("--out", required=True, type=expand, help="folder to write; must not exist")
+    parser.add_argument("--source", default="", type=expand, help="folder, file or hub id of the original")
+    parser.add_argument(
+        "--limit", type=int, help="rows to write at most; required where the source is endless"
+    )
+    parser.add_argument(
+        "--validation",
+        type=float,
+        help="share of the rows, between 0 and 1, for a second folder, OUT_validation, which shares no image "
+        "and no question with OUT; default: none",
+    )
+    parser.add_argument("--strict", action="store_true", help="fail on the first row that cannot be used")
+    return parser
 
 
 def _check_validation(share: float, out: str) -> None:

@@ -77,9 +77,12 @@ def _check_keys(row: Mapping[str, Any], where: str, options: RowOptions) -> None
 
 
 def _spoken(row: dict[str, Any], where: str) -> dict[str, Any]:
-    """`row` with question and answer out of its one turn of conversation, if it has such."""
-    name = next((name for name in ("conversations", "messages") if name in row), None)
-    if name is None or "question" in row:
+    """`row` with question and answer out of its one turn of conversation, if it has such.
+
+    `question` may hold the conversation itself, as TRL's column `prompt` does, up to its answer.
+    """
+    name = "question" if isinstance(row.get("question"), list) else _conversation(row)
+    if name is None:
         return row
     turns: dict[str, list[str]] = {"system": [], "user": [], "assistant": []}
     for turn in row[name] if isinstance(row[name], list) else [row[name]]:
@@ -96,9 +99,18 @@ def _spoken(row: dict[str, Any], where: str) -> dict[str, Any]:
     return {"question": turns["user"][0], **spoken, **rest}
 
 
+def _conversation(row: Mapping[str, Any]) -> str | None:
+    """The key of a row's conversation, where nothing else is its question."""
+    names = [] if "question" in row else [name for name in ("conversations", "messages") if name in row]
+    return next(iter(names), None)
+
+
 def _said(content: Any, where: str) -> str:
-    """The text of a turn, which may be a list of parts: {"type": "text", "text": …} and images."""
-    if not isinstance(content, list):
+    """The text of a turn, which may be a list of parts: {"type": "text", "text": …} and images.
+
+    A list of numbers is a box, the answer of VLM-R1's files.
+    """
+    if not isinstance(content, list) or (content and all(isinstance(part, int | float) for part in content)):
         return as_text(content)
     parts = [part for part in content if isinstance(part, dict)]
     if len(parts) < len(content) or any(part.get("type") not in ("text", "image") for part in parts):

@@ -83,7 +83,8 @@ def test_options_and_defaults_are_those_of_the_configuration():
     for option, default, *_ in table(DOCS / "options.md", "option"):
         assert known[named(option)[0]] == yaml.safe_load(default), option
     sections = {name.partition(".")[0] for name in known}
-    text = "".join(page.read_text() for page in OWN)
+    text = "".join(page.read_text() for page in OWN if page.name != "migrating.md")
+    text += re.sub(r"^\|[^|]*\|", "|", (DOCS / "migrating.md").read_text(), flags=re.MULTILINE)  # our column
     dotted = re.findall(r"`(?:--)?([a-z]+\.[a-z_.]+[a-z_])(?= |`)", text)
     assert not {name for name in dotted if name.partition(".")[0] in sections} - known.keys()
 

@@ -63,12 +63,24 @@ def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def table(page: Path, first: str) -> list[list[str]]:
-    """Rows of the page's table whose first header is `first`."""
+def tables(page: Path, first: str) -> list[list[str]]:
+    """Rows of the page's tables whose first header is `first`."""
+    rows: list[list[str]] = []
+    wanted = False
     lines = page.read_text().splitlines()
-    start = next(i for i, line in enumerate(lines) if line.startswith("|") and cells(line)[0] == first) + 2
-    end = next(i for i, line in enumerate([*lines, ""][start:], start) if not line.startswith("|"))
-    return [cells(line) for line in lines[start:end]]
+    for line, before in zip(lines, ["", *lines], strict=False):
+        if line.startswith("|") and not before.startswith("|"):
+            wanted = cells(line)[0] == first
+        elif line.startswith("|") and wanted and not line.startswith("|--"):
+            rows.append(cells(line))
+    return rows
+
+
+def table(page: Path, first: str) -> list[list[str]]:
+    """As `tables`, for one that has to be there."""
+    rows = tables(page, first)
+    assert rows, f"{page.name} has no table whose first header is {first!r}"
+    return rows
 
 
 def named(cell: str) -> list[str]:

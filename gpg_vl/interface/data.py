@@ -10,6 +10,8 @@ from typing import Any
 from gpg_vl.data.ingest import write_prepared
 from gpg_vl.data.manifest import read_manifest
 from gpg_vl.data.prepared import PreparedDataset
+from gpg_vl.data.split import validation_folder, write_split
+from gpg_vl.errors import ConfigurationError
 from gpg_vl.registry import converters
 from gpg_vl.scoring.gold import unreadable_gold
 
@@ -25,23 +27,29 @@ _NAME = 12
 """Hexadecimal digits of the content's hash in a folder's name."""
 
 
-def prepare(rows: str | Path | Rows, out: str | Path, **options: Any) -> Path:
+def prepare(
+    rows: str | Path | Rows, out: str | Path, *, validation: float | None = None, **options: Any
+) -> Path:
     """Write rows, or a file of them, as a prepared data set; returns its folder.
 
-    options: those of `gpg-vl prepare jsonl`, such as answer_type="number". Rows that cannot be used are
-    listed in its skipped.jsonl; a look at the sheet of `gpg-vl data show` is worth its second. Raises
-    DataError if the folder exists, or no row can be used.
+    validation: share of the rows that goes to a second folder, `OUT_validation`, instead; it shares no image
+    and no question with the first. options: those of `gpg-vl prepare jsonl`, such as answer_type="number".
+    Rows that cannot be used are listed in its skipped.jsonl. Raises DataError if the folder exists, or no row
+    can be used.
     """
     converter, of_a_file = converters.get(_ROWS), isinstance(rows, str | Path)
-    write_prepared(
-        converter.function(str(rows) if of_a_file else rows, **options),
-        Path(out),
-        source=str(rows) if of_a_file else "rows",
-        converter=converter.name,
-        version=converter.version,
-        options=options,
-        unreadable_gold=unreadable_gold,
-    )
+    drafts = converter.function(str(rows) if of_a_file else rows, **options)
+    settings: dict[str, Any] = {
+        "source": str(rows) if of_a_file else "rows",
+        "converter": converter.name,
+        "version": converter.version,
+        "options": options,
+        "unreadable_gold": unreadable_gold,
+    }
+    if validation is None:
+        write_prepared(drafts, Path(out), **settings)
+    else:
+        write_split(drafts, Path(out), validation, **settings)
     return Path(out)
 
 
@@ -56,21 +64,49 @@ def folders(data: Data, store: Path) -> list[str]:
     The same rows are written once, so that a run goes on with the folder it had; each of a launch's processes
     writes them, and the first to be done leaves its folder to all.
     """
-    if isinstance(data, str | Path):
-        path = Path(data)
-        return [_written(path, store)] if path.suffix in _FILES and path.is_file() else [str(data)]
-    listed = list(data)
-    if all(isinstance(one, str | Path) for one in listed):
-        return [folder for one in listed for folder in folders(one, store)]
-    return [_written(listed, store)]
+    if not isinstance(data, str | Path):
+        data = list(data)
+        if all(isinstance(one, str | Path) for one in data):
+            return [folder for one in data for folder in folders(one, store)]
+    return _written(_file_or_rows(data), store)
 
 
-def _written(rows: Path | Rows, store: Path) -> str:
+def parts(data: Data, share: float, store: Path) -> tuple[list[str], list[str]]:
+    """As `folders`, of what is trained on and of a share for validation, from 0 to 1.
+
+    Raises ConfigurationError for anything but rows or a file of them.
+    """
+    rows = data if isinstance(data, Mapping) else _file_or_rows(data)
+    if isinstance(rows, str | Mapping):
+        raise ConfigurationError(
+            f"validation={share:g} parts rows, or a file of them: a prepared folder has its own, "
+            "`gpg-vl prepare --validation` writes both"
+        )
+    train, validation = _written(rows, store, share)
+    return [train], [validation]
+
+
+def _file_or_rows(data: Data) -> str | Path | Rows:
+    """A prepared folder as text, a file of rows as its path, rows as they are."""
+    if not isinstance(data, str | Path):
+        return data
+    path = Path(data)
+    return path if path.suffix in _FILES and path.is_file() else str(data)
+
+
+def _written(rows: str | Path | Rows, store: Path, share: float | None = None) -> list[str]:
+    """The folder of rows, and with a share that of validation behind it."""
+    if isinstance(rows, str):
+        return [rows]
     store.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".preparing-", dir=store) as own:
-        folder = prepare(rows, Path(own) / "rows")
+        folder = prepare(rows, Path(own) / "rows", validation=share)
         name = rows.stem if isinstance(rows, Path) else "rows"
         target = store / f"{name}-{read_manifest(folder)['sha256'][:_NAME]}"
-        with contextlib.suppress(OSError):  # it is there already
-            os.rename(folder, target)
-    return str(target)
+        made = {folder: target}
+        if share is not None:
+            made = {validation_folder(folder): validation_folder(target), folder: target}
+        for written, final in made.items():
+            with contextlib.suppress(OSError):  # it is there already
+                os.rename(written, final)
+    return [str(final) for final in reversed(made.values())]

@@ -9,7 +9,7 @@ from typing import Any, TypedDict, TypeVar
 from gpg_vl.config import SftConfig, TrainConfig
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.evaluation.model import Model
-from gpg_vl.interface.data import Data, folders
+from gpg_vl.interface.data import Data, folders, parts
 from gpg_vl.interface.rewards import Rewards, reward_table
 from gpg_vl.options import load_config
 
@@ -28,8 +28,9 @@ class Settings(TypedDict, total=False):
     """Folder or hub id; or a section, such as {"path": …, "lora_rank": 16}."""
     data: "Data | Section"
     """Rows, a file of rows, or prepared folders; or a section, such as {"train": […], "workers": 4}."""
-    validation: Data
-    """What the run is evaluated on; a part of the training source, never a benchmark."""
+    validation: Data | float
+    """What the run is evaluated on: a part of the training source, never a benchmark. Or a share of the rows
+    in `data`, from 0 to 1, that has no image in common with the rest, and no question where they differ."""
     rewards: Rewards
     """Names and functions; a list, or a table with weights."""
     steps: int
@@ -81,16 +82,20 @@ def _as_options(values: dict[str, Any], store: Path) -> dict[str, Any]:
     if "model" in options and not isinstance(options["model"], Mapping):
         model = options["model"]
         options["model"] = {"path": model.path if isinstance(model, Model) else str(model)}
-    data = options.pop("data", {})
-    section = dict(data) if isinstance(data, Mapping) else {"train": folders(data, store)}
-    if (validation := options.pop("validation", None)) is not None:
-        section["validation"] = folders(validation, store)
-    options["data"] = section
+    options["data"] = _data_section(options.pop("data", {}), options.pop("validation", None), store)
     if "rewards" in options:
         options["rewards"] = reward_table(options["rewards"])
     if (steps := options.pop("steps", None)) is not None:
         options["run"] = {**options.get("run", {}), "steps": steps}
     return options
+
+
+def _data_section(data: Any, validation: Data | float | None, store: Path) -> dict[str, Any]:
+    if isinstance(validation, float):
+        train, held_out = parts(data, validation, store)
+        return {"train": train, "validation": held_out}
+    section = dict(data) if isinstance(data, Mapping) else {"train": folders(data, store)}
+    return section if validation is None else {**section, "validation": folders(validation, store)}
 
 
 def _words(options: Mapping[str, Any], prefix: str = "--") -> Iterator[str]:

@@ -6,8 +6,10 @@ import datasets
 import pytest
 
 import gpg_vl
-from gpg_vl.errors import DataError
-from gpg_vl.interface.data import folders
+from gpg_vl.config import TrainConfig
+from gpg_vl.errors import ConfigurationError, DataError
+from gpg_vl.interface.data import folders, parts
+from gpg_vl.interface.settings import configure
 from tests.support.inputs import noise
 
 ROWS = [
@@ -55,6 +57,21 @@ def test_rows_that_cannot_be_used_are_said(tmp_path):
     with pytest.raises(DataError, match="row"):
         folders([{"question": "Why?"}], tmp_path / "data")
     assert not list((tmp_path / "data").iterdir())
+
+
+def test_a_share_of_the_rows_is_for_validation(tiny_folder, tmp_path):
+    rows = [{**ROWS[0], "image": noise(56, 56, n), "question": f"Left of {n}?"} for n in range(20)]
+    (train,), (held_out,) = parts(rows, 0.25, tmp_path / "data")
+    questions = [{sample.question for sample in gpg_vl.read(folder)} for folder in (train, held_out)]
+    assert questions[0] | questions[1] == {row["question"] for row in rows}
+    assert not questions[0] & questions[1] and len(questions[1]) >= 2
+    assert held_out == f"{train}_validation" and parts(rows, 0.25, tmp_path / "data") == ([train], [held_out])
+    config = configure(
+        TrainConfig, None, {"model": "org/m", "data": rows, "validation": 0.25, "out": tmp_path / "x"}
+    )
+    assert config.data.validation == [held_out]
+    with pytest.raises(ConfigurationError, match="a prepared folder has its own"):
+        parts(train, 0.25, tmp_path / "data")
 
 
 def test_rows_train(tiny_folder, tmp_path):

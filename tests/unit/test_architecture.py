@@ -1,7 +1,6 @@
 """The house: which rooms import which, how they are installed, how large things are."""
 
 import ast
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -10,6 +9,8 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+from tests.support.wheels import build_wheel
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = {
@@ -184,14 +185,7 @@ def test_folders_refuse_another_name(name):
 
 
 def test_wheel_has_one_top_level_package(tmp_path):
-    source = tmp_path / "source"  # setuptools would leave its build/ in the checkout
-    source.mkdir()
-    for name in (*FOLDERS.values(), "pyproject.toml", "README.md", "LICENSE"):
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, source / name)
-    options = ["--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), str(source)]
-    subprocess.run([sys.executable, "-m", "pip", "wheel", *options], check=True, capture_output=True)
-    names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
+    names = zipfile.ZipFile(build_wheel(tmp_path)).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"gpg_vl"}
     assert {"gpg_vl/rewards/choice.py", "gpg_vl/training/train.py", "gpg_vl/py.typed"} <= set(names)
     assert {f"gpg_vl/{file.relative_to(ROOT)}" for file in (ROOT / "configs").rglob("*.yaml")} <= set(names)

@@ -19,7 +19,14 @@ from pymdownx.slugs import slugify
 ROOT = Path(__file__).resolve().parents[1]
 _CODE = re.compile(r"^(`{3,})[^\n]*\n.*?^\1`*$|(`+)(?!`).*?(?<!`)\2(?!`)", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"(\]\(|(?:src|srcset|href)=\")(?!\w+:|#)([^)\s\"#]+)")
-_LANGUAGES = {".ipynb": "json", ".py": "python", ".yaml": "yaml", ".toml": "toml", ".json": "json", ".jsonl": "json"}
+_LANGUAGES = {
+    ".ipynb": "json",
+    ".py": "python",
+    ".yaml": "yaml",
+    ".toml": "toml",
+    ".json": "json",
+    ".jsonl": "json",
+}
 _FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 
 

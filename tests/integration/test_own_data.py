@@ -42,7 +42,7 @@ def test_every_command_of_the_page(folder, capsys):
     said = {}
     for line in shell_lines(PAGE, "sh"):
         carry_out(line, folder)
-        said[" ".join(line.split()[1:3])] = capsys.readouterr().out
+        said.setdefault(" ".join(line.split()[1:3]), capsys.readouterr().out)
     assert "passed: no trick scores as high" in said["rewards audit"]
     assert "| near.py:near | 3    | 0.5 " in said["rewards score"]
     assert "fail" not in said["preflight --config"]
@@ -57,11 +57,11 @@ def test_every_command_of_the_page(folder, capsys):
 def test_what_the_page_says_of_the_audit(folder, capsys):
     reward = folder / "near.py"
     reward.write_text(reward.read_text().replace(" if math.isfinite(distance) else 0.0", ""))
-    lines = [line for line in shell_lines(PAGE, "sh") if "draw.py" in line or "data/train" in line]
+    lines = [line for line in shell_lines(PAGE, "sh") if "draw.py" in line or "prepare" in line]
     for line in lines[:2]:
         carry_out(line, folder)
     with pytest.raises(SystemExit) as exit:
-        run("rewards", "audit", "near.py:near", "--data", "data/train")
+        run("rewards", "audit", "near.py:near", "--data", "data/discs")
     assert exit.value.code == 1
     quoted = PAGE.read_text().partition("FAILS:")[2].partition("```")[0]
     assert f"FAILS:{quoted}" in capsys.readouterr().out

@@ -12,7 +12,7 @@ SHELL = ("", "bash", "sh", "console")
 _BLOCK = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _COMMAND = re.compile(r"^(?:\$ )?(?:gpg-vl|(?:\S+ )*-m gpg_vl) (.*)")
 _HEADING = re.compile(r"^#{1,6} +(.*?) *$", re.MULTILINE)
-_PLACEHOLDERS = {"N": "1", "K": "1", "NAME": "jsonl", "TEMPLATE": "base", "S": "test", "SHARE": "0.2"}
+_PLACEHOLDERS = {"N": "1", "K": "1", "NAME": "jsonl", "SHARE": "0.2", "TEMPLATE": "base", "S": "test"}
 """What stands for a number or one of a few words in a synopsis; other capitals are any text."""
 
 

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 chance = random.Random(0)
 Path("images").mkdir(exist_ok=True)
-with open("train.jsonl", "w") as train, open("validation.jsonl", "w") as validation:
+with open("rows.jsonl", "w") as rows:
     for number in range(600):
         image, count = Image.new("RGB", (84, 84), "white"), chance.randint(1, 4)
         for cell in chance.sample(range(9), count):
@@ -16,4 +16,4 @@ with open("train.jsonl", "w") as train, open("validation.jsonl", "w") as validat
             ImageDraw.Draw(image).ellipse((x, y, x + 20, y + 20), fill="red")
         image.save(f"images/{number}.png")
         row = {"image": f"images/{number}.png", "question": "How many discs?", "answer": count}
-        print(json.dumps(row), file=train if number % 5 else validation)
+        print(json.dumps(row), file=rows)

@@ -27,7 +27,6 @@ from gpg_vl.cli.rewards import rewards
 from gpg_vl.cli.serve import serve
 from gpg_vl.errors import RewardError, UserError
 from gpg_vl.options import base_parser, plain_words
-from gpg_vl.runs.best import best_words
 from gpg_vl.runtime.launched import launched, place
 from gpg_vl.tour import Tour
 
@@ -172,6 +171,8 @@ def _train(arguments: list[str], command: str, kind: Any, module: str) -> None:
     if launch is not None:
         sys.exit(launch.run(command, arguments, config.run.shutdown_grace))
     quiet_transformers()
+    from gpg_vl.runs.best import best_words
+
     run = getattr(import_module(module), command)
 
     def work() -> None:

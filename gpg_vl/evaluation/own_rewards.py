@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from gpg_vl.config import expanded_rewards
 from gpg_vl.errors import ConfigurationError, UnknownNameError
 from gpg_vl.prompting.card import CARD
-from gpg_vl.scoring.score_rows import WEIGHTED_SUM
 from gpg_vl.scoring.scorer import GroupScores, Scorer
+from gpg_vl.scoring.weighted import WEIGHTED_SUM
 from gpg_vl.yaml_file import read_yaml
 
 if TYPE_CHECKING:

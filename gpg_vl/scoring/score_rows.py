@@ -13,8 +13,8 @@ from gpg_vl.prompting.prompts import BoxSpace
 from gpg_vl.runtime.files import replacing
 from gpg_vl.scoring.answer_files import read_answers
 from gpg_vl.scoring.scorer import GroupScores, Scorer
+from gpg_vl.scoring.weighted import WEIGHTED_SUM
 
-WEIGHTED_SUM = "weighted sum"
 _CHUNK = 64
 """Questions in memory at a time, which workers score side by side."""
 

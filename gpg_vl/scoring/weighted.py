@@ -15,6 +15,9 @@ from gpg_vl.types import Completion, Sample
 SETTINGS = ("weight", "deadline", "workers", "concurrency", "conversational", "allow_ungraded")
 """Keys of an entry that are the configuration's, never the function's."""
 
+WEIGHTED_SUM = "weighted sum"
+"""What the sum of all rewards is called in tables."""
+
 
 @dataclass(frozen=True)
 class Weighted:

@@ -11,6 +11,7 @@ from gpg_vl.config import PRESETS, Preset, RolloutConfig, SftConfig, TrainConfig
 from gpg_vl.data.manifest import read_manifest
 from gpg_vl.environment import environment
 from gpg_vl.evaluation.figures import in_words
+from gpg_vl.evaluation.own_rewards import reward_names, reward_title
 from gpg_vl.prompting.card import CARD, base_on_hub, readme
 from gpg_vl.prompting.encode import PromptEncoder
 from gpg_vl.runs.command_line import command_line, portable
@@ -134,7 +135,10 @@ def _evaluated(evaluation: Evaluation) -> str:
     ]
     data = ", ".join(f"`{portable(str(folder))}`" for folder in evaluation["data"])
     table = markdown_table(("validation", "accuracy", "95 %", "questions"), rows)
-    return f"Greedy answers of step {evaluation['step']} on {data}: {in_words(evaluation)}.\n\n{table}"
+    words = in_words(evaluation)
+    for name in map(reward_title, reward_names(evaluation["totals"])):
+        words = words.replace(name, portable(name))
+    return f"Greedy answers of step {evaluation['step']} on {data}: {words}.\n\n{table}"
 
 
 def _asking(trained: Trained) -> str:

@@ -6,7 +6,7 @@ import re
 from playwright.sync_api import FilePayload, Locator, Page, expect
 
 from gpg_vl.data.images import open_image
-from gpg_vl.demo.parts.drawing import COLORS
+from gpg_vl.report.drawing import COLORS
 from tests.support.inputs import noise
 from tests.support.made import ANSWER, BOXED, HOSTILE
 

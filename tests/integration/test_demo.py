@@ -258,15 +258,16 @@ def test_a_closed_page_frees_its_place(endless):
     waiting.close()
 
 
-def test_mistakes_of_the_command(capsys, tmp_path):
+def test_mistakes_of_the_command(capsys, tiny_folder, tmp_path):
     assert "--base is missing" in mistake(capsys, "demo")
-    assert "cannot be read" in mistake(capsys, "demo", "--base", "owner/m", "--auth_file", tmp_path / "none")
-    assert "not a prepared data set" in mistake(capsys, "demo", "--base", "owner/m", "--data", tmp_path)
+    base = ("--base", tiny_folder)
+    assert "cannot be read" in mistake(capsys, "demo", *base, "--auth_file", tmp_path / "none")
+    assert "not a prepared data set" in mistake(capsys, "demo", *base, "--data", tmp_path)
 
 
-def test_a_port_in_use_is_a_users_mistake(server):
+def test_a_port_in_use_is_a_users_mistake(server, tiny_folder):
     port = server.rpartition(":")[2]
-    words = [sys.executable, "-m", "gpg_vl", "demo", "--base", "owner/model", "--port", port]
+    words = [sys.executable, "-m", "gpg_vl", "demo", "--base", str(tiny_folder), "--port", port]
     output = subprocess.run(words, capture_output=True, text=True)
     assert output.returncode == 2
     assert f"gpg-vl: error: cannot listen on 127.0.0.1, port {port}" in output.stderr

@@ -178,7 +178,7 @@ def test_values_in_a_file(command, key, tmp_path, capsys):
         (b"out: caf\xe9\n", "not text in UTF-8"),
         (b"\x7fELF\x02\x01\x00\x00\xff", "UTF-8"),
         (b"\x00\x01\x02", "is not YAML"),
-        (b"config: other.yaml\n", "names a config"),
+        (b"config: other.yaml\n", "config belongs on the command line"),
         (b"run: {steps: 1:30}\n", "line 1: YAML reads 1:30 in base 60 or 8"),
         (b"run:\n  steps: 010\n", "line 2: YAML reads 010 in base 60 or 8"),
     ],

@@ -5,11 +5,12 @@ from typing import Any
 
 from gpg_vl.evaluation.own_rewards import PREFIX, SUM, own_score, reward_names, reward_title
 from gpg_vl.runs.files import Evaluation, Item, score
+from gpg_vl.scoring.weighted import SETTINGS
 from gpg_vl.stats import paired_difference, sign_flip
 from gpg_vl.tables import markdown_table, short_number
 
-_BESIDE_THE_SCORE = ("weight", "deadline")
-"""Entries of a reward that do not change what an answer scores by it."""
+_DECIDING = ("conversational",)
+"""Settings of an entry that change what an answer scores; the others are its weight and how it is called."""
 REWARD_COLUMNS = ("reward", "questions", "A", "B", "difference", "95 % interval", "p")
 """Of `reward_rows`."""
 
@@ -27,18 +28,24 @@ def compare_rewards(
 
 
 def _settings(evaluation: Evaluation, name: str) -> Any:
-    """What decides the scores of a figure: all of the table for the sum, a reward's options by task."""
+    """What decides the scores of a figure, by task: a reward's options; of the sum, those of all rewards and
+    their weights."""
     table = evaluation.get("rewards") or {}
-    if name == SUM:
-        return table
-    reward = name.removeprefix(PREFIX)
     routes = table.get("by_task", {"": table})
-    return {task: _options(route[reward]) for task, route in routes.items() if reward in route}
+    if name == SUM:
+        return {
+            task: {one: _weighed(entry) for one, entry in route.items()} for task, route in routes.items()
+        }
+    reward = name.removeprefix(PREFIX)
+    return {task: _weighed(route[reward])[1] for task, route in routes.items() if reward in route}
 
 
-def _options(entry: Any) -> dict[str, Any]:
-    options = entry if isinstance(entry, Mapping) else {}
-    return {name: value for name, value in options.items() if name not in _BESIDE_THE_SCORE}
+def _weighed(entry: Any) -> tuple[Any, dict[str, Any]]:
+    """The weight and the options of an entry."""
+    options = dict(entry) if isinstance(entry, Mapping) else {"weight": entry}
+    beside = set(SETTINGS).difference(_DECIDING)
+    decisive = {name: value for name, value in options.items() if name not in beside}
+    return options.get("weight", 1.0), decisive
 
 
 def _comparison(pairs: Sequence[tuple[Item, Item]], name: str) -> dict[str, Any] | None:

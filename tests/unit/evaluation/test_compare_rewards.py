@@ -56,6 +56,15 @@ def test_other_weights_leave_the_rewards_and_other_options_one_of_them():
     assert comparison_table(found).endswith("so these do not compare: weighted sum, length")
 
 
+def test_how_a_reward_is_called_changes_no_score():
+    called = {"deadline": 9, "workers": 2, "allow_ungraded": True}
+    faster = {"right": 1.0, "length": {"weight": 0.5, "budget": 9, **called}}
+    found = compare(evaluation(BEFORE), evaluation(AFTER, faster))
+    assert not found["other_rewards"] and len(found["rewards"]) == 3
+    chat = {"right": {"conversational": True}, "length": {"weight": 0.5, "budget": 9}}
+    assert "reward/right" in compare(evaluation(BEFORE), evaluation(AFTER, chat))["other_rewards"]
+
+
 def test_routes_by_task_are_compared_task_by_task():
     routed = {"by_task": {"t": TABLE}}
     assert not compare(evaluation(BEFORE, routed), evaluation(AFTER, routed))["other_rewards"]

@@ -2,13 +2,13 @@
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields
 from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from gpg_vl.errors import ConfigurationError
+from gpg_vl.errors import ConfigurationError, unknown
 
 LARGEST = 2**63 - 1
 """Of whole numbers: what torch and Parquet hold."""
@@ -81,6 +81,18 @@ def seed_in_range(seed: int, name: str) -> None:
     """Raise ConfigurationError for a seed that a random number generator does not take."""
     if not 0 <= seed <= LARGEST:
         raise ConfigurationError(f"{name} must be from 0 to 2^63 - 1, got {seed}")
+
+
+def share_in_range(share: float, name: str) -> None:
+    """Raise ConfigurationError for what is no share of a whole, or none or all of it."""
+    fits = isinstance(share, int | float) and 0 < share < 1
+    require(fits, f"{name} is a share between 0 and 1, such as 0.2, got {share!r}")
+
+
+def known_options(given: Iterable[str], known: Collection[str], kind: str) -> None:
+    """Raise ConfigurationError for an option that is none of the known ones; `kind` says whose they are."""
+    for name in given:
+        require(name in known, unknown(kind, name, known))
 
 
 def _expanded(value: Any, name: str) -> Any:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser
 
-from gpg_vl.checks import expand, seed_in_range
+from gpg_vl.checks import expand, seed_in_range, share_in_range
 from gpg_vl.cli.before import at_least, check_new
 from gpg_vl.cli.dispatch import Command, dispatch
 from gpg_vl.data.manifest import check_prepared
@@ -91,8 +91,7 @@ def _prepare_parser(names: str) -> ArgumentParser:
 
 
 def _check_validation(share: float, out: str) -> None:
-    if not 0 < share < 1:
-        raise ConfigurationError(f"--validation is a share between 0 and 1, such as 0.2, got {share}")
+    share_in_range(share, "--validation")
     check_new(f"{out.rstrip('/')}_validation", "--out")
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from gpg_vl.checks import expand
 from gpg_vl.config import SftConfig, TrainConfig
 from gpg_vl.errors import RunFolderError
-from gpg_vl.runs.leftovers import check_run, contents, delete_run, keep_outside
+from gpg_vl.runs.leftovers import check_deletable, contents, delete_run
 from gpg_vl.runs.lock import locked
-from gpg_vl.runs.resume import check_unused, used
+from gpg_vl.runs.resume import used
 from gpg_vl.runtime.launched import launched
 
 OPTION = "--overwrite"
@@ -29,11 +29,7 @@ def delete_earlier_run(config: TrainConfig | SftConfig, arguments: Sequence[str]
         return
     if not used(folder):
         return
-    if not folder.is_dir():
-        check_unused(config.out)  # says why a file cannot be a folder
-    check_run(folder)
-    for name, path in _read_by(config, arguments):
-        keep_outside(folder, name, path)
+    check_deletable(folder, _read_by(config, arguments))
     with locked(folder):
         found = contents(folder)
     if here is None and sys.stdin.isatty() and not _agreed(f"{config.out} holds {found}. Delete all of it?"):

@@ -3,14 +3,15 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, get_args, overload
 
 import torch
 from PIL import Image
 
+from gpg_vl.checks import require
 from gpg_vl.config import ModelConfig, RolloutConfig
 from gpg_vl.data.images import open_image, store
-from gpg_vl.errors import ModelError
+from gpg_vl.errors import ModelError, unknown
 from gpg_vl.evaluation.benchmarks import PREPARED, Benchmark
 from gpg_vl.evaluation.settings import chosen_filters
 from gpg_vl.model.frontend import Frontend, read_frontend
@@ -128,7 +129,7 @@ class Model:
         asks for; None is choice where there are choices, else label. temperature, top_p: 0 is greedy; None
         is greedy for one answer, 0.6 and 0.95 for several. seed: of sampled answers, which are the same for
         the same seed and question. Raises DataError for an image that cannot be read, ConfigurationError
-        where prompt and answer exceed the model's context.
+        for a value out of range, and where prompt and answer exceed the model's context.
         """
         sample = _sample(question, answer, answer_type, choices, image)
         options = {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens}
@@ -145,6 +146,7 @@ class Model:
         seed: int = 0,
     ) -> list[Answers]:
         """Answer many questions, side by side; see `ask`. `gpg_vl.read` gives those of a data set."""
+        require(samples >= 1, f"samples must be at least 1, got {samples}")
         answerer = self.answerer()
         longest = max((answerer.encoder.prompt_length(one) for one in questions), default=0)
         check_room(self.frontend.context, longest, max_new_tokens, "max_new_tokens")
@@ -214,6 +216,7 @@ def _sample(
     image: Picture | Sequence[Picture] | None,
 ) -> Sample:
     kind: AnswerType = answer_type or ("choice" if choices else "label")
+    require(kind in get_args(AnswerType), unknown("answer_type", kind, get_args(AnswerType)))
     return Sample(question, "asked", question, answer, kind, tuple(choices), _pictures(image))
 
 

@@ -1,12 +1,14 @@
 """Data as Python has it: rows, or a data set of the hub, written as the prepared folder that a run opens."""
 
 import contextlib
+import inspect
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from gpg_vl.checks import known_options, share_in_range
 from gpg_vl.data.ingest import write_prepared
 from gpg_vl.data.manifest import read_manifest
 from gpg_vl.data.prepared import PreparedDataset
@@ -35,9 +37,12 @@ def prepare(
     validation: share of the rows that goes to a second folder, `OUT_validation`, instead; it shares no image
     and no question with the first. options: those of `gpg-vl prepare jsonl`, such as answer_type="number".
     Rows that cannot be used are listed in its skipped.jsonl. Raises DataError if the folder exists, or no row
-    can be used.
+    can be used, ConfigurationError for an unknown option or a share that is none.
     """
+    if validation is not None:
+        share_in_range(validation, "validation")
     converter, of_a_file = converters.get(_ROWS), isinstance(rows, str | Path)
+    known_options(options, [*inspect.signature(converter.function).parameters][1:], "option of prepare")
     drafts = converter.function(str(rows) if of_a_file else rows, **options)
     settings: dict[str, Any] = {
         "source": str(rows) if of_a_file else "rows",
@@ -65,7 +70,7 @@ def folders(data: Data, store: Path) -> list[str]:
     writes them, and the first to be done leaves its folder to all.
     """
     if not isinstance(data, str | Path):
-        data = list(data)
+        data = list(_iterable(data))
         if all(isinstance(one, str | Path) for one in data):
             return [folder for one in data for folder in folders(one, store)]
     return _written(_file_or_rows(data), store)
@@ -74,8 +79,9 @@ def folders(data: Data, store: Path) -> list[str]:
 def parts(data: Data, share: float, store: Path) -> tuple[list[str], list[str]]:
     """As `folders`, of what is trained on and of a share for validation, from 0 to 1.
 
-    Raises ConfigurationError for anything but rows or a file of them.
+    Raises ConfigurationError for anything but rows or a file of them, and for a share that is none.
     """
+    share_in_range(share, "validation")
     rows = data if isinstance(data, Mapping) else _file_or_rows(data)
     if isinstance(rows, str | Mapping):
         raise ConfigurationError(
@@ -86,10 +92,16 @@ def parts(data: Data, share: float, store: Path) -> tuple[list[str], list[str]]:
     return [train], [validation]
 
 
+def _iterable(data: Data) -> Iterable[Any]:
+    if not isinstance(data, Iterable):
+        raise ConfigurationError(f"data are rows, a file of them, or prepared folders, got {data!r}")
+    return data
+
+
 def _file_or_rows(data: Data) -> str | Path | Rows:
     """A prepared folder as text, a file of rows as its path, rows as they are."""
     if not isinstance(data, str | Path):
-        return data
+        return _iterable(data)
     path = Path(data)
     return path if path.suffix in _FILES and path.is_file() else str(data)
 

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from gpg_vl.checks import known_options
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.evaluation import compare as comparing
 from gpg_vl.evaluation.evaluate import write_evaluation
@@ -21,6 +23,7 @@ from gpg_vl.runs.files import score as score_of
 from gpg_vl.stats import Interval
 
 _STORE = Path("runs") / "data"
+_OPTIONS = [field.name for field in fields(EvalSettings) if field.name not in ("model", "benchmark")]
 
 
 class Evaluation:
@@ -109,6 +112,7 @@ def evaluate(model: Model | str | Path, benchmark: str | Path | Rows, **options:
     functions too. Raises a UserError for what the user can mend; ConfigurationError on all but the first of
     several processes, whose result it is.
     """
+    known_options(options, _OPTIONS, "option of evaluate")
     given = str(benchmark) if isinstance(benchmark, str | Path) else folders(benchmark, _STORE)[0]
     path = model.path if isinstance(model, Model) else str(model)
     loaded = model if isinstance(model, Model) else None

@@ -3,7 +3,7 @@
 import functools
 import inspect
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -25,7 +25,7 @@ def reward_table(given: Rewards) -> dict[str, Any]:
 
     Raises ConfigurationError for what is no reward, or two functions of one name.
     """
-    if isinstance(given, str) or callable(given):
+    if isinstance(given, str) or callable(given) or not isinstance(given, Iterable):
         given = [given]
     pairs = list(given.items()) if isinstance(given, Mapping) else [(one, 1.0) for one in given]
     table: dict[str, Any] = {}

@@ -91,7 +91,7 @@ def _as_options(values: dict[str, Any], store: Path) -> dict[str, Any]:
 
 
 def _data_section(data: Any, validation: Data | float | None, store: Path) -> dict[str, Any]:
-    if isinstance(validation, float):
+    if isinstance(validation, int | float):
         train, held_out = parts(data, validation, store)
         return {"train": train, "validation": held_out}
     section = dict(data) if isinstance(data, Mapping) else {"train": folders(data, store)}

@@ -7,12 +7,12 @@ from typing import Unpack
 from gpg_vl.config import SftConfig, TrainConfig
 from gpg_vl.interface.run import Run
 from gpg_vl.interface.settings import Config, Settings, configure
-from gpg_vl.runs.leftovers import delete_run, keep_outside
+from gpg_vl.runs.leftovers import check_deletable, delete_run
 from gpg_vl.runs.resume import used
 from gpg_vl.runtime.launched import launched
 from gpg_vl.training import train as training
 from gpg_vl.training import warmstart
-from gpg_vl.training.callbacks import Step
+from gpg_vl.training.callbacks import Callbacks, Step
 from gpg_vl.training.surroundings import check_run
 
 
@@ -31,8 +31,9 @@ def train(
     delete an earlier run in `out`, and nothing that no run wrote. Raises a UserError for what the user can
     mend, before a model is loaded where that can be told; Stopped, with everything saved, after Ctrl-C.
     """
+    followers = Callbacks(callbacks)
     checked = _ready(configure(TrainConfig, config, settings), resume, overwrite=overwrite)
-    training.train(checked, resume=resume, callbacks=callbacks)
+    training.train(checked, resume=resume, callbacks=followers)
     return Run(checked.out)
 
 
@@ -49,8 +50,9 @@ def steps(
     Each step is written down when it comes, and evaluated and saved if it was due. Who leaves the loop early
     has the checkpoints that were due until then. With several processes, all of them leave together.
     """
+    followers = Callbacks(callbacks)
     checked = _ready(configure(TrainConfig, config, settings), resume, overwrite=overwrite)
-    return training.steps(checked, resume=resume, callbacks=callbacks)
+    return training.steps(checked, resume=resume, callbacks=followers)
 
 
 def sft(
@@ -62,8 +64,9 @@ def sft(
     **settings: Unpack[Settings],
 ) -> Run:
     """Fine-tune on gold answers, as a warm start; arguments as in `train`, but for rewards and rollouts."""
+    followers = Callbacks(callbacks)
     checked = _ready(configure(SftConfig, config, settings), resume, overwrite=overwrite)
-    warmstart.sft(checked, resume=resume, callbacks=callbacks)
+    warmstart.sft(checked, resume=resume, callbacks=followers)
     return Run(checked.out)
 
 
@@ -72,6 +75,6 @@ def _ready(config: Config, resume: str | None, *, overwrite: bool) -> Config:
     check_run(config, resume, overwrite=overwrite)
     here, folder = launched(), Path(config.out)
     if overwrite and used(folder) and (here is None or here.rank == 0):
-        keep_outside(folder, "model.path", config.model.path)
+        check_deletable(folder, [("model.path", config.model.path)])
         delete_run(folder)
     return config

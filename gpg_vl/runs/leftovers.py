@@ -5,12 +5,12 @@ Nothing that a run did not write is ever touched.
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from gpg_vl.errors import ConfigurationError, RunFolderError
 from gpg_vl.runs.lock import LOCK, locked
-from gpg_vl.runs.resume import STARTED_WITH, list_checkpoints
+from gpg_vl.runs.resume import STARTED_WITH, check_unused, list_checkpoints
 from gpg_vl.runtime.files import complete_lines, writing
 
 _WRITTEN: dict[str, tuple[str, ...]] = {
@@ -46,8 +46,22 @@ def _matches(entry: Path, patterns: tuple[str, ...]) -> bool:
     return not entry.is_symlink() and any(name.match(pattern) for pattern in patterns)
 
 
-def check_run(folder: Path) -> None:
-    """Raise RunFolderError unless a folder is a run's, with nothing else in it."""
+def check_deletable(folder: Path, read: Iterable[tuple[str, str]]) -> None:
+    """Raise RunFolderError unless a folder is a run's, with nothing else in it.
+
+    read: names of options and paths that the new run reads; ConfigurationError if one lies in the folder.
+    """
+    if not folder.is_dir():
+        check_unused(str(folder))  # says why a file cannot be a folder
+    _check_a_runs(folder)
+    for name, path in read:
+        if Path(path).resolve().is_relative_to(folder.resolve()):
+            raise ConfigurationError(
+                f"--overwrite would delete {name} {path!r}: copy it, or choose another --out"
+            )
+
+
+def _check_a_runs(folder: Path) -> None:
     others = list(foreign(folder))
     if others:
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
@@ -60,14 +74,6 @@ def check_run(folder: Path) -> None:
         f"{str(folder)!r} is not a run's folder alone: {why}, and --overwrite deletes nothing else; choose "
         "another --out"
     )
-
-
-def keep_outside(folder: Path, name: str, path: str) -> None:
-    """Raise ConfigurationError if what the new run reads lies in the folder that is to be emptied."""
-    if Path(path).resolve().is_relative_to(folder.resolve()):
-        raise ConfigurationError(
-            f"--overwrite would delete {name} {path!r}: copy it, or choose another --out"
-        )
 
 
 def contents(folder: Path) -> str:
@@ -92,7 +98,7 @@ def clear_dead_run(folder: Path) -> str:
     Returns what was done, for the user. Raises RunFolderError if there is more than a run's own files,
     WriteError if it cannot be moved.
     """
-    check_run(folder)
+    _check_a_runs(folder)
     found = contents(folder)
     records = [*folder.glob("rollouts/*.parquet"), *folder.glob("eval/*.json")]
     if not records and not complete_lines(folder / "metrics.jsonl"):
@@ -109,7 +115,7 @@ def clear_dead_run(folder: Path) -> str:
 def delete_run(folder: Path) -> None:
     """Delete all that a run left. Raises RunFolderError if it is in use, or no run's folder alone."""
     with locked(folder):
-        check_run(folder)
+        _check_a_runs(folder)
         _delete(folder)
 
 

@@ -54,6 +54,8 @@ class Callbacks:
 
     def __init__(self, callbacks: Sequence[object] = ()) -> None:
         """Raises ConfigurationError for an object that would never be called."""
+        if not isinstance(callbacks, Sequence):
+            raise ConfigurationError(f"callbacks is a list of objects, got {callbacks!r}")
         for callback in callbacks:
             _check(callback)
         self._callbacks = callbacks
@@ -65,6 +67,9 @@ class Callbacks:
         """Call the method `name` of all that have it; whether one of them returned True."""
         methods = [getattr(callback, name) for callback in self._callbacks if hasattr(callback, name)]
         return True in [method(*values) for method in methods]
+
+
+NO_CALLBACKS = Callbacks()
 
 
 def _check(callback: object) -> None:

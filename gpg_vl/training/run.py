@@ -224,10 +224,10 @@ def open_run(
     config: TrainConfig | SftConfig,
     folder: RunFolder,
     stop: StopRequest,
-    callbacks: Sequence[object] = (),
+    callbacks: Callbacks,
 ) -> Iterator[Run]:
     """A run that goes on at the learner's step."""
-    main, checked = learner.world.main, Callbacks(callbacks)
+    main = learner.world.main
     metrics_file = MetricsFile(folder.metrics, learner.step) if main else None
     if main and config.run.keep_best:
         choose_best(folder.path, folder.checkpoints, config.run.best_by, learner.step)
@@ -238,4 +238,4 @@ def open_run(
     ):
         if learner.step:
             bar.say(f"{title}: going on after step {learner.step} of {config.run.steps}")
-        yield Run(learner, config, folder, stop, metrics_file, trackers, bar, profiler, checked)
+        yield Run(learner, config, folder, stop, metrics_file, trackers, bar, profiler, callbacks)

@@ -21,7 +21,7 @@ from gpg_vl.runtime.shutdown import StopRequest
 from gpg_vl.scoring.scorer import check_graded
 from gpg_vl.training.accelerator import build_accelerator, world_of
 from gpg_vl.training.ahead import ScoringAhead
-from gpg_vl.training.callbacks import Step
+from gpg_vl.training.callbacks import NO_CALLBACKS, Callbacks, Step
 from gpg_vl.training.metrics import Clock, UpdateFigures, collection_metrics, collection_tokens
 from gpg_vl.training.micro_batches import MicroBatch, deal
 from gpg_vl.training.optim import learning_rate
@@ -167,7 +167,7 @@ def ratio_inputs(session: Session, batch: StepBatch, micro: MicroBatch, old: Ten
     return inputs
 
 
-def train(config: TrainConfig, *, resume: str | None = None, callbacks: Sequence[object] = ()) -> Path:
+def train(config: TrainConfig, *, resume: str | None = None, callbacks: Callbacks = NO_CALLBACKS) -> Path:
     """Train as configured; returns the last checkpoint's model folder. See `steps`."""
     for _ in steps(config, resume=resume, callbacks=callbacks):
         pass
@@ -177,7 +177,7 @@ def train(config: TrainConfig, *, resume: str | None = None, callbacks: Sequence
 
 
 def steps(
-    config: TrainConfig, *, resume: str | None = None, callbacks: Sequence[object] = ()
+    config: TrainConfig, *, resume: str | None = None, callbacks: Callbacks = NO_CALLBACKS
 ) -> Iterator[Step]:
     """The loop, a step at a time: each is written down, and evaluated and saved if it is due, when it comes.
 

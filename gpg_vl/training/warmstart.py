@@ -15,6 +15,7 @@ from gpg_vl.runs.files import read_metrics
 from gpg_vl.runs.folder import RunFolder
 from gpg_vl.runtime.shutdown import StopRequest
 from gpg_vl.training.accelerator import build_accelerator, world_of
+from gpg_vl.training.callbacks import NO_CALLBACKS, Callbacks
 from gpg_vl.training.learner import Learner
 from gpg_vl.training.metrics import Clock
 from gpg_vl.training.micro_batches import MicroBatch
@@ -32,7 +33,7 @@ _WINDOW = 20
 """Steps whose mean loss is compared with the target."""
 
 
-def sft(config: SftConfig, *, resume: str | None = None, callbacks: Sequence[object] = ()) -> Path:
+def sft(config: SftConfig, *, resume: str | None = None, callbacks: Callbacks = NO_CALLBACKS) -> Path:
     """Fine-tune on gold answers; returns the last checkpoint's model folder.
 
     Same prompts, data, run folder, evaluation and callbacks as `train`. SIGINT and SIGTERM save and raise

@@ -74,6 +74,27 @@ def test_a_share_of_the_rows_is_for_validation(tiny_folder, tmp_path):
         parts(train, 0.25, tmp_path / "data")
 
 
+@pytest.mark.parametrize("share", [0, 1, True, 1.5, -0.2])
+def test_what_is_no_share_is_refused(share, tmp_path):
+    given = {"model": "org/m", "data": ROWS, "out": tmp_path / "x"}
+    with pytest.raises(ConfigurationError, match="validation is a share between 0 and 1"):
+        configure(TrainConfig, None, {**given, "validation": share})
+    with pytest.raises(ConfigurationError, match="validation is a share between 0 and 1"):
+        gpg_vl.prepare(ROWS, tmp_path / "mine", validation=share)
+
+
+@pytest.mark.parametrize("data", [3, None])
+def test_what_is_no_data_is_refused(data, tmp_path):
+    with pytest.raises(ConfigurationError, match="data are rows, a file of them, or prepared folders"):
+        folders(data, tmp_path)
+
+
+def test_a_misspelt_option_names_the_nearest(tmp_path):
+    with pytest.raises(ConfigurationError, match="Did you mean 'answer_type'"):
+        gpg_vl.prepare(ROWS, tmp_path / "mine", answr_type="number")
+    assert not (tmp_path / "mine").exists()
+
+
 def test_rows_train(tiny_folder, tmp_path):
     from tests.support.letters import distinct
     from tests.unit.interface.conftest import SMALL

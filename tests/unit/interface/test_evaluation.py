@@ -5,6 +5,7 @@ import json
 import pytest
 
 import gpg_vl
+from gpg_vl.errors import ConfigurationError
 from gpg_vl.evaluation.compare import comparison_table
 from gpg_vl.evaluation.figures import evaluation_table
 from gpg_vl.runs.files import read_evaluation
@@ -39,6 +40,11 @@ def test_its_figures_have_intervals(evaluations):
     assert str(before) == evaluation_table(before.values) and "8" in repr(before)
     with pytest.raises(KeyError, match="none of the totals: accuracy"):
         before["acuracy"]
+
+
+def test_a_misspelt_option_names_the_nearest(tiny_folder, scenes_folder):
+    with pytest.raises(ConfigurationError, match="Did you mean 'samples'"):
+        gpg_vl.evaluate(tiny_folder, scenes_folder, sample=3)
 
 
 def test_a_comparison_is_that_of_the_command(evaluations, tmp_path):

@@ -76,6 +76,8 @@ def test_tables_keep_weights_options_and_routes(monkeypatch, pytestconfig):
 def test_what_is_no_reward_is_refused():
     with pytest.raises(ConfigurationError, match="a reward is a function or a name, got 3"):
         reward_table([3])
+    with pytest.raises(ConfigurationError, match="a reward is a function or a name, got 3"):
+        reward_table(3)
     with pytest.raises(ConfigurationError, match="two rewards are called 'python:<lambda>'"):
         reward_table([lambda c, s: 1.0, lambda c, s: 0.0])
 

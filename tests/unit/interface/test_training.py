@@ -78,6 +78,9 @@ def test_a_callback_of_another_name_would_never_be_called(tiny_folder, scenes_fo
     for useless in (object(), print, type("OnStep", (), {"on_step": print})):
         with pytest.raises(ConfigurationError, match="is no object with one of the methods on_groups"):
             gpg_vl.train(callbacks=[useless], **given)
+    with pytest.raises(ConfigurationError, match="callbacks is a list of objects"):
+        gpg_vl.train(callbacks=Misspelt(), **given)
+    assert not (tmp_path / "run").exists()
 
 
 def test_steps_are_the_same_loop(tiny_folder, scenes_folder, tmp_path, trained):
@@ -177,6 +180,17 @@ def test_a_used_folder_is_refused(trained, tiny_folder, scenes_folder):
     run, _ = trained
     with pytest.raises(RunFolderError, match="exists and is not empty"):
         gpg_vl.train(**settings(tiny_folder, scenes_folder, run.folder, steps=1))
+
+
+def test_overwriting_deletes_neither_a_file_nor_what_is_read(trained, scenes_folder, tmp_path):
+    run, _ = trained
+    file = tmp_path / "file"
+    file.write_text("mine")
+    with pytest.raises(RunFolderError, match="is a file"):
+        gpg_vl.train(**settings(run.checkpoints[3], scenes_folder, file, steps=1), overwrite=True)
+    with pytest.raises(ConfigurationError, match=r"--overwrite would delete model\.path"):
+        gpg_vl.train(**settings(run.checkpoints[3], scenes_folder, run.folder, steps=1), overwrite=True)
+    assert file.read_text() == "mine" and run.checkpoints
 
 
 def test_a_warm_start_from_python(tiny_folder, scenes_folder, tmp_path):

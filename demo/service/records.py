@@ -14,7 +14,7 @@ from gpg_vl.errors import DataError
 
 _OVERVIEW = ["group", "prompt_id", "task", "reward", "valid"]
 Record = Mapping[str, Any]
-"""One answer with the columns of `gpg_vl.training.tracking`; `rewards` is parsed."""
+"""One answer with the columns of `gpg_vl.training.records`; `rewards` is parsed."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from gpg_vl.cli.quiet import quiet_transformers
 from gpg_vl.config import RunConfig
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.evaluation.benchmarks import find_benchmark
-from gpg_vl.evaluation.own_rewards import reward_table
+from gpg_vl.evaluation.own_rewards import given_rewards
 from gpg_vl.evaluation.settings import EvalSettings
 from gpg_vl.model.adapter_files import check_model
 from gpg_vl.options import base_parser
@@ -38,7 +38,7 @@ def evaluate(arguments: list[str]) -> None:
     check_model(settings.model)
     find_benchmark(settings.benchmark, settings.data)
     check_new(settings.out, "--out")
-    if (table := reward_table(settings.rewards)) is not None:
+    if (table := given_rewards(settings.rewards)) is not None:
         Scorer(table)
     if launch is not None:
         sys.exit(launch.run("eval", arguments, RunConfig().shutdown_grace))

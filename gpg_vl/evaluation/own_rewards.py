@@ -22,7 +22,7 @@ PREFIX = f"{SUM}/"
 _EXAMPLE = '{"choice": 1.0}'
 
 
-def reward_table(given: Mapping[str, Any] | str) -> Mapping[str, Any] | None:
+def given_rewards(given: Mapping[str, Any] | str) -> Mapping[str, Any] | None:
     """The table of rewards that `--rewards` gives; None for `on` and `off`.
 
     A file holds the table, or a configuration with it as `rewards`. Raises ConfigurationError for anything
@@ -54,7 +54,7 @@ def own_rewards(given: Mapping[str, Any] | str, card: Mapping[str, Any], model: 
     or its own cannot be had: they may live in a file that is gone. Raises UnknownNameError or
     ConfigurationError for a given one that cannot.
     """
-    table = reward_table(given)
+    table = given_rewards(given)
     if table is not None:
         Scorer(table)
         return table, ""

@@ -18,6 +18,7 @@ from gpg_vl.report.report import write_run_report
 from gpg_vl.runs.best import find_best
 from gpg_vl.runs.files import read_evaluations, read_metrics
 from gpg_vl.runs.resume import list_checkpoints, step_of
+from gpg_vl.yaml_file import read_yaml
 
 _NONE: Mapping[str, Path] = MappingProxyType({})
 
@@ -38,7 +39,7 @@ class Run:
     def config(self) -> TrainConfig | SftConfig:
         """Everything that was used, defaults included."""
         file = self.folder / "config.yaml"
-        kind: Any = TrainConfig if "\nalgorithm:" in file.read_text(encoding="utf-8") else SftConfig
+        kind: Any = TrainConfig if "algorithm" in read_yaml(file) else SftConfig
         return load_config(kind, [f"--config={file}"])
 
     @property

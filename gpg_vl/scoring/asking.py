@@ -23,7 +23,7 @@ QUICK = 1.0
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ProbeOutcome:
     """What one completion scored."""
 
     sample: Sample
@@ -63,7 +63,7 @@ class Asker:
         """Whether a reward of the sample's route takes all answers of a group at once."""
         return any(one.is_batch for one in self.scorer.route(sample.task))
 
-    def ask(self, sample: Sample, probe: Probe) -> Outcome:
+    def ask(self, sample: Sample, probe: Probe) -> ProbeOutcome:
         """Score one completion.
 
         A slow one of a shaping reward again: a first call may import, and the machine may be busy.
@@ -73,7 +73,7 @@ class Asker:
             return first
         return min(first, *self.ask_together(sample, [probe]), key=lambda outcome: outcome.seconds)
 
-    def ask_together(self, sample: Sample, group: Sequence[Probe]) -> list[Outcome]:
+    def ask_together(self, sample: Sample, group: Sequence[Probe]) -> list[ProbeOutcome]:
         """Score the completions of a group in one go; each has its share of the seconds."""
         start = time.perf_counter()
         scores, error = None, ""
@@ -85,7 +85,9 @@ class Asker:
         for name in scores.timeouts if scores else ():
             self._late[name] = self._late.get(name, 0) + 1
         return [
-            Outcome(sample, probe.name, probe.completion, scores and _of_one(scores, place), error, seconds)
+            ProbeOutcome(
+                sample, probe.name, probe.completion, scores and _of_one(scores, place), error, seconds
+            )
             for place, probe in enumerate(group)
         ]
 

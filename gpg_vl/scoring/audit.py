@@ -10,7 +10,7 @@ from typing import Any
 from gpg_vl.errors import DataError, RewardError
 from gpg_vl.prompting.prompts import Prompt
 from gpg_vl.registry import RewardKind, rewards
-from gpg_vl.scoring.asking import SLOW, Asker, Outcome, progress
+from gpg_vl.scoring.asking import SLOW, Asker, ProbeOutcome, progress
 from gpg_vl.scoring.dependence import dependence
 from gpg_vl.scoring.probes import Probe, gold_completion, probes
 from gpg_vl.scoring.scorer import Scorer
@@ -25,7 +25,7 @@ _ROUNDING = 1e-9
 """Totals this close are equal."""
 
 
-Pair = tuple[Outcome, Outcome]
+Pair = tuple[ProbeOutcome, ProbeOutcome]
 """What a gold answer scored, and what a trick did: in one group, where a reward takes all at once."""
 
 
@@ -33,7 +33,7 @@ Pair = tuple[Outcome, Outcome]
 class Trial:
     """One sample: what its gold answer scored alone, and what every trick did."""
 
-    gold: Outcome
+    gold: ProbeOutcome
     tricks: tuple[Pair, ...]
 
     @property
@@ -46,9 +46,9 @@ class Trial:
 class Finding:
     """One probe over all samples that it fits, judged by the worst of them."""
 
-    outcome: Outcome
+    outcome: ProbeOutcome
     """The worst: with a problem, or else closest to its sample's gold answer."""
-    gold: Outcome
+    gold: ProbeOutcome
     """What that sample's gold answer scored."""
     problem: str
     """Empty if there is none."""
@@ -164,7 +164,9 @@ def _audit(
     return Audit(title, kind, _findings(kind, kept), len(kept), len(samples), left_out, notes, asker.stopped)
 
 
-def _tried(title: str, asker: Asker, golds: Sequence[Outcome], prompt: Prompt, *, bar: bool) -> list[Trial]:
+def _tried(
+    title: str, asker: Asker, golds: Sequence[ProbeOutcome], prompt: Prompt, *, bar: bool
+) -> list[Trial]:
     """A trial for each gold answer; after three time-outs without what was not asked yet."""
     tricks = [[] if gold.error else probes(gold.sample, prompt) for gold in golds]
     trials, done = [], 0
@@ -182,7 +184,7 @@ def _tried(title: str, asker: Asker, golds: Sequence[Outcome], prompt: Prompt, *
     return trials
 
 
-def _pairs(asker: Asker, gold: Outcome, tricks: Sequence[Probe]) -> list[Pair]:
+def _pairs(asker: Asker, gold: ProbeOutcome, tricks: Sequence[Probe]) -> list[Pair]:
     """Tricks with the gold answer: each alone, or in one group with it where a reward takes all at once.
 
     A group that loses a reward is asked again one by one, which tells whose fault it is.
@@ -220,7 +222,7 @@ def _types(trials: Sequence[Trial]) -> set[str]:
     return {trial.gold.sample.answer_type for trial in trials}
 
 
-def _graded(scorer: Scorer, gold: Outcome) -> bool:
+def _graded(scorer: Scorer, gold: ProbeOutcome) -> bool:
     """Whether the gold answer got a score, from a correctness reward if there is one."""
     route = scorer.route(gold.sample.task)
     if any(weighted.reward.kind == "correctness" for weighted in route):
@@ -245,7 +247,7 @@ def _finding(kind: RewardKind, pairs: Sequence[Pair]) -> Finding:
     return Finding(outcome, gold, problem, len(pairs), totals, seconds)
 
 
-def _problem(kind: RewardKind, gold: Outcome, outcome: Outcome) -> str:
+def _problem(kind: RewardKind, gold: ProbeOutcome, outcome: ProbeOutcome) -> str:
     if outcome.error:
         return outcome.error
     if lost := sorted(gold.parts.keys() - outcome.parts.keys()):
@@ -266,7 +268,7 @@ def _bounds(name: str) -> tuple[float, float] | None:
     return rewards.get(name).bounds
 
 
-def _margin(gold: Outcome, outcome: Outcome) -> float:
+def _margin(gold: ProbeOutcome, outcome: ProbeOutcome) -> float:
     """By how much the gold answer scores higher; without end where there is nothing to compare."""
     margin = gold.total - outcome.total
     return margin if math.isfinite(margin) else math.inf

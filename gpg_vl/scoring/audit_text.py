@@ -3,7 +3,7 @@
 import math
 from textwrap import indent
 
-from gpg_vl.scoring.asking import Outcome
+from gpg_vl.scoring.asking import ProbeOutcome
 from gpg_vl.scoring.audit import Audit, Finding
 from gpg_vl.tables import markdown_table, short_number, short_text
 
@@ -61,7 +61,7 @@ def _problem(finding: Finding) -> str:
     return "\n".join(lines)
 
 
-def _made_of(outcome: Outcome) -> str:
+def _made_of(outcome: ProbeOutcome) -> str:
     """The total, and what it is the sum of."""
     total = short_number(outcome.total)
     if len(outcome.parts) < 2:

@@ -23,8 +23,6 @@ from gpg_vl.scoring.calls import Call, Outcome, score
 
 _MOST = 16
 """Workers at most: each holds the reward's imports, about 100 MB for symbolic mathematics."""
-
-
 _SPARE = 10
 """Seconds beyond its deadline after which a worker ends itself."""
 _LOOK = 5
@@ -200,9 +198,8 @@ def _function(reference: str) -> Callable[..., Any]:
 
 def _score(task: Task) -> Outcome:
     """In the worker: call the reward."""
-    if (
-        task.deadline is not None
-    ):  # should the trainer be killed meanwhile, also where nothing lets threads run
+    if task.deadline is not None:
+        # Should the trainer be killed meanwhile: also ends what lets no thread of this process run.
         signal.alarm(math.ceil(task.deadline) + _SPARE)
     try:
         return Outcome(score(_function(task.call.name), task.call))

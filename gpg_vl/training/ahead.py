@@ -155,9 +155,8 @@ class ScoringAhead:
         if kind is not None:
             for future in self._begun.values():
                 if not future.cancel():
-                    future.add_done_callback(
-                        _give_up
-                    )  # at once, or when its rewards in the thread are through
+                    # At once, or when its rewards in the thread are through.
+                    future.add_done_callback(_give_up)
         self._thread.close()
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gpg_vl.algorithm.collect import Collection, Group
 from gpg_vl.prompting.prompts import question_text
-from gpg_vl.training.tracking import rollout_rows
+from gpg_vl.training.records import rollout_rows
 from gpg_vl.types import Sample
 
 SHOWN = 4

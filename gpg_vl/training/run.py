@@ -32,9 +32,9 @@ from gpg_vl.training.group_table import group_table
 from gpg_vl.training.learner import Learner
 from gpg_vl.training.metrics import tracked_evaluation
 from gpg_vl.training.model_readme import Trained, model_readme
+from gpg_vl.training.records import MetricsFile
 from gpg_vl.training.session import agree_on_sampling, model_card
 from gpg_vl.training.trackers import Trackers
-from gpg_vl.training.tracking import MetricsFile
 from gpg_vl.types import Metrics
 
 

@@ -25,6 +25,7 @@ from gpg_vl.training.callbacks import NO_CALLBACKS, Callbacks, Step
 from gpg_vl.training.metrics import Clock, UpdateFigures, collection_metrics, collection_tokens
 from gpg_vl.training.micro_batches import MicroBatch, deal
 from gpg_vl.training.optim import learning_rate
+from gpg_vl.training.records import write_rollouts
 from gpg_vl.training.run import open_run
 from gpg_vl.training.session import (
     Session,
@@ -32,7 +33,6 @@ from gpg_vl.training.session import (
     resumed_checkpoint,
     sampling_alike,
 )
-from gpg_vl.training.tracking import write_rollouts
 from gpg_vl.types import Metrics
 
 

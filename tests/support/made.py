@@ -10,7 +10,7 @@ import torch
 from gpg_vl.model.loading import load_policy
 from gpg_vl.model.packing import Row, Segment, collate
 from gpg_vl.stats import wilson
-from gpg_vl.training.tracking import MetricsFile
+from gpg_vl.training.records import MetricsFile
 from gpg_vl.types import Sample
 from tests.support.inputs import encoder_of, noise
 from tests.support.runs import BAD, RIGHT, WRONG, sampled_group, write_step

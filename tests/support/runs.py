@@ -12,7 +12,7 @@ from gpg_vl.prompting.prompts import parse_completion
 from gpg_vl.rollout.answering import Answered
 from gpg_vl.rollout.engine import Answer
 from gpg_vl.scoring.scorer import Scorer
-from gpg_vl.training.tracking import write_rollouts
+from gpg_vl.training.records import write_rollouts
 from gpg_vl.types import Sample
 
 SCORER = Scorer({"choice": 1.0, "format": 0.5})

@@ -12,7 +12,7 @@ from gpg_vl.demo.service.settings import DemoSettings
 from gpg_vl.demo.tabs.benchmark import benchmark_tab
 from gpg_vl.demo.tabs.rollouts import rollouts_tab
 from gpg_vl.demo.tabs.training import training_tab
-from gpg_vl.training.tracking import MetricsFile
+from gpg_vl.training.records import MetricsFile
 from gpg_vl.types import Sample
 from tests.support.evaluations import evaluation
 from tests.support.runs import BAD, RIGHT, WRONG, sampled_group, write_step

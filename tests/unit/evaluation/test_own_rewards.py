@@ -6,7 +6,7 @@ from gpg_vl.errors import ConfigurationError, UnknownNameError
 from gpg_vl.evaluation.benchmarks import PREPARED
 from gpg_vl.evaluation.figures import evaluation_metrics, evaluation_table, in_words, summarize
 from gpg_vl.evaluation.grading import grade
-from gpg_vl.evaluation.own_rewards import own_rewards, reward_table
+from gpg_vl.evaluation.own_rewards import given_rewards, own_rewards
 from gpg_vl.scoring.scorer import Scorer
 from tests.unit.evaluation.test_grading import CHOICE, WHOLE, answered
 
@@ -109,7 +109,7 @@ def test_a_boxed_prompt_has_a_format_of_its_own(text, followed):
 
 def test_a_home_folder_is_expanded(table, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert reward_table({"by_task": {"t": {"~/mine.py:letters": 1.0}}}) == {
+    assert given_rewards({"by_task": {"t": {"~/mine.py:letters": 1.0}}}) == {
         "by_task": {"t": {f"{tmp_path}/mine.py:letters": 1.0}}
     }
 
@@ -146,4 +146,4 @@ def test_what_is_no_table_says_so(tmp_path):
         (str(tmp_path / "list.yaml"), r"must be a table such as .*got \['choice'\]"),
     ]:
         with pytest.raises(ConfigurationError, match=message):
-            reward_table(given)
+            given_rewards(given)

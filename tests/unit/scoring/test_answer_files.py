@@ -10,7 +10,7 @@ from gpg_vl.errors import DataError
 from gpg_vl.scoring.answer_files import count_answers, read_answers
 from gpg_vl.scoring.score_rows import score_file
 from gpg_vl.scoring.scorer import Scorer
-from gpg_vl.training.tracking import _ROLLOUTS
+from gpg_vl.training.records import _ROLLOUTS
 from tests.support.inputs import noise
 
 BOXES = {"id": "b", "question": "Where?", "answer": [[1, 2, 3, 4]], "answer_type": "boxes"}

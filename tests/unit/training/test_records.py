@@ -7,7 +7,7 @@ from dataclasses import replace
 import pyarrow.parquet as pq
 import pytest
 
-from gpg_vl.training.tracking import MetricsFile
+from gpg_vl.training.records import MetricsFile
 from gpg_vl.types import Sample
 from tests.support.runs import sampled_group, write_step
 

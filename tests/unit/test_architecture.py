@@ -1,6 +1,7 @@
 """The house: which rooms import which, how they are installed, how large things are."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -133,6 +134,12 @@ def test_the_app_has_floors_too(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.level == dots:
             assert str(node.module).split(".")[0] not in above, ast.unparse(node)
+
+
+def test_the_readme_shows_the_rooms_from_the_top_down():
+    table = (ROOT / "README.md").read_text().partition("The rooms of `gpg_vl/`")[2]
+    shown = re.findall(r"^\| \[`(\w+)", table, re.MULTILINE)
+    assert shown == [room for room in FLOORS if room not in ("settings", "ground")]
 
 
 def test_every_room_says_what_it_is_for():

@@ -11,6 +11,7 @@ from gpg_vl.model.families import families
 from gpg_vl.model.families.family import Family
 from gpg_vl.prompting.format import PromptFormat
 from gpg_vl.prompting.image_reader import ImageReader
+from gpg_vl.runs.settings import _MAY_CHANGE
 from tests.support.pages import PAGES, ROOT, anchors, blocks, named, page_id, table
 
 _LINK = re.compile(r"\]\(([^)\s]+)[^)]*\)|(?:src|srcset)=\"([^\"]+)\"")
@@ -109,6 +110,15 @@ def test_the_example_of_a_familys_own_package_is_one():
     exec(module, made)
     assert place == f"acme_families:{name}"
     assert isinstance(made[name], Family) and made[name].takes_images
+
+
+def test_settings_that_a_resumed_run_may_change_are_listed():
+    text = (ROOT / "docs" / "multi_node.md").read_text()
+    listed = text.partition("A resumed run keeps its settings.")[2].partition("\n\n")[0]
+    others, _, of_run = listed.partition("and of `run`:")
+    of_run = of_run.partition(";")[0]
+    names = {name.removesuffix(".*") for name in named(others)} | {f"run.{name}" for name in named(of_run)}
+    assert names == set(_MAY_CHANGE) - {"out"}
 
 
 def test_the_readme_says_of_every_family_what_was_tested():

@@ -4,7 +4,7 @@ import hashlib
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,6 @@ from gpg_vl.data.prepared import SKIPPED, PreparedDataset
 from gpg_vl.errors import DataError
 from gpg_vl.registry import Draft
 from gpg_vl.runtime.files import writing
-from gpg_vl.types import Sample
 
 
 @dataclass(frozen=True)
@@ -36,14 +35,7 @@ def validation_folder(out: Path) -> Path:
     return out.with_name(f"{out.name}_validation")
 
 
-def write_split(
-    drafts: Iterable[Draft],
-    out: Path,
-    share: float,
-    *,
-    unreadable_gold: Callable[[Sample], str] = lambda sample: "",
-    **given: Any,
-) -> Split:
+def write_split(drafts: Iterable[Draft], out: Path, share: float, **given: Any) -> Split:
     """As `write_prepared`, whose options are `given`, in two folders: `out` and its `validation_folder`.
 
     About `share` of the rows, from 0 to 1, goes to validation. Raises DataError if either gets none.
@@ -51,30 +43,27 @@ def write_split(
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:
-            whole = Path(folder) / "whole"
-            manifest = write_prepared(drafts, whole, unreadable_gold=unreadable_gold, **given)
+            whole, train, held_out = (Path(folder) / name for name in ("whole", "train", "validation"))
+            manifest = write_prepared(drafts, whole, **given)
             sides, apart = choose_sides(fingerprints([str(whole)]), share)
             if len(set(sides)) < 2:
                 raise DataError(
-                    f"--validation {share:g} leaves one part of {len(sides)} rows empty: their images or "
-                    "questions are too few to be parted"
+                    f"a share of {share:g} for validation leaves one part of {len(sides)} rows empty: their "
+                    "images or questions are too few to be parted"
                 )
             data = PreparedDataset.open([str(whole)])
             options = {**(given.get("options") or {}), "validation": share}
-            again = {"unreadable_gold": unreadable_gold, **given, "limit": None, "progress": None}
-            again["options"] = options
-            train, validation = (
-                write_prepared(
-                    (partial(data.__getitem__, row) for row, side in enumerate(sides) if side == wanted),
-                    Path(folder) / str(wanted),
-                    **again,
-                )
-                for wanted in (False, True)
-            )
-            shutil.copyfile(whole / SKIPPED, Path(folder) / "False" / SKIPPED)
-            (Path(folder) / "True").rename(validation_folder(out))
-            (Path(folder) / "False").rename(out)
-    return Split(manifest, train, validation, apart)
+            again = {**given, "options": options, "limit": None, "progress": None}
+            of_train = write_prepared(_side(data, sides, False), train, **again)
+            of_validation = write_prepared(_side(data, sides, True), held_out, **again)
+            shutil.copyfile(whole / SKIPPED, train / SKIPPED)
+            held_out.rename(validation_folder(out))
+            train.rename(out)
+    return Split(manifest, of_train, of_validation, apart)
+
+
+def _side(data: PreparedDataset, sides: Sequence[bool], wanted: bool) -> Iterator[Draft]:
+    return (partial(data.__getitem__, row) for row, side in enumerate(sides) if side == wanted)
 
 
 def choose_sides(rows: Sequence[Fingerprint], share: float) -> tuple[list[bool], bool]:

@@ -173,22 +173,21 @@ def _evaluated(
         # A chat template may open it too, which only the text of the prompt shows.
         opens = opened or str(item.get("prompt", "")).rstrip().endswith("<think>")
         raws = [_answer(item["id"], one, "output", opens) for one in answers]
-        yield AnsweredRows(
-            raws,
-            sample,
-            [
-                replace(
-                    _completion(raw, replace(sample, answer_type="label"), where, space), boxes=_boxes(one)
-                )
-                if "boxes" in one
-                else _completion(raw, sample, where, space)
-                for raw, one in zip(raws, answers, strict=True)
-            ],
-        )
+        completions = [
+            _evaluated_completion(raw, one, sample, where, space)
+            for raw, one in zip(raws, answers, strict=True)
+        ]
+        yield AnsweredRows(raws, sample, completions)
 
 
-def _boxes(answer: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(map(tuple, answer["boxes"]))
+def _evaluated_completion(
+    raw: _Object, answer: Mapping[str, Any], sample: Sample, where: str, space: BoxSpace
+) -> Completion:
+    """With the boxes that the evaluation has read: those of the text may be in the model's own space."""
+    if "boxes" not in answer:
+        return _completion(raw, sample, where, space)
+    without = _completion(raw, replace(sample, answer_type="label"), where, space)
+    return replace(without, boxes=tuple(map(tuple, answer["boxes"])))
 
 
 def _recorded(item: _Object, where: str) -> Sample:

@@ -73,6 +73,6 @@ def test_what_was_skipped_is_listed_beside_the_first_part(tmp_path):
 
 def test_what_cannot_be_parted_is_not_written(tmp_path):
     one = {"question": "Q?", "answer": 1, "answer_type": "number", "image": noise(8, 8)}
-    with pytest.raises(DataError, match=r"--validation 0\.3 leaves one part of 3 rows empty"):
+    with pytest.raises(DataError, match=r"a share of 0\.3 for validation leaves one part of 3 rows empty"):
         write_split(jsonl([one | {"id": str(n)} for n in range(3)]), tmp_path / "d", 0.3, **GIVEN)
     assert not list(tmp_path.iterdir())

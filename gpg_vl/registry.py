@@ -226,6 +226,7 @@ class Registry(Generic[Plugin]):
             raise ConfigurationError(f"{self.kind} {reference!r} is no {self._type.__name__}, but {loaded!r}")
         if not callable(plugin):
             raise ConfigurationError(f"{self.kind} {reference!r} is not a function")
+        _check_signature(plugin, f"{self.kind} {reference!r}")
         return self._wrap(reference, plugin)
 
 
@@ -283,6 +284,13 @@ def _attach(make: Callable[[Function], Reward | Converter]) -> Callable[[Functio
         return function
 
     return decorate
+
+
+def _check_signature(function: Callable[..., Any], what: str) -> None:
+    try:
+        inspect.signature(function)
+    except (ValueError, TypeError) as error:  # of some built-in ones
+        raise ConfigurationError(f"{what}: its parameters cannot be read; wrap it in a function") from error
 
 
 def _is_reward(name: str, function: Callable[..., Any], module: Any) -> bool:

@@ -1,17 +1,18 @@
 """A loaded model that can be asked: with the prompt, the image sizes and the stop texts of its checkpoint."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any, get_args, overload
 
 import torch
 from PIL import Image
 
-from gpg_vl.checks import require
 from gpg_vl.config import ModelConfig, RolloutConfig
+from gpg_vl.data.gold_answers import as_text, gold_answer
 from gpg_vl.data.images import open_image, store
-from gpg_vl.errors import ModelError, unknown
+from gpg_vl.errors import ConfigurationError, DataError, ModelError, unknown
 from gpg_vl.evaluation.benchmarks import PREPARED, Benchmark
 from gpg_vl.evaluation.settings import chosen_filters
 from gpg_vl.model.frontend import Frontend, read_frontend
@@ -49,7 +50,7 @@ class Answers(Sequence[Completion]):
         texts: Sequence[str],
         *,
         question: str = "",
-        answer: str = "",
+        answer: Any = "",
         answer_type: AnswerType | None = None,
         choices: Sequence[str] = (),
         image: "Picture | Sequence[Picture] | None" = None,
@@ -114,7 +115,7 @@ class Model:
         question: str,
         *,
         choices: Sequence[str] = (),
-        answer: str = "",
+        answer: Any = "",
         answer_type: AnswerType | None = None,
         samples: int = 1,
         temperature: float | None = None,
@@ -125,7 +126,8 @@ class Model:
         """Answer one question `samples` times.
 
         image: one, several, or None for a question about none; in training's form: upright, 8 bits. answer:
-        the gold answer, which rewards want; a letter in brackets for choices. answer_type: what the prompt
+        the gold answer, which rewards want, as rows have it: text, a number, a list; of choices a letter or
+        the text. answer_type: what the prompt
         asks for; None is choice where there are choices, else label. temperature, top_p: 0 is greedy; None
         is greedy for one answer, 0.6 and 0.95 for several. seed: of sampled answers, which are the same for
         the same seed and question. Raises DataError for an image that cannot be read, ConfigurationError
@@ -137,7 +139,7 @@ class Model:
 
     def ask_all(
         self,
-        questions: Sequence[Sample],
+        questions: Iterable[Sample],
         *,
         samples: int = 1,
         temperature: float | None = None,
@@ -146,7 +148,11 @@ class Model:
         seed: int = 0,
     ) -> list[Answers]:
         """Answer many questions, side by side; see `ask`. `gpg_vl.read` gives those of a data set."""
-        require(samples >= 1, f"samples must be at least 1, got {samples}")
+        questions = list(questions)
+        if others := [one for one in questions if not isinstance(one, Sample)]:
+            raise DataError(f"a question is a Sample, such as gpg_vl.read(folder)[0], got {others[0]!r:.80}")
+        if not isinstance(samples, Integral) or samples < 1:
+            raise ConfigurationError(f"samples is a whole number from 1, got {samples!r}")
         answerer = self.answerer()
         longest = max((answerer.encoder.prompt_length(one) for one in questions), default=0)
         check_room(self.frontend.context, longest, max_new_tokens, "max_new_tokens")
@@ -210,18 +216,31 @@ def choose_prompt(card: Mapping[str, Any], benchmark: Benchmark, template: Templ
 
 def _sample(
     question: str,
-    answer: str,
+    answer: Any,
     answer_type: AnswerType | None,
     choices: Sequence[str],
     image: Picture | Sequence[Picture] | None,
 ) -> Sample:
     kind: AnswerType = answer_type or ("choice" if choices else "label")
-    require(kind in get_args(AnswerType), unknown("answer_type", kind, get_args(AnswerType)))
-    return Sample(question, "asked", question, answer, kind, tuple(choices), _pictures(image))
+    if kind not in get_args(AnswerType):
+        raise ConfigurationError(unknown("answer_type", str(kind), get_args(AnswerType)))
+    if not isinstance(question, str) or isinstance(choices, str):
+        raise ConfigurationError(
+            f"a question is text and its choices a list of texts, got {question!r:.80} and {choices!r:.80}"
+        )
+    options = tuple(map(as_text, choices))
+    gold, others = ("", []) if answer == "" else gold_answer(answer, kind, options, "the answer")
+    meta = {"alternatives": others} if others else {}
+    return Sample(question, "asked", question, gold, kind, options, _pictures(image), meta)
 
 
 def _pictures(image: Picture | Sequence[Picture] | None) -> tuple[Image.Image, ...]:
-    listed = [] if image is None else [image] if isinstance(image, Picture) else list(image)
+    listed = [] if image is None else [image] if isinstance(image, Picture) else image
+    if not isinstance(listed, Sequence) or not all(isinstance(one, Picture) for one in listed):
+        raise DataError(
+            f"an image is a path, a file's bytes or Pillow's, got {type(image).__name__}; "
+            "PIL.Image.fromarray makes one of an array"
+        )
     return tuple(_stored(one, f"image {number}") for number, one in enumerate(listed))
 
 

@@ -13,7 +13,7 @@ from gpg_vl.data.ingest import write_prepared
 from gpg_vl.data.manifest import read_manifest
 from gpg_vl.data.prepared import PreparedDataset
 from gpg_vl.data.split import validation_folder, write_split
-from gpg_vl.errors import ConfigurationError
+from gpg_vl.errors import ConfigurationError, DataError
 from gpg_vl.registry import converters
 from gpg_vl.scoring.gold import unreadable_gold
 
@@ -70,10 +70,21 @@ def folders(data: Data, store: Path) -> list[str]:
     writes them, and the first to be done leaves its folder to all.
     """
     if not isinstance(data, str | Path):
-        data = list(_iterable(data))
+        data = _listed(data)
         if all(isinstance(one, str | Path) for one in data):
             return [folder for one in data for folder in folders(one, store)]
     return _written(_file_or_rows(data), store)
+
+
+def _listed(data: Iterable[Any]) -> list[Any]:
+    if not isinstance(data, Iterable):
+        raise ConfigurationError(
+            f"data is rows, such as a list of dicts, a file of rows, or prepared folders, got {data!r}"
+        )
+    listed = list(data)
+    if not listed:
+        raise DataError("data is empty: there is no row in it; an iterator gives its rows only once")
+    return listed
 
 
 def parts(data: Data, share: float, store: Path) -> tuple[list[str], list[str]]:
@@ -92,16 +103,10 @@ def parts(data: Data, share: float, store: Path) -> tuple[list[str], list[str]]:
     return [train], [validation]
 
 
-def _iterable(data: Data) -> Iterable[Any]:
-    if not isinstance(data, Iterable):
-        raise ConfigurationError(f"data are rows, a file of them, or prepared folders, got {data!r}")
-    return data
-
-
 def _file_or_rows(data: Data) -> str | Path | Rows:
     """A prepared folder as text, a file of rows as its path, rows as they are."""
     if not isinstance(data, str | Path):
-        return _iterable(data)
+        return _listed(data)
     path = Path(data)
     return path if path.suffix in _FILES and path.is_file() else str(data)
 

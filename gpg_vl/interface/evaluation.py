@@ -9,17 +9,18 @@ from typing import Any
 import pandas as pd
 
 from gpg_vl.checks import known_options
-from gpg_vl.errors import ConfigurationError
 from gpg_vl.evaluation import compare as comparing
 from gpg_vl.evaluation.evaluate import write_evaluation
 from gpg_vl.evaluation.evaluate_model import evaluate_model
 from gpg_vl.evaluation.figures import evaluation_table
 from gpg_vl.evaluation.model import Model
+from gpg_vl.evaluation.own_rewards import OFF, ON
 from gpg_vl.evaluation.settings import EvalSettings
 from gpg_vl.interface.data import Rows, folders
 from gpg_vl.interface.rewards import reward_table
 from gpg_vl.runs.files import read_evaluation
 from gpg_vl.runs.files import score as score_of
+from gpg_vl.runtime.parallel import joined
 from gpg_vl.stats import Interval
 
 _STORE = Path("runs") / "data"
@@ -109,19 +110,21 @@ def evaluate(model: Model | str | Path, benchmark: str | Path | Rows, **options:
     """Evaluate a model on a benchmark by name, a prepared folder, or rows.
 
     options: those of `gpg-vl eval`, such as samples=4, limit=100 or out="eval.json"; `rewards` may be
-    functions too. Raises a UserError for what the user can mend; ConfigurationError on all but the first of
-    several processes, whose result it is.
+    functions too. Each process of a launch gets the result. Raises a UserError for what the user can mend.
     """
     known_options(options, _OPTIONS, "option of evaluate")
     given = str(benchmark) if isinstance(benchmark, str | Path) else folders(benchmark, _STORE)[0]
     path = model.path if isinstance(model, Model) else str(model)
     loaded = model if isinstance(model, Model) else None
-    if not isinstance(options.get("rewards", ""), str):
+    if not _switches(options.get("rewards", "")):
         options["rewards"] = reward_table(options["rewards"])
-    values = evaluate_model(EvalSettings(path, given, **options), loaded)
-    if values is None:
-        raise ConfigurationError("evaluate gives its result to the first process of a launch alone")
+    values = joined().gather([evaluate_model(EvalSettings(path, given, **options), loaded)])[0]
     return Evaluation(json.loads(json.dumps(values)))  # as from a file: lists, no tuples
+
+
+def _switches(given: Any) -> bool:
+    """Whether `rewards` is a word or file of the command line, and no reward."""
+    return isinstance(given, str) and (given in ("", ON, OFF) or given.endswith((".yaml", ".yml")))
 
 
 def compare(before: Evaluation | str | Path, after: Evaluation | str | Path) -> Comparison:

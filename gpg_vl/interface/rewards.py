@@ -27,6 +27,10 @@ def reward_table(given: Rewards) -> dict[str, Any]:
     """
     if isinstance(given, str) or callable(given) or not isinstance(given, Iterable):
         given = [given]
+    if not isinstance(given, Iterable):
+        raise ConfigurationError(
+            f"rewards are functions or names, in a list or a table of weights, got {given!r}"
+        )
     pairs = list(given.items()) if isinstance(given, Mapping) else [(one, 1.0) for one in given]
     table: dict[str, Any] = {}
     for key, entry in pairs:
@@ -92,7 +96,7 @@ def score(
     `by_reward`, their weighted sum `total`, and the rewards that could not grade, `dropped`. Raises DataError
     where there is no gold answer, RewardError if a reward raises.
     """
-    groups = [answers] if isinstance(answers, Answers) else list(answers)
+    groups = [answers] if isinstance(answers, Answers) else _listed(answers)
     for group in groups:
         if not group.sample.answer:
             raise DataError(
@@ -105,3 +109,14 @@ def score(
         scorers = [Scorer({GRADERS[group.sample.answer_type]: 1.0}) for group in groups]
     scores = [one.score(group.sample, group) for one, group in zip(scorers, groups, strict=True)]
     return scores[0] if isinstance(answers, Answers) else scores
+
+
+def _listed(answers: object) -> list[Answers]:
+    groups: list[Any] = list(answers) if isinstance(answers, Iterable) else [answers]
+    for group in groups:
+        if not isinstance(group, Answers):
+            raise ConfigurationError(
+                "score takes the Answers of model.ask, or of gpg_vl.Answers.read(texts, answer=…); "
+                f"got {group!r:.80}"
+            )
+    return groups

@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Iterator, Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar
 
@@ -12,6 +13,7 @@ from gpg_vl.evaluation.model import Model
 from gpg_vl.interface.data import Data, folders, parts
 from gpg_vl.interface.rewards import Rewards, reward_table
 from gpg_vl.options import load_config
+from gpg_vl.runtime.parallel import joined
 
 Section = Mapping[str, Any]
 """Options of one section of the configuration, such as {"group_size": 16}; docs/python.md lists them."""
@@ -51,8 +53,13 @@ def configure(kind: type[Config], config: Config | str | Path | None, settings: 
     Raises ConfigurationError for unknown options (naming the nearest known one), wrong types, values out of
     range, and settings at odds with each other.
     """
-    if not isinstance(config, TrainConfig | SftConfig):
+    if config is None or isinstance(config, str | Path):
         return load_config(kind, _command(kind, config, dict(settings)))
+    if not isinstance(config, kind):
+        raise ConfigurationError(
+            f"config is a YAML file or a {kind.__name__}, got {config!r:.80}; options go by name, such as "
+            "model=…, data=…"
+        )
     if settings:
         raise ConfigurationError(
             f"a {type(config).__name__} is complete: give no {', '.join(settings)} beside it"
@@ -62,8 +69,11 @@ def configure(kind: type[Config], config: Config | str | Path | None, settings: 
 
 def _command(kind: type, file: str | Path | None, settings: dict[str, Any]) -> list[str]:
     """What would be typed."""
-    if file is None:
-        settings.setdefault("out", _free(_RUNS, kind))
+    if settings.get("out") is None:
+        settings.pop("out", None)
+        if file is None:
+            # A first process that is ahead may have made the folder that others still look for.
+            settings["out"] = joined().gather([_free(_RUNS, kind)])[0]
     if kind is SftConfig and "rewards" in settings:
         raise ConfigurationError("rewards: supervised fine-tuning has none, it learns the gold answers")
     store = Path(settings.get("out", _RUNS / "_")).parent / _DATA
@@ -91,11 +101,14 @@ def _as_options(values: dict[str, Any], store: Path) -> dict[str, Any]:
 
 
 def _data_section(data: Any, validation: Data | float | None, store: Path) -> dict[str, Any]:
-    if isinstance(validation, int | float):
-        train, held_out = parts(data, validation, store)
+    if isinstance(validation, Real):
+        train, held_out = parts(data, float(validation), store)
         return {"train": train, "validation": held_out}
-    section = dict(data) if isinstance(data, Mapping) else {"train": folders(data, store)}
-    return section if validation is None else {**section, "validation": folders(validation, store)}
+    section = dict(data) if isinstance(data, Mapping) else {"train": data}
+    if validation is not None:
+        section["validation"] = validation
+    given = {part: folders(section[part], store) for part in ("train", "validation") if part in section}
+    return section | given
 
 
 def _words(options: Mapping[str, Any], prefix: str = "--") -> Iterator[str]:
@@ -104,5 +117,18 @@ def _words(options: Mapping[str, Any], prefix: str = "--") -> Iterator[str]:
         if isinstance(value, Mapping) and name != "rewards":
             yield from _words(value, f"{prefix}{name}.")
         else:
-            text = str(value) if isinstance(value, str | Path) else json.dumps(value)
-            yield f"{prefix}{name}={text}"
+            yield f"{prefix}{name}={_text(value, f'{prefix[2:]}{name}')}"
+
+
+def _text(value: Any, name: str) -> str:
+    """As it would be typed; numbers of numpy and torch as Python's."""
+    try:
+        return str(value) if isinstance(value, str | Path) else json.dumps(value, default=_plain)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"{name}: no option holds this, got {value!r:.80}") from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return value.tolist()  # json.dumps takes an AttributeError for nothing else

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Unpack
 
 from gpg_vl.config import SftConfig, TrainConfig
+from gpg_vl.errors import ConfigurationError
 from gpg_vl.interface.run import Run
 from gpg_vl.interface.settings import Config, Settings, configure
 from gpg_vl.runs.leftovers import check_deletable, delete_run
@@ -72,6 +73,8 @@ def sft(
 
 def _ready(config: Config, resume: str | None, *, overwrite: bool) -> Config:
     """Check what can be told before, and make room."""
+    if not isinstance(resume, str | Path | None):
+        raise ConfigurationError(f'resume is "auto" or a checkpoint folder, got {resume!r}')
     check_run(config, resume, overwrite=overwrite)
     here, folder = launched(), Path(config.out)
     if overwrite and used(folder) and (here is None or here.rank == 0):

@@ -15,7 +15,14 @@ from typing import TypeVar
 import torch
 from accelerate.utils import gather_object, wait_for_everyone
 from torch import Tensor
-from torch.distributed import DistError, all_reduce, broadcast
+from torch.distributed import (
+    DistError,
+    all_reduce,
+    broadcast,
+    get_rank,
+    get_world_size,
+    is_initialized,
+)
 
 from gpg_vl.errors import ConfigurationError, UserError
 from gpg_vl.runtime.launched import CURE, place
@@ -87,6 +94,11 @@ class World:
         """Return once all ranks are here."""
         if self.size > 1:
             wait_for_everyone()
+
+
+def joined() -> World:
+    """The processes that have met already; before that, this one alone."""
+    return World(get_rank(), get_world_size()) if is_initialized() else World()
 
 
 def buckets(tensors: Sequence[Tensor], size: int) -> list[list[Tensor]]:

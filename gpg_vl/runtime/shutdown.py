@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
@@ -26,6 +27,8 @@ class Stopped(GpgError, RuntimeError):
 
 class StopRequest:
     """While open, `asked` says whether a first signal came; the second raises KeyboardInterrupt.
+
+    In a thread beside the main one nothing is asked for: signals do there what they did before.
 
     Signals set `asked` at any moment and nothing takes it back: what is decided by it, as processes do
     together, is a value of its own. A launcher's STOP_SIGNAL is none of the two: it may overtake the one that
@@ -52,7 +55,8 @@ class StopRequest:
         os.write(2, _NOTICE)  # print is not safe in a signal handler
 
     def __enter__(self) -> "StopRequest":
-        self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+        if threading.current_thread() is threading.main_thread():  # no other may set handlers
+            self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from gpg_vl.runtime.threads import in_thread
-from gpg_vl.scoring.calls import Call, Outcome, Score, score, score_async
+from gpg_vl.scoring.calls import Call, Outcome, Score, named, score, score_async
 
 Result = TypeVar("Result")
 _LAST_WORDS = 1.0
@@ -38,7 +38,8 @@ class Lane:
         """A call that exceeds its deadline runs once more, as it would in a worker process."""
         async with self._places:
             for _ in range(2):
-                scores = await _within(self._deadline, self._begun(call))
+                with named(self._function, call):
+                    scores = await _within(self._deadline, self._begun(call))
                 if scores is not None:
                     return Outcome(scores)
         return Outcome(timed_out=True)
@@ -54,6 +55,8 @@ async def _within(deadline: float | None, running: "asyncio.Future[Result]") -> 
     running.add_done_callback(_looked_at)
     try:
         done, _ = await asyncio.wait({running}, timeout=deadline)
+        if done and running.cancelled():  # by itself: nobody here has cancelled it yet
+            raise RuntimeError("the call cancelled itself")
         return running.result() if done else None
     finally:
         running.cancel()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gpg_vl.errors import ConfigurationError
-from gpg_vl.registry import CONCURRENCY, Reward, rewards
+from gpg_vl.registry import CONCURRENCY, SESSION, Reward, rewards
 from gpg_vl.scoring.calls import Call, Outcome, Score, score
 from gpg_vl.scoring.event_loop import Lane
 from gpg_vl.scoring.workers import Task
@@ -120,6 +120,12 @@ def _lane(
             )
         return Lane(reward.function, concurrency or CONCURRENCY, deadline, threads=False)
     if concurrency is None:
+        if name.startswith(f"{SESSION}:") and (workers or deadline):
+            raise ConfigurationError(
+                f"rewards.{name}: a deadline and workers need worker processes, which cannot have a function "
+                "of this Python session: put it into a file and import it from there, leave both out, or "
+                "write it `async`"
+            )
         return None
     if workers is not None or deadline is not None:
         raise ConfigurationError(

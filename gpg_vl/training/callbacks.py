@@ -1,6 +1,6 @@
 """What a user's own code sees of a run while it trains."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -54,19 +54,25 @@ class Callbacks:
 
     def __init__(self, callbacks: Sequence[object] = ()) -> None:
         """Raises ConfigurationError for an object that would never be called."""
-        if not isinstance(callbacks, Sequence):
-            raise ConfigurationError(f"callbacks is a list of objects, got {callbacks!r}")
-        for callback in callbacks:
-            _check(callback)
-        self._callbacks = callbacks
+        self._callbacks = checked(callbacks)
 
     def __len__(self) -> int:
         return len(self._callbacks)
 
     def call(self, name: str, *values: object) -> bool:
-        """Call the method `name` of all that have it; whether one of them returned True."""
+        """Call the method `name` of all that have it; whether one of them returned something true."""
         methods = [getattr(callback, name) for callback in self._callbacks if hasattr(callback, name)]
-        return True in [method(*values) for method in methods]
+        return any([method(*values) for method in methods])  # all of them are called
+
+
+def checked(callbacks: Iterable[object]) -> list[object]:
+    """The callbacks, listed. Raises ConfigurationError for an object that would never be called."""
+    if not isinstance(callbacks, Iterable):
+        raise ConfigurationError(f"callbacks is a list of objects, got {callbacks!r}")
+    listed = list(callbacks)
+    for callback in listed:
+        _check(callback)
+    return listed
 
 
 NO_CALLBACKS = Callbacks()

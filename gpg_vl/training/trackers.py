@@ -52,7 +52,10 @@ class Trackers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._accelerator.end_training()  # flushes, also when the run ends early
+        # Flushes, also when the run ends early. `end_training` would end the processes' group as well, which
+        # the next run or evaluation of the same program needs.
+        for tracker in self._accelerator.trackers:
+            tracker.finish()
 
 
 def _refusals(trackers: Sequence[str]) -> tuple[type[Exception], ...]:

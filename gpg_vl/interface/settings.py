@@ -124,11 +124,11 @@ def _text(value: Any, name: str) -> str:
     """As it would be typed; numbers of numpy and torch as Python's."""
     try:
         return str(value) if isinstance(value, str | Path) else json.dumps(value, default=_plain)
-    except (TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise ConfigurationError(f"{name}: no option holds this, got {value!r:.80}") from error
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
-    return value.tolist()  # json.dumps takes an AttributeError for nothing else
+    return value.tolist()  # nothing else has it

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -113,3 +114,34 @@ def test_without_rewards_the_answers_type_decides():
 def test_without_a_gold_answer_there_is_nothing_to_score_by():
     with pytest.raises(DataError, match=r"no gold answer to 'Where\?'"):
         gpg_vl.score(gpg_vl.Answers.read(TEXTS, question="Where?"), "choice")
+
+
+def test_a_gold_answer_is_what_rows_may_have(model):
+    asked = model.ask(None, "Which?", choices=["one", "two"], answer="two", max_new_tokens=2)
+    assert asked.sample.answer == "(B)"
+    right = gpg_vl.Answers.read(["<answer>3</answer>"], question="How many?", answer=3, answer_type="number")
+    assert gpg_vl.score(right).total == (1.0,)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"question": None}, "a question is text"),
+        ({"choices": "ab"}, "its choices a list of texts"),
+        ({"answer_type": "numbr"}, "Did you mean 'number'"),
+        ({"samples": 0}, "samples is a whole number from 1"),
+        ({"samples": "2"}, "samples is a whole number from 1"),
+        ({"image": 3}, "got int"),
+        ({"image": np.zeros((40, 40, 3), np.uint8)}, "PIL.Image.fromarray makes one"),
+    ],
+)
+def test_what_fits_no_question_is_said(model, given, message):
+    with pytest.raises((ConfigurationError, DataError), match=message):
+        model.ask(**({"image": None, "question": "Why?", "max_new_tokens": 2} | given))
+
+
+def test_samples_may_come_from_an_iterator(model, scenes_folder):
+    samples = list(gpg_vl.read(scenes_folder).head(2))
+    assert len(model.ask_all(iter(samples), max_new_tokens=2)) == 2
+    with pytest.raises(DataError, match="a question is a Sample"):
+        model.ask_all([{"question": "Why?"}])

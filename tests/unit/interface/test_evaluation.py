@@ -5,7 +5,7 @@ import json
 import pytest
 
 import gpg_vl
-from gpg_vl.errors import ConfigurationError
+from gpg_vl.errors import ConfigurationError, DataError
 from gpg_vl.evaluation.compare import comparison_table
 from gpg_vl.evaluation.figures import evaluation_table
 from gpg_vl.runs.files import read_evaluation
@@ -66,3 +66,11 @@ def test_validation_and_evaluation_of_one_model_agree(trained, scenes_folder):
     after = gpg_vl.evaluate(run.model(), scenes_folder, limit=4, max_new_tokens=6)
     comparison = gpg_vl.compare(run.evaluations[3], after)
     assert comparison.values["differ"] == [] and not comparison.fixed and not comparison.broken
+
+
+def test_a_reward_by_name_and_a_mistyped_option(tiny_folder, scenes_folder):
+    assert gpg_vl.evaluate(tiny_folder, scenes_folder, rewards="format", **FEW)["reward/format"].count == 8
+    with pytest.raises(ConfigurationError, match="Did you mean 'max_new_tokens'"):
+        gpg_vl.evaluate(tiny_folder, scenes_folder, max_tokens=4)
+    with pytest.raises(DataError, match="data is empty"):
+        gpg_vl.evaluate(tiny_folder, [])

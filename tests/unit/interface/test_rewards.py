@@ -1,5 +1,6 @@
 """Functions as rewards: how a configuration names them, and who finds them under that name."""
 
+import asyncio
 import subprocess
 import sys
 from functools import partial
@@ -7,7 +8,7 @@ from functools import partial
 import pytest
 
 import gpg_vl
-from gpg_vl.errors import ConfigurationError
+from gpg_vl.errors import ConfigurationError, RewardError
 from gpg_vl.interface.rewards import reference, reward_table
 from gpg_vl.registry import rewards
 from gpg_vl.rewards.choice import choice
@@ -93,3 +94,35 @@ def test_a_function_of_trl_is_a_reward_too():
 
     answers = gpg_vl.Answers.read(["four", "sixsix"], question="q", answer="x")
     assert gpg_vl.score(answers, lengths).total == (5.0, 7.0)
+
+
+@pytest.mark.parametrize("setting", [{"deadline": 2.0}, {"workers": 1}])
+def test_a_function_of_the_session_has_no_worker_processes(setting):
+    """They would not find it; a function of a file they import, an async one needs none."""
+
+    async def waiting(completion, sample):
+        return 1.0
+
+    answers = gpg_vl.Answers.read(["a"], question="Why?", answer="a")
+    with pytest.raises(ConfigurationError, match="function of this Python session: put it into a file"):
+        gpg_vl.score(answers, {(lambda completion, sample: 1.0): {"weight": 1.0, **setting}})
+    assert gpg_vl.score(answers, {waiting: {"weight": 1.0, "deadline": 2.0}}).total == (1.0,)
+
+
+def test_a_call_that_cancels_itself_is_a_reward_that_failed():
+    async def impatient(completion, sample):
+        raise asyncio.CancelledError
+
+    with pytest.raises(RewardError, match="'python:impatient' failed on sample"):
+        gpg_vl.score(gpg_vl.Answers.read(["a"], question="Why?", answer="a"), impatient)
+
+
+def test_what_is_no_answer_and_no_reward_is_said():
+    answers = gpg_vl.Answers.read(["a"], question="Why?", answer="a")
+    for wrong in (None, ["a"], "a"):
+        with pytest.raises(ConfigurationError, match="score takes the Answers"):
+            gpg_vl.score(wrong, short)
+    with pytest.raises(ConfigurationError, match="rewards are functions or names"):
+        gpg_vl.score(answers, 3)
+    with pytest.raises(ConfigurationError, match="its parameters cannot be read; wrap it"):
+        gpg_vl.score(answers, int)

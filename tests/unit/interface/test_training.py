@@ -1,5 +1,13 @@
 """Training from Python: the same loop as the command's, with its checks and defaults."""
 
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import datasets
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -9,6 +17,7 @@ from gpg_vl.config import PRESETS, TrainConfig
 from gpg_vl.errors import CheckpointError, ConfigurationError, DataError, RunFolderError
 from gpg_vl.interface.settings import configure
 from gpg_vl.options import load_config
+from tests.support.launched import free_port
 from tests.support.letters import distinct
 from tests.support.training import same
 from tests.unit.interface.conftest import SMALL
@@ -198,3 +207,91 @@ def test_a_warm_start_from_python(tiny_folder, scenes_folder, tmp_path):
     assert list(run.metrics.index) == [1, 2] and type(run.config).__name__ == "SftConfig"
     with pytest.raises(ConfigurationError, match="supervised fine-tuning has none"):
         gpg_vl.sft(model=tiny_folder, data=scenes_folder, steps=2, rewards=["choice"])
+
+
+def test_what_fits_no_argument_is_said_before_anything_happens(tiny_folder, scenes_folder, tmp_path):
+    wrong = {
+        "data is rows": {"data": None},
+        "data is empty": {"data": iter(())},
+        "rewards are functions or names": {"rewards": None},
+        "validation is data, or a share": {"validation": 1, "data": [{"question": "?"}]},
+        "rollout.stop: no option holds this": {"rollout": {"stop": object()}},
+        "data.test: no option holds this": {"data": {"train": str(scenes_folder), "test": object()}},
+        "callbacks is a list": {"callbacks": print},
+        'resume is "auto"': {"resume": True},
+        "config is a YAML file or a TrainConfig": {"config": {"model": "x"}},
+    }
+    for message, given in wrong.items():
+        with pytest.raises((ConfigurationError, DataError), match=message):
+            gpg_vl.train(**(settings(tiny_folder, scenes_folder, tmp_path / "run", steps=1) | given))
+    assert not (tmp_path / "run").exists()
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    given = {"model": "org/model", "data": "one", "rewards": {"choice": np.float32(0.5)}, "out": tmp_path}
+    config = configure(
+        TrainConfig, None, {**given, "steps": np.int64(7), "optim": {"learning_rate": np.float64(1e-5)}}
+    )
+    assert config.run.steps == 7 and config.optim.learning_rate == 1e-5 and config.rewards == {"choice": 0.5}
+
+
+def test_a_table_of_splits_is_data_and_validation(tmp_path):
+    """As a `datasets.DatasetDict`, which is a mapping, has them."""
+    rows = [{"question": "1+1?", "answer": n, "answer_type": "number"} for n in range(4)]
+    splits = datasets.DatasetDict(
+        train=datasets.Dataset.from_list(rows), validation=datasets.Dataset.from_list(rows[:2])
+    )
+    given = {"model": "org/model", "data": splits, "rewards": "number", "out": tmp_path / "run", "steps": 1}
+    config = configure(TrainConfig, None, given)
+    assert [len(gpg_vl.read(folder)) for folder in (*config.data.train, *config.data.validation)] == [4, 2]
+
+
+def test_callbacks_may_come_from_an_iterator_and_answer_with_numpys_true(
+    tiny_folder, scenes_folder, tmp_path
+):
+    class Enough:
+        def on_step(self, step, metrics):
+            return np.bool_(True)
+
+    given = settings(tiny_folder, scenes_folder, tmp_path / "run", steps=9)
+    assert len(gpg_vl.train(callbacks=iter([Enough()]), **given).metrics) == 1
+
+
+def test_a_run_in_a_thread(tiny_folder, scenes_folder, tmp_path):
+    """Where Python lets nobody handle signals, as in a server or a window."""
+    given = settings(tiny_folder, scenes_folder, tmp_path / "run", steps=1)
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(gpg_vl.train, **given).result()
+    assert list(run.checkpoints) == [1]
+
+
+def test_a_launched_script_trains_twice_and_evaluates(tiny_folder, scenes_folder, tmp_path):
+    """One launch, one program: both processes go on after the first run, and have the evaluation."""
+    script = tmp_path / "script.py"
+    script.write_text(f"""
+import torch, gpg_vl
+from tests.support.letters import distinct
+from tests.unit.interface.conftest import SMALL
+torch.set_num_threads(1)
+given = dict(model={str(tiny_folder)!r}, data={str(scenes_folder)!r}, rewards=distinct, steps=1, **SMALL)
+runs = [gpg_vl.train(**given) for _ in range(2)]
+few = {{"limit": 2, "max_new_tokens": 4}}
+evaluation = gpg_vl.evaluate(runs[1].model(), given["data"], **few)
+print([str(run.folder) for run in runs], evaluation.accuracy.count)
+""")
+    shared = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
+    root = Path(__file__).resolve().parents[3]
+    started = [
+        subprocess.Popen(
+            [sys.executable, str(script)],
+            env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank), "PYTHONPATH": str(root)},
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    for process in started:
+        out, err = process.communicate(timeout=200)
+        assert out.splitlines()[-1:] == ["['runs/train_001', 'runs/train_002'] 2"], err[-3000:]

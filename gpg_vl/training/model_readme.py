@@ -14,6 +14,7 @@ from gpg_vl.evaluation.figures import in_words
 from gpg_vl.evaluation.own_rewards import reward_names, reward_title
 from gpg_vl.prompting.card import CARD, base_on_hub, readme
 from gpg_vl.prompting.encode import PromptEncoder
+from gpg_vl.registry import SESSION
 from gpg_vl.runs.command_line import command_line, portable
 from gpg_vl.runs.files import Evaluation
 from gpg_vl.tables import markdown_table, short_number
@@ -102,8 +103,19 @@ def _sections(trained: Trained) -> Iterator[str]:
     yield f"## How well it does\n\n{_results(trained)}"
     yield f"## How to ask it\n\n{_asking(trained)}"
     yield f"## What it was trained with\n\n{_inputs(config)}"
-    yield f"## How to train it again\n\n```bash\n{command_line(config)}\n```"
+    yield f"## How to train it again\n\n```bash\n{command_line(config)}\n```{_in_session(config)}"
     yield f"## Versions\n\n{_versions(trained.processes)}"
+
+
+def _in_session(config: TrainConfig | SftConfig) -> str:
+    """What the command wants first where rewards were functions that no file holds."""
+    text = yaml.safe_dump(dict(config.rewards)) if isinstance(config, TrainConfig) else ""
+    if f"{SESSION}:" not in text:
+        return ""
+    return (
+        f"\n\nRewards called `{SESSION}:NAME` were functions of a Python session: put them into a file "
+        "first, and name them `file.py:NAME`."
+    )
 
 
 def _versions(processes: int) -> str:

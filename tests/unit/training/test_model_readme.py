@@ -11,6 +11,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from gpg_vl import registry
 from gpg_vl.config import (
     AlgorithmConfig,
     DataConfig,
@@ -36,6 +37,7 @@ from gpg_vl.training.warmstart import sft
 from gpg_vl.types import AnswerType, Sample
 from tests.support.families import save_family
 from tests.support.inputs import noise
+from tests.support.letters import letters
 from tests.support.training import REWARD
 
 
@@ -206,3 +208,14 @@ def test_boxes_are_explained(config, policy):
     encoder = build_encoder(policy, config.prompt, config.model)
     text = model_readme(Trained(config, 1, {}, None, encoder, like))
     assert "Boxes in its answers are in thousandths" in text and "Not measured." in text
+
+
+def test_a_function_of_a_session_is_to_be_put_into_a_file(config):
+    registry.rewards.add("python:mine", letters)
+    again = "were functions of a Python session: put them into a file first"
+    assert again in model_readme_of(replace(config, rewards={"python:mine": 1.0}))
+    assert again not in model_readme_of(replace(config, out=f"{config.out}_too"))
+
+
+def model_readme_of(config: TrainConfig) -> str:
+    return (train(replace(config, run=RunConfig(steps=1))) / "README.md").read_text()

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from gpg_vl.checks import known_options, share_in_range
 from gpg_vl.data.ingest import write_prepared
 from gpg_vl.data.manifest import read_manifest
@@ -18,8 +20,8 @@ from gpg_vl.registry import converters
 from gpg_vl.scoring.gold import unreadable_gold
 
 Rows = Iterable[Mapping[str, Any]]
-"""Rows as `gpg-vl prepare jsonl` reads them, such as a list of dicts or a `datasets.Dataset`; images are
-paths, bytes, or Pillow's."""
+"""Rows as `gpg-vl prepare jsonl` reads them, such as a list of dicts, a `datasets.Dataset` or a table of
+pandas; images are paths, bytes, or Pillow's."""
 Data = str | Path | Iterable[Any]
 """A prepared folder, a file of rows, several of them, or the rows themselves."""
 _ROWS = "jsonl"
@@ -81,7 +83,7 @@ def _listed(data: Iterable[Any]) -> list[Any]:
         raise ConfigurationError(
             f"data is rows, such as a list of dicts, a file of rows, or prepared folders, got {data!r}"
         )
-    listed = list(data)
+    listed = data.to_dict("records") if isinstance(data, pd.DataFrame) else list(data)
     if not listed:
         raise DataError("data is empty: there is no row in it; an iterator gives its rows only once")
     return listed

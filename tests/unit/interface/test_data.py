@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import datasets
+import pandas as pd
 import pytest
 
 import gpg_vl
@@ -108,3 +109,9 @@ def test_rows_train(tiny_folder, tmp_path):
     anew = gpg_vl.train(model=tiny_folder, steps=1, overwrite=True, **given, **SMALL)
     assert list(anew.metrics.index) == [1]
     assert anew.model(0).path == str(tiny_folder)
+
+
+def test_a_table_of_pandas_is_rows(tmp_path):
+    table = pd.DataFrame([{"question": "1+1?", "answer": n, "answer_type": "number"} for n in range(3)])
+    (folder,) = folders(table, tmp_path)
+    assert [sample.answer for sample in gpg_vl.read(folder)] == ["0", "1", "2"]

@@ -55,11 +55,36 @@ _load_yaml = get_loader("yaml")
 set_loader("yaml", _load_value, (yaml.YAMLError,))
 
 
+class _PathType:
+    """`expand`, which `--help` calls a path."""
+
+    def __call__(self, text: str) -> str:
+        return expand(text)
+
+    def __repr__(self) -> str:
+        return "path"
+
+
+class _Parser(ArgumentParser):
+    """A parser that knows what an option it does not have may have been meant for."""
+
+    def add_argument(self, *names: Any, **options: Any) -> Any:
+        if options.get("type") is expand:
+            options["type"] = _PathType()
+        return super().add_argument(*names, **options)
+
+    def error(self, message: str, ex: Exception | None = None) -> None:
+        known = [name for name in self._option_string_actions if name.startswith("--")]
+        match = _UNRECOGNIZED.fullmatch(message.strip())  # it comes by again with the hint
+        near = nearest(f"--{match[1]}", known) if match else None
+        super().error(f"{message} (did you mean {near}?)" if near else message, ex)
+
+
 def base_parser(prog: str, description: str) -> ArgumentParser:
     """A parser that raises instead of exiting and takes no abbreviations; fields' doc lines are its help."""
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     options = {"description": description, "exit_on_error": False, "allow_abbrev": False}
-    return ArgumentParser(prog=prog, **options)
+    return _Parser(prog=prog, **options)
 
 
 def config_parser(kind: type[Config], prog: str) -> ArgumentParser:
@@ -273,8 +298,9 @@ def load_config(kind: type[Config], arguments: Sequence[str]) -> Config:
     return parse_command(kind, arguments)[0]
 
 
+_UNRECOGNIZED = re.compile(r"unrecognized arguments: --([\w.-]+)[^?]*", re.IGNORECASE)
 _UNKNOWN = (
-    re.compile(r"unrecognized arguments: --([\w.]+)", re.IGNORECASE),
+    _UNRECOGNIZED,
     re.compile(r"Group '([\w.]+)' does not accept (?:nested key|option) '([\w.]+)'"),
     re.compile(r"(?:Option|Key) '([\w.]+)' is not (?:accepted|expected)"),
 )
@@ -324,7 +350,7 @@ def _explain(message: str, kind: type, parser: ArgumentParser) -> str:
         if match := pattern.search(line):
             name = ".".join(match.groups())
             other = next(command for command, known in COMMANDS.items() if known is not kind)
-            if name in fields_of(COMMANDS[other]):
+            if name in fields_of(COMMANDS[other]) and name not in keys:
                 return f"{name!r} is an option of `gpg-vl {other}`, not of this command"
             return _unknown(name, keys, parser, kind, line)
     return line

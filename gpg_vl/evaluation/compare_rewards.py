@@ -102,5 +102,5 @@ def rewards_notes(comparison: Mapping[str, Any]) -> list[str]:
         notes.append("p of a reward: paired randomization test, which knows shared statements and images")
     if other := comparison["other_rewards"]:
         names = ", ".join(map(reward_title, other))
-        notes.append(f"A and B were rewarded by other settings, so these do not compare: {names}")
+        notes.append(f"A and B were rewarded by different settings, so these do not compare: {names}")
     return notes

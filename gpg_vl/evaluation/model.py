@@ -88,6 +88,9 @@ class Model:
     """Its gpg_vl.json; empty for a model that this package has not trained."""
     engine: Engine
 
+    def __repr__(self) -> str:
+        return f"Model({self.path!r})"  # a processor's own repr fills pages
+
     def answerer(self, benchmark: Benchmark = PREPARED, template: TemplateName | None = None) -> Answerer:
         """Asks with the checkpoint's own prompt, else with the benchmark's; `template` overrides either."""
         prompt = choose_prompt(self.card, benchmark, template)

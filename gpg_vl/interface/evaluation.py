@@ -69,7 +69,10 @@ class Evaluation:
 
     def __repr__(self) -> str:
         mean = self.accuracy
-        return f"Evaluation({self.values['model']!r}: {mean.mean:.1%} of {mean.count})"
+        step = (
+            f", step {self.values['step']}" if "step" in self.values else ""
+        )  # the model is the run's first
+        return f"Evaluation({self.values['model']!r}{step}: {mean.mean:.1%} of {mean.count})"
 
 
 class Comparison:

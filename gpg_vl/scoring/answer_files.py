@@ -61,9 +61,11 @@ def read_answers(path: Path, space: BoxSpace, folders: Sequence[str] = ()) -> It
 
 
 def count_answers(path: Path) -> int:
-    """About how many rows there are, for a progress bar: a Parquet file's, or lines."""
+    """About how many answers there are, for a progress bar: rows of Parquet, an evaluation's, or lines."""
     with path.open("rb") as file:
         if file.read(len(_PARQUET)) != _PARQUET:
+            if evaluation := _evaluation(path):
+                return sum(len(_answers_of(item)) for item in evaluation["items"])
             file.seek(0)
             return sum(1 for _ in file)
     try:
@@ -169,7 +171,7 @@ def _evaluated(
     for number, item in enumerate(evaluation["items"], 1):
         where = f"{path}, item {number}"
         sample = samples.find(item["id"]) or _recorded(item, where)
-        answers = item.get("samples") or [item]
+        answers = _answers_of(item)
         # A chat template may open it too, which only the text of the prompt shows.
         opens = opened or str(item.get("prompt", "")).rstrip().endswith("<think>")
         raws = [_answer(item["id"], one, "output", opens) for one in answers]
@@ -188,6 +190,11 @@ def _evaluated_completion(
         return _completion(raw, sample, where, space)
     without = _completion(raw, replace(sample, answer_type="label"), where, space)
     return replace(without, boxes=tuple(map(tuple, answer["boxes"])))
+
+
+def _answers_of(item: _Object) -> list[_Object]:
+    """An item's answers: of `--samples`, else the item itself."""
+    return item.get("samples") or [item]
 
 
 def _recorded(item: _Object, where: str) -> Sample:

@@ -160,7 +160,7 @@ def _audit(
         )
     kept = trials if own_data or kind == "shaping" else _meant(trials)
     left_out = tuple(sorted(_types(trials) - _types(kept)))
-    notes = _notes(asker, kept)
+    notes = (*_unpaid(kind, kept), *_notes(asker, kept))
     return Audit(title, kind, _findings(kind, kept), len(kept), len(samples), left_out, notes, asker.stopped)
 
 
@@ -210,6 +210,17 @@ def _notes(asker: Asker, trials: Sequence[Trial]) -> tuple[str, ...]:
             with suppress(RewardError):
                 found |= dependence(asker.scorer, trial.gold.sample, group)
     return tuple(found.values())
+
+
+def _unpaid(kind: RewardKind, trials: Sequence[Trial]) -> list[str]:
+    """Gold answers that get no more than any trick: every trick on them fails, and none is to blame."""
+    golds = [trial.gold for trial in trials if trial.tricks and not trial.recognised]
+    if kind == "shaping" or not golds:
+        return []
+    return [
+        f"the gold answers of {len(golds)} of {len(trials)} samples score no more than any trick, such as "
+        f"{golds[0].sample.answer!r} with {golds[0].total:g}: does the reward read them?"
+    ]
 
 
 def _meant(trials: Sequence[Trial]) -> Sequence[Trial]:

@@ -97,12 +97,18 @@ def test_help_lists_every_option(capsys):
     run("--help")
     output = capsys.readouterr().out
     assert all(f"  {command} " in output for command in COMMANDS)
+    with pytest.raises(SystemExit):
+        run("prepare", "--help")
+    output = capsys.readouterr().out
+    assert "type: path" in output and "<function" not in output
 
 
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
         (["--rollout.group_sise", "4"], "Did you mean 'rollout.group_size'?"),
+        (["--model-path", "x"], "Did you mean 'model.path'?"),
+        (["--model", "x"], "model is a section of options, got 'x'; known: model.path, "),
         (["--rollout.group_size", "1"], "at least 2"),
         (["--rollout.group_size", "many"], "rollout.group_size"),
         (["--rewards", '{"choise": 1.0}'], "Did you mean 'choice'?"),
@@ -163,6 +169,8 @@ def test_a_folder_that_is_no_model(options, tmp_path, capsys):
 
 def test_other_mistakes(capsys, tmp_path, scenes_folder):
     assert "Did you mean 'train'?" in mistake(capsys, "trian")
+    message = mistake(capsys, "prepare", "jsonl", "--source", "x", "--answer-type", "label", "--out", "y")
+    assert message.count("did you mean --answer_type?") == 1
     assert "Did you mean 'scenes'?" in mistake(capsys, "prepare", "scene", "--out", str(tmp_path / "x"))
     assert "exists already" in mistake(
         capsys, "prepare", "scenes", "--out", str(scenes_folder), "--limit", "1"

@@ -28,6 +28,10 @@ def test_answers_have_all_that_a_model_said(model):
     assert answers[0] is answers.completions[0] and list(answers[1:]) == list(answers.completions[1:])
 
 
+def test_a_model_prints_in_one_line(model, tiny_folder):
+    assert repr(model) == f"Model({str(tiny_folder)!r})"
+
+
 def test_one_answer_is_greedy_and_several_are_sampled(model):
     ask = lambda **how: model.ask(None, "Why?", max_new_tokens=6, **how)  # noqa: E731
     assert ask() == ask(seed=7)

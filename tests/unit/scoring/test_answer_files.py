@@ -108,6 +108,7 @@ def test_a_line_without_an_answer_type_names_itself_and_the_key(tmp_path):
 def test_an_evaluation_has_its_samples_from_its_data(tmp_path, data, samples):
     answers = [answer(), answer("no</think><answer>(A)</answer>")][:samples]
     file = evaluation(tmp_path, data, item(ROWS[0], **(answers[0] if samples == 1 else {"samples": answers})))
+    assert count_answers(file) == samples
     (one,) = read_answers(file, "image")
     assert one.sample.choices == ("x", "y")
     assert [completion.answer for completion in one.completions] == ["(B)", "(A)"][:samples]

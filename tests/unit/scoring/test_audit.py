@@ -110,12 +110,13 @@ def test_a_reward_that_can_be_fooled_fails(name, tricks):
 def test_a_reward_that_is_always_0_fails_every_probe():
     audit = audit_reward(f"{FOOLED}:always_zero", {}, built_in_samples(), INSTRUCT)
     assert failed(audit) == {finding.outcome.probe for finding in audit.findings} - {GOLD}
+    assert "note: the gold answers of 19 of 19 samples score no more than any trick" in audit_text(audit)
 
 
 def test_answer_types_that_a_reward_is_not_meant_for():
     """Exact match knows nothing of boxes, whose gold answer is written in another form than the text."""
     audit = audit_reward(f"{FOOLED}:exact", {}, built_in_samples(), INSTRUCT, own_data=False)
-    assert audit.left_out == ("boxes",) and not audit.problems
+    assert audit.left_out == ("boxes",) and not audit.problems and not audit.notes
     assert "no gold answer of type boxes scores higher than anything" in audit_text(audit)
     strict = audit_reward(f"{FOOLED}:exact", {}, built_in_samples(), INSTRUCT)
     assert strict.left_out == () and "wrong answer" in failed(strict)

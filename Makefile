@@ -40,7 +40,7 @@ test-vllm: $(VLLM)/.installed
 # The site, in site/; a dead link fails. It reads the code without importing it, so nothing of it is installed.
 docs: $(VENV)-docs/.installed
 	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build
-	@echo "open site/index.html"
+	@echo "open site/index.html; with search: python3 -m http.server --directory site"
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

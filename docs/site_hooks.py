@@ -62,7 +62,10 @@ def on_page_content(html_text: str, *, page: Page, config: MkDocsConfig, files: 
 
 
 def _mathml(match: re.Match[str]) -> str:
-    return convert(html.unescape(match[2]), display="block" if match[1] == "div" else "inline")
+    if match[1] == "span":
+        return convert(html.unescape(match[2]), display="inline")
+    formula = convert(html.unescape(match[2]), display="block")
+    return f'<div style="overflow-x: auto">{formula}</div>'  # it scrolls by itself on a phone
 
 
 def _generated(config: MkDocsConfig, place: str, content: str) -> File:

@@ -28,4 +28,5 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def not_prepared(folder: Path) -> DataError:
     """What to raise for a folder that `gpg-vl prepare` did not write."""
-    return DataError(f"{str(folder)!r} is not a prepared data set; make one with `gpg-vl prepare`")
+    why = "" if folder.exists() else " (there is no such folder)"
+    return DataError(f"{str(folder)!r} is not a prepared data set; make one with `gpg-vl prepare`{why}")

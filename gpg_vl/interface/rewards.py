@@ -98,6 +98,11 @@ def score(
     """
     groups = [answers] if isinstance(answers, Answers) else _listed(answers)
     for group in groups:
+        if not isinstance(group, Answers):
+            raise DataError(
+                "answers are scored with their question, Answers.read(texts, question=…, answer=…); got "
+                f"{group!r}"
+            )
         if not group.sample.answer:
             raise DataError(
                 f"no gold answer to {group.sample.question!r} to score by: model.ask(…, answer=…), or "

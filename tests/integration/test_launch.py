@@ -70,7 +70,8 @@ def test_a_mistake_is_said_once(tiny_folder, tmp_path):
     output, errors = launcher.communicate(timeout=120)
     assert launcher.returncode == 2, errors
     assert errors.splitlines() == [
-        "gpg-vl: error: 'nowhere' is not a prepared data set; make one with `gpg-vl prepare`"
+        "gpg-vl: error: 'nowhere' is not a prepared data set; make one with `gpg-vl prepare` "
+        "(there is no such folder)"
     ]
     assert output == "" and not (tmp_path / "run").exists()
 

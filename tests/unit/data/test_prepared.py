@@ -66,8 +66,9 @@ def test_a_folder_that_is_no_prepared_set_is_refused(tmp_path):
     pq.write_table(pa.table({"a": [1]}), tmp_path / "foreign" / "data-00000.parquet")
     (tmp_path / "broken" / "data-00000.parquet").write_bytes(b"no parquet")
     for name in ("missing", "empty", "foreign", "broken"):
-        with pytest.raises(DataError, match=f"{name}' is not a prepared data set"):
+        with pytest.raises(DataError, match=f"{name}' is not a prepared data set") as error:
             PreparedDataset.open([str(tmp_path / name)])
+        assert ("there is no such folder" in str(error.value)) == (name == "missing")
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", "half a PNG"])

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 import gpg_vl
-from gpg_vl.errors import ConfigurationError, RewardError
+from gpg_vl.errors import ConfigurationError, DataError, RewardError
 from gpg_vl.interface.rewards import reference, reward_table
 from gpg_vl.registry import rewards
 from gpg_vl.rewards.choice import choice
@@ -86,6 +86,11 @@ def test_what_is_no_reward_is_refused():
 def test_a_function_scores_with_its_options():
     answers = gpg_vl.Answers.read(["four", "longer than ten"], question="q", answer="x")
     assert gpg_vl.score(answers, {short: {"weight": 2.0, "limit": 5}}).total == (2.0, 0.0)
+
+
+def test_texts_without_a_question_are_told_how_to_get_one():
+    with pytest.raises(DataError, match=r"Answers\.read\(texts, question=…, answer=…\); got 'four'"):
+        gpg_vl.score(["four"], short)
 
 
 def test_a_function_of_trl_is_a_reward_too():

@@ -173,6 +173,7 @@ def test_a_file_with_settings_over_it(tmp_path, tiny_folder):
         ({"optim": {"learning_rte": 1.0}}, ConfigurationError, "Did you mean 'optim.learning_rate'"),
         ({"optim": {"learning_rate": "high"}}, ConfigurationError, "expected a number"),
         ({"stepps": 3}, ConfigurationError, "stepps"),
+        ({"reward": [len]}, ConfigurationError, "Did you mean 'rewards'"),
         ({"rewards": ["choise"]}, KeyError, "Did you mean 'choice'"),
         ({"data": "nowhere"}, DataError, "nowhere"),
     ],

@@ -27,10 +27,6 @@ def reward_table(given: Rewards) -> dict[str, Any]:
     """
     if isinstance(given, str) or callable(given) or not isinstance(given, Iterable):
         given = [given]
-    if not isinstance(given, Iterable):
-        raise ConfigurationError(
-            f"rewards are functions or names, in a list or a table of weights, got {given!r}"
-        )
     pairs = list(given.items()) if isinstance(given, Mapping) else [(one, 1.0) for one in given]
     table: dict[str, Any] = {}
     for key, entry in pairs:
@@ -98,11 +94,6 @@ def score(
     """
     groups = [answers] if isinstance(answers, Answers) else _listed(answers)
     for group in groups:
-        if not isinstance(group, Answers):
-            raise DataError(
-                "answers are scored with their question, Answers.read(texts, question=…, answer=…); got "
-                f"{group!r}"
-            )
         if not group.sample.answer:
             raise DataError(
                 f"no gold answer to {group.sample.question!r} to score by: model.ask(…, answer=…), or "
@@ -121,7 +112,7 @@ def _listed(answers: object) -> list[Answers]:
     for group in groups:
         if not isinstance(group, Answers):
             raise ConfigurationError(
-                "score takes the Answers of model.ask, or of gpg_vl.Answers.read(texts, answer=…); "
-                f"got {group!r:.80}"
+                "score takes the Answers of model.ask, or of gpg_vl.Answers.read(texts, question=…, "
+                f"answer=…), got {group!r:.80}"
             )
     return groups

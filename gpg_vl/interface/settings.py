@@ -7,6 +7,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar
 
+from gpg_vl.checks import known_options
 from gpg_vl.config import SftConfig, TrainConfig
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.evaluation.model import Model
@@ -69,6 +70,7 @@ def configure(kind: type[Config], config: Config | str | Path | None, settings: 
 
 def _command(kind: type, file: str | Path | None, settings: dict[str, Any]) -> list[str]:
     """What would be typed."""
+    known_options(settings, Settings.__annotations__, "argument")
     if settings.get("out") is None:
         settings.pop("out", None)
         if file is None:

@@ -68,7 +68,7 @@ def test_what_cannot_be_asked_is_said(model, tmp_path):
         model.ask(tmp_path / "none.png", "What?")
     with pytest.raises(ConfigurationError, match="max_new_tokens 100000 does not fit"):
         model.ask(None, "What?", max_new_tokens=100_000)
-    with pytest.raises(ConfigurationError, match="samples must be at least 1, got 0"):
+    with pytest.raises(ConfigurationError, match="samples is a whole number from 1, got 0"):
         model.ask(None, "What?", samples=0)
     with pytest.raises(ConfigurationError, match="Did you mean 'number'"):
         model.ask(None, "How many?", answer_type="nmber")

@@ -86,7 +86,7 @@ def test_what_is_no_share_is_refused(share, tmp_path):
 
 @pytest.mark.parametrize("data", [3, None])
 def test_what_is_no_data_is_refused(data, tmp_path):
-    with pytest.raises(ConfigurationError, match="data are rows, a file of them, or prepared folders"):
+    with pytest.raises(ConfigurationError, match="data is rows, such as a list of dicts"):
         folders(data, tmp_path)
 
 

@@ -214,8 +214,8 @@ def test_what_fits_no_argument_is_said_before_anything_happens(tiny_folder, scen
     wrong = {
         "data is rows": {"data": None},
         "data is empty": {"data": iter(())},
-        "rewards are functions or names": {"rewards": None},
-        "validation is data, or a share": {"validation": 1, "data": [{"question": "?"}]},
+        "a reward is a function or a name": {"rewards": None},
+        "validation is a share between 0 and 1": {"validation": 1, "data": [{"question": "?"}]},
         "rollout.stop: no option holds this": {"rollout": {"stop": object()}},
         "data.test: no option holds this": {"data": {"train": str(scenes_folder), "test": object()}},
         "callbacks is a list": {"callbacks": print},

@@ -204,6 +204,8 @@ class EvalConfig:
     """Longest answer in tokens. The paper's value for CV-Bench and GEOQA."""
     limit: int = 0
     """Questions per evaluation; 0 takes all."""
+    rewards: bool = True
+    """Score these answers by the run's own rewards too; off spares the calls of a judge that costs."""
 
     def __post_init__(self) -> None:
         tidy(self, "eval.")
@@ -287,7 +289,8 @@ def _require_best(run: RunConfig, evaluation: EvalConfig, rewards: Mapping[str, 
     routes = rewards.get("by_task")
     tables = routes.values() if isinstance(routes, Mapping) else [rewards]
     names = {name for table in tables if isinstance(table, Mapping) for name in table}
-    figures = ["accuracy", "format", *(["reward"] if rewards else []), *(f"reward/{name}" for name in names)]
+    own = ["reward", *(f"reward/{name}" for name in names)] if rewards and evaluation.rewards else []
+    figures = ["accuracy", "format", *own]
     require(run.best_by in figures, unknown("run.best_by", run.best_by, figures))
 
 

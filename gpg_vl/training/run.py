@@ -27,7 +27,7 @@ from gpg_vl.runtime.profiling import Profiler
 from gpg_vl.runtime.progress import ProgressBar
 from gpg_vl.runtime.shutdown import Stopped, StopRequest
 from gpg_vl.scoring.scorer import Scorer
-from gpg_vl.training.callbacks import Callbacks
+from gpg_vl.training.callbacks import NO_CALLBACKS, Callbacks
 from gpg_vl.training.group_table import group_table
 from gpg_vl.training.learner import Learner
 from gpg_vl.training.metrics import tracked_evaluation
@@ -201,7 +201,9 @@ class Run:
         engine.rest()
         if not main:
             return
-        table = {"rewards": dict(self.config.rewards)} if isinstance(self.config, TrainConfig) else {}
+        table = {}
+        if scorer is not None and isinstance(self.config, TrainConfig):
+            table = {"rewards": dict(self.config.rewards)}
         evaluation = {"step": step, "model": self.config.model.path, **table, **evaluation}
         write_evaluation(path, evaluation)
         self.bar.say(f"step {step}: {in_words(evaluation)}")
@@ -224,7 +226,7 @@ def open_run(
     config: TrainConfig | SftConfig,
     folder: RunFolder,
     stop: StopRequest,
-    callbacks: Callbacks,
+    callbacks: Callbacks = NO_CALLBACKS,
 ) -> Iterator[Run]:
     """A run that goes on at the learner's step."""
     main = learner.world.main

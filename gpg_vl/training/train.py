@@ -200,7 +200,7 @@ def steps(
                 session.answerer,
                 session.validation,
                 config.rollout.stop,
-                scorer=session.scorer,
+                scorer=session.scorer if config.eval.rewards else None,
             )
             evaluate(last=learner.step >= config.run.steps)
             while learner.step < config.run.steps:

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from gpg_vl.config import DataConfig, EvalConfig, ModelConfig, RunConfig, TrainConfig
 from gpg_vl.errors import ConfigurationError, UnknownNameError
 from gpg_vl.evaluation.benchmarks import PREPARED
 from gpg_vl.evaluation.figures import evaluation_metrics, evaluation_table, in_words, summarize
@@ -147,3 +148,15 @@ def test_what_is_no_table_says_so(tmp_path):
     ]:
         with pytest.raises(ConfigurationError, match=message):
             given_rewards(given)
+
+
+def test_a_judge_that_costs_is_spared_in_validation():
+    given = {
+        "out": "r",
+        "model": ModelConfig("org/m"),
+        "data": DataConfig(["d"], ["v"]),
+        "run": RunConfig(best_by="reward"),
+    }
+    assert TrainConfig(**given).eval.rewards
+    with pytest.raises(ConfigurationError, match=r"unknown run\.best_by 'reward'; known: accuracy, format"):
+        TrainConfig(**given, eval=EvalConfig(rewards=False))

@@ -328,6 +328,10 @@ _UNION = re.compile(
 )
 
 
+_HINT = re.compile(r" \(did you mean \S+\?\)$")
+"""What `_Parser` adds; here sections and other commands are looked through too."""
+
+
 def plain_words(message: str) -> str:
     """The parser's message in one line, without the names of Python's types."""
     line = " ".join(message.split())
@@ -340,7 +344,7 @@ def plain_words(message: str) -> str:
 
 def _explain(message: str, kind: type, parser: ArgumentParser) -> str:
     """`plain_words`, with the nearest known key for an unknown one."""
-    line = plain_words(message)
+    line = _HINT.sub("", plain_words(message))
     keys = list(fields_of(kind))
     if match := _SECTION.search(line):
         return f"{match[1]} is a section of options, got {match[2]}; known: {of_section(match[1], keys)}"

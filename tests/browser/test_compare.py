@@ -66,7 +66,7 @@ def test_boxes_are_drawn(page):
     expect(pane(page, "trained").locator(".final")).to_have_text(ANSWER)
     drawing = page.locator("#boxes img")
     expect(drawing).to_be_visible()
-    expect(page.locator("#boxes")).to_contain_text("trained blue, gold green")
+    expect(page.locator("#boxes")).to_contain_text("trained blue, dashed, gold green")
     found = colors(page.request.get(drawing.get_attribute("src")).body())
     for name, drawn in (("gold", True), ("trained", True), ("base", False)):
         assert (tuple(bytes.fromhex(COLORS[name][1:])) in found) is drawn

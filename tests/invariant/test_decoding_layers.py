@@ -118,7 +118,7 @@ def test_states_in_place_of_keys(kinds, prompts):
     """Prompts shorter than the convolution, and of more tokens than a forward takes together."""
     model = qwen3_5(kinds)
     # a forward takes 64 tokens together, and so is rounded otherwise, as transformers' own steps are too
-    assert largest_difference(replayed(model, prompts=prompts)) < 5 * TOLERANCE
+    assert largest_difference(replayed(model, prompts=prompts)) < 10 * TOLERANCE
     assert not step_model(model).plain
 
 

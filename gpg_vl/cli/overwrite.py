@@ -8,9 +8,7 @@ from pathlib import Path
 from gpg_vl.checks import expand
 from gpg_vl.config import SftConfig, TrainConfig
 from gpg_vl.errors import RunFolderError
-from gpg_vl.runs.leftovers import check_deletable, contents, delete_run
-from gpg_vl.runs.lock import locked
-from gpg_vl.runs.resume import used
+from gpg_vl.runs import leftovers
 from gpg_vl.runtime.launched import launched
 
 OPTION = "--overwrite"
@@ -24,18 +22,14 @@ def delete_earlier_run(config: TrainConfig | SftConfig, arguments: Sequence[str]
     Raises RunFolderError if it is in use, holds what no run wrote, or the answer is no; ConfigurationError
     if the new run would read something in it.
     """
-    here, folder = launched(), Path(config.out)
-    if here is not None and here.rank:  # the first process does it for all of a launch
-        return
-    if not used(folder):
-        return
-    check_deletable(folder, _read_by(config, arguments))
-    with locked(folder):
-        found = contents(folder)
-    if here is None and sys.stdin.isatty() and not _agreed(f"{config.out} holds {found}. Delete all of it?"):
-        raise RunFolderError(f"{config.out!r} is left as it is: choose another --out")
-    delete_run(folder)
-    print(f"{config.out}: deleted an earlier run: {found}", file=sys.stderr)
+
+    def agree(found: str) -> None:
+        asked = launched() is None and sys.stdin.isatty()
+        if asked and not _agreed(f"{config.out} holds {found}. Delete all of it?"):
+            raise RunFolderError(f"{config.out!r} is left as it is: choose another --out")
+
+    if found := leftovers.delete_earlier_run(Path(config.out), _read_by(config, arguments), agree):
+        print(f"{config.out}: deleted an earlier run: {found}", file=sys.stderr)
 
 
 def _read_by(config: TrainConfig | SftConfig, arguments: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -24,6 +24,8 @@ Rows = Iterable[Mapping[str, Any]]
 pandas; images are paths, bytes, or Pillow's."""
 Data = str | Path | Iterable[Any]
 """A prepared folder, a file of rows, several of them, or the rows themselves."""
+RUNS, STORE = "runs", "data"
+"""Where runs go that nobody names, and beside them the rows that were written."""
 _ROWS = "jsonl"
 """The converter of a user's own rows."""
 _FILES = (".jsonl", ".json", ".parquet")
@@ -71,11 +73,10 @@ def folders(data: Data, store: Path) -> list[str]:
     The same rows are written once, so that a run goes on with the folder it had; each of a launch's processes
     writes them, and the first to be done leaves its folder to all.
     """
-    if not isinstance(data, str | Path):
-        data = _listed(data)
-        if all(isinstance(one, str | Path) for one in data):
-            return [folder for one in data for folder in folders(one, store)]
-    return _written(_file_or_rows(data), store)
+    rows = _file_or_rows(data)
+    if isinstance(rows, list) and all(isinstance(one, str | Path) for one in rows):
+        return [folder for one in rows for folder in folders(one, store)]
+    return _written(rows, store)
 
 
 def _listed(data: Iterable[Any]) -> list[Any]:

@@ -16,14 +16,13 @@ from gpg_vl.evaluation.figures import evaluation_table
 from gpg_vl.evaluation.model import Model
 from gpg_vl.evaluation.own_rewards import OFF, ON
 from gpg_vl.evaluation.settings import EvalSettings
-from gpg_vl.interface.data import Rows, folders
+from gpg_vl.interface.data import RUNS, STORE, Rows, folders
 from gpg_vl.interface.rewards import reward_table
 from gpg_vl.runs.files import read_evaluation
 from gpg_vl.runs.files import score as score_of
 from gpg_vl.runtime.parallel import joined
 from gpg_vl.stats import Interval
 
-_STORE = Path("runs") / "data"
 _OPTIONS = [field.name for field in fields(EvalSettings) if field.name not in ("model", "benchmark")]
 
 
@@ -68,11 +67,8 @@ class Evaluation:
         return evaluation_table(dict(self.values))
 
     def __repr__(self) -> str:
-        mean = self.accuracy
-        step = (
-            f", step {self.values['step']}" if "step" in self.values else ""
-        )  # the model is the run's first
-        return f"Evaluation({self.values['model']!r}{step}: {mean.mean:.1%} of {mean.count})"
+        mean, step = self.accuracy, self.values["step"]  # in a run the model is the one it began with
+        return f"Evaluation({self.values['model']!r}, step {step}: {mean.mean:.1%} of {mean.count})"
 
 
 class Comparison:
@@ -116,7 +112,7 @@ def evaluate(model: Model | str | Path, benchmark: str | Path | Rows, **options:
     functions too. Each process of a launch gets the result. Raises a UserError for what the user can mend.
     """
     known_options(options, _OPTIONS, "option of evaluate")
-    given = str(benchmark) if isinstance(benchmark, str | Path) else folders(benchmark, _STORE)[0]
+    given = str(benchmark) if isinstance(benchmark, str | Path) else folders(benchmark, Path(RUNS, STORE))[0]
     path = model.path if isinstance(model, Model) else str(model)
     loaded = model if isinstance(model, Model) else None
     if not _switches(options.get("rewards", "")):

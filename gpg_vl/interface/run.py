@@ -82,7 +82,7 @@ class Run:
         """The step of the best evaluation by `run.best_by` whose model is there; 0 is the model before
         training. None where nothing was evaluated."""
         checkpoints = self.folder / "checkpoints"
-        found = find_best(self.folder, checkpoints, self.config.run.best_by, max(self.evaluations, default=0))
+        found = find_best(self.folder, checkpoints, self.config.run.best_by)
         return None if found is None else found.step
 
     def model(self, step: int | None = None, **options: Any) -> Model:

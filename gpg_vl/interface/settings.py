@@ -11,7 +11,7 @@ from gpg_vl.checks import known_options
 from gpg_vl.config import SftConfig, TrainConfig
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.evaluation.model import Model
-from gpg_vl.interface.data import Data, folders, parts
+from gpg_vl.interface.data import RUNS, STORE, Data, folders, parts
 from gpg_vl.interface.rewards import Rewards, reward_table
 from gpg_vl.options import load_config
 from gpg_vl.runtime.parallel import joined
@@ -19,9 +19,6 @@ from gpg_vl.runtime.parallel import joined
 Section = Mapping[str, Any]
 """Options of one section of the configuration, such as {"group_size": 16}; docs/python.md lists them."""
 Config = TypeVar("Config", TrainConfig, SftConfig)
-_RUNS = Path("runs")
-_DATA = "data"
-"""Beside the runs, where rows are written."""
 
 
 class Settings(TypedDict, total=False):
@@ -75,10 +72,10 @@ def _command(kind: type, file: str | Path | None, settings: dict[str, Any]) -> l
         settings.pop("out", None)
         if file is None:
             # A first process that is ahead may have made the folder that others still look for.
-            settings["out"] = joined().gather([_free(_RUNS, kind)])[0]
+            settings["out"] = joined().gather([_free(Path(RUNS), kind)])[0]
     if kind is SftConfig and "rewards" in settings:
         raise ConfigurationError("rewards: supervised fine-tuning has none, it learns the gold answers")
-    store = Path(settings.get("out", _RUNS / "_")).parent / _DATA
+    store = Path(settings.get("out", f"{RUNS}/_")).parent / STORE
     words = [] if file is None else [f"--config={file}"]
     return [*words, *_words(_as_options(settings, store))]
 

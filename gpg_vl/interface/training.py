@@ -8,9 +8,7 @@ from gpg_vl.config import SftConfig, TrainConfig
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.interface.run import Run
 from gpg_vl.interface.settings import Config, Settings, configure
-from gpg_vl.runs.leftovers import check_deletable, delete_run
-from gpg_vl.runs.resume import used
-from gpg_vl.runtime.launched import launched
+from gpg_vl.runs.leftovers import delete_earlier_run
 from gpg_vl.training import train as training
 from gpg_vl.training import warmstart
 from gpg_vl.training.callbacks import Callbacks, Step
@@ -76,8 +74,6 @@ def _ready(config: Config, resume: str | None, *, overwrite: bool) -> Config:
     if not isinstance(resume, str | Path | None):
         raise ConfigurationError(f'resume is "auto" or a checkpoint folder, got {resume!r}')
     check_run(config, resume, overwrite=overwrite)
-    here, folder = launched(), Path(config.out)
-    if overwrite and used(folder) and (here is None or here.rank == 0):
-        check_deletable(folder, [("model.path", config.model.path)])
-        delete_run(folder)
+    if overwrite:
+        delete_earlier_run(Path(config.out), [("model.path", config.model.path)])
     return config

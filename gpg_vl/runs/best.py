@@ -62,18 +62,23 @@ def choose_best(run: Path, checkpoints: Path, by: str, step: int) -> None:
         (checkpoints / _BEST).unlink(missing_ok=True)
 
 
-def find_best(run: Path, checkpoints: Path, by: str, step: int) -> Best | None:
-    """The best of a run's evaluations up to `step` whose models are still there; None without any.
+def find_best(run: Path, checkpoints: Path, by: str, step: int | None = None) -> Best | None:
+    """The best of a run's evaluations, up to `step` if it is given, whose models are still there; None
+    without any.
 
     The model before training is one of them. Raises DataError for a file that is no evaluation.
     """
-    start = first_step(run, step)
+    return _best_and_start(run, checkpoints, by, step)[0]
+
+
+def _best_and_start(run: Path, checkpoints: Path, by: str, step: int | None) -> tuple[Best | None, int]:
+    """`find_best`, and the step that the run started from."""
+    figures = [one for one in _figures(run, by) if step is None or one.step <= step]
+    start = first_step(run, max((one.step for one in figures), default=0) if step is None else step)
     there = [
-        one
-        for one in _figures(run, by)
-        if one.step <= step and (one.step == start or (checkpoints / checkpoint_name(one.step)).is_dir())
+        one for one in figures if one.step == start or (checkpoints / checkpoint_name(one.step)).is_dir()
     ]
-    return max(there, key=lambda one: (one.value, -one.step), default=None)
+    return max(there, key=lambda one: (one.value, -one.step), default=None), start
 
 
 def first_step(run: Path, step: int) -> int:
@@ -87,13 +92,12 @@ def best_words(run: Path, checkpoints: Path, by: str, base: str) -> str:
 
     base: the model before training, a folder or hub id.
     """
-    newest = max((one.step for one in _figures(run, by)), default=0)
-    best = find_best(run, checkpoints, by, newest)
+    best, start = _best_and_start(run, checkpoints, by, None)
     if best is None:
         return ""
     value = f"{best.value:.1%}" if by in _SHARES else short_number(best.value)
     which, path = "", f": {checkpoints / checkpoint_name(best.step) / 'model'}"
-    if best.step == first_step(run, newest):
+    if best.step == start:
         which = ", the model before training" if best.step == 0 else ", the checkpoint that it went on from"
         path = f": {base}" if best.step == 0 else ""
     return f"best: step {best.step}{which} ({by} {value}){path}"

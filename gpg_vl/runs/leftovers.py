@@ -5,13 +5,14 @@ Nothing that a run did not write is ever touched.
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from gpg_vl.errors import ConfigurationError, RunFolderError
 from gpg_vl.runs.lock import LOCK, locked
-from gpg_vl.runs.resume import STARTED_WITH, check_unused, list_checkpoints
+from gpg_vl.runs.resume import STARTED_WITH, check_unused, list_checkpoints, used
 from gpg_vl.runtime.files import complete_lines, writing
+from gpg_vl.runtime.launched import launched
 
 _WRITTEN: dict[str, tuple[str, ...]] = {
     **dict.fromkeys((LOCK, *STARTED_WITH, "metrics.jsonl", "report.html"), ()),
@@ -110,6 +111,25 @@ def clear_dead_run(folder: Path) -> str:
         for entry in _entries(folder):
             os.rename(entry, aside / entry.name)
     return f"{folder}: a run ended here before its first checkpoint; what it left, {found}, is now in {aside}"
+
+
+def delete_earlier_run(
+    folder: Path, read: Iterable[tuple[str, str]], agree: Callable[[str], None] = lambda found: None
+) -> str:
+    """Delete the run in a folder; returns what it held, in words, "" where there is none.
+
+    Of a launch's processes the first does it for all. `agree` gets those words before, and may raise. Raises
+    as `check_deletable`, which says what `read` is, and `delete_run` do.
+    """
+    here = launched()
+    if (here is not None and here.rank) or not used(folder):
+        return ""
+    check_deletable(folder, read)
+    with locked(folder):
+        found = contents(folder)
+    agree(found)
+    delete_run(folder)
+    return found
 
 
 def delete_run(folder: Path) -> None:

@@ -52,9 +52,13 @@ class Step:
 class Callbacks:
     """Several as one; each is asked for the methods that it has."""
 
-    def __init__(self, callbacks: Sequence[object] = ()) -> None:
+    def __init__(self, callbacks: Iterable[object] = ()) -> None:
         """Raises ConfigurationError for an object that would never be called."""
-        self._callbacks = checked(callbacks)
+        if not isinstance(callbacks, Iterable):
+            raise ConfigurationError(f"callbacks is a list of objects, got {callbacks!r}")
+        self._callbacks = list(callbacks)
+        for callback in self._callbacks:
+            _check(callback)
 
     def __len__(self) -> int:
         return len(self._callbacks)
@@ -63,16 +67,6 @@ class Callbacks:
         """Call the method `name` of all that have it; whether one of them returned something true."""
         methods = [getattr(callback, name) for callback in self._callbacks if hasattr(callback, name)]
         return any([method(*values) for method in methods])  # all of them are called
-
-
-def checked(callbacks: Iterable[object]) -> list[object]:
-    """The callbacks, listed. Raises ConfigurationError for an object that would never be called."""
-    if not isinstance(callbacks, Iterable):
-        raise ConfigurationError(f"callbacks is a list of objects, got {callbacks!r}")
-    listed = list(callbacks)
-    for callback in listed:
-        _check(callback)
-    return listed
 
 
 NO_CALLBACKS = Callbacks()

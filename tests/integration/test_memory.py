@@ -117,11 +117,12 @@ def test_forecast_within_15_percent(size, model, run, scenes_folder, tmp_path):
     ],
 )
 def test_forecast_of_each_way_within_15_percent(size, model, run, optim, scenes_folder, tmp_path):
-    """A CPU with instructions for bf16 needs less than others, by up to a tenth."""
     path = save_tiny(tmp_path / "model", ["Which is nearer?"], size)
     round_to_bf16(path)
     expected, measured = forecast_and_measured(path, model, run, scenes_folder, optim)
-    assert 1 - TOLERANCE < expected / measured < 1 + TOLERANCE + 0.1
+    # LoRA on a bf16 base takes less on a CPU with instructions for bf16.
+    spared = 0.1 if model == LORA_BF16 else 0.0
+    assert 1 - TOLERANCE < expected / measured < 1 + TOLERANCE + spared
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ from gpg_vl.checks import expand, require, seed_in_range, tidy
 from gpg_vl.errors import unknown
 from gpg_vl.prompting.prompts import Prompt
 from gpg_vl.rollout_config import RolloutConfig as RolloutConfig
-from gpg_vl.types import Normalize, Packing
+from gpg_vl.types import Baseline, Normalize, Packing, PerReward, Ratio
 from gpg_vl.weights_config import ModelConfig as ModelConfig
 from gpg_vl.weights_config import OptimConfig as OptimConfig
 from gpg_vl.weights_config import check_weights
 
-Preset = Literal["gpg", "grpo", "dr_grpo"]
+Preset = Literal["gpg", "grpo", "dr_grpo", "rloo", "dapo", "gspo"]
 
 
 @dataclass(frozen=True)
@@ -44,31 +44,37 @@ class DataConfig:
         require(self.workers is None or self.workers >= 0, "data.workers must not be negative")
 
 
-PRESETS: Mapping[Preset, Mapping[str, Any]] = {
-    "gpg": {
-        "std_normalize": False,
-        "age": True,
-        "min_valid_fraction": 0.4,
-        "normalize": "group",
-        "kl_beta": 0.0,
-    },
-    "grpo": {
-        "std_normalize": True,
-        "age": False,
-        "min_valid_fraction": 0.0,
-        "normalize": "sequence",
-        "kl_beta": 0.04,
-    },
-    "dr_grpo": {
-        "std_normalize": False,
-        "age": False,
-        "min_valid_fraction": 0.0,
-        "normalize": "constant",
-        "kl_beta": 0.0,
-    },
+_GPG: dict[str, Any] = {
+    "baseline": "mean",
+    "std_normalize": False,
+    "age": True,
+    "min_valid_fraction": 0.4,
+    "normalize": "group",
+    "kl_beta": 0.0,
+    "clip": 0.2,
+    "clip_high": None,
+    "ratio": "token",
+    "mask_truncated": False,
 }
-"""The knobs that a preset sets; the defaults are GPG's (GRPO: arXiv 2402.03300; Dr. GRPO:
-2503.20783)."""
+_GRPO = _GPG | {"std_normalize": True, "age": False, "min_valid_fraction": 0.0, "normalize": "sequence"}
+_DR_GRPO = _GRPO | {"std_normalize": False, "normalize": "constant"}
+_DAPO = {
+    "age": True,
+    "min_valid_fraction": 1.0,
+    "normalize": "batch",
+    "clip_high": 0.28,
+    "mask_truncated": True,
+}
+PRESETS: Mapping[Preset, Mapping[str, Any]] = {
+    "gpg": _GPG,
+    "grpo": _GRPO | {"kl_beta": 0.04},
+    "dr_grpo": _DR_GRPO,
+    "rloo": _DR_GRPO | {"baseline": "leave_one_out"},
+    "dapo": _GRPO | _DAPO,
+    "gspo": _GRPO | {"ratio": "sequence", "clip": 3e-4, "clip_high": 4e-4},
+}
+"""The knobs that presets set, all of them in each; the defaults are GPG's (GRPO: arXiv 2402.03300; Dr. GRPO:
+2503.20783; RLOO: 2402.14740; DAPO: 2503.14476; GSPO: 2507.18071)."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +82,19 @@ class AlgorithmConfig:
     """The policy gradient's knobs. A preset sets their defaults; what is written out wins."""
 
     preset: Preset = "gpg"
-    """`gpg`, `grpo` (std-normalised, clipped, KL) or `dr_grpo` (constant divisor). On the command line it
-    wins over the knobs of the --config file."""
+    """`gpg`, `grpo` (std-normalised, clipped, KL), `dr_grpo` (constant divisor), `rloo` (leave-one-out),
+    `dapo` (clip_high, more sampling) or `gspo` (ratio of whole answers). On the command line it wins over the
+    knobs of the --config file."""
     questions_per_step: int = 16
     """B0, questions drawn per round, over all devices."""
+    baseline: Baseline = "mean"
+    """What a reward is compared with: the group's `mean`, or the mean of the other answers
+    (`leave_one_out`, RLOO), which makes advantages G / (G - 1) times as large."""
     std_normalize: bool = False
     """Divide advantages by the group's sample standard deviation (F_norm = std); GPG: off, F_norm = 1."""
+    per_reward: PerReward = "sum"
+    """`sum`: the weighted rewards are added up first; `normalised`: each is divided by its own standard
+    deviation in the group before, and advantages by that of the batch behind it (GDPO)."""
     age: bool = True
     """Rescale by alpha = B / (B - M), that is: average over the valid groups only."""
     normalize: Normalize = "group"
@@ -98,6 +111,10 @@ class AlgorithmConfig:
     """Optimizer steps per rollout; above 1 the ratio to the sampling policy is clipped."""
     clip: float = 0.2
     """Clip range of the ratio; without effect at one update per rollout."""
+    clip_high: float | None = None
+    """Clip range above 1 where it is not `clip` (DAPO: 0.28)."""
+    ratio: Ratio = "token"
+    """Policy by old policy: of each `token`, or the geometric mean of the answer's (`sequence`, GSPO)."""
     importance_cap: float = 2.0
     """C: a token weighs min(pi / mu, C), the trainer's probability by the sampler's; 0 switches it off, and
     rollout.engine own needs none. Truncated importance sampling: https://fengyao.notion.site/off-policy-rl."""
@@ -121,6 +138,10 @@ class AlgorithmConfig:
         require(self.updates_per_rollout > 0, "algorithm.updates_per_rollout must be positive")
         require(0 < self.clip < 1, f"algorithm.clip must lie between 0 and 1, got {self.clip}")
         require(
+            self.clip_high is None or self.clip_high > 0,
+            f"algorithm.clip_high must be above 0, got {self.clip_high}",
+        )
+        require(
             self.importance_cap == 0 or self.importance_cap >= 1,
             f"algorithm.importance_cap is 0 (off) or at least 1, got {self.importance_cap}, which would cap "
             "tokens on which sampler and trainer agree",
@@ -132,6 +153,10 @@ class AlgorithmConfig:
                 "an off-policy update; use preset 'grpo' or 'dr_grpo'",
             )
             require(self.kl_beta == 0, "preset 'gpg' has no KL term; use preset 'grpo' for kl_beta > 0")
+            require(
+                self.ratio == "token" and self.clip_high is None,
+                "preset 'gpg' has no ratio; use preset 'gspo' for ratio sequence, 'dapo' for clip_high",
+            )
 
 
 @dataclass(frozen=True)

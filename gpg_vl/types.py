@@ -21,6 +21,9 @@ from PIL import Image
 FinishReason = Literal["eos", "stop", "length"]
 AnswerType = Literal["choice", "number", "math", "boxes", "label"]
 Normalize = Literal["group", "batch", "sequence", "constant"]
+Baseline = Literal["mean", "leave_one_out"]
+Ratio = Literal["token", "sequence"]
+PerReward = Literal["sum", "normalised"]
 Packing = Literal["auto", "group", "none"]
 Box = tuple[float, float, float, float]
 """x1, y1, x2, y2: left, top, right and bottom edge."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gpg_vl.errors import ConfigurationError
-from gpg_vl.types import Normalize
+from gpg_vl.types import Baseline, Normalize
 
 VALID_SPREAD = 1e-8
 """A group whose rewards differ by no more than this has no gradient."""
@@ -33,11 +33,31 @@ def valid_groups(rewards: Tensor) -> Tensor:
     return rewards.amax(dim=1) - rewards.amin(dim=1) > VALID_SPREAD
 
 
-def group_advantages(rewards: Tensor, *, std_normalize: bool = False) -> Advantages:
-    """Centre each group's rewards, and divide by their sample standard deviation if asked to.
+def normalised_sum(rewards: Tensor, weights: Tensor) -> Tensor:
+    """Each reward centred and divided by its own standard deviation in the group, then weighted and summed.
 
-    rewards: (B, G), unitless. Raises ConfigurationError if G < 2. Source: GPG, arXiv 2504.02546,
-    section 2.2; F_norm is 1, or the standard deviation of GRPO.
+    rewards: (R, G), unweighted scores of the R rewards of one group's G answers; weights: (R,). A reward
+    that is equal in all answers adds nothing. Returns (G,) float64. Source: GDPO, arXiv 2601.05242,
+    equations 4 and 5; the batch's standard deviation is `group_advantages`'s.
+    """
+    own = group_advantages(rewards, std_normalize=True)
+    return (weights.double()[:, None] * own.values).sum(dim=0)
+
+
+def group_advantages(
+    rewards: Tensor,
+    *,
+    baseline: Baseline = "mean",
+    std_normalize: bool = False,
+    batch_normalize: bool = False,
+) -> Advantages:
+    """Each answer's reward above its baseline, divided by a standard deviation if asked to.
+
+    rewards: (B, G), unitless. The baseline is the group's `mean`, or the mean of the other answers
+    (`leave_one_out`), which is G / (G - 1) times as much and unbiased. `std_normalize` divides by the sample
+    standard deviation of the group, `batch_normalize` by that of the advantages of all B groups, invalid ones
+    too. Raises ConfigurationError if G < 2. Source: GPG, arXiv 2504.02546, section 2.2, where F_norm is 1 or
+    the standard deviation of GRPO; RLOO, arXiv 2402.14740, equation 9; GDPO, arXiv 2601.05242, equation 6.
     """
     if rewards.shape[1] < 2:
         raise ConfigurationError(f"a group needs at least 2 answers, got {rewards.shape[1]}")
@@ -46,7 +66,12 @@ def group_advantages(rewards: Tensor, *, std_normalize: bool = False) -> Advanta
     values = rewards - rewards.mean(dim=1, keepdim=True)
     if std_normalize:
         values = values / rewards.std(dim=1, keepdim=True)
-    return Advantages(values.masked_fill(~valid[:, None], 0.0), valid)
+    if baseline == "leave_one_out":
+        values = values * (rewards.shape[1] / (rewards.shape[1] - 1))
+    values = values.masked_fill(~valid[:, None], 0.0)
+    if batch_normalize and valid.any():
+        values = values / values.std()
+    return Advantages(values, valid)
 
 
 def answer_weights(

@@ -10,7 +10,7 @@ from gpg_vl.algorithm.advantages import Advantages, answer_weights, group_advant
 from gpg_vl.algorithm.collect import Collection, Group
 from gpg_vl.config import AlgorithmConfig
 from gpg_vl.model.packing import Row, pack
-from gpg_vl.types import Normalize, Packing
+from gpg_vl.types import Baseline, Normalize, Packing, PerReward
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,9 @@ class StepBatch:
 class Knobs:
     """The settings of AlgorithmConfig that shape the gradient."""
 
+    baseline: Baseline
     std_normalize: bool
+    per_reward: PerReward
     age: bool
     normalize: Normalize
     mask_truncated: bool
@@ -51,7 +53,9 @@ class Knobs:
     @classmethod
     def of(cls, algorithm: AlgorithmConfig, max_new_tokens: int) -> "Knobs":
         return cls(
+            baseline=algorithm.baseline,
             std_normalize=algorithm.std_normalize,
+            per_reward=algorithm.per_reward,
             age=algorithm.age,
             normalize=algorithm.normalize,
             mask_truncated=algorithm.mask_truncated,
@@ -69,7 +73,12 @@ def step_batch(
     if nothing is left to train on. `packing`, `max_tokens` (per row) and `token_cost` (work per token in
     query-key pairs) only shape the rows.
     """
-    advantages = group_advantages(collection.rewards, std_normalize=knobs.std_normalize)
+    advantages = group_advantages(
+        collection.rewards,
+        baseline=knobs.baseline,
+        std_normalize=knobs.std_normalize,
+        batch_normalize=knobs.per_reward == "normalised",
+    )
     valid = advantages.valid
     chosen = torch.ones_like(valid) if knobs.kl else valid
     groups = [group for group, keep in zip(collection.groups, chosen.tolist(), strict=True) if keep]

@@ -3,13 +3,15 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from gpg_vl.algorithm.advantages import VALID_SPREAD
+from gpg_vl.algorithm.advantages import VALID_SPREAD, normalised_sum
 from gpg_vl.rollout.answering import Answered
 from gpg_vl.scoring.scorer import GroupScores
+from gpg_vl.types import PerReward
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,18 @@ class Group:
     """In which round of the step it was sampled, from 0."""
     row: int = 0
     """The question's row in the training data."""
+    per_reward: PerReward = "sum"
+    """How the scores of several rewards become one."""
+
+    @cached_property
+    def rewards(self) -> tuple[float, ...]:
+        """(G) what advantages are made of: the weighted sum, or that of the normalised rewards."""
+        if self.per_reward == "sum" or not self.scores.by_reward:
+            return self.scores.total
+        names = list(self.scores.by_reward)
+        scores = torch.tensor([self.scores.by_reward[name] for name in names], dtype=torch.float64)
+        weights = torch.tensor([self.scores.weights[name] for name in names], dtype=torch.float64)
+        return tuple(normalised_sum(scores, weights).tolist())
 
     def without_images(self) -> "Group":
         """What other processes need of it."""
@@ -32,7 +46,7 @@ class Group:
     @property
     def valid(self) -> bool:
         """Whether its rewards differ, that is, whether it has a gradient."""
-        return max(self.scores.total) - min(self.scores.total) > VALID_SPREAD
+        return max(self.rewards) - min(self.rewards) > VALID_SPREAD
 
 
 @dataclass(frozen=True)
@@ -44,8 +58,8 @@ class Collection:
 
     @property
     def rewards(self) -> Tensor:
-        """(B, G) float64 weighted rewards."""
-        return torch.tensor([group.scores.total for group in self.groups], dtype=torch.float64)
+        """(B, G) float64, what advantages are made of."""
+        return torch.tensor([group.rewards for group in self.groups], dtype=torch.float64)
 
     @property
     def finite(self) -> bool:

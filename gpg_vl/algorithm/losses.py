@@ -28,6 +28,8 @@ def clipped_surrogate(
     *,
     old_logprobs: Tensor | None = None,
     clip: float = 0.2,
+    clip_high: float | None = None,
+    answers: Tensor | None = None,
     reference_logprobs: Tensor | None = None,
     kl_weights: Tensor | None = None,
     kl_beta: float = 0.0,
@@ -35,12 +37,14 @@ def clipped_surrogate(
     """GRPO: clipped ratio to the policy that sampled, plus an optional KL term.
 
     All tensors (M,). `old_logprobs` None means the first update, where the ratio is 1 and only its
-    gradient counts. The KL estimator is exp(d) - d - 1 with d = reference - policy ("k3").
-    Source: arXiv 2402.03300, equations 3 and 4.
+    gradient counts. `clip_high` is the range above 1 where it is not `clip` (DAPO, arXiv 2503.14476, equation
+    10). `answers`, the answer of each token, gives all tokens of an answer its `sequence_ratio`. The KL
+    estimator is exp(d) - d - 1 with d = reference - policy ("k3"). Source: arXiv 2402.03300, equations 3
+    and 4.
     """
     old = logprobs.detach() if old_logprobs is None else old_logprobs
-    ratio = (logprobs - old).exp()
-    clipped = ratio.clamp(1 - clip, 1 + clip)
+    ratio = (logprobs - old).exp() if answers is None else sequence_ratio(logprobs, old, answers)
+    clipped = ratio.clamp(1 - clip, 1 + (clip if clip_high is None else clip_high))
     surrogate = torch.minimum(ratio * advantages, clipped * advantages)
     loss = -(surrogate * weights).sum()
     sums = {"clipped_fraction": (clipped * advantages < ratio * advantages).sum()}
@@ -53,8 +57,23 @@ def clipped_surrogate(
     return loss, sums
 
 
+def sequence_ratio(logprobs: Tensor, old: Tensor, answers: Tensor) -> Tensor:
+    """The geometric mean of an answer's token ratios, at each of its tokens; differentiable.
+
+    logprobs, old: (M,); answers: (M,) int64, any numbers that tell answers apart. A token's gradient is that
+    of its own log-probability, so that tokens may weigh differently; with equal weights it is that of the
+    answer's ratio. Source: GSPO, arXiv 2507.18071, equations 7 and 13.
+    """
+    _, place, counts = answers.unique(return_inverse=True, return_counts=True)
+    sums = torch.zeros_like(counts, dtype=logprobs.dtype).index_add(0, place, (logprobs - old).detach())
+    return ((sums / counts)[place] + logprobs - logprobs.detach()).exp()
+
+
 LOSSES: Mapping[str, Callable[..., tuple[Tensor, Sums]]] = {
     "gpg": policy_gradient,
     "grpo": clipped_surrogate,
     "dr_grpo": clipped_surrogate,
+    "rloo": clipped_surrogate,
+    "dapo": clipped_surrogate,
+    "gspo": clipped_surrogate,
 }

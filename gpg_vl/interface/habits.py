@@ -23,6 +23,8 @@ _OPTIONS = {
     "beta": "algorithm.kl_beta",
     "num_iterations": "algorithm.updates_per_rollout",
     "epsilon": "algorithm.clip",
+    "epsilon_high": "algorithm.clip_high",
+    "importance_sampling_level": "algorithm.ratio",
     "seed": "run.seed",
     "save_steps": "run.save_every",
     "save_total_limit": "run.keep_last",
@@ -33,7 +35,7 @@ _OPTIONS = {
 _LISTED = 4
 """Entries of a list that is spelled out."""
 _ANYTHING = "…"
-_PRESETS = {"GRPO": {"algorithm.preset": "grpo"}}
+_PRESETS = {name: {"algorithm.preset": name.lower()} for name in ("GRPO", "RLOO")}
 
 
 def _config(**options: Any) -> SimpleNamespace:

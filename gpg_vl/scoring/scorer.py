@@ -30,6 +30,8 @@ class GroupScores:
     """Rewards that could not grade every answer of the group."""
     timeouts: Mapping[str, int] = field(default_factory=dict)
     """Answers that exceeded a reward's deadline, by reward name."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Weight of each of `by_reward`."""
     ungraded: tuple[str, ...] = ()
     """Of the dropped rewards those that graded no answer at all, and may not."""
 
@@ -190,7 +192,10 @@ def _sum(parts: Sequence[Graded], count: int) -> GroupScores:
         if correctness is None and one.reward.kind == "correctness":
             correctness = scores
     timeouts = {one.name: late for one, _, late in parts if late}
-    return GroupScores(by_reward, tuple(total), correctness, tuple(dropped), timeouts, tuple(ungraded))
+    weights = {one.name: one.weight for one, *_ in parts if one.name in by_reward}
+    return GroupScores(
+        by_reward, tuple(total), correctness, tuple(dropped), timeouts, weights, tuple(ungraded)
+    )
 
 
 def _resolve(table: Mapping[str, Any]) -> list[Weighted]:

@@ -90,7 +90,7 @@ def collection_metrics(collection: Collection, alpha: float, tasks: Iterable[str
     answers = [answer for group in groups for answer in group.answered.answers]
     valid = sum(group.valid for group in groups)
     metrics: Metrics = {
-        "reward/mean": float(collection.rewards.mean()),
+        "reward/mean": sum(sum(group.scores.total) for group in groups) / len(answers),
         "groups/sampled": len(groups),
         "groups/valid": valid,
         "groups/valid_fraction": valid / len(groups),

@@ -25,6 +25,9 @@ _ALGORITHMS: Mapping[Preset, tuple[str, str]] = {
     "gpg": ("Group Policy Gradient (GPG)", "2504.02546"),
     "grpo": ("Group Relative Policy Optimization (GRPO)", "2402.03300"),
     "dr_grpo": ("Dr. GRPO", "2503.20783"),
+    "rloo": ("REINFORCE Leave-One-Out (RLOO)", "2402.14740"),
+    "dapo": ("DAPO", "2503.14476"),
+    "gspo": ("Group Sequence Policy Optimization (GSPO)", "2507.18071"),
 }
 """Names and arXiv numbers of their papers."""
 _FIGURES = {

@@ -88,7 +88,10 @@ def sample_groups(session: Session, rows: Sequence[int], step: int, number: int,
             )
         with clock("rewards"):
             scores = scoring.results()
-    groups = [Group(one, s, number, row) for one, s, (_, row) in zip(answered, scores, own, strict=True)]
+    per_reward = session.config.algorithm.per_reward
+    groups = [
+        Group(one, s, number, row, per_reward) for one, s, (_, row) in zip(answered, scores, own, strict=True)
+    ]
     return learner.world.gather(
         [group if learner.world.size == 1 else group.without_images() for group in groups]
     )
@@ -158,7 +161,9 @@ def ratio_inputs(session: Session, batch: StepBatch, micro: MicroBatch, old: Ten
     algorithm = session.config.algorithm
     if algorithm.preset == "gpg":
         return {}
-    inputs: dict[str, Any] = {"old_logprobs": old, "clip": algorithm.clip}
+    inputs: dict[str, Any] = {"old_logprobs": old, "clip": algorithm.clip, "clip_high": algorithm.clip_high}
+    if algorithm.ratio == "sequence":
+        inputs["answers"] = session.learner.send(micro.answer_index)
     if session.reference is not None:
         with torch.no_grad():
             reference, _ = session.reference(micro.packed, session.config.rollout.temperature)

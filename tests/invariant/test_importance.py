@@ -45,6 +45,11 @@ CASES = {
     "grpo": AlgorithmConfig.of("grpo", updates_per_rollout=3, importance_cap=CAP, **LIKE_GPG),
     "grpo, off": AlgorithmConfig.of("grpo", updates_per_rollout=3, importance_cap=0.0, **LIKE_GPG),
     "dr_grpo": AlgorithmConfig.of("dr_grpo", updates_per_rollout=2, importance_cap=CAP, **LIKE_GPG),
+    "dapo": AlgorithmConfig.of(
+        "dapo", updates_per_rollout=2, importance_cap=CAP, **LIKE_GPG | {"mask_truncated": False}
+    ),
+    "gspo": AlgorithmConfig.of("gspo", updates_per_rollout=3, importance_cap=CAP, **LIKE_GPG),
+    "leave one out": AlgorithmConfig.of("rloo", updates_per_rollout=2, importance_cap=CAP, **LIKE_GPG),
     "with a KL term": AlgorithmConfig.of(
         "grpo", updates_per_rollout=2, importance_cap=CAP, **LIKE_GPG | {"kl_beta": 0.3}
     ),
@@ -132,9 +137,16 @@ def answer_loss(
 ) -> Tensor:
     """Of an answer's tokens, but for its group's divisor; the model of the KL term is that of `old`."""
     weights = ratios.clamp(max=algorithm.importance_cap) if algorithm.importance_cap else 1.0
-    gain, difference = (now - old).exp() * advantage, old - now
+    difference = old - now
+    if algorithm.baseline == "leave_one_out":
+        advantage *= 3 / 2
+    ratio = (now - old).exp()
+    if algorithm.ratio == "sequence":
+        ratio = ratio.log().mean().detach().exp() * ratio / ratio.detach()
+    gain = ratio * advantage
     if algorithm.preset != "gpg":
-        gain = torch.minimum(gain, (now - old).exp().clamp(1 - CLIP, 1 + CLIP) * advantage)
+        high = algorithm.clip if algorithm.clip_high is None else algorithm.clip_high
+        gain = torch.minimum(gain, ratio.clamp(1 - algorithm.clip, 1 + high) * advantage)
     penalty = (difference.exp() - difference - 1).sum() / len(REWARDS)
     return algorithm.kl_beta * penalty - (gain * weights).sum() / len(VALID)
 

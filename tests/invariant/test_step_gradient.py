@@ -21,7 +21,9 @@ def collection(policy: Policy, mixed_samples) -> Collection:
 
 def knobs(**changes) -> Knobs:
     values = {
+        "baseline": "mean",
         "std_normalize": False,
+        "per_reward": "sum",
         "age": True,
         "normalize": "group",
         "mask_truncated": False,

@@ -209,6 +209,16 @@ def test_presets_train_in_the_same_loop(config, preset):
         assert lines[0]["kl"] > 0  # the second update sees a moved policy
 
 
+@pytest.mark.parametrize("preset", ["rloo", "dapo", "gspo"])
+def test_further_presets_train_in_the_same_loop(config, preset):
+    knobs = {"questions_per_step": 4, "updates_per_rollout": 2, "per_reward": "normalised", "max_rounds": 2}
+    algorithm = AlgorithmConfig.of(preset, **knobs)
+    train(replace(config, algorithm=algorithm, run=replace(config.run, steps=2)))
+    lines = metrics(Path(config.out))
+    assert all("clipped_fraction" in line for line in lines if not line["skipped"])
+    assert not all(line["skipped"] for line in lines)
+
+
 def test_going_back_behind_later_checkpoints_is_refused(config):
     train(config)
     with pytest.raises(CheckpointError, match="later checkpoints than step_000002: step_000003, step_000004"):

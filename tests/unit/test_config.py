@@ -104,6 +104,12 @@ def test_a_preset_sets_its_knobs_and_no_others(load, preset):
             {"normalize": "constant", "kl_beta": 0.0},
         ),
         ("algorithm: {preset: grpo}", ["--algorithm.preset", "gpg"], {"age": True, "kl_beta": 0.0}),
+        ("algorithm: {preset: gspo}", ["--algorithm.preset", "grpo"], {"ratio": "token", "clip": 0.2}),
+        (
+            "algorithm: {preset: gspo, clip_high: 0.3, ratio: sequence}",
+            ["--algorithm.preset", "gpg"],
+            {"ratio": "token", "clip_high": None},
+        ),
     ],
 )
 def test_what_is_written_out_wins_over_the_preset(load, text, options, expected):
@@ -122,6 +128,9 @@ def test_what_is_written_out_wins_over_the_preset(load, text, options, expected)
         (["--algorithm.updates_per_rollout", "2"], "must be 1 for preset 'gpg'"),
         (["--algorithm.min_valid_fraction", "1.5"], "share from 0 to 1, got 1.5"),
         (["--algorithm.clip", "0"], "clip must lie between 0 and 1"),
+        (["--algorithm.clip_high", "0.3"], "preset 'gpg' has no ratio"),
+        (["--algorithm.ratio", "sequence"], "preset 'gpg' has no ratio"),
+        (["--algorithm.preset", "dapo", "--algorithm.clip_high", "0"], "clip_high must be above 0"),
         (["--algorithm.importance_cap", "0.5"], r"is 0 \(off\) or at least 1, got 0\.5"),
         (["--algorithm.importance_cap", "-1"], "importance_cap"),
         (["--algorithm.importance_cap", "nan"], "importance_cap"),

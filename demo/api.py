@@ -1,5 +1,6 @@
 """The endpoint `/compare` for programs: plain arguments, one plain result."""
 
+from collections.abc import Generator
 from typing import Any
 
 import gradio as gr
@@ -7,10 +8,11 @@ import gradio as gr
 from gpg_vl.types import Completion
 
 from .parts.controls import answer_fields
+from .reading import last_of, while_read
 from .service.asking import TYPED, Asking, Fields, Outcome, Pane
 from .service.settings import DemoSettings
 from .service.verdicts import Verdict, vote
-from .wiring import queued, readable_errors
+from .wiring import QUEUED, client_of, page, readable_errors
 
 
 def add_endpoint(asking: Asking) -> None:
@@ -27,7 +29,7 @@ def add_endpoint(asking: Asking) -> None:
         temperature: Any,
         max_new_tokens: Any,
         seed: Any,
-    ) -> dict[str, Any]:
+    ) -> Generator[Outcome, None, None]:
         """Ask both models one question.
 
         choices: one a line; gold: the right answer, empty if nobody knows it; temperature 0 is greedy.
@@ -37,14 +39,14 @@ def add_endpoint(asking: Asking) -> None:
             image, question, choices, answer_type, gold, samples, temperature, max_new_tokens, seed
         )
         with readable_errors():
-            *_, last = asking.outcomes(fields, None, str(request.session_hash))
-        return as_plain(last)
+            yield from asking.outcomes(fields, None, client_of(request))
 
     with gr.Column(visible=False):
         inputs = _arguments(asking.settings)
         result = gr.JSON(label="result")
         trigger = gr.Button()
-    trigger.click(compare, inputs, result, api_name="compare", **queued(asking))
+    answered = last_of(while_read(page(), compare), as_plain)
+    trigger.click(answered, inputs, result, api_name="compare", **QUEUED)
 
 
 def _arguments(settings: DemoSettings) -> list[Any]:

@@ -29,6 +29,8 @@ _KEEP = 3600
 """Seconds that uploads are kept."""
 _LOOKING = 8
 """Events of one kind at the same time that ask no model."""
+_EVENTS = 1000
+"""Events of all kinds at the same time; those that wait for an answer have no thread of Gradio's."""
 _COMPARE = "compare"
 _HEADLINE = "# gpg-vl\nWhat training changed: both models answer the same question, side by side."
 _LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -39,9 +41,7 @@ def build_app(settings: DemoSettings, generations: Generations | None = None) ->
     if settings.run is not None and not Path(settings.run).is_dir():
         raise ConfigurationError(f"--run {settings.run!r}: there is no such folder")
     sets = PreparedSets(settings.data)
-    asking = Asking(
-        settings, sets, generations or Generations(Models(settings.servers), settings.concurrency)
-    )
+    asking = Asking(settings, sets, generations or _generations(settings))
     app: gr.Blocks
     with ClosedBlocks(analytics_enabled=False, title="gpg-vl", delete_cache=(_KEEP, _KEEP)) as app:
         gr.Markdown(_HEADLINE, elem_id="title")
@@ -59,8 +59,13 @@ def build_app(settings: DemoSettings, generations: Generations | None = None) ->
         add_endpoint(asking)
         _open_items(tabs, benchmark, compare)
         _stop_for_those_who_left(app, asking)
-    app.queue(max_size=settings.max_waiting, default_concurrency_limit=_LOOKING)
+    app.queue(max_size=None, api_open=False, default_concurrency_limit=_LOOKING)
     return app
+
+
+def _generations(settings: DemoSettings) -> Generations:
+    models = Models(settings.servers)
+    return Generations(models, settings.concurrency, settings.max_waiting, settings.max_questions)
 
 
 def _open_items(tabs: gr.Tabs, benchmark: BenchmarkTab, compare: CompareTab) -> None:
@@ -95,7 +100,7 @@ def launch_options(settings: DemoSettings) -> dict[str, Any]:
         "server_port": settings.port or None,
         "auth": settings.auth(),
         "max_file_size": settings.upload_bytes,
-        "max_threads": settings.max_waiting + 2 * _LOOKING,  # one waits with each question
+        "max_threads": _EVENTS,
         "share": False,
         "allowed_paths": [],
         "footer_links": ["api"],
@@ -115,7 +120,7 @@ def serve(settings: DemoSettings) -> None:
     """Serve the app until it is interrupted."""
     options = launch_options(settings)  # a wrong password file is told before models are
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // settings.concurrency))
-    generations = Generations(Models(settings.servers), settings.concurrency)
+    generations = _generations(settings)
     app = build_app(settings, generations)
     try:
         _, address, _ = app.launch(**options, prevent_thread_lock=True)

@@ -11,6 +11,7 @@ from gpg_vl.errors import UserError
 
 from .parts.controls import Picker, step
 from .service.asking import Asking
+from .service.clients import Client, network
 from .service.samples import PreparedSets
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
@@ -38,14 +39,18 @@ def readable_errors() -> Iterator[None]:
         raise gr.Error(message(error), print_exception=False) from error
 
 
-def queued(asking: Asking) -> dict[str, Any]:
-    """Options of events that make answers: they start at once and wait in the queue of `Generations`.
+QUEUED: dict[str, Any] = {"concurrency_id": "generation", "concurrency_limit": None, "preprocess": False}
+"""Options of events that make answers: they start at once, and `Generations` has them wait and bounds them.
 
-    Without Gradio's `preprocess`, which would open uploads before their size is known: `Fields` and
-    `read_upload` check what was sent.
-    """
-    limit = asking.settings.max_waiting
-    return {"concurrency_id": "generation", "concurrency_limit": limit, "preprocess": False}
+Without Gradio's `preprocess`, which would open uploads before their size is known: `Fields` and `Upload`
+check what was sent.
+"""
+
+
+def client_of(request: gr.Request) -> Client:
+    """Who sent a request. The address is the connection's, or what a trusted proxy says."""
+    host = request.client.host if request.client else ""
+    return Client(network(host), str(request.session_hash))
 
 
 def wire_picker(

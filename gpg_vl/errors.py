@@ -47,6 +47,10 @@ class EngineError(UserError, RuntimeError):
     """A rollout engine that is gone, reads prompts otherwise, or has other weights than it should."""
 
 
+class BusyError(UserError, RuntimeError):
+    """A limit that is reached for now: the same request may succeed later."""
+
+
 class CheckpointError(UserError, OSError):
     """A checkpoint that is missing, incomplete, or of another run."""
 

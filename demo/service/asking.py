@@ -11,11 +11,12 @@ from gpg_vl.prompting.boxes import read_boxes
 from gpg_vl.prompting.prompts import letter
 from gpg_vl.types import AnswerType, Box, Sample
 
+from .clients import Client
 from .generate import Ask, Generations, Progress
 from .models import Kind
 from .samples import Place, PreparedSets
 from .settings import DemoSettings
-from .uploads import read_upload
+from .uploads import Upload
 from .verdicts import Verdict, judge
 
 ANSWER_TYPES: tuple[AnswerType, ...] = get_args(AnswerType)
@@ -92,7 +93,7 @@ class Asking:
         self.paths = {kind: path for kind, path in paths.items() if path is not None}
 
     def outcomes(
-        self, fields: Fields, place: Place | None, session: str, *, mathematics: bool = False
+        self, fields: Fields, place: Place | None, client: Client, *, mathematics: bool = False
     ) -> Generator[Outcome, None, None]:
         """What to show from moment to moment; the last one has the verdicts.
 
@@ -100,13 +101,13 @@ class Asking:
         """
         ask = self.ask(fields, place, mathematics=mathematics)
         progresses: list[Progress] = []
-        follow = self.generations.follow(session, list(self.paths.values()), ask)
+        follow = self.generations.follow(client, list(self.paths.values()), ask)
         try:
             for progresses in follow:
                 yield Outcome(ask.sample, self._panes(progresses))
         finally:
             follow.close()
-        yield Outcome(ask.sample, self._judged(progresses, ask.benchmark))
+        yield Outcome(_asked(ask, progresses), self._judged(progresses, ask.benchmark))
 
     def ask(self, fields: Fields, place: Place | None, *, mathematics: bool = False) -> Ask:
         """The question with its protocol. Raises a UserError for what cannot be asked."""
@@ -120,6 +121,7 @@ class Asking:
             fields.number("temperature"),
             int(fields.number("max_new_tokens")),
             int(fields.number("seed")),
+            upload=self._upload(fields, place),
         )
         ask.check(self.settings)
         return ask
@@ -129,9 +131,6 @@ class Asking:
         if fields.answer_type not in ANSWER_TYPES:
             raise ConfigurationError(unknown("type of answer", str(fields.answer_type), ANSWER_TYPES))
         origin = TYPED if place is None else self.sets.sample(place)
-        images = origin.images
-        if place is None and fields.image is not None:
-            images = (read_upload(fields.image, self.settings.upload_pixels),)
         choices = tuple(line.strip() for line in fields.text("choices").splitlines() if line.strip())
         return replace(
             origin,
@@ -139,8 +138,13 @@ class Asking:
             choices=choices,
             answer=_gold(fields.text("gold"), choices),
             answer_type=fields.answer_type,
-            images=images,
         )
+
+    def _upload(self, fields: Fields, place: Place | None) -> Upload | None:
+        """The visitor's own image; a prepared set brings its own."""
+        if place is not None or fields.image is None:
+            return None
+        return Upload(fields.image, self.settings.upload_pixels)
 
     def _panes(self, progresses: Sequence[Progress]) -> dict[Kind, Pane]:
         return {kind: Pane(one) for kind, one in zip(self.paths, progresses, strict=True)}
@@ -153,6 +157,11 @@ class Asking:
             kind: Pane(one, judge(one.answered, benchmark, rewards) if one.answered else ())
             for kind, one in zip(self.paths, progresses, strict=True)
         }
+
+
+def _asked(ask: Ask, progresses: Sequence[Progress]) -> Sample:
+    """The question as the models had it, with the image that was decoded for them."""
+    return next((one.answered.sample for one in progresses if one.answered), ask.sample)
 
 
 def _gold(text: str, choices: Sequence[str]) -> str:

@@ -1,9 +1,9 @@
-"""Answers in the making: one queue for all visitors, streaming, stopping."""
+"""Answers in the making: visitors take turns, answers stream and stop."""
 
 import threading
 import time
 from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -16,12 +16,17 @@ from gpg_vl.rollout.answering import Answered
 from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.types import Sample
 
+from .clients import Client
 from .models import Models
 from .settings import DemoSettings
+from .turns import Limits, Turns
+from .uploads import Upload
 
 State = Literal["waiting", "loading", "writing", "done", "stopped", "failed"]
 _FRAME = 0.12
 """Seconds between two looks at answers in the making: fast enough to read along."""
+_PULSE = 1.0
+"""Seconds after which progress is told though nothing is new: thus it shows whether anybody reads."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,14 @@ class Ask:
     """0 is greedy."""
     max_new_tokens: int = 256
     seed: int = 0
+    upload: Upload | None = None
+    """The image, if it is the visitor's own."""
+
+    def whole(self) -> Sample:
+        """The sample with all its images. Raises DataError for an upload that cannot be decoded."""
+        if self.upload is None:
+            return self.sample
+        return replace(self.sample, images=(self.upload.image(),))
 
     def check(self, settings: DemoSettings) -> None:
         """Raise ConfigurationError for what the server does not allow: clients of the API send anything."""
@@ -83,10 +96,12 @@ class _Stopped(Exception):
 
 
 class Generation:
-    """One model's answers to one question, made on a thread of the queue."""
+    """One model's answers to one question, made on a thread once it is its turn."""
 
     def __init__(self, models: Models, path: str, ask: Ask) -> None:
         self.progress = Progress()  # replaced as a whole: readers on other threads need no lock
+        self.over = threading.Event()
+        self.bug: BaseException | None = None
         self._models, self._path, self._ask = models, path, ask
         self._stop = threading.Event()
         self._start = self._shown = 0.0
@@ -96,9 +111,10 @@ class Generation:
         self._stop.set()
         if waiting:
             self._update(state="stopped")
+            self.over.set()
 
     def run(self) -> None:
-        """Load the model if need be, and answer. Mistakes end up in `progress.error`; a bug raises."""
+        """Load the model if need be, and answer. Mistakes end up in `progress.error`, a bug in `bug`."""
         try:
             if self._stop.is_set():
                 raise _Stopped
@@ -108,15 +124,17 @@ class Generation:
             self._update(state="stopped")
         except (GpgError, torch.OutOfMemoryError) as error:
             self._update(state="failed", error=str(error))
-        except BaseException:
+        except BaseException as error:  # whoever follows raises it
+            self.bug = error
             self._update(state="failed", error="an error in the program; its log has the traceback")
-            raise
+        finally:
+            self.over.set()
 
     def _answer(self, model: Model) -> None:
-        ask = self._ask
+        ask, sample = self._ask, self._ask.whole()
         answerer = model.answerer(ask.benchmark)
-        prompt = answerer.encoder.text(ask.sample)
-        room = model.frontend.context - answerer.encoder.prompt_length(ask.sample)
+        prompt = answerer.encoder.text(sample)
+        room = model.frontend.context - answerer.encoder.prompt_length(sample)
         if room < 1:
             raise DataError(f"the prompt fills the model's context of {model.frontend.context} tokens")
         sampling = Sampling(min(ask.max_new_tokens, room), ask.temperature, stop=model.stop)
@@ -126,7 +144,7 @@ class Generation:
         def watch(token_ids: Sequence[Sequence[int]]) -> None:
             self._watch(model, token_ids)
 
-        [answered] = answerer.answer([ask.sample], ask.samples, sampling, step=ask.seed, watch=watch)
+        [answered] = answerer.answer([sample], ask.samples, sampling, step=ask.seed, watch=watch)
         self._update(
             state="done",
             texts=tuple(answer.text for answer in answered.answers),
@@ -150,62 +168,110 @@ class Generation:
         self.progress = replace(self.progress, **changes)  # type: ignore[arg-type]
 
 
-class Generations:
-    """The queue that all visitors share: first come, first served, a few at a time."""
+@dataclass(frozen=True)
+class _Question:
+    """What a client has open."""
 
-    def __init__(self, models: Models, concurrency: int) -> None:
+    client: Client
+    generations: list[Generation]
+
+
+class Generations:
+    """Answers for all visitors: a few at the same time, in the order of `Turns`."""
+
+    def __init__(
+        self, models: Models, concurrency: int, max_waiting: int = 64, max_questions: int = 2
+    ) -> None:
         self._models = models
+        self._limits = Limits.sharing(max_waiting, max_questions)
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="generation")
         self._lock = threading.Lock()
-        self._open: list[tuple[str, Generation, Future[None]]] = []  # in the order they came
+        self._turns: Turns[Generation] = Turns()
+        self._open: list[_Question] = []
 
-    def follow(self, session: str, paths: Sequence[str], ask: Ask) -> Generator[list[Progress], None, None]:
+    def follow(self, client: Client, paths: Sequence[str], ask: Ask) -> Generator[list[Progress], None, None]:
         """Ask several models at once, and yield how far each is, the last time when all are over.
 
-        Closing the iterator stops them: a visitor who leaves frees the place.
+        Raises BusyError if the client has too much open. Closing the iterator stops the models: a visitor
+        who leaves frees the place.
         """
-        own = [self._submit(session, path, ask) for path in paths]
-        futures = [future for _, future in own]
+        question = self._submit(client, paths, ask)
         try:
-            waiting = set(futures)
-            while waiting:
-                waiting = {one for one in wait(waiting, timeout=_FRAME).not_done if not one.cancelled()}
-                yield [self._seen(generation) for generation, _ in own]
-            for future in futures:
-                if not future.cancelled():
-                    future.result()  # a bug raises here
+            yield from self._moments(question.generations)
+            for generation in question.generations:
+                if generation.bug is not None:
+                    raise generation.bug
         finally:
-            for generation, future in own:
-                generation.stop(waiting=future.cancel())
             with self._lock:
-                self._open = [entry for entry in self._open if entry[2] not in futures]
+                self._stop(question)
+                self._open.remove(question)
 
     def stop(self, session: str) -> None:
         """End whatever a visitor has running or waiting."""
         with self._lock:
-            for owner, generation, future in self._open:
-                if owner == session:
-                    generation.stop(waiting=future.cancel())
+            for question in self._open:
+                if question.client.session == session:
+                    self._stop(question)
 
     def close(self) -> None:
         """End everything, so that the program can."""
         with self._lock:
-            for _, generation, future in self._open:
-                generation.stop(waiting=future.cancel())
+            for question in self._open:
+                self._stop(question)
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _submit(self, session: str, path: str, ask: Ask) -> tuple[Generation, Future[None]]:
-        generation = Generation(self._models, path, ask)
+    def _submit(self, client: Client, paths: Sequence[str], ask: Ask) -> _Question:
+        question = _Question(client, [Generation(self._models, path, ask) for path in paths])
         with self._lock:
-            future = self._pool.submit(generation.run)
-            self._open.append((session, generation, future))
-        return generation, future
+            self._limits.admit(client, [other.client for other in self._open])
+            for _ in paths:  # a thread for each part of a question, whosever turn it then is
+                self._pool.submit(self._take_turn)
+            self._turns.add(client, question.generations)
+            self._open.append(question)
+        return question
 
-    def _seen(self, generation: Generation) -> Progress:
-        """Its progress, with its place in the queue while it waits."""
-        progress = generation.progress
-        if progress.state != "waiting":
-            return progress
+    def _take_turn(self) -> None:
         with self._lock:
-            waiting = [one for _, one, _ in self._open if one.progress.state == "waiting"]
-        return replace(progress, ahead=waiting.index(generation) if generation in waiting else 0)
+            generation = self._turns.take()
+        if generation is not None:  # it may have been stopped meanwhile
+            generation.run()
+
+    def _stop(self, question: _Question) -> None:
+        for generation in question.generations:
+            generation.stop(waiting=self._turns.remove(generation))
+
+    def _moments(self, generations: Sequence[Generation]) -> Generator[list[Progress], None, None]:
+        """Their progress whenever it has changed, and at each pulse."""
+        shown: list[tuple[Progress, int]] = []
+        told = 0.0
+        while True:
+            over = all(
+                generation.over.is_set() for generation in generations
+            )  # looked at first: none is missed
+            seen = self._seen(generations)
+            if _differ(seen, shown) or time.monotonic() - told >= _PULSE:
+                yield [replace(progress, ahead=ahead) if ahead else progress for progress, ahead in seen]
+                shown, told = seen, time.monotonic()
+            if over:
+                return
+            _wait_a_frame(generations)
+
+    def _seen(self, generations: Sequence[Generation]) -> list[tuple[Progress, int]]:
+        """How far each is, and how many are before it."""
+        with self._lock:
+            return [(generation.progress, self._turns.before(generation)) for generation in generations]
+
+
+def _differ(seen: Sequence[tuple[Progress, int]], shown: Sequence[tuple[Progress, int]]) -> bool:
+    """Whether a page would look otherwise; progress is replaced whenever it changes."""
+    if len(seen) != len(shown):
+        return True
+    return any(one is not old or ahead != was for (one, ahead), (old, was) in zip(seen, shown, strict=True))
+
+
+def _wait_a_frame(generations: Sequence[Generation]) -> None:
+    """A frame long, or until the first that is not over is."""
+    for generation in generations:
+        if not generation.over.is_set():
+            generation.over.wait(_FRAME)
+            return

@@ -37,7 +37,9 @@ class DemoSettings:
     concurrency: int = 2
     """Generations at the same time, one model each; the others wait in one queue."""
     max_waiting: int = 64
-    """Requests in the queue; beyond, they are refused."""
+    """Questions open at the same time, half of them from one address at most; beyond, they are refused."""
+    max_questions: int = 2
+    """Questions that one page or API client may have open at the same time."""
     max_new_tokens: int = 1024
     """Longest answer in tokens that can be asked for."""
     max_samples: int = 16
@@ -53,7 +55,7 @@ class DemoSettings:
             raise ConfigurationError("--base is missing: the folder or hub id of a model")
         if self.auth_env is not None and self.auth_file is not None:
             raise ConfigurationError("give --auth_env or --auth_file, not both")
-        for name in ("concurrency", "max_waiting", "max_new_tokens", "max_samples"):
+        for name in ("concurrency", "max_waiting", "max_questions", "max_new_tokens", "max_samples"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"--{name} must be at least 1, got {getattr(self, name)}")
         for name in ("upload_mib", "upload_megapixels"):

@@ -1,5 +1,6 @@
 """Uploaded images: refused by their header if they are too large, before a pixel is decoded."""
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,14 @@ from gradio.utils import get_upload_folder
 from gradio_client.utils import is_file_obj_with_meta, is_http_url_like, traverse
 from PIL import Image
 
-from gpg_vl.data.images import open_image, store
+from gpg_vl.data.images import open_image
 from gpg_vl.errors import DataError
+
+from .decoding import decoded
 
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF")
 """What browsers and cameras write; Pillow knows more, some of them programs."""
-_NAME = "the uploaded image"
+NAME = "the uploaded image"
 
 
 class ClosedBlocks(gr.Blocks):
@@ -31,25 +34,40 @@ def _refuse_address(file: Mapping[str, Any]) -> None:
         raise gr.Error("the image is a web address; download it and upload the file", print_exception=False)
 
 
-def read_upload(upload: Mapping[str, Any], max_pixels: int) -> Image.Image:
-    """The image in the form that prepared sets store: upright, 8 bits, RGB or grey.
+class Upload:
+    """An uploaded image: its header is checked at once, its pixels are decoded when its turn has come."""
 
-    upload: what Gradio's Image component holds before its `preprocess`, which opens the file itself.
-    Raises DataError for a file that nobody uploaded, no image, another format, or one of more than
-    `max_pixels`; nothing is decoded then.
-    """
-    opened = open_image(_uploaded(upload.get("path")), _NAME)
-    if opened.format not in FORMATS:
-        raise DataError(f"{_NAME} is {opened.format}; choose one of {', '.join(FORMATS)}")
-    width, height = opened.size
-    if width * height > max_pixels:
+    def __init__(self, described: Mapping[str, Any], max_pixels: int) -> None:
+        """described: what Gradio's Image component holds before its `preprocess`, which opens files itself.
+
+        Raises DataError for a file that nobody uploaded, no image, another format, or one of more than
+        `max_pixels`; nothing is decoded then.
+        """
+        self._file = _uploaded(described.get("path"))
+        opened = open_image(self._file, NAME)
+        if opened.format not in FORMATS:
+            raise DataError(f"{NAME} is {opened.format}; choose one of {', '.join(FORMATS)}")
+        _check_pixels(*opened.size, max_pixels)
+        self._decoding = threading.Lock()
+        self._image: Image.Image | None = None
+
+    def image(self) -> Image.Image:
+        """In the form that prepared sets store: upright, 8 bits, RGB or grey; decoded once for both models.
+
+        Raises DataError if it cannot be.
+        """
+        with self._decoding:
+            if self._image is None:
+                self._image = decoded(self._file, NAME)
+            return self._image
+
+
+def _check_pixels(width: int, height: int, most: int) -> None:
+    if width * height > most:
         raise DataError(
-            f"{_NAME} has {width}×{height} pixels, {width * height / 1e6:.1f} million; the limit is "
-            f"{max_pixels / 1e6:g} million: make it smaller"
+            f"{NAME} has {width}×{height} pixels, {width * height / 1e6:.1f} million; the limit is "
+            f"{most / 1e6:g} million: make it smaller"
         )
-    image = open_image(store(opened, _NAME).data, _NAME)
-    image.load()  # here: two models read it at the same time, and Pillow decodes on the first look
-    return image
 
 
 def _uploaded(path: object) -> Path:
@@ -57,5 +75,5 @@ def _uploaded(path: object) -> Path:
     themselves files (`meta`), and clients send what they like."""
     file = Path(path).resolve() if isinstance(path, str) else None
     if file is None or not file.is_relative_to(Path(get_upload_folder()).resolve()):
-        raise DataError(f"{_NAME} is no uploaded file")
+        raise DataError(f"{NAME} is no uploaded file")
     return file

@@ -1,6 +1,6 @@
 """The tab where both models answer a question about an image."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,11 +26,12 @@ from ..parts.controls import (
 )
 from ..parts.markup import answer_card, shown_item
 from ..parts.pane import TITLES, empty_pane
+from ..reading import while_read
 from ..service.asking import TYPED, Asking, Fields, Outcome, boxes_to_draw, stored_place
 from ..service.models import Kind
 from ..service.samples import Place, PreparedSets
-from ..service.uploads import read_upload
-from ..wiring import PRIVATE, message, queued, readable_errors, wire_picker, wire_stop
+from ..service.uploads import Upload
+from ..wiring import PRIVATE, QUEUED, client_of, message, page, readable_errors, wire_picker, wire_stop
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,7 @@ def _wire_upload(tab: CompareTab) -> None:
         forgotten = [None, _hidden(), "", _hidden()]
         try:
             if upload is not None:
-                read_upload(upload, tab.asking.settings.upload_pixels)
+                Upload(upload, tab.asking.settings.upload_pixels)
         except UserError as error:
             gr.Warning(message(error))
             return [None, *forgotten]
@@ -222,16 +223,16 @@ def _wire_ask(tab: CompareTab) -> Any:
 
     def answer(
         request: gr.Request, place: Place | None, image: Mapping[str, Any] | None, *values: Any
-    ) -> Iterator[list[Any]]:
+    ) -> Generator[list[Any], None, None]:
         question, choices, kind, gold, *how = values
         fields = Fields(image, question, choices, kind, gold, **drawn(*how))
         with readable_errors():
-            for outcome in tab.asking.outcomes(fields, place, str(request.session_hash)):
+            for outcome in tab.asking.outcomes(fields, place, client_of(request)):
                 yield _shown(tab.panes, outcome)
 
     inputs = [tab.place, tab.image, *tab.text, *tab.decoding.inputs]
     triggers = [tab.ask.click, tab.question.submit]
-    return gr.on(triggers, answer, inputs, tab.results, **queued(tab.asking), **PRIVATE)
+    return gr.on(triggers, while_read(page(), answer), inputs, tab.results, **QUEUED, **PRIVATE)
 
 
 def _shown(views: list[PaneView], outcome: Outcome) -> list[Any]:

@@ -1,6 +1,6 @@
 """The tab where both models answer a question of mathematics; formulas are rendered."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +23,10 @@ from ..parts.controls import (
 from ..parts.latex import DELIMITERS, with_formulas
 from ..parts.markup import block
 from ..parts.pane import empty_pane
+from ..reading import while_read
 from ..service.asking import Asking, Fields
 from ..service.samples import Place
-from ..wiring import PRIVATE, queued, readable_errors, wire_picker, wire_stop
+from ..wiring import PRIVATE, QUEUED, client_of, page, readable_errors, wire_picker, wire_stop
 
 _TYPED = Sample("typed", "typed", "", "", "math")
 
@@ -98,14 +99,14 @@ def _wire(asking: Asking, tab: MathTab) -> None:
     tab.question.change(render, tab.question, tab.rendered, trigger_mode="always_last", **PRIVATE)
     wire_stop(asking, tab.stop)
 
-    def answer(request: gr.Request, place: Place | None, *values: Any) -> Iterator[list[Any]]:
+    def answer(request: gr.Request, place: Place | None, *values: Any) -> Generator[list[Any], None, None]:
         question, kind, gold, *how = values
         fields = Fields(None, question, "", kind, gold, **drawn(*how))
         with readable_errors():
-            for outcome in asking.outcomes(fields, place, str(request.session_hash), mathematics=True):
+            for outcome in asking.outcomes(fields, place, client_of(request), mathematics=True):
                 yield [part for view in tab.panes for part in view.show(outcome.panes[view.kind])]
 
     inputs = [*fields, *tab.decoding.inputs]
     triggers = [tab.ask.click, tab.question.submit]
-    asked = gr.on(triggers, answer, inputs, tab.cards, **queued(asking), **PRIVATE)
+    asked = gr.on(triggers, while_read(page(), answer), inputs, tab.cards, **QUEUED, **PRIVATE)
     wire_picker(asking, tab.picker, fill, [*fields, *tab.cards], asked)

@@ -29,6 +29,8 @@ _BROKEN = (
     *(struct.error, zlib.error),
 )
 _LOSSY = ("JPEG", "MPO")
+_STRIP = 256
+"""Rows of an image whose transparency is laid on white at a time."""
 _LYING = (5, 6, 7, 8)
 """EXIF's orientations that swap width and height."""
 _FULL_SCALE = {"I": (65535.0,), "F": (1.0, 255.0)}
@@ -112,17 +114,26 @@ def store(image: Image.Image, where: str) -> StoredImage:
     """
     file = image_file(image)
     opened = image if file is None else open_image(file, where)
-    try:
-        opened.load()
-        shown = _normalised(opened)
-    except (*_BROKEN, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise RowError(UNREADABLE, f"{where}: {error}") from error
-    _check_size(shown, where)
+    shown = normalised(opened, where)
     if file is None or shown is not opened or opened.format not in ("JPEG", "PNG"):
         lossy = file is not None and opened.format in _LOSSY
         file = _written(shown, lossy=lossy)
         shown = Image.open(io.BytesIO(file)) if lossy else shown
     return StoredImage(file, shown.size, pixel_hash(shown))
+
+
+def normalised(image: Image.Image, where: str) -> Image.Image:
+    """The image decoded, in the form of `store` but for the file: 8-bit RGB or grey, upright, opaque.
+
+    It is `image` itself if that is so already and has one frame. Raises RowError for what cannot be decoded.
+    """
+    try:
+        image.load()
+        shown = _normalised(image)
+    except (*_BROKEN, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise RowError(UNREADABLE, f"{where}: {error}") from error
+    _check_size(shown, where)
+    return shown
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
@@ -167,11 +178,21 @@ def _normalised(image: Image.Image) -> Image.Image:
     if upright.mode.startswith("I;16") or upright.mode in _FULL_SCALE:
         return _scaled(upright).convert("RGB")
     if upright.has_transparency_data:
-        pixels = upright.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", pixels.size, "white"), pixels).convert("RGB")
+        return _on_white(upright)
     if upright.mode not in ("RGB", "L"):
         return upright.convert("RGB")
     return upright.copy() if getattr(upright, "is_animated", False) else upright
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Without transparency; strip by strip, since whole images in RGBA would take many times their memory."""
+    opaque = Image.new("RGB", image.size)
+    for top in range(0, image.height, _STRIP):
+        strip = image.crop((0, top, image.width, min(top + _STRIP, image.height))).convert("RGBA")
+        opaque.paste(
+            Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip).convert("RGB"), (0, top)
+        )
+    return opaque
 
 
 def _orientation(image: Image.Image) -> int:

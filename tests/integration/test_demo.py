@@ -15,6 +15,7 @@ from gradio_client.exceptions import AppError
 
 from gpg_vl.data.ingest import write_prepared
 from gpg_vl.demo.service.asking import Asking, Fields, Outcome
+from gpg_vl.demo.service.clients import Client as Visitor
 from gpg_vl.demo.service.generate import Generations
 from gpg_vl.demo.service.models import Models
 from gpg_vl.demo.service.samples import PreparedSets
@@ -25,6 +26,7 @@ from tests.support.families import save_endless, save_family
 from tests.support.inputs import bomb, noise
 from tests.support.serving import served
 
+VISITOR = Visitor("here", "visitor")
 SIZE = ("--max_new_tokens", "64", "--upload_megapixels", "0.01", "--upload_mib", "0.1")
 
 
@@ -169,7 +171,7 @@ def asked(scenes_folder):
         place = asking.sets.place(str(scenes_folder), "all tasks", 1)
         sample: Sample = asking.sets.sample(place)
         given = Fields(None, sample.question, "\n".join(sample.choices), gold=sample.answer, **fields)
-        return list(asking.outcomes(given, place, "visitor"))
+        return list(asking.outcomes(given, place, VISITOR))
 
     return ask
 
@@ -203,7 +205,7 @@ def mixed(mixed_samples, tiny_folder, tmp_path):
         settings = DemoSettings(str(model), data=(str(tmp_path / "mixed"),))
         asking = Asking(settings, PreparedSets(settings.data), Generations(Models(), 1))
         given = Fields(None, "Left?", "1\n2", gold="(A)", max_new_tokens=4)
-        return list(asking.outcomes(given, asking.sets.find("two"), "visitor"))[-1]
+        return list(asking.outcomes(given, asking.sets.find("two"), VISITOR))[-1]
 
     return ask
 
@@ -237,7 +239,7 @@ LONG = Fields(None, "Why?", samples=16, temperature=1.5, max_new_tokens=1000)
 
 def test_answers_stream_and_stop(endless):
     seen = []
-    for outcome in endless.outcomes(LONG, None, "visitor"):
+    for outcome in endless.outcomes(LONG, None, VISITOR):
         seen.append(outcome.panes["base"].progress)
         endless.generations.stop("another visitor")
         if len({progress.tokens for progress in seen}) == 3:
@@ -249,7 +251,7 @@ def test_answers_stream_and_stop(endless):
 
 
 def test_a_closed_page_frees_its_place(endless):
-    leaving, waiting = (endless.outcomes(LONG, None, name) for name in ("first", "second"))
+    leaving, waiting = (endless.outcomes(LONG, None, Visitor("here", name)) for name in ("first", "second"))
     next(leaving)
     assert next(waiting).panes["base"].progress.state == "waiting"
     leaving.close()

@@ -8,6 +8,7 @@ import pytest
 from gpg_vl.demo.parts.latex import as_formula, with_formulas
 from gpg_vl.demo.parts.pane import pane
 from gpg_vl.demo.service.asking import Asking, Fields
+from gpg_vl.demo.service.clients import Client
 from gpg_vl.demo.service.generate import Ask, Generations, Progress
 from gpg_vl.demo.service.models import Models
 from gpg_vl.demo.service.samples import ALL_TASKS, PreparedSets
@@ -146,6 +147,9 @@ def test_rewards_of_a_checkpoint_run_only_where_they_are_installed(tmp_path, mon
     assert _trained_scores(answered, {"choice": 1.0}) == ([{"choice": 1.0}], "")
 
 
+ONE, TWO, THREE = (Client("here", name) for name in ("one", "two", "three"))
+
+
 class Endless:
     """Models whose answer never ends by itself."""
 
@@ -165,7 +169,7 @@ def test_who_waits_is_stopped_at_once_and_closing_ends_all():
     models = Endless()
     generations = Generations(models, 1)  # type: ignore[arg-type]
     ask = Ask(Sample("q", "task", "?", "", "label"), PREPARED)
-    first, second = generations.follow("one", ["a"], ask), generations.follow("two", ["b"], ask)
+    first, second = generations.follow(ONE, ["a"], ask), generations.follow(TWO, ["b"], ask)
     next(first)
     assert models.begun.wait(5)
     [waiting] = next(second)
@@ -173,9 +177,9 @@ def test_who_waits_is_stopped_at_once_and_closing_ends_all():
     generations.stop("two")
     assert [progress.state for [progress] in second] == ["stopped"]
     assert [progress.state for [progress] in first][-1] == "failed"
-    third = generations.follow("three", ["c"], ask)
+    third = generations.follow(THREE, ["c"], ask)
     next(third)
     generations.close()
     assert [progress.state for [progress] in third][-1] in ("stopped", "failed")
     with pytest.raises(RuntimeError):
-        next(generations.follow("four", ["d"], ask))
+        next(generations.follow(ONE, ["d"], ask))

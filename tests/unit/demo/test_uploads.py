@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gpg_vl.demo.service.uploads import read_upload
+from gpg_vl.demo.service.uploads import Upload
 from gpg_vl.errors import DataError
 from tests.support.inputs import bomb
 
@@ -21,7 +21,7 @@ def folder(monkeypatch, tmp_path) -> Path:
 
 
 def read(path: Path) -> Image.Image:
-    return read_upload({"path": str(path)}, LIMIT)
+    return Upload({"path": str(path)}, LIMIT).image()
 
 
 def test_an_upload_comes_in_the_stored_form(folder):
@@ -63,4 +63,4 @@ def test_other_files_are_refused(folder, tmp_path):
         with pytest.raises(DataError, match=message):
             read(path)
     with pytest.raises(DataError, match=outside):
-        read_upload({"url": "data:image/png;base64,AAAA"}, LIMIT)
+        Upload({"url": "data:image/png;base64,AAAA"}, LIMIT)

@@ -1,0 +1,129 @@
+"""Who is next, and how much one client may have open."""
+
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from gpg_vl.errors import BusyError
+
+from .clients import Client
+
+Part = TypeVar("Part")
+_Questions = deque[deque[Part]]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How many questions may be open, waiting or being answered."""
+
+    session: int
+    address: int
+    total: int
+
+    @classmethod
+    def sharing(cls, total: int, session: int) -> "Limits":
+        """One address never takes all places, and a session never more than its address."""
+        return cls(session, max(session, total // 2), total)
+
+    def admit(self, client: Client, others: Sequence[Client]) -> None:
+        """Raise BusyError if `client` may not ask beside the `others`, whose questions are open."""
+        own = sum(other == client for other in others)
+        near = sum(other.address == client.address for other in others)
+        if own >= self.session:
+            raise BusyError(f"you have {_questions(own)} open, and {self.session} is the limit: {_CURE}")
+        if near >= self.address:
+            raise BusyError(
+                f"your address has {_questions(near)} open, and {self.address} is the limit: {_CURE}"
+            )
+        if len(others) >= self.total:
+            raise BusyError(f"{_questions(len(others))} are open, and {self.total} is the limit: {_CURE}")
+
+
+_CURE = "ask again once one is answered"
+
+
+def _questions(count: int) -> str:
+    return f"{count} question{'' if count == 1 else 's'}"
+
+
+class Turns(Generic[Part]):
+    """Questions that wait, in parts (one a model).
+
+    Addresses take turns, within an address its sessions, and within a session questions as they came: who
+    asks much holds up nobody else. A turn is a whole question, so that it is over soon once it has begun.
+    Newcomers stand at the end, or a client that calls itself new each time would never wait.
+    """
+
+    def __init__(self) -> None:
+        self._addresses: OrderedDict[str, OrderedDict[str, _Questions[Part]]] = OrderedDict()
+        self._ranks: dict[Part, int] | None = None
+
+    def add(self, client: Client, parts: Sequence[Part]) -> None:
+        """Let a question wait for its turn."""
+        sessions = self._addresses.setdefault(client.address, OrderedDict())
+        sessions.setdefault(client.session, deque()).append(deque(parts))
+        self._ranks = None
+
+    def take(self) -> Part | None:
+        """The next part, which waits no longer; None if none does."""
+        if not self._addresses:
+            return None
+        self._ranks = None
+        address, sessions = next(iter(self._addresses.items()))
+        session, questions = next(iter(sessions.items()))
+        part = questions[0].popleft()
+        if not questions[0]:
+            questions.popleft()
+            _to_the_end(sessions, session)
+            _to_the_end(self._addresses, address)
+        return part
+
+    def remove(self, part: Part) -> bool:
+        """Let it wait no longer; False if it does not wait."""
+        for address, sessions in self._addresses.items():
+            for session, questions in sessions.items():
+                for question in questions:
+                    if part in question:
+                        self._without(part, address, session, question)
+                        return True
+        return False
+
+    def before(self, part: Part) -> int:
+        """How many parts are taken before this one, as things stand; 0 if it does not wait."""
+        if self._ranks is None:
+            self._ranks = {one: rank for rank, one in enumerate(self._order())}
+        return self._ranks.get(part, 0)
+
+    def _without(self, part: Part, address: str, session: str, question: deque[Part]) -> None:
+        """Whoever has nothing left to wait for leaves the round, and the others keep their places."""
+        question.remove(part)
+        sessions = self._addresses[address]
+        sessions[session] = deque(one for one in sessions[session] if one)
+        if not sessions[session]:
+            del sessions[session]
+        if not sessions:
+            del self._addresses[address]
+        self._ranks = None
+
+    def _order(self) -> list[Part]:
+        ahead: Turns[Part] = Turns()
+        for address, sessions in self._addresses.items():
+            ahead._addresses[address] = OrderedDict(
+                (session, deque(map(deque, questions))) for session, questions in sessions.items()
+            )
+        order = []
+        while (part := ahead.take()) is not None:
+            order.append(part)
+        return order
+
+
+def _to_the_end(
+    round_: OrderedDict[str, OrderedDict[str, _Questions[Part]]] | OrderedDict[str, _Questions[Part]],
+    name: str,
+) -> None:
+    """Behind the others; away if nothing of it waits."""
+    if round_[name]:
+        round_.move_to_end(name)
+    else:
+        del round_[name]

@@ -18,6 +18,9 @@ from .service.models import Models
 from .service.samples import PreparedSets
 from .service.settings import DemoSettings
 from .service.uploads import ClosedBlocks
+from .serving.events import take_turns
+from .serving.gate import Gate
+from .serving.server import address_of, listen, run
 from .tabs.benchmark import BenchmarkTab, benchmark_tab
 from .tabs.compare import CompareTab, compare_tab
 from .tabs.math import math_tab
@@ -59,7 +62,8 @@ def build_app(settings: DemoSettings, generations: Generations | None = None) ->
         add_endpoint(asking)
         _open_items(tabs, benchmark, compare)
         _stop_for_those_who_left(app, asking)
-    app.queue(max_size=None, api_open=False, default_concurrency_limit=_LOOKING)
+    app.max_threads = _EVENTS
+    take_turns(app, _LOOKING)
     return app
 
 
@@ -93,46 +97,40 @@ def _stop_for_those_who_left(app: gr.Blocks, asking: Asking) -> None:
     app.unload(left)
 
 
-def launch_options(settings: DemoSettings) -> dict[str, Any]:
-    """What `launch` is given: no share link, no files but uploads, no telemetry."""
+def page_options() -> dict[str, Any]:
+    """What the page is mounted with: no files but uploads, no telemetry, no server of another kind."""
     return {
-        "server_name": settings.host,
-        "server_port": settings.port or None,
-        "auth": settings.auth(),
-        "max_file_size": settings.upload_bytes,
-        "max_threads": _EVENTS,
-        "share": False,
         "allowed_paths": [],
         "footer_links": ["api"],
         "run_history": False,
         "enable_monitoring": False,
+        "show_error": False,
         "mcp_server": False,
         "ssr_mode": False,
         "pwa": False,
         "theme": theme(),
         "css": CSS,
         "head": HEAD,
-        "quiet": True,
     }
 
 
 def serve(settings: DemoSettings) -> None:
     """Serve the app until it is interrupted."""
-    options = launch_options(settings)  # a wrong password file is told before models are
+    auth = settings.auth()  # a wrong password file, or a port in use, is told before models are
+    listening = listen(settings.host, settings.port)
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // settings.concurrency))
     generations = _generations(settings)
     app = build_app(settings, generations)
-    try:
-        _, address, _ = app.launch(**options, prevent_thread_lock=True)
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot listen on {settings.host}, port {settings.port}: {error}"
-        ) from error
+
+    def left(visitor: str, session: str) -> None:
+        generations.stop(session)
+
+    gate = Gate(app, settings, left, **page_options())
     console = Console(stderr=True)
-    console.print(f"gpg-vl demo: {address} (Ctrl-C ends it)")
-    if settings.host not in _LOCAL and options["auth"] is None:
+    console.print(f"gpg-vl demo: {address_of(listening)} (Ctrl-C ends it)")
+    if settings.host not in _LOCAL and auth is None:
         console.print("others can reach it, and no password is asked for: see --auth_env and --auth_file")
     try:
-        app.block_thread()
+        run(gate, listening, gate.end)
     finally:
         generations.close()

@@ -10,23 +10,27 @@ from gpg_vl.options import base_parser
 
 from .service.settings import DemoSettings
 
+_SEVERAL = {
+    "data": ("PREPARED", "folders written by `gpg-vl prepare`, to pick questions from"),
+    "host_name": ("NAME", "names under which browsers reach it, as demo.example.org or *.example.org"),
+    "allow_origin": ("URL", "other web sites that may use it, as https://example.org"),
+    "trusted_proxy": ("ADDRESS", "addresses or networks of proxies whose X-Forwarded headers are believed"),
+}
+"""Options that take any number of values: how one is called, and its help."""
+
 # Heavy imports (gradio, torch) stand inside the command: `gpg-vl demo --help` answers at once.
 
 
 def demo(arguments: list[str]) -> None:
     """Show base against trained in a browser: answers, evaluations, rollouts and curves."""
     parser = base_parser("gpg-vl demo", demo.__doc__ or "")
-    parser.add_class_arguments(DemoSettings, None, skip={"data"})
-    parser.add_argument(
-        "--data",
-        nargs="*",
-        default=[],
-        metavar="PREPARED",
-        help="folders written by `gpg-vl prepare`, to pick questions from",
-    )
+    parser.add_class_arguments(DemoSettings, None, skip=set(_SEVERAL))
+    for name, (word, text) in _SEVERAL.items():
+        default = [*getattr(DemoSettings, name)]
+        parser.add_argument(f"--{name}", nargs="*", default=default, metavar=word, help=text)
     given = parser.parse_args(arguments)
     values = {field.name: given[field.name] for field in fields(DemoSettings)}
-    settings = DemoSettings(**{**values, "data": tuple(given.data)})
+    settings = DemoSettings(**{**values, **{name: tuple(given[name]) for name in _SEVERAL}})
     for path in filter(None, (settings.base, settings.trained)):
         check_model(path)
     for folder in settings.data:

@@ -1,13 +1,18 @@
 """What `gpg-vl demo` is told: models, data, where it listens, and its limits."""
 
 import os
+import re
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 
 from gpg_vl.checks import tidy
 from gpg_vl.errors import ConfigurationError
 
 _MEBIBYTE = 2**20
+_NAME = re.compile(r"(?:\*\.)?[\w-]+(?:\.[\w-]+)*|\[?[0-9a-fA-F:]+:[0-9a-fA-F:.]*\]?", re.ASCII)
+_ORIGIN = re.compile(r"https?://(?:[\w.-]+|\[[0-9a-fA-F:.]+\])(?::\d{1,5})?", re.ASCII)
+_PATH = re.compile(r"(?:/[\w.~-]+)+", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,14 @@ class DemoSettings:
     """Address to listen on; 0.0.0.0 lets other machines in, and then wants a password."""
     port: int = 7860
     """Port to listen on; 0 takes a free one from 7860 on."""
+    host_name: tuple[str, ...] = ()
+    """Names under which browsers reach it (`demo.example.org`, `*.example.org`); localhost always serves."""
+    allow_origin: tuple[str, ...] = ()
+    """Other web sites that may use it, as `https://example.org`."""
+    trusted_proxy: tuple[str, ...] = ("127.0.0.0/8", "::1")
+    """Addresses or networks of proxies whose X-Forwarded headers are believed."""
+    root_path: str = ""
+    """Path under which a proxy shows it, as `/demo`; the proxy takes it off."""
     auth_env: str | None = None
     """Environment variable that holds `user:password`; None and no --auth_file asks for none."""
     auth_file: str | None = None
@@ -61,8 +74,26 @@ class DemoSettings:
         for name in ("upload_mib", "upload_megapixels"):
             if not getattr(self, name) > 0:
                 raise ConfigurationError(f"--{name} must be above 0, got {getattr(self, name)}")
+        self._check_network()
         if not 0 <= self.port < 2**16:
             raise ConfigurationError(f"--port is 0 to 65535, got {self.port}")
+
+    def _check_network(self) -> None:
+        for name in self.host_name:
+            if not _NAME.fullmatch(name):
+                raise ConfigurationError(f"--host_name is a name without scheme and port, got {name!r}")
+        for url in self.allow_origin:
+            if not _ORIGIN.fullmatch(url):
+                raise ConfigurationError(f"--allow_origin is like https://example.org, got {url!r}")
+        for address in self.trusted_proxy:
+            try:
+                ip_network(address, strict=False)
+            except ValueError as error:
+                raise ConfigurationError(
+                    f"--trusted_proxy is an IP address or network (10.0.0.0/8), got {address!r}"
+                ) from error
+        if self.root_path and not _PATH.fullmatch(self.root_path):
+            raise ConfigurationError(f"--root_path is like /demo, got {self.root_path!r}")
 
     @property
     def servers(self) -> dict[str, str]:

@@ -122,7 +122,7 @@ def test_modules_import_each_other_in_no_circle():
     assert len(list(TopologicalSorter(graph).static_order())) == len(MODULES)  # raises CycleError
 
 
-DEMO_FLOORS = ("app", "api", "tabs", "wiring", "parts", "service")
+DEMO_FLOORS = ("app", "serving", "api", "tabs", "wiring", "parts", "service")
 """Of the web app, likewise; `command` stands beside them."""
 
 

@@ -1,0 +1,53 @@
+"""Which requests do what: Gradio's routes, as the layers before the app tell them apart."""
+
+from urllib.parse import parse_qs
+
+from starlette.types import Scope
+
+API = "/gradio_api/"
+LOGIN = "/login"
+_CLOSED = ("token", "proxy=", "component_server", "process_recording", "vibe-", "undo-vibe-", "deep_link")
+"""Routes that this app has no use for: they hand out the login, fetch, or work beside the queue."""
+_DIRECT = ("run/", "api/")
+_INDEXED = "predict"
+"""Under this name the page runs what needs no queue, by number; Gradio refuses it for everything else."""
+
+
+def path(scope: Scope) -> str:
+    """The path below the app's root, without a slash at its end."""
+    return str(scope["path"]).removeprefix(scope.get("root_path", "")).rstrip("/") or "/"
+
+
+def is_page(scope: Scope) -> bool:
+    """Opens the page: the only thing that a link of another web site may do."""
+    return scope["method"] in ("GET", "HEAD") and path(scope) == "/"
+
+
+def is_login(scope: Scope) -> bool:
+    return scope["method"] == "POST" and path(scope) == LOGIN
+
+
+def is_upload(scope: Scope) -> bool:
+    return scope["method"] == "POST" and path(scope) == f"{API}upload"
+
+
+def closed(scope: Scope) -> str:
+    """Why a route is closed, in one line; "" if it is open."""
+    route = path(scope).removeprefix(API) if path(scope).startswith(API) else ""
+    if route.startswith(_CLOSED):
+        return f"{API}{route.partition('/')[0]} is closed here"
+    name = route.partition("/")[2]
+    if route.startswith(_DIRECT) and name != _INDEXED:
+        return f"{API}{route} is closed: it would run on when you leave; use {API}call/{name}"
+    return ""
+
+
+def read_by(scope: Scope) -> tuple[str, str]:
+    """Of a stream of results: the session that reads it, or else the event; both "" for other requests."""
+    route = path(scope).removeprefix(API)
+    if scope["method"] != "GET" or not path(scope).startswith(API):
+        return "", ""
+    if route == "queue/data":
+        sessions = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [""])
+        return sessions[0], ""
+    return "", route.rpartition("/")[2] if route.startswith("call/") and route.count("/") > 1 else ""

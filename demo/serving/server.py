@@ -1,0 +1,104 @@
+"""The server: where it listens, what it waits for, and how it ends."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from gpg_vl.errors import ConfigurationError
+
+_FIRST, _PORTS = 7860, 100
+_QUEUED = 2048
+"""Connections that wait to be accepted."""
+_PATIENCE = 20.0
+"""Seconds that a connection may take to send a request's headers."""
+_LEAVING = 2
+"""Seconds that open requests have once the server ends."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens; port 0 takes the first free one from 7860 on.
+
+    Raises ConfigurationError if there is none, or the address is not this machine's.
+    """
+    problem: OSError | None = None
+    for one in (port,) if port else range(_FIRST, _FIRST + _PORTS):
+        try:
+            family, *_, place = socket.getaddrinfo(host, one, type=socket.SOCK_STREAM)[0]
+            return socket.create_server(place[:2], family=family, backlog=_QUEUED)
+        except OSError as error:
+            problem = error
+    raise ConfigurationError(f"cannot listen on {host}, port {port}: {problem}") from problem
+
+
+def address_of(listening: socket.socket) -> str:
+    """What a browser on this machine opens."""
+    host, port = listening.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):
+        host = "localhost"
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+
+
+class PatientProtocol(H11Protocol):
+    """Closes connections whose next request does not come: uvicorn waits for headers for ever."""
+
+    _waiting: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait()
+
+    def handle_events(self) -> None:
+        super().handle_events()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._settle()
+
+    def on_response_complete(self) -> None:
+        self._wait()  # first: the next request may have come already
+        super().on_response_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._settle()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        self._settle()
+        self._waiting = self.loop.call_later(_PATIENCE, self.transport.close)
+
+    def _settle(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+
+class Server(uvicorn.Server):
+    """Ends the streams that pages hold open as soon as it is told to end itself."""
+
+    def __init__(self, config: uvicorn.Config, ending: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ending = ending
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._ending()
+        super().handle_exit(sig, frame)
+
+
+def run(app: ASGIApp, listening: socket.socket, ending: Callable[[], None]) -> None:
+    """Serve until interrupted. ending: called then, so that streams without an end have one."""
+    config = uvicorn.Config(
+        app,
+        http=PatientProtocol,
+        ws="none",
+        lifespan="on",
+        log_level="warning",
+        proxy_headers=False,  # TrustedProxies reads them
+        server_header=False,
+        timeout_graceful_shutdown=_LEAVING,
+    )
+    with suppress(KeyboardInterrupt):
+        Server(config, ending).run(sockets=[listening])

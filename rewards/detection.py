@@ -2,10 +2,11 @@
 
 from scipy.optimize import linear_sum_assignment
 
+from gpg_vl.prompting.box_geometry import as_array, pairwise_iou
 from gpg_vl.registry import reward
 from gpg_vl.types import Completion, Sample
 
-from ._boxes import MAX_BOXES, as_array, gold_boxes, pairwise_iou, unreadable_boxes
+from ._boxes import MAX_BOXES, gold_boxes, unreadable_boxes
 
 
 @reward("detection", bounds=(0, 1), unreadable=unreadable_boxes)

@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from gpg_vl.prompting.box_geometry import Boxes, area, overlap
 from gpg_vl.registry import reward
 from gpg_vl.types import Completion, Sample
 
-from ._boxes import Boxes, area, overlap, single_box_score, unreadable_box
+from ._boxes import single_box_score, unreadable_box
 
 
 @reward("giou", bounds=(0, 2), unreadable=unreadable_box)

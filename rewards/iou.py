@@ -1,10 +1,11 @@
 """The overlap of one box with one gold box (RefCOCO, LISA)."""
 
 from gpg_vl.errors import ConfigurationError
+from gpg_vl.prompting.box_geometry import pairwise_iou
 from gpg_vl.registry import reward
 from gpg_vl.types import Completion, Sample
 
-from ._boxes import pairwise_iou, single_box_score, unreadable_box
+from ._boxes import single_box_score, unreadable_box
 
 
 @reward("iou", bounds=(0, 1), unreadable=unreadable_box)

@@ -5,6 +5,8 @@ import gradio as gr
 from gpg_vl.report.style import DARK_COLORS, LIGHT_COLORS
 from gpg_vl.theme import DARK, LIGHT, Theme
 
+from .styles_picture import PICTURE_CSS
+
 FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif")
 FONT_MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 """Fonts that are on the machine already: the page fetches nothing from elsewhere."""
@@ -170,4 +172,4 @@ HEAD = """<style>
 </style>"""
 """The page's frame, which Gradio's `css` does not reach: it holds for what is inside."""
 
-CSS = CARD_CSS + RECORD_CSS + APP_CSS
+CSS = CARD_CSS + RECORD_CSS + APP_CSS + PICTURE_CSS

@@ -7,12 +7,12 @@ from typing import Any, get_args
 
 from gpg_vl.errors import ConfigurationError, unknown
 from gpg_vl.evaluation.benchmarks import BENCHMARKS, PREPARED, Benchmark
-from gpg_vl.prompting.boxes import read_boxes
 from gpg_vl.prompting.prompts import letter
-from gpg_vl.types import AnswerType, Box, Sample
+from gpg_vl.types import AnswerType, Sample
 
 from .clients import Client
 from .generate import Ask, Generations, Progress
+from .layers import Layer, voted, with_gold
 from .models import Kind
 from .samples import Place, PreparedSets
 from .settings import DemoSettings
@@ -69,19 +69,15 @@ class Outcome:
     sample: Sample
     panes: Mapping[Kind, Pane] = field(default_factory=dict)
 
-    def boxes(self) -> dict[str, Sequence[Box]]:
-        """Boxes to draw by whose they are; only those of each model's first answer."""
-        answers = {kind: pane.progress.answered for kind, pane in self.panes.items()}
-        return boxes_to_draw(self.sample, {k: one.completions[0].boxes for k, one in answers.items() if one})
-
-
-def boxes_to_draw(sample: Sample, answered: Mapping[Kind, Sequence[Box]]) -> dict[str, Sequence[Box]]:
-    """Gold and answered boxes by whose they are, the gold ones lowest; none where none are asked for."""
-    if sample.answer_type != "boxes" or not sample.images:
-        return {}
-    found: dict[str, Sequence[Box]] = {"gold": read_boxes(sample.answer)}
-    found.update(answered.items())
-    return {name: boxes for name, boxes in found.items() if boxes}
+    def layers(self) -> dict[str, Layer]:
+        """Boxes to draw by whose they are: those of every answer of a model that is done, and gold's."""
+        done = {kind: (pane, pane.progress.answered) for kind, pane in self.panes.items()}
+        boxes = {
+            kind: voted([completion.boxes for completion in one.completions], pane.verdicts)
+            for kind, (pane, one) in done.items()
+            if one
+        }
+        return with_gold(self.sample, boxes)
 
 
 class Asking:

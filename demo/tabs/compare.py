@@ -1,15 +1,14 @@
 """The tab where both models answer a question about an image."""
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
 
 from gpg_vl.errors import UserError
-from gpg_vl.report.drawing import COLORS_IN_WORDS, draw_boxes
 from gpg_vl.runs.files import Item
-from gpg_vl.types import Box, Sample
+from gpg_vl.types import Sample
 
 from ..parts.controls import (
     Decoding,
@@ -26,8 +25,10 @@ from ..parts.controls import (
 )
 from ..parts.markup import answer_card, shown_item
 from ..parts.pane import TITLES, empty_pane
+from ..parts.picture import picture_with_boxes
 from ..reading import while_read
-from ..service.asking import TYPED, Asking, Fields, Outcome, boxes_to_draw, stored_place
+from ..service.asking import TYPED, Asking, Fields, Outcome, stored_place
+from ..service.layers import Layer, stored_layer, with_gold
 from ..service.models import Kind
 from ..service.samples import Place, PreparedSets
 from ..service.uploads import Upload
@@ -52,7 +53,8 @@ class CompareTab:
     ask: gr.Button
     stop: gr.Button
     panes: list[PaneView]
-    boxes: gr.Image
+    boxes: gr.HTML
+    """The image with boxes over it, in place of the plain one."""
     asked: Any = None
     """The event that answers."""
 
@@ -92,13 +94,12 @@ def stored_values(asking: Asking, opened: Mapping[str, Any]) -> list[Any]:
     filled = Filled(place, asking.sets.sample(place) if place else TYPED)
     text = [item["question"], "\n".join(item["choices"]), filled.sample.answer_type, item["gold"]]
     cards: list[str] = []
-    boxes: dict[Kind, list[Box]] = {}
+    boxes: dict[Kind, Layer] = {}
     for kind in asking.paths:
         answer: Item = opened[kind]
         cards += [answer_card(shown_item(answer, TITLES[kind], kind)), answer.get("prompt", "")]
-        first = answer.get("samples", [answer])[0]
-        boxes[kind] = [tuple(box) for box in first.get("boxes", ())]
-    drawing = _drawn(filled.sample, boxes_to_draw(filled.sample, boxes))
+        boxes[kind] = stored_layer(answer)
+    drawing = _drawn(filled.sample, with_gold(filled.sample, boxes))
     return [*_named(asking.sets, place), place, filled.image, filled.further, *text, *cards, drawing]
 
 
@@ -117,15 +118,15 @@ def compare_tab(asking: Asking) -> CompareTab:
     first = first_question(sets, folders, TYPED)
     place = gr.State(first.place)
     with gr.Row(equal_height=False):
-        with gr.Column(scale=5, min_width=320):
+        with gr.Column(scale=5, min_width=320, elem_classes="imagery"):
             choosing = picker(sets, folders)
+            boxes = gr.HTML(visible=False, padding=False, elem_id="boxes")
             image, further = _images(first)
         with gr.Column(scale=6, min_width=320):
             question, choices, kind, gold = _question(first)
             how = decoding(asking.settings)
             ask, stop = ask_and_stop(asking)
     views = panes(asking)
-    boxes = _boxes()
     tab = CompareTab(
         asking, choosing, place, image, further, question, choices, kind, gold, how, ask, stop, views, boxes
     )
@@ -173,19 +174,6 @@ def _question(first: Filled) -> tuple[gr.Textbox, gr.Textbox, gr.Dropdown, gr.Te
     return question, choices, kind, gold
 
 
-def _boxes() -> gr.Image:
-    return gr.Image(
-        label=f"Boxes: {COLORS_IN_WORDS}",
-        interactive=False,
-        visible=False,
-        format="png",
-        height=380,
-        buttons=["fullscreen", "download"],
-        elem_id="boxes",
-        alt_text=f"The image with boxes: {COLORS_IN_WORDS}",
-    )
-
-
 def _wire(tab: CompareTab) -> None:
     asking = tab.asking
     blank = [part for view in tab.panes for part in (empty_pane(view.kind), "")]
@@ -227,25 +215,29 @@ def _wire_ask(tab: CompareTab) -> Any:
         question, choices, kind, gold, *how = values
         fields = Fields(image, question, choices, kind, gold, **drawn(*how))
         with readable_errors():
+            painted: Mapping[str, Layer] | None = None
             for outcome in tab.asking.outcomes(fields, place, client_of(request)):
-                yield _shown(tab.panes, outcome)
+                yield _shown(tab.panes, outcome, painted)
+                painted = outcome.layers()
 
     inputs = [tab.place, tab.image, *tab.text, *tab.decoding.inputs]
     triggers = [tab.ask.click, tab.question.submit]
     return gr.on(triggers, while_read(page(), answer), inputs, tab.results, **QUEUED, **PRIVATE)
 
 
-def _shown(views: list[PaneView], outcome: Outcome) -> list[Any]:
-    """Values of `CompareTab.results`."""
+def _shown(views: list[PaneView], outcome: Outcome, painted: Mapping[str, Layer] | None) -> list[Any]:
+    """Values of `CompareTab.results`; boxes that are `painted` already stay as they are."""
     parts = [part for view in views for part in view.show(outcome.panes[view.kind])]
-    return [*parts, _drawn(outcome.sample, outcome.boxes())]
+    layers = outcome.layers()
+    return [*parts, gr.skip() if layers == painted else _drawn(outcome.sample, layers)]
 
 
-def _drawn(sample: Sample, boxes: Mapping[str, Sequence[Box]]) -> Any:
-    """What the drawing shows; it hides where there are no boxes."""
-    if not boxes:
+def _drawn(sample: Sample, layers: Mapping[str, Layer]) -> Any:
+    """The picture with boxes; it hides where there are none."""
+    if not layers:
         return _hidden()
-    return gr.update(value=draw_boxes(sample.images[0], boxes), visible=True)
+    picture = picture_with_boxes(sample.images[0], layers, sample.question, replaceable=True)
+    return gr.update(value=picture, visible=True)
 
 
 def _hidden() -> Any:

@@ -10,7 +10,6 @@ from gpg_vl.types import Box
 
 COLORS = {"base": "#8a94a0", "trained": LIGHT.series[0], "gold": LIGHT.series[2]}
 """Those of the cards and figures; base darker, for it is drawn on photographs."""
-COLORS_IN_WORDS = "base grey and trained blue, dashed, gold green"
 _LONGEST_SIDE = 1024
 """Pixels of the drawing: small images are enlarged, so that lines stay thin against what they frame."""
 _CASE, _LINE, _DASH = 9, 6, 20  # pixels; the case is white, for lines are drawn on dark pictures too

@@ -60,6 +60,7 @@ PLUGIN_IMPORTS = (
     "gpg_vl.errors",
     "gpg_vl.prompting.prompts",
     "gpg_vl.prompting.boxes",
+    "gpg_vl.prompting.box_geometry",
     "gpg_vl.data.images",
     "gpg_vl.data.gold_answers",
     "gpg_vl.data.row_format",

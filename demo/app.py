@@ -20,7 +20,7 @@ from .service.settings import DemoSettings
 from .service.uploads import ClosedBlocks
 from .serving.events import take_turns
 from .serving.gate import Gate
-from .serving.server import address_of, listen, run
+from .serving.server import Server, address_of, listen
 from .tabs.benchmark import BenchmarkTab, benchmark_tab
 from .tabs.compare import CompareTab, compare_tab
 from .tabs.math import math_tab
@@ -131,6 +131,6 @@ def serve(settings: DemoSettings) -> None:
     if settings.host not in _LOCAL and auth is None:
         console.print("others can reach it, and no password is asked for: see --auth_env and --auth_file")
     try:
-        run(gate, listening, gate.end)
+        Server(gate, listening, gate.end).serve_until_interrupted()
     finally:
         generations.close()

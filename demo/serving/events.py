@@ -11,6 +11,7 @@ from gradio.queueing import Event, EventQueue, Queue
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .proxies import visitor
+from .refusals import Refusal, shown
 from .routes import read_by
 
 UNREAD = 10.0
@@ -87,15 +88,26 @@ class Unread:
 
     @contextmanager
     def reader(self, session: str, event_id: str) -> Iterator[None]:
-        """While it lasts, somebody reads the results of a session, or of the one that an event is in."""
+        """While it lasts, somebody reads the results of a session, or of the one that an event is in.
+
+        Raises Refusal for an event that there is not: Gradio would break off its answer.
+        """
         event = self._queue.event_ids_to_events.get(event_id)
-        name = session or (event.session_hash if event else event_id)
+        name = session or (event.session_hash if event else self._finished(event_id))
         self._open[name] += 1
         self._since.pop(name, None)
         try:
             yield
         finally:
             self._open[name] -= 1
+
+    def _finished(self, event_id: str) -> str:
+        """The session of an event that is over, and has not been read."""
+        for session, events in self._queue.pending_event_ids_session.items():
+            if event_id in events:
+                return session
+        line = f"no event {shown(event_id)}: it is over, or was dropped since nobody read it"
+        raise Refusal(404, f"{line} for {self._patience:g} seconds")
 
     async def watch(self) -> None:
         """Drop what is unread, until cancelled."""
@@ -134,8 +146,11 @@ class Reading:
         session, event_id = read_by(scope) if scope["type"] == "http" else ("", "")
         if not (session or event_id):
             return await self._app(scope, receive, send)
-        with self._unread.reader(session, event_id):
-            await self._app(scope, receive, send)
+        try:
+            with self._unread.reader(session, event_id):
+                await self._app(scope, receive, send)
+        except Refusal as refusal:
+            await refusal.answer(scope, receive, send)
 
 
 def take_turns(blocks: gr.Blocks, default_limit: int) -> None:

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..service.settings import DemoSettings
 from .bodies import BoundedBodies
-from .events import FairQueue, Reading, Unread
+from .events import UNREAD, FairQueue, Reading, Unread
 from .headers import SafeHeaders
 from .hosts import AllowedHosts, HostNames
 from .limits import ClientLimits
@@ -24,16 +24,22 @@ from .proxies import TrustedProxies
 class Gate:
     """A page that has its queue from `take_turns`, as an ASGI app behind its layers.
 
-    left: called with visitor and session when nobody reads their events any more. options: further ones
-    of `mount_gradio_app`.
+    left: called with visitor and session when nobody has read their events for `patience` seconds.
+    options: further ones of `mount_gradio_app`.
     """
 
     def __init__(
-        self, blocks: gr.Blocks, settings: DemoSettings, left: Callable[[str, str], None], **options: Any
+        self,
+        blocks: gr.Blocks,
+        settings: DemoSettings,
+        left: Callable[[str, str], None],
+        *,
+        patience: float = UNREAD,
+        **options: Any,
     ) -> None:
         assert isinstance(blocks._queue, FairQueue), "take_turns gives the page its queue"
         self._queue = blocks._queue
-        unread, auth = Unread(self._queue, left), settings.auth()
+        unread, auth = Unread(self._queue, left, patience), settings.auth()
         parent = FastAPI(lifespan=_watching(unread), docs_url=None, redoc_url=None, openapi_url=None)
         app = gr.mount_gradio_app(
             parent,

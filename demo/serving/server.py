@@ -1,10 +1,12 @@
 """The server: where it listens, what it waits for, and how it ends."""
 
 import asyncio
+import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -77,28 +79,27 @@ class PatientProtocol(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """Ends the streams that pages hold open as soon as it is told to end itself."""
+    """Serves an app on a socket from `listen`.
 
-    def __init__(self, config: uvicorn.Config, ending: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._ending = ending
+    ending: called when the server is told to end, so that streams without an end have one.
+    """
+
+    def __init__(self, app: ASGIApp, listening: socket.socket, ending: Callable[[], None]) -> None:
+        options: dict[str, Any] = {"http": PatientProtocol, "ws": "none", "lifespan": "on"}
+        options |= {"proxy_headers": False, "server_header": False}  # TrustedProxies reads the former
+        options |= {"log_level": "warning", "timeout_graceful_shutdown": _LEAVING}
+        super().__init__(uvicorn.Config(app, **options))
+        self._listening, self._ending = listening, ending
+
+    def serve_until_interrupted(self) -> None:
+        """Return after Ctrl-C or `end`."""
+        with suppress(KeyboardInterrupt):
+            self.run(sockets=[self._listening])
+
+    def end(self) -> None:
+        """End it from another thread."""
+        self.handle_exit(signal.SIGTERM, None)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._ending()
         super().handle_exit(sig, frame)
-
-
-def run(app: ASGIApp, listening: socket.socket, ending: Callable[[], None]) -> None:
-    """Serve until interrupted. ending: called then, so that streams without an end have one."""
-    config = uvicorn.Config(
-        app,
-        http=PatientProtocol,
-        ws="none",
-        lifespan="on",
-        log_level="warning",
-        proxy_headers=False,  # TrustedProxies reads them
-        server_header=False,
-        timeout_graceful_shutdown=_LEAVING,
-    )
-    with suppress(KeyboardInterrupt):
-        Server(config, ending).run(sockets=[listening])

@@ -1,4 +1,4 @@
-"""Pixels of uploads, decoded in a process of its own: what a file costs is known only afterwards."""
+"""Pixels of uploads, decoded in a process of its own: what a file costs shows only afterwards."""
 
 import tempfile
 from functools import cache
@@ -12,18 +12,37 @@ from gpg_vl.data.images import normalised, open_image
 from gpg_vl.errors import DataError
 from gpg_vl.runtime.shutdown import ignore_stop_signals
 
-_DEADLINE = 20.0
-"""Seconds that decoding may take; a photograph of 40 million pixels takes one."""
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF")
+"""What browsers and cameras write; Pillow knows more, some of them programs."""
+_DEADLINE = 10.0
+"""Seconds that decoding may take; 40 million pixels take one to three."""
+_START = 1 << 18
+"""Bytes of a file that are looked at before its turn: a header of a million blocks takes seconds to read."""
+_TIFF = (b"II", b"MM")
+"""How TIFF begins, whose header may stand anywhere, and name one long block a thousand times."""
 
 
-def decoded(file: Path, name: str, deadline: float = _DEADLINE) -> Image.Image:
+def look(file: Path, name: str, max_pixels: int) -> None:
+    """Refuse early what the start of a file gives away; `decoded` checks all of them.
+
+    Raises DataError as `decoded` does.
+    """
+    with file.open("rb") as opened:
+        start = opened.read(_START)
+        whole = not opened.read(1)
+    if not start.startswith(_TIFF):
+        _check_start(start, whole, name, max_pixels)
+
+
+def decoded(file: Path, name: str, max_pixels: int, deadline: float = _DEADLINE) -> Image.Image:
     """The image: upright, 8 bits, RGB or grey. One is decoded at a time, whoever asks.
 
-    `name` begins the message of the DataError for one that cannot be decoded, or not in `deadline` seconds.
+    Raises DataError, whose message begins with `name`, for what is no image, is of another format than
+    FORMATS, has more than `max_pixels`, or takes more than `deadline` seconds. The header is read first.
     """
     with tempfile.TemporaryDirectory() as folder:
         pixels = Path(folder) / "pixels"
-        task = _worker().schedule(_decode, args=(file, name, pixels), timeout=deadline)
+        task = _worker().schedule(_decode, args=(file, name, max_pixels, pixels), timeout=deadline)
         try:
             problem = task.result()
         except TimeoutError as error:
@@ -43,10 +62,34 @@ def _worker() -> ProcessPool:
     return ProcessPool(max_workers=1, initializer=ignore_stop_signals, context=get_context("spawn"))
 
 
-def _decode(file: Path, name: str, pixels: Path) -> str:
+def _decode(file: Path, name: str, max_pixels: int, pixels: Path) -> str:
     """In the worker: write the pixels as they are; returns what is wrong, as a RowError cannot be sent."""
     try:
-        normalised(open_image(file, name), name).save(pixels, "PPM")
+        opened = _checked(open_image(file, name), name, max_pixels)
+        normalised(opened, name).save(pixels, "PPM")
     except DataError as error:
         return str(error)
     return ""
+
+
+def _check_start(start: bytes, whole: bool, name: str, max_pixels: int) -> None:
+    try:
+        opened = open_image(start, name)
+    except DataError:
+        if whole:
+            raise
+        return  # its header goes on behind the start
+    _checked(opened, name, max_pixels)
+
+
+def _checked(opened: Image.Image, name: str, max_pixels: int) -> Image.Image:
+    """The same image. Raises DataError for another format and too many pixels."""
+    if opened.format not in FORMATS:
+        raise DataError(f"{name} is {opened.format}; choose one of {', '.join(FORMATS)}")
+    width, height = opened.size
+    if width * height > max_pixels:
+        raise DataError(
+            f"{name} has {width}×{height} pixels, {width * height / 1e6:.1f} million; the limit is "
+            f"{max_pixels / 1e6:g} million: make it smaller"
+        )
+    return opened

@@ -1,4 +1,4 @@
-"""Uploaded images: refused by their header if they are too large, before a pixel is decoded."""
+"""Uploaded images: which files are some, and when they are decoded."""
 
 import threading
 from collections.abc import Mapping
@@ -10,13 +10,10 @@ from gradio.utils import get_upload_folder
 from gradio_client.utils import is_file_obj_with_meta, is_http_url_like, traverse
 from PIL import Image
 
-from gpg_vl.data.images import open_image
 from gpg_vl.errors import DataError
 
-from .decoding import decoded
+from .decoding import decoded, look
 
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF")
-"""What browsers and cameras write; Pillow knows more, some of them programs."""
 NAME = "the uploaded image"
 
 
@@ -35,19 +32,15 @@ def _refuse_address(file: Mapping[str, Any]) -> None:
 
 
 class Upload:
-    """An uploaded image: its header is checked at once, its pixels are decoded when its turn has come."""
+    """An uploaded image: its header is looked at once it is there, the rest when its turn has come."""
 
     def __init__(self, described: Mapping[str, Any], max_pixels: int) -> None:
         """described: what Gradio's Image component holds before its `preprocess`, which opens files itself.
 
-        Raises DataError for a file that nobody uploaded, no image, another format, or one of more than
-        `max_pixels`; nothing is decoded then.
+        Raises DataError for a file that nobody uploaded, or what `look` refuses.
         """
-        self._file = _uploaded(described.get("path"))
-        opened = open_image(self._file, NAME)
-        if opened.format not in FORMATS:
-            raise DataError(f"{NAME} is {opened.format}; choose one of {', '.join(FORMATS)}")
-        _check_pixels(*opened.size, max_pixels)
+        self._file, self._max_pixels = _uploaded(described.get("path")), max_pixels
+        look(self._file, NAME, max_pixels)
         self._decoding = threading.Lock()
         self._image: Image.Image | None = None
 
@@ -58,22 +51,15 @@ class Upload:
         """
         with self._decoding:
             if self._image is None:
-                self._image = decoded(self._file, NAME)
+                self._image = decoded(self._file, NAME, self._max_pixels)
             return self._image
-
-
-def _check_pixels(width: int, height: int, most: int) -> None:
-    if width * height > most:
-        raise DataError(
-            f"{NAME} has {width}×{height} pixels, {width * height / 1e6:.1f} million; the limit is "
-            f"{most / 1e6:g} million: make it smaller"
-        )
 
 
 def _uploaded(path: object) -> Path:
     """The file, if it lies where Gradio keeps uploads: its own check looks only at paths that call
     themselves files (`meta`), and clients send what they like."""
     file = Path(path).resolve() if isinstance(path, str) else None
-    if file is None or not file.is_relative_to(Path(get_upload_folder()).resolve()):
+    kept = file is not None and file.is_relative_to(Path(get_upload_folder()).resolve())
+    if file is None or not kept or not file.is_file():
         raise DataError(f"{NAME} is no uploaded file")
     return file

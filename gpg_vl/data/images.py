@@ -30,7 +30,7 @@ _BROKEN = (
 )
 _LOSSY = ("JPEG", "MPO")
 _STRIP = 256
-"""Rows of an image whose transparency is laid on white at a time."""
+"""Rows of an image that are converted at a time, where the way leads over many bytes a pixel."""
 _LYING = (5, 6, 7, 8)
 """EXIF's orientations that swap width and height."""
 _FULL_SCALE = {"I": (65535.0,), "F": (1.0, 255.0)}
@@ -185,7 +185,7 @@ def _normalised(image: Image.Image) -> Image.Image:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """Without transparency; strip by strip, since whole images in RGBA would take many times their memory."""
+    """Without transparency."""
     opaque = Image.new("RGB", image.size)
     for top in range(0, image.height, _STRIP):
         strip = image.crop((0, top, image.width, min(top + _STRIP, image.height))).convert("RGBA")
@@ -206,10 +206,19 @@ def _orientation(image: Image.Image) -> int:
 
 def _scaled(image: Image.Image) -> Image.Image:
     """More than 8 bits a pixel to 8, linearly; Pillow itself would clip 16 bits to white."""
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
-    low, high = min(0.0, values.min()), values.max()
+    values = np.asarray(image)
+    strips = [slice(top, top + _STRIP) for top in range(0, image.height, _STRIP)]
+    low = min(0.0, *(_finite(values[strip]).min() for strip in strips))
+    high = max(_finite(values[strip]).max() for strip in strips)
     white = next((top for top in _FULL_SCALE.get(image.mode, (65535.0,)) if high <= top), high)
-    return Image.fromarray(np.rint((values - low) * (255.0 / max(white - low, 1e-12))).astype(np.uint8))
+    scaled = np.empty(values.shape, np.uint8)
+    for strip in strips:
+        scaled[strip] = np.rint((_finite(values[strip]) - low) * (255.0 / max(white - low, 1e-12)))
+    return Image.fromarray(scaled)
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    return np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
 
 
 def _written(image: Image.Image, *, lossy: bool) -> bytes:

@@ -77,7 +77,7 @@ def _open_items(tabs: gr.Tabs, benchmark: BenchmarkTab, compare: CompareTab) -> 
 
     def show(opened: dict[str, Any] | None, request: gr.Request) -> list[Any]:
         if opened is not None:
-            compare.asking.generations.stop(str(request.session_hash))
+            compare.asking.stop(str(request.session_hash))
         with readable_errors():
             shown = compare.show_stored(opened)
         return [gr.skip() if opened is None else gr.Tabs(selected=_COMPARE), *shown]
@@ -92,7 +92,7 @@ def _open_items(tabs: gr.Tabs, benchmark: BenchmarkTab, compare: CompareTab) -> 
 
 def _stop_for_those_who_left(app: gr.Blocks, asking: Asking) -> None:
     def left(request: gr.Request) -> None:
-        asking.generations.stop(str(request.session_hash))
+        asking.stop(str(request.session_hash))
 
     app.unload(left)
 

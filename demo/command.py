@@ -8,6 +8,7 @@ from gpg_vl.data.manifest import check_prepared
 from gpg_vl.model.adapter_files import check_model
 from gpg_vl.options import base_parser
 
+from .service.rewards import operator_rewards
 from .service.settings import DemoSettings
 
 _SEVERAL = {
@@ -24,19 +25,28 @@ _SEVERAL = {
 def demo(arguments: list[str]) -> None:
     """Show base against trained in a browser: answers, evaluations, rollouts and curves."""
     parser = base_parser("gpg-vl demo", demo.__doc__ or "")
-    parser.add_class_arguments(DemoSettings, None, skip=set(_SEVERAL))
+    parser.add_class_arguments(DemoSettings, None, skip={*_SEVERAL, "reward"})
     for name, (word, text) in _SEVERAL.items():
         default = [*getattr(DemoSettings, name)]
         parser.add_argument(f"--{name}", nargs="*", default=default, metavar=word, help=text)
+    parser.add_argument(
+        "--reward",
+        action="append",
+        default=[],
+        metavar="REWARD",
+        help="a further reward to score answers by, such as my_rewards.py:brief; may be repeated",
+    )
     given = parser.parse_args(arguments)
     values = {field.name: given[field.name] for field in fields(DemoSettings)}
-    settings = DemoSettings(**{**values, **{name: tuple(given[name]) for name in _SEVERAL}})
+    several = {name: tuple(given[name]) for name in (*_SEVERAL, "reward")}
+    settings = DemoSettings(**{**values, **several})
     for path in filter(None, (settings.base, settings.trained)):
         check_model(path)
     for folder in settings.data:
         check_prepared(folder)
     if settings.run is not None:
         check_folder(settings.run, "run folder")
+    operator_rewards(settings.reward)
     from .app import serve
 
     quiet_transformers()

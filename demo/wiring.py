@@ -68,7 +68,7 @@ def wire_picker(
     sets = asking.sets
 
     def filled(folder: str, task: str, number: float | None, request: gr.Request) -> list[Any]:
-        asking.generations.stop(str(request.session_hash))
+        asking.stop(str(request.session_hash))
         with readable_errors():
             return fill(folder, task, int(number or 1))
 
@@ -104,6 +104,6 @@ def wire_stop(asking: Asking, button: gr.Button) -> None:
     """End what this visitor has running or waiting."""
 
     def stop(request: gr.Request) -> None:
-        asking.generations.stop(str(request.session_hash))
+        asking.stop(str(request.session_hash))
 
     button.click(stop, None, None, queue=False, **PRIVATE)

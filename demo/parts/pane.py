@@ -29,7 +29,14 @@ def pane(
 
     `mathematics`: whether final answers are formulas.
     """
-    verdicts = [replace(one, answer=_spelled(one.answer, progress, mathematics)) for one in verdicts]
+    verdicts = [
+        replace(
+            one,
+            answer=_spelled(one.answer, progress, mathematics),
+            says=_spelled(one.says, progress, mathematics),
+        )
+        for one in verdicts
+    ]
     if progress.state == "failed":
         return _card(kind, badge("failed", "wrong"), note(progress.error))
     if not progress.texts:

@@ -6,22 +6,26 @@ from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from gpg_vl.errors import ConfigurationError, unknown
-from gpg_vl.evaluation.benchmarks import BENCHMARKS, PREPARED, Benchmark
-from gpg_vl.prompting.prompts import letter
+from gpg_vl.evaluation.benchmarks import BENCHMARKS, PREPARED
 from gpg_vl.types import AnswerType, Sample
 
 from .clients import Client
 from .generate import Ask, Generations, Progress
+from .gold import read_gold
+from .judging import Judgement, Judges
 from .layers import Layer, voted, with_gold
 from .models import Kind
+from .rewards import read_rewards
 from .samples import Place, PreparedSets
 from .settings import DemoSettings
 from .uploads import Upload
-from .verdicts import Verdict, judge
+from .verdicts import Question, Verdict, steps
 
 ANSWER_TYPES: tuple[AnswerType, ...] = get_args(AnswerType)
 TYPED = Sample("typed", "typed", "", "", "choice")
 """What a question that comes from no prepared set starts from."""
+_LOOK = 0.25
+"""Seconds between two looks at verdicts in the making."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,9 @@ class Pane:
 
     progress: Progress
     verdicts: Sequence[Verdict] = ()
-    """One an answer; none before it is done."""
+    """One an answer; none before it is done, and only the parsed answers while it is scored."""
+    scoring: bool = False
+    """Whether more of the verdicts is to come."""
 
 
 @dataclass(frozen=True)
@@ -81,29 +87,52 @@ class Outcome:
 
 
 class Asking:
-    """Asks both models what the fields say."""
+    """Asks both models what the fields say, and has their answers judged."""
 
-    def __init__(self, settings: DemoSettings, sets: PreparedSets, generations: Generations) -> None:
+    def __init__(
+        self,
+        settings: DemoSettings,
+        sets: PreparedSets,
+        generations: Generations,
+        judges: Judges | None = None,
+    ) -> None:
+        """Raises a UserError for a reward of the settings that cannot be had."""
         self.settings, self.sets, self.generations = settings, sets, generations
+        self.judges = judges or Judges(settings.scoring_seconds)
         paths: dict[Kind, str | None] = {"base": settings.base, "trained": settings.trained}
         self.paths = {kind: path for kind, path in paths.items() if path is not None}
+        self.rewards = read_rewards([*reversed(self.paths.values())], settings.reward)
+        """Both models' answers are scored by those of the trained one, where it has some."""
 
     def outcomes(
         self, fields: Fields, place: Place | None, client: Client, *, mathematics: bool = False
     ) -> Generator[Outcome, None, None]:
-        """What to show from moment to moment; the last one has the verdicts.
+        """What to show from moment to moment; each model's verdicts come as soon as they are known.
 
-        Raises a UserError for fields that cannot be asked. Closing the iterator stops the models.
+        Raises a UserError for fields that cannot be asked. Closing the iterator stops the models, and the
+        scoring.
         """
         ask = self.ask(fields, place, mathematics=mathematics)
+        self.judges.warm()
         progresses: list[Progress] = []
+        judged: dict[Kind, Judgement] = {}
         follow = self.generations.follow(client, list(self.paths.values()), ask)
         try:
             for progresses in follow:
-                yield Outcome(ask.sample, self._panes(progresses))
+                self._judge(client, ask, progresses, judged)
+                yield self._outcome(ask, progresses, judged)
+            while unfinished := [one for one in judged.values() if not one.over]:
+                unfinished[0].wait(_LOOK)
+                yield self._outcome(ask, progresses, judged)
         finally:
             follow.close()
-        yield Outcome(_asked(ask, progresses), self._judged(progresses, ask.benchmark))
+            for judgement in judged.values():
+                judgement.cancel()
+
+    def stop(self, session: str) -> None:
+        """End whatever a visitor has running or waiting."""
+        self.generations.stop(session)
+        self.judges.stop(session)
 
     def ask(self, fields: Fields, place: Place | None, *, mathematics: bool = False) -> Ask:
         """The question with its protocol. Raises a UserError for what cannot be asked."""
@@ -132,7 +161,7 @@ class Asking:
             origin,
             question=fields.text("question"),
             choices=choices,
-            answer=_gold(fields.text("gold"), choices),
+            answer=read_gold(fields.text("gold"), choices),
             answer_type=fields.answer_type,
         )
 
@@ -142,17 +171,18 @@ class Asking:
             return None
         return Upload(fields.image, self.settings.upload_pixels)
 
-    def _panes(self, progresses: Sequence[Progress]) -> dict[Kind, Pane]:
-        return {kind: Pane(one) for kind, one in zip(self.paths, progresses, strict=True)}
+    def _judge(
+        self, client: Client, ask: Ask, progresses: Sequence[Progress], judged: dict[Kind, Judgement]
+    ) -> None:
+        """Begin to judge the answers that have become complete."""
+        for kind, one in zip(self.paths, progresses, strict=True):
+            if one.answered is not None and kind not in judged:
+                question = Question(one.answered.sample, one.answered.completions, ask.benchmark)
+                judged[kind] = self.judges.judge(client, question, steps(question, self.rewards))
 
-    def _judged(self, progresses: Sequence[Progress], benchmark: Benchmark) -> dict[Kind, Pane]:
-        """With verdicts, by the rewards of the trained model where it has some: both by the same."""
-        tables = [one.rewards for one in reversed(progresses) if one.rewards]
-        rewards: Any = tables[0] if tables else None
-        return {
-            kind: Pane(one, judge(one.answered, benchmark, rewards) if one.answered else ())
-            for kind, one in zip(self.paths, progresses, strict=True)
-        }
+    def _outcome(self, ask: Ask, progresses: Sequence[Progress], judged: Mapping[Kind, Judgement]) -> Outcome:
+        pairs = zip(self.paths, progresses, strict=True)
+        return Outcome(_asked(ask, progresses), {kind: _pane(one, judged.get(kind)) for kind, one in pairs})
 
 
 def _asked(ask: Ask, progresses: Sequence[Progress]) -> Sample:
@@ -160,14 +190,11 @@ def _asked(ask: Ask, progresses: Sequence[Progress]) -> Sample:
     return next((one.answered.sample for one in progresses if one.answered), ask.sample)
 
 
-def _gold(text: str, choices: Sequence[str]) -> str:
-    """The gold answer as samples have it: `b`, `B` and the choice's own text become "(B)"."""
-    gold = text.strip()
-    for place, choice in enumerate(choices):
-        name = letter(place)
-        if gold.casefold() in (name.casefold(), name.strip("()").casefold(), choice.casefold()):
-            return name
-    return gold
+def _pane(progress: Progress, judgement: Judgement | None) -> Pane:
+    if judgement is None:
+        return Pane(progress)
+    scoring = not judgement.over  # read first: the verdicts may become final in between
+    return Pane(progress, judgement.verdicts, scoring)
 
 
 def stored_place(sets: PreparedSets, item: Mapping[str, Any]) -> Place | None:

@@ -82,8 +82,6 @@ class Progress:
     think_opened: bool = False
     answered: Answered | None = None
     """Once it is done."""
-    rewards: object = None
-    """The rewards that the model was trained with, as its checkpoint lists them; None for others."""
     error: str = ""
 
     @property
@@ -151,7 +149,6 @@ class Generation:
             tokens=tuple(len(answer.token_ids) for answer in answered.answers),
             seconds=time.perf_counter() - self._start,
             answered=answered,
-            rewards=model.card.get("rewards"),
         )
 
     def _watch(self, model: Model, token_ids: Sequence[Sequence[int]]) -> None:

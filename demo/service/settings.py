@@ -31,6 +31,8 @@ class DemoSettings:
     """Run folder: its evaluations, rollouts and curves."""
     data: tuple[str, ...] = ()
     """Folders written by `gpg-vl prepare`, to pick questions from."""
+    reward: tuple[str, ...] = ()
+    """Further rewards to score answers by, such as my_rewards.py:brief; their code is run."""
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 lets other machines in, and then wants a password."""
     port: int = 7860
@@ -57,6 +59,8 @@ class DemoSettings:
     """Longest answer in tokens that can be asked for."""
     max_samples: int = 16
     """Most answers to one question."""
+    scoring_seconds: float = 10.0
+    """Longest scoring of one model's answers to a question, in seconds; the answers stay, unscored."""
     upload_mib: float = 20.0
     """Largest file that can be uploaded, in MiB."""
     upload_megapixels: float = 40.0
@@ -71,7 +75,7 @@ class DemoSettings:
         for name in ("concurrency", "max_waiting", "max_questions", "max_new_tokens", "max_samples"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"--{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("upload_mib", "upload_megapixels"):
+        for name in ("scoring_seconds", "upload_mib", "upload_megapixels"):
             if not getattr(self, name) > 0:
                 raise ConfigurationError(f"--{name} must be above 0, got {getattr(self, name)}")
         self._check_network()

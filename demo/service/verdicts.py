@@ -1,22 +1,29 @@
-"""What answers are worth: right or wrong, rewards by name, and the vote among several."""
+"""What answers are worth: right or wrong, rewards by name, and the vote among several. No torch here."""
 
-import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gpg_vl.errors import GpgError
 from gpg_vl.evaluation.benchmarks import Benchmark
-from gpg_vl.evaluation.grading import grade, parsed_answer
-from gpg_vl.registry import rewards as registered
-from gpg_vl.rollout.answering import Answered
-from gpg_vl.runs.files import Item, is_right
-from gpg_vl.scoring.scorer import Scorer
-from gpg_vl.types import Completion
+from gpg_vl.evaluation.grading import grade_answers, parsed_answer
+from gpg_vl.runs.files import is_right
+from gpg_vl.scoring.weighted import weighted
+from gpg_vl.types import Completion, Sample
 
-_SCORING = threading.Lock()
-"""The rewards' worker processes belong to one thread at a time."""
+from .gold import gold_problem
+from .rewards import Rewards, loaded_scorer
+from .same_answers import clear_answers
+
+
+@dataclass(frozen=True)
+class Question:
+    """Answers to one question, as the process that judges them gets them."""
+
+    sample: Sample
+    completions: tuple[Completion, ...]
+    benchmark: Benchmark
+    """Its grader says what is right, and which answers are the same."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +35,11 @@ class Verdict:
     right: bool | None = None
     """None without a gold answer, or where it could not be graded."""
     rewards: Mapping[str, float] = field(default_factory=dict)
-    """Unweighted scores by the reward's name; empty without a gold answer."""
+    """Unweighted scores by the reward's name."""
     problem: str = ""
     """Why something could not be scored."""
+    says: str | None = None
+    """The answer in its clearest words, the same for all that the grader holds equal; None if unknown."""
 
 
 @dataclass(frozen=True)
@@ -38,72 +47,108 @@ class Vote:
     """The answer that most of several gave."""
 
     answer: str | None
+    """In its clearest words, such as "(B) left"."""
     count: int
     right: bool | None
 
 
-def judge(answered: Answered, benchmark: Benchmark, rewards: object) -> list[Verdict]:
-    """One verdict an answer; without a gold answer they only say what the answer is.
+@dataclass(frozen=True)
+class Step:
+    """A part of judging, which may fail or last too long without harm to the others."""
 
-    `rewards` is the table that the model was trained with; None takes the benchmark's own scores.
-    """
-    sample = answered.sample
-    if not sample.answer:
-        return [Verdict(_final(answered, one, benchmark)) for one in answered.completions]
-    with _SCORING:
-        try:
-            [item] = grade([answered], benchmark)
-        except GpgError as error:
-            finals = [_final(answered, one, benchmark) for one in answered.completions]
-            return [Verdict(final, problem=str(error)) for final in finals]
-        items: list[Item] = item.get("samples", [item])
-        scores, problem = _trained_scores(answered, rewards)
-    return [
-        Verdict(
-            _final(answered, completion, benchmark),
-            is_right(one) if one["graded"] else None,
-            scores[place] if scores else _known(one["scores"]),
-            problem,
-        )
-        for place, (one, completion) in enumerate(zip(items, answered.completions, strict=True))
-    ]
+    what: str
+    """What it finds, in words."""
+    work: Callable[[Question, Sequence[Verdict]], list[Verdict]]
+    """Takes the verdicts so far; a worker process calls it."""
 
 
 def vote(verdicts: Sequence[Verdict]) -> Vote:
-    """The commonest answer, the first one of several as common; answers without one vote for none."""
-    counts = Counter(verdict.answer for verdict in verdicts)
-    answer, count = counts.most_common(1)[0]
-    right = next(verdict.right for verdict in verdicts if verdict.answer == answer)
-    return Vote(answer, count, right)
+    """The commonest answer, the first one of several as common; answers without one vote for none.
 
-
-def _final(answered: Answered, completion: Completion, benchmark: Benchmark) -> str | None:
-    return parsed_answer(answered.sample, completion, benchmark)[0]
-
-
-def _trained_scores(answered: Answered, rewards: object) -> tuple[list[dict[str, float]], str]:
-    """The scores of the rewards that the model was trained with, or why there are none.
-
-    Only installed ones: a checkpoint could bring code of its own under the name of a reward.
+    Spellings of one answer are one: see `Verdict.says`.
     """
-    if not isinstance(rewards, Mapping):
-        return [], ""
-    if foreign := _foreign(rewards):
-        return [], f"not scored, since these rewards are not installed: {', '.join(foreign)}"
-    try:
-        by_reward = Scorer(rewards).score(answered.sample, answered.completions).by_reward
-    except GpgError as error:  # a plug-in that is not here, or a task that was not trained
-        return [], f"the rewards of the training run cannot be had: {error}"
-    places = range(len(answered.completions))
-    return [{name: scores[place] for name, scores in by_reward.items()} for place in places], ""
+    said = [verdict.says or verdict.answer for verdict in verdicts]
+    answer, count = Counter(said).most_common(1)[0]
+    right = [one.right for one, words in zip(verdicts, said, strict=True) if words == answer]
+    return Vote(answer, count, right[0])
 
 
-def _foreign(table: Mapping[str, Any]) -> list[str]:
-    """Rewards that are named by a file or a module."""
-    routes = table.get("by_task")
-    parts = routes.values() if isinstance(routes, Mapping) else [table]
-    installed = registered.announced()
-    return sorted({str(name) for part in parts for name in part if name not in installed})
+def unjudged(question: Question) -> list[Verdict]:
+    """What the answers are, and nothing of their worth."""
+    sample, benchmark = question.sample, question.benchmark
+    return [Verdict(parsed_answer(sample, one, benchmark)[0]) for one in question.completions]
+
+
+def with_problem(verdicts: Sequence[Verdict], problem: str) -> list[Verdict]:
+    """The verdicts with one more reason why something could not be scored."""
+    return [replace(one, problem=f"{one.problem}; {problem}" if one.problem else problem) for one in verdicts]
+
+
+def steps(question: Question, rewards: Rewards) -> list[Step]:
+    """How answers are judged, the cheapest first; without a gold answer only what needs none."""
+    found = [Step("which answers are the same", say_clearly)]
+    if question.sample.answer:
+        found.append(Step("right or wrong", grade))
+        if rewards.trained is not None or rewards.problem:
+            found.append(Step("the rewards of the training run", Trained(rewards)))
+    return [*found, *(Step(f"reward {title}", Own(title, name)) for title, name in rewards.own.items())]
+
+
+def say_clearly(question: Question, verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """With `says`: which answers are the same."""
+    words = clear_answers(question.sample, question.completions, question.benchmark)
+    return [replace(one, says=said) for one, said in zip(verdicts, words, strict=True)]
+
+
+def grade(question: Question, verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """With right or wrong, the benchmark's scores, and what is wrong with the gold answer itself."""
+    pairs = [(question.sample, completion) for completion in question.completions]
+    graded = [
+        replace(one, right=is_right(item) if item["graded"] else None, rewards=_known(item["scores"]))
+        for one, item in zip(verdicts, grade_answers(pairs, question.benchmark), strict=True)
+    ]
+    problem = gold_problem(question.sample)
+    return with_problem(graded, problem) if problem else graded
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The scores of the rewards that the model was trained with, in place of the benchmark's."""
+
+    rewards: Rewards
+
+    def __call__(self, question: Question, verdicts: Sequence[Verdict]) -> list[Verdict]:
+        if self.rewards.trained is None:
+            return with_problem(verdicts, self.rewards.problem)
+        scores = _scores(self.rewards.trained, question)
+        return [replace(one, rewards=own) for one, own in zip(verdicts, scores, strict=True)]
+
+
+@dataclass(frozen=True)
+class Own:
+    """The scores of a reward of the command line, beside the others."""
+
+    title: str
+    name: str
+
+    def __call__(self, question: Question, verdicts: Sequence[Verdict]) -> list[Verdict]:
+        scorer = loaded_scorer({self.name: 1.0})
+        if not question.sample.answer and weighted(self.name, 1.0).reward.kind == "correctness":
+            return list(verdicts)  # it compares with the gold answer, and there is none
+        scores = scorer.score(question.sample, question.completions).by_reward.get(self.name)
+        if scores is None:
+            return with_problem(verdicts, f"reward {self.title} cannot grade every answer")
+        return [
+            replace(one, rewards={**one.rewards, self.title: score})
+            for one, score in zip(verdicts, scores, strict=True)
+        ]
+
+
+def _scores(table: Mapping[str, Any], question: Question) -> list[dict[str, float]]:
+    """Each answer's scores by the rewards of a table that could grade all of them, as in training."""
+    scored = loaded_scorer(table).score(question.sample, question.completions)
+    places = range(len(question.completions))
+    return [{name: scores[place] for name, scores in scored.by_reward.items()} for place in places]
 
 
 def _known(scores: Mapping[str, float | None]) -> dict[str, float]:

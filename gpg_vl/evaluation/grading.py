@@ -4,15 +4,17 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gpg_vl.evaluation.benchmarks import Benchmark, Measure
 from gpg_vl.evaluation.own_rewards import SUM, reward_scores
 from gpg_vl.prompting.prompts import TemplateName, answer_part, boxed, formulas
-from gpg_vl.rollout.answering import Answered
 from gpg_vl.runs.files import Item
 from gpg_vl.scoring.scorer import Scorer
 from gpg_vl.types import AnswerType, Completion, Sample
+
+if TYPE_CHECKING:
+    from gpg_vl.rollout.answering import Answered  # imports torch
 
 FORMAT = Measure("format")
 LENIENT = "lenient"
@@ -37,7 +39,7 @@ def _scorer(measure: Measure) -> Scorer:
 
 
 def grade(
-    answered: Sequence[Answered],
+    answered: "Sequence[Answered]",
     benchmark: Benchmark,
     *,
     template: TemplateName = "instruct",
@@ -51,22 +53,33 @@ def grade(
     holds them, and the item's own scores are their means.
     """
     pairs = [(one.sample, completion) for one in answered for completion in one.completions]
-    right = _right([(sample, _to_grade(completion, benchmark)) for sample, completion in pairs], benchmark)
+    graded = grade_answers(pairs, benchmark, template=template)
+    own = reward_scores(answered, scorer)
+    answers = iter(values | rewards for values, rewards in zip(graded, own, strict=True))
+    return [_item(one, [next(answers) for _ in one.completions]) for one in answered]
+
+
+def grade_answers(
+    pairs: Sequence[Pair], benchmark: Benchmark, *, template: TemplateName = "instruct"
+) -> list[dict[str, Any]]:
+    """The part of each answer in its item; see `grade`."""
+    right = right_scores(
+        [(sample, to_grade(completion, benchmark)) for sample, completion in pairs], benchmark
+    )
     scores = {measure.reward: _score(measure, pairs) for measure in (*benchmark.measures.values(), FORMAT)}
     if template == "boxed":
         scores[FORMAT.reward] = [_is_boxed(completion) for _, completion in pairs]
     if benchmark.lenient:
-        scores[LENIENT] = _right([(sample, with_last_statement(one)) for sample, one in pairs], benchmark)
-    own = reward_scores(answered, scorer)
-    answers = iter(
+        scores[LENIENT] = right_scores(
+            [(sample, with_last_statement(one)) for sample, one in pairs], benchmark
+        )
+    return [
         _answer(pair, benchmark, right[place], {name: values[place] for name, values in scores.items()})
-        | own[place]
         for place, pair in enumerate(pairs)
-    )
-    return [_item(one, [next(answers) for _ in one.completions]) for one in answered]
+    ]
 
 
-def _to_grade(completion: Completion, benchmark: Benchmark) -> Completion:
+def to_grade(completion: Completion, benchmark: Benchmark) -> Completion:
     """The completion with all that follows its reasoning for an answer, where the protocol looks there."""
     if benchmark.whole_output and completion.answer is None:
         return replace(completion, answer=answer_part(completion.text, think_opened=completion.think_opened))
@@ -98,8 +111,8 @@ def _is_boxed(completion: Completion) -> float:
     return float(bool(boxed(behind) and formulas(completion)))
 
 
-def _right(pairs: Sequence[Pair], benchmark: Benchmark) -> list[float | None]:
-    """Each answer's score by the grader of its type."""
+def right_scores(pairs: Sequence[Pair], benchmark: Benchmark) -> list[float | None]:
+    """Each answer's score by the grader of its type; None where it cannot grade."""
     right: list[float | None] = [None] * len(pairs)
     types: set[AnswerType] = {sample.answer_type for sample, _ in pairs}
     for answer_type in sorted(types):
@@ -147,7 +160,7 @@ def parsed_answer(
     return None, "output" if benchmark.whole_output else None
 
 
-def _item(one: Answered, answers: Sequence[dict[str, Any]]) -> Item:
+def _item(one: "Answered", answers: Sequence[dict[str, Any]]) -> Item:
     sample = one.sample
     question = {
         "id": sample.id,

@@ -18,7 +18,8 @@ Item = dict[str, Any]
 """One question of an evaluation with the model's answer."""
 
 _EVALUATION_KEYS = ("step", "totals", "tasks", "items")
-_RIGHT = 0.5
+RIGHT = 0.5
+"""The least score of an answer that counts as right: of boxes, the overlap."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def paired_items(base: Evaluation, trained: Evaluation) -> list[tuple[Item, Item
 
 def is_right(item: Item) -> bool:
     """Whether the answer counts as right; graded scores, such as the overlap of boxes, from a half on."""
-    return bool(item["correct"] >= _RIGHT)
+    return bool(item["correct"] >= RIGHT)
 
 
 def score(table: Mapping[str, Any], name: str) -> Interval | None:

@@ -45,6 +45,8 @@ class Scorer:
         Raises UnknownNameError or ConfigurationError for names and options that do not exist.
         """
         routes = table.get("by_task")
+        if not isinstance(routes, Mapping | None):
+            raise ConfigurationError(f"rewards.by_task is a table of tasks, got {routes!r}")
         if routes is not None and len(table) > 1:
             raise ConfigurationError("rewards: `by_task` stands alone; move the others under its tasks")
         self.default = _resolve(table) if routes is None else None
@@ -198,7 +200,9 @@ def _sum(parts: Sequence[Graded], count: int) -> GroupScores:
     )
 
 
-def _resolve(table: Mapping[str, Any]) -> list[Weighted]:
+def _resolve(table: Any) -> list[Weighted]:
+    if not isinstance(table, Mapping):
+        raise ConfigurationError(f"rewards must be a table such as {{'choice': 1.0}}, got {table!r}")
     resolved = [weighted(name, entry) for name, entry in table.items()]
     if not resolved:
         raise ConfigurationError("rewards is empty: name at least one, such as `choice: 1.0`")

@@ -9,7 +9,7 @@ from gpg_vl.errors import ConfigurationError
 from gpg_vl.registry import CONCURRENCY, SESSION, Reward, rewards
 from gpg_vl.scoring.calls import Call, Outcome, Score, score
 from gpg_vl.scoring.event_loop import Lane
-from gpg_vl.scoring.workers import Task
+from gpg_vl.scoring.workers import Task, inside
 from gpg_vl.types import Completion, Sample
 
 SETTINGS = ("weight", "deadline", "workers", "concurrency", "conversational", "allow_ungraded")
@@ -42,8 +42,8 @@ class Weighted:
 
     @property
     def in_workers(self) -> bool:
-        """Whether worker processes call it."""
-        return self.lane is None and bool(self.deadline or self.workers)
+        """Whether worker processes call it; one of them calls it itself."""
+        return self.lane is None and bool(self.deadline or self.workers) and not inside()
 
     def calls(self, sample: Sample, completions: Sequence[Completion]) -> Iterator[Call]:
         """One call per answer, or one for all of them; `scores` takes the outcomes."""

@@ -3,8 +3,9 @@
 import math
 import os
 import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -45,6 +46,8 @@ class Task:
 
 
 Running = Future[Outcome]
+_is_worker = threading.Event()
+"""Set in the workers."""
 
 
 def start(tasks: Sequence[Task]) -> list[Running]:
@@ -113,11 +116,34 @@ def _wait(task: Task, future: Running, *, last: bool = False) -> Outcome | None:
         return None
 
 
-class _Pool:
-    """Workers that have loaded some rewards, started when first used; they end with this process.
+def new_pool(references: Iterable[str], count: int, *functions: Callable[..., Any]) -> ProcessPool:
+    """`count` workers that have loaded these rewards and the modules of `functions`, which they will be given.
 
-    Spawned, not forked: the trainer has threads and perhaps a GPU.
+    They are started when first used, and end with this process.
+
+    Spawned, not forked: the trainer has threads and perhaps a GPU. Rewards that are called in one of them run
+    there, whatever deadline they have: whoever started the worker ends it.
     """
+    return ProcessPool(
+        max_workers=count,
+        initializer=_prepare,
+        initargs=(sorted(references), os.getpid(), *functions),
+        context=get_context("spawn"),
+    )
+
+
+def end_pool(pool: ProcessPool) -> None:
+    """End a pool's workers, whatever they are at."""
+    pool.stop()
+
+
+def inside() -> bool:
+    """Whether this process is such a worker."""
+    return _is_worker.is_set()
+
+
+class _Pool:
+    """Workers that have loaded some rewards."""
 
     def __init__(self) -> None:
         self._pool: ProcessPool | None = None
@@ -130,18 +156,13 @@ class _Pool:
             self.discard()
             self._references |= references
             self._count = count
-            self._pool = ProcessPool(
-                max_workers=count,
-                initializer=_prepare,
-                initargs=(sorted(self._references), os.getpid()),
-                context=get_context("spawn"),
-            )
+            self._pool = new_pool(self._references, count)
         return self._pool
 
     def discard(self) -> None:
         """Start with new workers next time."""
         if self._pool is not None:
-            self._pool.stop()
+            end_pool(self._pool)
         self._pool = None
 
 
@@ -175,8 +196,9 @@ def _worker_count() -> int:
     return min(max(1, share), _MOST)
 
 
-def _prepare(references: Sequence[str], trainer: int) -> None:
+def _prepare(references: Sequence[str], trainer: int, *_: Callable[..., Any]) -> None:
     """In the worker, once: keep out of signals that are meant for the trainer, and load the rewards."""
+    _is_worker.set()
     ignore_stop_signals()
     in_thread("trainer's end", _end_with, trainer)
     for reference in references:

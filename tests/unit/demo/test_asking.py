@@ -13,11 +13,9 @@ from gpg_vl.demo.service.generate import Ask, Generations, Progress
 from gpg_vl.demo.service.models import Models
 from gpg_vl.demo.service.samples import ALL_TASKS, PreparedSets
 from gpg_vl.demo.service.settings import DemoSettings
-from gpg_vl.demo.service.verdicts import Verdict, _trained_scores, vote
+from gpg_vl.demo.service.verdicts import Verdict
 from gpg_vl.errors import DataError, ModelError, UserError
 from gpg_vl.evaluation.benchmarks import PREPARED
-from gpg_vl.prompting.prompts import parse_completion
-from gpg_vl.rollout.answering import Answered
 from gpg_vl.types import Sample
 
 
@@ -81,13 +79,6 @@ def test_what_cannot_be_asked(asking, fields, message):
         asking.ask(Fields(**{"question": "Why?", "max_new_tokens": 8, **fields}), None)
 
 
-def test_vote():
-    verdicts = [Verdict("(A)", False), Verdict("(B)", True), Verdict(None, False), Verdict("(B)", True)]
-    found = vote(verdicts)
-    assert (found.answer, found.count, found.right) == ("(B)", 2, True)
-    assert vote(verdicts[:2]).answer == "(A)"
-
-
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 
 
@@ -130,21 +121,6 @@ def test_only_formulas_keep_their_dollars(text, expected):
 )
 def test_bare_answers_become_formulas(answer, expected):
     assert as_formula(answer) == expected
-
-
-def test_rewards_of_a_checkpoint_run_only_where_they_are_installed(tmp_path, monkeypatch):
-    """A name with a path would be code that came with the weights."""
-    (tmp_path / "own.py").write_text("raise SystemExit('this ran')")
-    monkeypatch.chdir(tmp_path)
-    sample = Sample("q", "task", "?", "(A)", "choice", choices=("x", "y"))
-    completion = parse_completion(
-        "<think></think><answer>(A)</answer>", think_opened=False, token_count=3, finish_reason="eos"
-    )
-    answered = Answered(sample, None, (), (completion,))  # type: ignore[arg-type]
-    for table in ({"own.py:f": 1.0}, {"by_task": {"task": {"own.py:f": 1.0}}}):
-        scores, problem = _trained_scores(answered, table)
-        assert scores == [] and "own.py:f" in problem
-    assert _trained_scores(answered, {"choice": 1.0}) == ([{"choice": 1.0}], "")
 
 
 ONE, TWO, THREE = (Client("here", name) for name in ("one", "two", "three"))

@@ -1,0 +1,100 @@
+"""Judging in processes: in time, in turn, and no longer than somebody waits."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from gpg_vl.demo.service.clients import Client
+from gpg_vl.demo.service.judging import Judgement, Judges
+from gpg_vl.demo.service.rewards import Rewards, operator_rewards
+from gpg_vl.demo.service.verdicts import Question, steps, vote
+from tests.support.judged import TOWER, question
+
+ANNA, BERT, CARL = (Client(f"10.0.0.{number}", name) for number, name in enumerate(("anna", "bert", "carl")))
+LONG = 60.0
+"""Seconds that hostile answers would have: tests that end sooner show that somebody ended them."""
+QUICK = question("math", "1/2", "0.5", "3", gold="0.5")
+ENDLESS = question("math", "5", "5.0", gold=TOWER)
+
+
+@pytest.fixture(scope="module")
+def judges() -> Iterator[Judges]:
+    judges = Judges(LONG)
+    finished(begin(judges, ANNA, QUICK))  # its processes import first
+    yield judges
+    judges.close()
+
+
+def begin(judges: Judges, client: Client, asked: Question, rewards: Rewards | None = None) -> Judgement:
+    return judges.judge(client, asked, steps(asked, rewards or Rewards()))
+
+
+def finished(judgement: Judgement, seconds: float = LONG) -> Judgement:
+    judgement.wait(seconds)
+    assert judgement.over
+    return judgement
+
+
+def test_verdicts_come_from_another_process(judges):
+    judgement = begin(judges, ANNA, QUICK)
+    assert [one.answer for one in judgement.verdicts] == ["1/2", "0.5", "3"]  # at once
+    verdicts = finished(judgement).verdicts
+    assert [one.right for one in verdicts] == [True, True, False]
+    assert (vote(verdicts).answer, vote(verdicts).count) == ("1/2", 2)
+
+
+def test_what_takes_too_long_is_told_and_the_answers_and_the_vote_stay(judges, monkeypatch):
+    monkeypatch.setattr(judges, "seconds", 1.0)
+    verdicts = finished(begin(judges, ANNA, ENDLESS)).verdicts
+    assert [one.right for one in verdicts] == [None, None] and vote(verdicts).count == 2
+    assert {one.problem for one in verdicts} == {"not scored within 1 s: right or wrong"}
+    monkeypatch.undo()
+    assert finished(begin(judges, ANNA, QUICK)).verdicts[0].right is True
+
+
+def test_one_visitor_cannot_hold_the_others(judges):
+    hostile = [begin(judges, ANNA, ENDLESS) for _ in range(4)]
+    assert finished(begin(judges, BERT, QUICK), LONG / 2).verdicts[0].right is True
+    assert not hostile[1].over
+    judges.stop("anna")
+    assert all(one.over for one in hostile) and "stopped" in hostile[3].verdicts[0].problem
+
+
+def test_while_others_wait_all_have_less(judges):
+    hostile = [begin(judges, client, ENDLESS) for client in (ANNA, BERT)]
+    patient = begin(judges, CARL, QUICK)
+    assert finished(patient, LONG / 2).verdicts[0].right is True
+    assert any("not scored within 2 s" in one.verdicts[0].problem for one in hostile)
+    for judgement in hostile:
+        judgement.cancel()
+
+
+def test_whoever_leaves_frees_the_process(judges):
+    leaving = [begin(judges, client, ENDLESS) for client in (ANNA, BERT)]
+    time.sleep(0.3)
+    for judgement in leaving:
+        judgement.cancel()
+    finished(begin(judges, CARL, QUICK), LONG / 2)
+    assert all("stopped" in judgement.verdicts[0].problem for judgement in leaving)
+
+
+def test_a_reward_that_kills_its_process_or_raises_costs_only_its_own_scores(judges, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import os\n"
+        "def dies(completion, sample): os._exit(1)\n"
+        "def fails(completion, sample): return sample.meta['nothing']\n"
+        "def fine(completion, sample): return 0.25\n"
+    )
+    own = operator_rewards([f"{tmp_path}/mine.py:{name}" for name in ("dies", "fails", "fine")])
+    verdict = finished(begin(judges, ANNA, QUICK, Rewards(own=own))).verdicts[0]
+    assert verdict.rewards == {"math": 1.0, "format": 1.0, "mine.py:fine": 0.25}
+    assert "reward mine.py:dies: the process ended" in verdict.problem
+    assert "in fails: KeyError: 'nothing'" in verdict.problem
+
+
+def test_closing_ends_what_is_open():
+    judges = Judges(LONG, processes=1)
+    judgement = begin(judges, ANNA, ENDLESS)
+    judges.close()
+    assert finished(judgement, 1).over

@@ -10,7 +10,10 @@ from rich.console import Console
 
 from gpg_vl.errors import ConfigurationError
 
+from .addresses import select_by_link, tab
 from .api import add_endpoint
+from .parts.address import ADDRESS
+from .parts.saving import SAVING
 from .parts.styles import CSS, HEAD, theme
 from .service.asking import Asking
 from .service.generate import Generations
@@ -49,18 +52,19 @@ def build_app(settings: DemoSettings, generations: Generations | None = None) ->
     with ClosedBlocks(analytics_enabled=False, title="gpg-vl", delete_cache=(_KEEP, _KEEP)) as app:
         gr.Markdown(_HEADLINE, elem_id="title")
         with gr.Tabs() as tabs:
-            with gr.Tab("Compare", id=_COMPARE):
+            with tab("Compare"):
                 compare = compare_tab(asking)
-            with gr.Tab("Math"):
+            with tab("Math"):
                 math_tab(asking)
-            with gr.Tab("Benchmark"):
+            with tab("Benchmark"):
                 benchmark = benchmark_tab(settings)
-            with gr.Tab("Rollouts"):
+            with tab("Rollouts"):
                 rollouts_tab(settings)
-            with gr.Tab("Training"):
+            with tab("Training"):
                 training_tab(settings)
         add_endpoint(asking)
         _open_items(tabs, benchmark, compare)
+        select_by_link(tabs)
         _stop_for_those_who_left(app, asking)
     app.max_threads = _EVENTS
     take_turns(app, _LOOKING)
@@ -110,7 +114,7 @@ def page_options() -> dict[str, Any]:
         "pwa": False,
         "theme": theme(),
         "css": CSS,
-        "head": HEAD,
+        "head": HEAD + ADDRESS + SAVING,
     }
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from gpg_vl.types import Sample
 
-from ..service.asking import ANSWER_TYPES, Asking, Pane
+from ..service.asking import ANSWER_TYPES, Asking, Fields, Pane
 from ..service.models import Kind
 from ..service.samples import Place, PreparedSets
 from ..service.settings import DemoSettings
@@ -102,6 +102,14 @@ def drawn(mode: str, *numbers: float | None) -> dict[str, Any]:
     greedy = {"samples": 1, "temperature": 0.0} if mode == GREEDY else {}
     fields = {"samples": samples, "temperature": temperature}
     return {**fields, "max_new_tokens": max_new_tokens, "seed": seed, **greedy}
+
+
+def in_words(fields: Fields) -> str:
+    """How answers are drawn, in a line."""
+    longest = f"at most {fields.max_new_tokens} new tokens, seed {fields.seed}"
+    if not fields.temperature:
+        return f"Greedy, {longest}"
+    return f"{fields.samples} answers at temperature {fields.temperature:g}, {longest}"
 
 
 def ask_and_stop(asking: Asking, prefix: str = "") -> tuple[gr.Button, gr.Button]:

@@ -51,13 +51,13 @@ def theme() -> gr.themes.Base:
     )
 
 
-def _series(theme: Theme) -> str:
+def series(theme: Theme) -> str:
     """The models' colours, those of the figures."""
     return f"--base: {theme.base}; --trained: {theme.series[0]}; --gold: {theme.series[2]};"
 
 
 CARD_CSS = (
-    f".gpg {{ {LIGHT_COLORS} {_series(LIGHT)} }} .dark .gpg {{ {DARK_COLORS} {_series(DARK)} }}"
+    f".gpg {{ {LIGHT_COLORS} {series(LIGHT)} }} .dark .gpg {{ {DARK_COLORS} {series(DARK)} }}"
     """
 .gpg { color: var(--ink); }
 .gpg.card { background: var(--card); border: 1px solid var(--line); border-radius: 12px;

@@ -14,7 +14,8 @@ PICTURE_CSS = (
   border-radius: 12px; }
 .boxed .stage { position: relative; margin: 0 auto; width: min(100%, calc(24rem * var(--ratio)));
   aspect-ratio: var(--ratio); }
-.gpg.boxed img { display: block; width: 100%; height: 100%; margin: 0; border-radius: 4px; background: #fff; }
+.gpg.boxed img { display: block; width: 100%; min-width: 0; height: 100%; margin: 0;
+  border-radius: 4px; background: #fff; }
 .boxed svg { position: absolute; inset: 0; width: 100%; height: 100%; overflow: visible; }
 .boxed rect { fill: none; vector-effect: non-scaling-stroke; pointer-events: stroke; }
 .boxed .case { stroke: #fff; stroke-width: 5; }
@@ -33,6 +34,8 @@ PICTURE_CSS = (
 .boxed label.back { color: var(--muted); margin-left: auto; }
 .boxed input { margin: 0; width: 1rem; height: 1rem; accent-color: var(--accent); }
 .boxed i { width: 1.4rem; height: .3rem; border-radius: 1px; }
+.share { align-items: center; }
+.share .copy-link { flex-grow: 0; }
 .imagery:has(.boxed .plain:not(:checked)) #image { display: none; }
 .imagery .boxed:has(.plain:checked) .stage { display: none; }
 """

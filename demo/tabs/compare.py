@@ -10,6 +10,7 @@ from gpg_vl.errors import UserError
 from gpg_vl.runs.files import Item
 from gpg_vl.types import Sample
 
+from ..addresses import copy_link, link_questions
 from ..parts.controls import (
     Decoding,
     Filled,
@@ -20,12 +21,14 @@ from ..parts.controls import (
     decoding,
     drawn,
     first_question,
+    in_words,
     panes,
     picker,
 )
-from ..parts.markup import answer_card, shown_item
+from ..parts.markup import answer_card, hint, shown_item
 from ..parts.pane import TITLES, empty_pane
 from ..parts.picture import picture_with_boxes
+from ..parts.saving import comparison_page, saving_script
 from ..reading import while_read
 from ..service.asking import TYPED, Asking, Fields, Outcome, stored_place
 from ..service.layers import Layer, stored_layer, with_gold
@@ -33,6 +36,8 @@ from ..service.models import Kind
 from ..service.samples import Place, PreparedSets
 from ..service.uploads import Upload
 from ..wiring import PRIVATE, QUEUED, client_of, message, page, readable_errors, wire_picker, wire_stop
+
+_STORED = "Stored answers of the two evaluations"
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,8 @@ class CompareTab:
     panes: list[PaneView]
     boxes: gr.HTML
     """The image with boxes over it, in place of the plain one."""
+    how: gr.HTML
+    """How the answers that are shown were drawn."""
     asked: Any = None
     """The event that answers."""
 
@@ -70,7 +77,7 @@ class CompareTab:
     @property
     def results(self) -> list[Any]:
         """What an answer fills in."""
-        return [*(part for view in self.panes for part in (view.card, view.prompt)), self.boxes]
+        return [*(part for view in self.panes for part in (view.card, view.prompt)), self.boxes, self.how]
 
     @property
     def stored(self) -> list[Any]:
@@ -99,8 +106,8 @@ def stored_values(asking: Asking, opened: Mapping[str, Any]) -> list[Any]:
         answer: Item = opened[kind]
         cards += [answer_card(shown_item(answer, TITLES[kind], kind)), answer.get("prompt", "")]
         boxes[kind] = stored_layer(answer)
-    drawing = _drawn(filled.sample, with_gold(filled.sample, boxes))
-    return [*_named(asking.sets, place), place, filled.image, filled.further, *text, *cards, drawing]
+    drawing, how = _drawn(filled.sample, with_gold(filled.sample, boxes)), hint(_STORED)
+    return [*_named(asking.sets, place), place, filled.image, filled.further, *text, *cards, drawing, how]
 
 
 def _named(sets: PreparedSets, place: Place | None) -> list[Any]:
@@ -127,12 +134,24 @@ def compare_tab(asking: Asking) -> CompareTab:
             how = decoding(asking.settings)
             ask, stop = ask_and_stop(asking)
     views = panes(asking)
+    how_drawn, save = _share()
+    fields = (question, choices, kind, gold)
     tab = CompareTab(
-        asking, choosing, place, image, further, question, choices, kind, gold, how, ask, stop, views, boxes
+        asking, choosing, place, image, further, *fields, how, ask, stop, views, boxes, how_drawn
     )
     tab = replace(tab, asked=_wire_ask(tab))
     _wire(tab)
+    _wire_save(tab, save)
     return tab
+
+
+def _share() -> tuple[gr.HTML, gr.Button]:
+    """How the answers were drawn, and buttons that take the comparison elsewhere."""
+    with gr.Row(elem_classes="share"):
+        how = gr.HTML(padding=False, min_width=200, elem_id="how")
+        save = gr.Button("Save as HTML", size="sm", min_width=120, scale=0)
+        copy_link()
+    return how, save
 
 
 def _images(first: Filled) -> tuple[gr.Image, gr.Gallery]:
@@ -181,9 +200,10 @@ def _wire(tab: CompareTab) -> None:
     def fill(folder: str, task: str, number: int) -> list[Any]:
         place = asking.sets.place(folder, task, number)
         filled = Filled(place, asking.sets.sample(place))
-        return [place, filled.image, filled.further, *filled.text, *blank, _hidden()]
+        return [place, filled.image, filled.further, *filled.text, *blank, _hidden(), ""]
 
     wire_picker(asking, tab.picker, fill, [*tab.fields, *tab.results], tab.asked)
+    link_questions(asking.sets, tab.picker, fill, [*tab.fields, *tab.results])
     wire_stop(asking, tab.stop)
     _wire_upload(tab)
 
@@ -217,7 +237,7 @@ def _wire_ask(tab: CompareTab) -> Any:
         with readable_errors():
             painted: Mapping[str, Layer] | None = None
             for outcome in tab.asking.outcomes(fields, place, client_of(request)):
-                yield _shown(tab.panes, outcome, painted)
+                yield [*_shown(tab.panes, outcome, painted), hint(in_words(fields))]
                 painted = outcome.layers()
 
     inputs = [tab.place, tab.image, *tab.text, *tab.decoding.inputs]
@@ -225,8 +245,18 @@ def _wire_ask(tab: CompareTab) -> Any:
     return gr.on(triggers, while_read(page(), answer), inputs, tab.results, **QUEUED, **PRIVATE)
 
 
+def _wire_save(tab: CompareTab, save: gr.Button) -> None:
+    shown = {"question": tab.question, "choices": tab.choices, "gold": tab.gold, "how": tab.how}
+    pictures = {"image": tab.image, "further": tab.further, "boxes": tab.boxes}
+    cards = {f"card-{view.kind}": view.card for view in tab.panes}
+    prompts = {f"prompt-{view.kind}": view.prompt for view in tab.panes}
+    inputs = {**shown, **pictures, **cards, **prompts}
+    saved = comparison_page({view.kind: TITLES[view.kind] for view in tab.panes})
+    save.click(None, list(inputs.values()), None, js=saving_script(saved, list(inputs)), **PRIVATE)
+
+
 def _shown(views: list[PaneView], outcome: Outcome, painted: Mapping[str, Layer] | None) -> list[Any]:
-    """Values of `CompareTab.results`; boxes that are `painted` already stay as they are."""
+    """Values of `CompareTab.results` but the last; boxes that are `painted` already stay as they are."""
     parts = [part for view in views for part in view.show(outcome.panes[view.kind])]
     layers = outcome.layers()
     return [*parts, gr.skip() if layers == painted else _drawn(outcome.sample, layers)]

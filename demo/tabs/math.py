@@ -8,6 +8,7 @@ import gradio as gr
 
 from gpg_vl.types import Sample
 
+from ..addresses import copy_link, link_questions
 from ..parts.controls import (
     Decoding,
     PaneView,
@@ -77,6 +78,8 @@ def math_tab(asking: Asking) -> MathTab:
             how = decoding(asking.settings)
             ask, stop = ask_and_stop(asking, "math-")
     views = panes(asking, mathematics=True)
+    with gr.Row(elem_classes="share"):
+        copy_link()
     tab = MathTab(choosing, place, question, rendered, kind, gold, how, ask, stop, views)
     _wire(asking, tab)
     return tab
@@ -110,3 +113,4 @@ def _wire(asking: Asking, tab: MathTab) -> None:
     triggers = [tab.ask.click, tab.question.submit]
     asked = gr.on(triggers, while_read(page(), answer), inputs, tab.cards, **QUEUED, **PRIVATE)
     wire_picker(asking, tab.picker, fill, [*fields, *tab.cards], asked)
+    link_questions(asking.sets, tab.picker, fill, [*fields, *tab.cards])

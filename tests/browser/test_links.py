@@ -1,0 +1,99 @@
+"""Deep links: the page opens as its address says, and the address says what the page shows."""
+
+from urllib.parse import parse_qs, urlparse
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.support.made import BOXED
+
+from .conftest import PATIENCE
+
+
+@pytest.fixture
+def fresh(chromium: Browser, address: str):
+    """Opens the page by a link."""
+    window = chromium.new_context(permissions=["clipboard-read", "clipboard-write"]).new_page()
+    window.set_default_timeout(PATIENCE)
+
+    def opened(query: str) -> Page:
+        window.goto(f"{address}/?{query}")
+        expect(window.get_by_role("tab", name="Compare")).to_be_visible()
+        return window
+
+    yield opened
+    window.context.close()
+
+
+def named(page: Page) -> dict[str, str]:
+    """What the address bar says."""
+    return {name: value for name, [value] in parse_qs(urlparse(page.url).query).items()}
+
+
+def shows(page: Page, **values: str) -> None:
+    """The address comes to name exactly these."""
+    for _ in range(100):
+        if named(page) == values:
+            return
+        page.wait_for_timeout(100)
+    assert named(page) == values
+
+
+def test_a_link_opens_its_question(fresh):
+    page = fresh("tab=compare&set=boxes&q=2&__theme=dark")
+    expect(page.locator("#question textarea")).to_have_value(BOXED.question)
+    expect(page.get_by_role("spinbutton", name="Question").locator("visible=true")).to_have_value("2")
+    shows(page, tab="compare", set="boxes", task="boxes/Where", q="2", __theme="dark")
+
+
+def test_the_address_follows_and_leads_back(fresh, scene_samples):
+    """Choosing changes it; opened in another window, it shows the same question."""
+    page = fresh("tab=compare&q=3")
+    question = page.locator("#question textarea")
+    expect(question).to_have_value(scene_samples[2].question)
+    page.get_by_role("button", name="Next").locator("visible=true").click()
+    expect(question).to_have_value(scene_samples[3].question)
+    before = named(page)
+    shows(page, **{**before, "q": "4"})
+    assert before["tab"] == "compare" and "/" not in before["set"]
+    page.reload()
+    expect(question).to_have_value(scene_samples[3].question)
+
+
+@pytest.mark.parametrize("name", ["Math", "Benchmark", "Rollouts", "Training"])
+def test_a_link_opens_its_tab(fresh, name):
+    page = fresh(f"tab={name.lower()}")
+    expect(page.get_by_role("tab", name=name)).to_have_attribute("aria-selected", "true")
+
+
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [
+        ("tab=nope", "unknown tab 'nope'"),
+        ("tab=compare&set=%3Cimg%20src=x%3E&q=2", "unknown set '<img src=x>'"),
+        ("tab=compare&set=boxes&q=900", "there is no 900"),
+        ("tab=compare&q=-1", "q is a whole number"),
+    ],
+)
+def test_a_wrong_link_opens_the_page_and_says_why(fresh, query, reason):
+    page = fresh(query)
+    expect(page.get_by_test_id("toast-body")).to_contain_text(reason)
+    expect(page.get_by_test_id("toast-body")).to_have_count(1)
+    expect(page.locator("#question textarea")).not_to_have_value("")
+    assert page.locator("img[src='x']").count() == 0
+
+
+def test_a_link_is_copied(fresh):
+    page = fresh("tab=compare&set=boxes&q=2&__theme=dark")
+    expect(page.locator("#question textarea")).to_have_value(BOXED.question)
+    shows(page, tab="compare", set="boxes", task="boxes/Where", q="2", __theme="dark")
+    page.get_by_role("button", name="Copy link").locator("visible=true").click()
+    expect(page.get_by_role("button", name="Link copied")).to_be_visible()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert parse_qs(urlparse(copied).query) == {
+        "tab": ["compare"],
+        "set": ["boxes"],
+        "task": ["boxes/Where"],
+        "q": ["2"],
+    }
+    expect(page.get_by_role("button", name="Copy link").locator("visible=true")).to_be_visible()

@@ -31,7 +31,8 @@ def voted(answers: Sequence[Sequence[Box]], verdicts: Sequence[Verdict]) -> Laye
     if not verdicts:
         return Layer(answers, None)
     winner = vote(verdicts).answer
-    return Layer(answers, next((n for n, one in enumerate(verdicts) if (one.says or one.answer) == winner), None))
+    said = [verdict.says or verdict.answer for verdict in verdicts]
+    return Layer(answers, said.index(winner))
 
 
 def stored_layer(item: Item) -> Layer:

@@ -52,16 +52,16 @@ def open_by_link(read: Callable[[Link], list[Any]], outputs: Sequence[Any]) -> A
     return page().load(opened, None, list(outputs), **PRIVATE)
 
 
-def select_by_link(tabs: gr.Tabs) -> None:
-    """Open the tab that the link names; the address follows the page from then on."""
+def select_by_link(tabs: gr.Tabs, first: Callable[[], str]) -> None:
+    """Open the tab that the link names, else the `first`; the address follows the page from then on."""
 
     def selected(request: gr.Request) -> Any:
+        name = None
         try:
             name = Link(tab=request.query_params.get("tab")).choice("tab", TABS)
         except UserError as error:
             gr.Warning(message(error))
-            return gr.skip()
-        return gr.skip() if name is None else gr.Tabs(selected=name)
+        return gr.Tabs(selected=name or first())
 
     page().load(selected, None, tabs, **PRIVATE).then(None, None, None, js="() => gpg.follow()", **PRIVATE)
 

@@ -13,23 +13,27 @@ from gpg_vl.errors import ConfigurationError
 from .addresses import select_by_link, tab
 from .api import add_endpoint
 from .parts.address import ADDRESS
+from .parts.chosen import Chosen, choose_evaluations
 from .parts.saving import SAVING
 from .parts.styles import CSS, HEAD, theme
 from .service.asking import Asking
+from .service.evaluations import Selection, stored_item
 from .service.generate import Generations
 from .service.models import Models
 from .service.samples import PreparedSets
 from .service.settings import DemoSettings
+from .service.thumbnails import Thumbnails
 from .service.uploads import ClosedBlocks
 from .serving.events import take_turns
 from .serving.gate import Gate
 from .serving.server import Server, address_of, listen
-from .tabs.benchmark import BenchmarkTab, benchmark_tab
+from .tabs.benchmark import benchmark_tab
 from .tabs.compare import CompareTab, compare_tab
 from .tabs.math import math_tab
+from .tabs.overview import overview_tab
 from .tabs.rollouts import rollouts_tab
 from .tabs.training import training_tab
-from .wiring import PRIVATE, readable_errors
+from .wiring import PRIVATE, readable_errors, watch_evaluations
 
 _KEEP = 3600
 """Seconds that uploads are kept."""
@@ -37,7 +41,7 @@ _LOOKING = 8
 """Events of one kind at the same time that ask no model."""
 _EVENTS = 1000
 """Events of all kinds at the same time; those that wait for an answer have no thread of Gradio's."""
-_COMPARE = "compare"
+_OVERVIEW, _COMPARE = "overview", "compare"
 _HEADLINE = "# gpg-vl\nWhat training changed: both models answer the same question, side by side."
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 
@@ -51,20 +55,25 @@ def build_app(settings: DemoSettings, generations: Generations | None = None) ->
     app: gr.Blocks
     with ClosedBlocks(analytics_enabled=False, title="gpg-vl", delete_cache=(_KEEP, _KEEP)) as app:
         gr.Markdown(_HEADLINE, elem_id="title")
-        with gr.Tabs() as tabs:
+        chosen, thumbnails = choose_evaluations(settings.run), Thumbnails(sets)
+        with gr.Tabs(selected=_first_tab(chosen)) as tabs:
+            with tab("Overview") as overview:
+                from_overview = overview_tab(chosen, overview, thumbnails)
             with tab("Compare"):
                 compare = compare_tab(asking)
             with tab("Math"):
                 math_tab(asking)
-            with tab("Benchmark"):
-                benchmark = benchmark_tab(settings)
+            with tab("Benchmark") as benchmark:
+                listed = benchmark_tab(chosen, benchmark, thumbnails)
             with tab("Rollouts"):
                 rollouts_tab(settings)
             with tab("Training"):
                 training_tab(settings)
         add_endpoint(asking)
-        _open_items(tabs, benchmark, compare)
-        select_by_link(tabs)
+        for selection, picked in (from_overview, (listed.selection, listed.opened)):
+            _open_items(tabs, chosen, compare, selection, picked)
+        watch_evaluations(chosen)
+        select_by_link(tabs, lambda: _first_tab(chosen))
         _stop_for_those_who_left(app, asking)
     app.max_threads = _EVENTS
     take_turns(app, _LOOKING)
@@ -76,22 +85,26 @@ def _generations(settings: DemoSettings) -> Generations:
     return Generations(models, settings.concurrency, settings.max_waiting, settings.max_questions)
 
 
-def _open_items(tabs: gr.Tabs, benchmark: BenchmarkTab, compare: CompareTab) -> None:
-    """A question that is clicked in Benchmark opens in Compare."""
+def _first_tab(chosen: Chosen) -> str:
+    """What training changed, where two evaluations tell it; else what one can ask."""
+    return _COMPARE if chosen.evaluations.missing() else _OVERVIEW
 
-    def show(opened: dict[str, Any] | None, request: gr.Request) -> list[Any]:
-        if opened is not None:
-            compare.asking.stop(str(request.session_hash))
+
+def _open_items(
+    tabs: gr.Tabs, chosen: Chosen, compare: CompareTab, selection: gr.Textbox, picked: Any
+) -> None:
+    """A question that is clicked opens in Compare. picked: the event after which `selection` names it."""
+
+    def show(sent: str, request: gr.Request) -> list[Any]:
+        selected = Selection.from_json(sent)
+        compare.asking.stop(str(request.session_hash))
         with readable_errors():
-            shown = compare.show_stored(opened)
-        return [gr.skip() if opened is None else gr.Tabs(selected=_COMPARE), *shown]
+            found = chosen.evaluations.compare(selected.base, selected.trained)
+            shown = compare.show_stored(stored_item(found.pairs, selected.id))
+        return [gr.Tabs(selected=_COMPARE), *shown]
 
-    def forget() -> None:
-        """So that a second click on the same question is a change again."""
-
-    opened = benchmark.opened
-    shown = opened.change(show, opened, [tabs, *compare.stored], cancels=[compare.asked], **PRIVATE)
-    shown.then(forget, None, opened, **PRIVATE)
+    outputs = [tabs, *compare.stored]
+    picked.success(show, selection, outputs, cancels=[compare.asked], **PRIVATE)
 
 
 def _stop_for_those_who_left(app: gr.Blocks, asking: Asking) -> None:

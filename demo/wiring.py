@@ -9,6 +9,7 @@ import gradio as gr
 
 from gpg_vl.errors import UserError
 
+from .parts.chosen import Chosen
 from .parts.controls import Picker, step
 from .service.asking import Asking
 from .service.clients import Client, network
@@ -16,6 +17,8 @@ from .service.samples import PreparedSets
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 """Events of the page are no part of the API."""
+_SECONDS = 5.0
+"""Between two looks into a run's folder."""
 
 
 def page() -> gr.Blocks:
@@ -107,3 +110,12 @@ def wire_stop(asking: Asking, button: gr.Button) -> None:
         asking.stop(str(request.session_hash))
 
     button.click(stop, None, None, queue=False, **PRIVATE)
+
+
+def watch_evaluations(chosen: Chosen) -> None:
+    """Look into the run's folder when the page opens and every few seconds; a change changes `stamp`."""
+
+    def look() -> str:
+        return chosen.evaluations.stamp()
+
+    gr.on([page().load, gr.Timer(_SECONDS).tick], look, None, chosen.stamp, **PRIVATE)

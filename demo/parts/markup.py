@@ -10,8 +10,10 @@ from html import escape
 from PIL import Image
 
 from gpg_vl.prompting.prompts import answer_part
-from gpg_vl.report.samples import badge, choices_list, data_url, picture, tagged, verdict
-from gpg_vl.runs.files import Item, is_right
+from gpg_vl.report.samples import badge, choices_list, picture, tagged, verdict
+from gpg_vl.runs.files import Item, answers_of, is_right
+
+from ..service.answers import final_text, share_right
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,24 @@ class Shown:
     """Unweighted scores by the reward's name."""
     running: bool = False
     """Whether the model is still writing: the reasoning is then unfolded."""
+    several: Sequence["Shown"] = ()
+    """The answers that this one stands for, each folded away; it is then the commonest of them."""
 
 
 def shown_item(item: Item, title: str, kind: str = "") -> Shown:
-    """A stored answer of an evaluation."""
+    """A stored answer of an evaluation; of several the commonest, with each of them."""
+    answers = answers_of(item)
+    if len(answers) == 1:
+        return _shown_answer({**item, **answers[0]}, title, kind)
+    tokens = sum(answer["token_count"] for answer in answers)
+    several = [_shown_answer({**item, **one}, f"Answer {n}") for n, one in enumerate(answers, 1)]
+    labels, right = [share_right(item)], is_right(item)
+    return Shown(
+        title, "", final_text(item), kind, right=right, labels=labels, facts=facts(tokens), several=several
+    )
+
+
+def _shown_answer(item: Item, title: str, kind: str = "") -> Shown:
     return Shown(
         title=title,
         text=item["output"],
@@ -98,15 +114,6 @@ def tiles(figures: Sequence[tuple[str, str]]) -> str:
     return _one_line(f'<div class="gpg tiles">{inner}</div>')
 
 
-def themed_image(light: bytes, dark: bytes, alt: str) -> str:
-    """A PNG in each of the page's two themes."""
-    inner = "".join(
-        f'<img class="{theme}" src="{data_url(png, "image/png")}" alt="{escape(alt)}">'
-        for theme, png in (("in-light", light), ("in-dark", dark))
-    )
-    return f'<div class="gpg picture">{inner}</div>'
-
-
 def question_card(
     question: str, choices: Sequence[str], gold: str, header: str = "", images: Sequence[Image.Image] = ()
 ) -> str:
@@ -156,12 +163,21 @@ def _body(shown: Shown) -> str:
         behind = f"{head.strip()}\n{tail.partition('</answer>')[2].strip()}"
     if behind.strip():
         parts.append(block(behind.strip()))
+    parts += [
+        f"<details><summary>{_summary(one)}</summary>{block(one.text)}</details>" for one in shown.several
+    ]
     if thoughts:
         opened = " open" if shown.running else ""
         words = len(thoughts.split())
         label = f"Reasoning · {words:,} word{'' if words == 1 else 's'}"
         parts.append(f"<details{opened}><summary>{label}</summary>{block(thoughts)}</details>")
     return "".join(parts)
+
+
+def _summary(shown: Shown) -> str:
+    """One of several answers in a line."""
+    right = "" if shown.right is None else verdict(shown.right)
+    return f"{escape(shown.title)}: {escape(shown.answer or 'no answer')} {right}"
 
 
 def _final(answer: str | None, *, running: bool) -> str:

@@ -6,6 +6,7 @@ from gpg_vl.report.style import DARK_COLORS, LIGHT_COLORS
 from gpg_vl.theme import DARK, LIGHT, Theme
 
 from .styles_picture import PICTURE_CSS
+from .styles_results import RESULTS_CSS
 
 FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif")
 FONT_MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
@@ -112,11 +113,6 @@ RECORD_CSS = """
 .gpg.tiles b { display: block; font-size: 1.45rem; font-weight: 600; line-height: 1.3;
   font-variant-numeric: tabular-nums; color: var(--ink); }
 .gpg.tiles span { color: var(--muted); font-size: .85rem; }
-.gpg.picture { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: .8rem; }
-.gpg.picture img { display: block; width: 100%; max-width: 38rem; height: auto; margin: 0 auto; }
-.gpg.picture img.in-dark { display: none; }
-.dark .gpg.picture img.in-light { display: none; }
-.dark .gpg.picture img.in-dark { display: block; }
 .gpg.scroll { overflow-x: auto; background: var(--card); border: 1px solid var(--line); border-radius: 12px; }
 .gpg.scroll table { border-collapse: collapse; width: 100%; font-size: .82rem; margin: 0; border: 0;
   font-variant-numeric: tabular-nums; }
@@ -130,8 +126,6 @@ RECORD_CSS = """
 .gpg.scroll tbody tr:last-child > * { font-weight: 600; }
 .gpg.scroll + .gpg.hint { margin-top: .7rem; }
 .beside { align-self: center; }
-.items { --font-mono: var(--font); }
-.items [role="gridcell"] { cursor: pointer; }
 .gpg.note + .gpg.card { margin-top: .75rem; }
 .panels { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); }
 """
@@ -162,7 +156,7 @@ footer > .divider { display: none; }
 :focus-visible { outline: 2px solid #0b62a8 !important; outline-offset: 2px; }
 .dark :focus-visible { outline-color: #6cb6ff !important; }
 @media (max-width: 40rem) {
-  .tab-container button { padding: 0 .3rem; font-size: .85rem; }
+  .tab-container button { padding: 0 .2rem; font-size: .8rem; }
 }
 """
 
@@ -172,4 +166,4 @@ HEAD = """<style>
 </style>"""
 """The page's frame, which Gradio's `css` does not reach: it holds for what is inside."""
 
-CSS = CARD_CSS + RECORD_CSS + APP_CSS + PICTURE_CSS
+CSS = CARD_CSS + RECORD_CSS + APP_CSS + PICTURE_CSS + RESULTS_CSS

@@ -31,6 +31,7 @@ class PreparedSets:
         """Raises DataError for a folder that is no prepared set."""
         self._manifests = {folder: read_manifest(Path(folder)) for folder in folders}
         self._opened: dict[str, tuple[PreparedDataset, list[str]]] = {}
+        self._places: dict[str, dict[str, int]] = {}
         self._lock = threading.Lock()
 
     def folders(self, *, mathematics: bool) -> list[str]:
@@ -68,10 +69,16 @@ class PreparedSets:
     def find(self, sample_id: str) -> Place | None:
         """Where the question with this id stands; None if it is in none of the sets."""
         for folder in self._manifests:
-            ids: list[str] = self._data(folder)[0].column("id")
-            if sample_id in ids:
-                return Place(folder, ids.index(sample_id))
+            row = self._rows_by_id(folder).get(sample_id)
+            if row is not None:
+                return Place(folder, row)
         return None
+
+    def _rows_by_id(self, folder: str) -> dict[str, int]:
+        if folder not in self._places:
+            ids: list[str] = self._data(folder)[0].column("id")
+            self._places[folder] = {id: row for row, id in enumerate(ids)}
+        return self._places[folder]
 
     def named(self, place: Place) -> tuple[str, str, int]:
         """Set, task and number that lead to a place."""

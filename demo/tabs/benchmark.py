@@ -1,57 +1,101 @@
 """The Benchmark tab: two evaluations of the same questions, and the questions that changed."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import json
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
 
 from gpg_vl.errors import DataError
-from gpg_vl.evaluation.compare import COLUMNS as TEST_COLUMNS
-from gpg_vl.evaluation.compare import Pair, comparison_notes, comparison_rows
+from gpg_vl.evaluation.compare import COLUMNS, comparison_notes, comparison_rows
 from gpg_vl.evaluation.compare_rewards import REWARD_COLUMNS, reward_rows
 
-from ..parts.markup import hint, note, table, themed_image, tiles
-from ..service.evaluations import (
-    ALL,
-    COLUMNS,
-    OUTCOMES,
-    Comparison,
-    bars,
-    headline,
-    load,
-    offered,
-    rows,
-    select,
-)
-from ..service.settings import DemoSettings
-from ..wiring import page
+from ..parts.chosen import Chosen
+from ..parts.markup import hint, note, table, tiles
+from ..parts.results import OPENING, Question, bars, framed, pager, rows
+from ..service.evaluations import ALL, OUTCOMES, Comparison, Selection, headline
+from ..service.thumbnails import Thumbnails
+from ..wiring import PRIVATE
 
-_WIDTHS: list[str | int] = ["110px", "160px", "430px", "90px", "110px", "110px", "200px"]
-_ID = COLUMNS.index("Id")
+_PAGE = 50
+"""Questions shown at a time."""
+_SIDE = 144
+"""Pixels of an image: it is shown at 56 to 72, and screens have up to two dots each."""
 
 
 @dataclass(frozen=True)
 class BenchmarkTab:
     """What other parts of the app may wire."""
 
-    opened: gr.State
-    """None, or the clicked question: `item` and the stored answers `base` and `trained`."""
-    items: gr.Dataframe
+    chosen: Chosen
+    filters: list[Any]
+    """Outcome, task and text of the questions that are listed."""
+    turned: gr.Textbox
+    """Hidden: which page of which list was asked for."""
+    results: list[Any]
+    """Summary, bars, test, and the list of questions."""
+    selection: gr.Textbox
+    """Hidden: from which list which question was opened, as `Selection` writes it; empty before that."""
+    opened: Any = None
+    """The event that fills in `selection`."""
+
+    @property
+    def inputs(self) -> list[Any]:
+        """What `view` takes."""
+        return [*self.chosen.names, *self.filters, self.turned]
+
+    @property
+    def outputs(self) -> list[Any]:
+        """What `view` fills in."""
+        return [*self.chosen.names, self.filters[1], *self.results]
 
 
-def benchmark_tab(settings: DemoSettings) -> BenchmarkTab:
-    """Build the tab inside the current block; without evaluations it only says what to pass."""
-    opened = gr.State(None)
-    files = offered(Path(settings.run)) if settings.run else {}
-    if not files:
-        gr.HTML(note(_missing(settings.run)))
-        return BenchmarkTab(opened, gr.Dataframe(visible=False))
-    names = list(files)
+@dataclass(frozen=True)
+class View:
+    """The tab as a function of what the page sends; texts are untrusted, and may be anything."""
+
+    chosen: Chosen
+    thumbnails: Thumbnails
+
+    def __call__(self, base: object, trained: object, *wanted: object) -> list[Any]:
+        """Values of `BenchmarkTab.outputs`: the message alone where the two do not compare."""
+        evaluations = self.chosen.evaluations
+        lists = self.chosen.updates(base, trained)
+        reason = evaluations.missing()
+        if reason:
+            return [*lists, gr.skip(), framed(note(reason)), "", "", ""]
+        first, last = evaluations.pair(base, trained)
+        try:
+            found = evaluations.compare(first, last)
+        except DataError as error:
+            return [*lists, gr.skip(), framed(note(str(error))), "", "", ""]
+        *filters, turned = wanted
+        list_of = self.list_of(base, trained, *filters)
+        if list_of.task not in found.tasks:
+            list_of = replace(list_of, task=ALL)
+        tasks = gr.Dropdown([ALL, *found.tasks], value=list_of.task)
+        return [*lists, tasks, *_compared(found), self._listed(found, list_of, turned)]
+
+    def list_of(self, base: object, trained: object, *filters: object) -> Selection:
+        """The list of questions that these name."""
+        first, last = self.chosen.evaluations.pair(base, trained)
+        return Selection(str(first), str(last), *map(str, filters))
+
+    def _listed(self, found: Comparison, list_of: Selection, turned: object) -> str:
+        """A page of the questions."""
+        pairs = list_of.listed(found)
+        page = min(_page(turned, list_of), max(1, -(-len(pairs) // _PAGE)))
+        shown = pairs[(page - 1) * _PAGE : page * _PAGE]
+        questions = [Question(pair, self.thumbnails.of(pair[1], _SIDE)) for pair in shown]
+        count = hint(f"{len(pairs):,} of {len(found.pairs):,} questions")
+        return framed(count, rows(questions), pager(page, _PAGE, len(pairs))) if pairs else framed(count)
+
+
+def benchmark_tab(chosen: Chosen, tab: gr.Tab, thumbnails: Thumbnails) -> BenchmarkTab:
+    """Build the tab inside `tab`; without two evaluations it only says what to pass."""
     with gr.Row():
-        base = gr.Dropdown(names, value=names[0], label="Base: evaluation A")
-        trained = gr.Dropdown(names, value=names[-1], label="Trained: evaluation B")
+        for names in chosen.names:
+            names.render()
     summary = gr.HTML(padding=False)
     with gr.Row():
         with gr.Column(scale=5, min_width=320):
@@ -62,103 +106,45 @@ def benchmark_tab(settings: DemoSettings) -> BenchmarkTab:
         kind = gr.Radio(list(OUTCOMES), value=ALL, label="Questions", scale=3, min_width=300)
         task = gr.Dropdown([ALL], value=ALL, label="Task", scale=1, min_width=150)
         text = gr.Textbox("", label="Search", placeholder="question, answer or id", scale=1, min_width=150)
-    shown = gr.HTML(padding=False)
-    tab = BenchmarkTab(opened, _items())
-    _wire(tab, files, [base, trained], [kind, task, text], [summary, figure, test, task], shown)
-    return tab
+    listed = gr.HTML(padding=False, js_on_load=OPENING, elem_id="questions")
+    turned = gr.Textbox("", visible="hidden", elem_id="benchmark-page")
+    selection = gr.Textbox("", visible="hidden", elem_id="benchmark-selection")
+    built = BenchmarkTab(chosen, [kind, task, text], turned, [summary, figure, test, listed], selection)
+    return replace(built, opened=_wire(built, tab, View(chosen, thumbnails), listed))
 
 
-def _items() -> gr.Dataframe:
-    return gr.Dataframe(
-        headers=list(COLUMNS),
-        datatype="str",
-        type="array",
-        interactive=False,
-        wrap=True,
-        column_widths=_WIDTHS,
-        max_height=520,
-        elem_classes="items",
-        label="Click a question to open it in Compare",
-    )
+def _wire(built: BenchmarkTab, tab: gr.Tab, view: View, listed: gr.HTML) -> Any:
+    """One event paints all; the others only say which page, and which question was opened."""
+    chosen, inputs = built.chosen, built.inputs
+
+    def turn(event: gr.EventData, *values: object) -> str:
+        return json.dumps([event.page, view.list_of(*values[:-1]).to_json()])
+
+    def pick(event: gr.EventData, *values: object) -> str:
+        return replace(view.list_of(*values[:-1]), id=str(event.id)).to_json()
+
+    options: dict[str, Any] = {**PRIVATE, "preprocess": False}
+    lists = [names.input for names in chosen.names]
+    filters = [wanted.change for wanted in (*built.filters, built.turned)]
+    triggers = [tab.select, chosen.stamp.change, *lists, *filters]
+    gr.on(triggers, view, inputs, built.outputs, trigger_mode="always_last", **options)
+    listed.turn(turn, inputs, built.turned, **options)
+    return listed.select(pick, inputs, built.selection, **options)
 
 
-def _wire(
-    tab: BenchmarkTab,
-    files: Mapping[str, Path],
-    chosen: Sequence[Any],
-    filters: Sequence[Any],
-    results: Sequence[Any],
-    shown: gr.HTML,
-) -> None:
-    """`chosen`: the two evaluations; `filters`: of the questions; `results`: what comparing fills in."""
-
-    def compare_files(first: str, second: str) -> list[Any]:
-        return _compared(files, first, second)
-
-    def filter_items(first: str, second: str, *wanted: str) -> list[Any]:
-        return _filtered(files, first, second, wanted)
-
-    def open_item(first: str, second: str, event: gr.SelectData) -> Any:
-        found = stored_item(load(files[first], files[second]).pairs, event.row_value[_ID])
-        return gr.skip() if found is None else found
-
-    quiet: dict[str, Any] = {"api_visibility": "private"}
-    for trigger in (*(choice.change for choice in chosen), page().load):
-        trigger(compare_files, chosen, results, **quiet).then(
-            filter_items, [*chosen, *filters], [shown, tab.items], **quiet
-        )
-    for wanted in filters:
-        wanted.change(
-            filter_items,
-            [*chosen, *filters],
-            [shown, tab.items],
-            trigger_mode="always_last",
-            show_progress="hidden",
-            **quiet,
-        )
-    tab.items.select(open_item, chosen, tab.opened, **quiet)
-
-
-def stored_item(pairs: Sequence[Pair], id: str) -> dict[str, Any] | None:
-    """The question of an id with both stored answers; None if it is in neither evaluation."""
-    for base, trained in pairs:
-        if trained["id"] == id:
-            return {"item": trained, "base": base, "trained": trained}
-    return None
-
-
-def _missing(run: str | None) -> str:
-    if run is None:
-        return "Start the app with --run RUN_DIR to compare the evaluations in its eval folder."
-    return (
-        f"The run {Path(run).name} holds no evaluations (eval/*.json): make one with gpg-vl eval, "
-        "or name another --run."
-    )
-
-
-def _compared(files: Mapping[str, Path], first: str, second: str) -> list[Any]:
-    """Headline, bars and test; the message alone where the two do not compare."""
+def _page(turned: object, list_of: Selection) -> int:
+    """The page that was asked for, if it was of this list; else the first."""
     try:
-        found = load(files[first], files[second])
-        drawn = bars(found.base, found.trained)
-    except DataError as error:
-        return [note(str(error)), "", "", gr.Dropdown([ALL], value=ALL)]
+        page, of = json.loads(str(turned))
+    except (json.JSONDecodeError, TypeError, ValueError):  # nothing yet, or what no page of ours sends
+        return 1
+    return page if isinstance(page, int) and page > 0 and of == list_of.to_json() else 1
+
+
+def _compared(found: Comparison) -> list[str]:
+    """Headline, bars, and the test with what it means."""
     rewarded = reward_rows(found.result)
     rewards = table(REWARD_COLUMNS, rewarded) if rewarded else ""
-    notes = "".join(hint(text[:1].upper() + text[1:]) for text in comparison_notes(found.result))
-    return [
-        tiles(headline(found.result)),
-        themed_image(*drawn, alt="Accuracy per task with 95 % intervals"),
-        table(TEST_COLUMNS, comparison_rows(found.result)) + rewards + notes,
-        gr.Dropdown([ALL, *found.tasks], value=ALL),
-    ]
-
-
-def _filtered(files: Mapping[str, Path], first: str, second: str, wanted: tuple[str, ...]) -> list[Any]:
-    kind, task, text = wanted
-    try:
-        found: Comparison = load(files[first], files[second])
-    except DataError:
-        return ["", []]  # the message stands above already
-    pairs = select(found.pairs, kind=kind, task=task, text=text)
-    return [hint(f"{len(pairs):,} of {len(found.pairs):,} questions"), rows(pairs)]
+    notes = "".join(hint(text[:1].upper() + text[1:]) for text in comparison_notes(found.result, ids=False))
+    test = table([found.score, *COLUMNS[1:]], comparison_rows(found.result))
+    return [tiles(headline(found)), framed(bars(found)), test + rewards + notes]

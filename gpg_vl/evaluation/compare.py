@@ -166,8 +166,8 @@ def _row(task: str, row: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def comparison_notes(comparison: Mapping[str, Any]) -> list[str]:
-    """What the figures mean, and what limits them."""
+def comparison_notes(comparison: Mapping[str, Any], *, ids: bool = True) -> list[str]:
+    """What the figures mean, and what limits them. ids: name some of the questions that flipped."""
     total = comparison["total"]
     difference = score(total, "difference")
     assert difference is not None
@@ -179,7 +179,7 @@ def comparison_notes(comparison: Mapping[str, Any]) -> list[str]:
     else:
         notes = ["the total's interval leaves out 0"]
     for kind in ("fixed", "broken"):
-        if total[kind]:
+        if ids and total[kind]:
             notes.append(f"{kind}: {_some(total[kind])}")
     if lenient := comparison["lenient"]:
         by = lenient["difference"]

@@ -6,7 +6,7 @@ from typing import Any
 from gpg_vl.evaluation.benchmarks import BENCHMARKS, PREPARED, TITLES, Benchmark
 from gpg_vl.evaluation.grading import FORMAT, LENIENT
 from gpg_vl.evaluation.own_rewards import PREFIX, SUM, own_score, reward_names, reward_title
-from gpg_vl.runs.files import Evaluation, Item, score
+from gpg_vl.runs.files import Evaluation, Item, answers_of, score
 from gpg_vl.stats import Interval, estimate, mean_interval, pass_at_k, weighted_sum
 from gpg_vl.tables import markdown_table, short_number
 
@@ -66,7 +66,7 @@ def _reward_figures(items: Sequence[Item]) -> Figures:
 def _reward_figure(items: Sequence[Item], name: str) -> Figures:
     scores = [(own_score(item, name), item["cluster"]) for item in items]
     known = [(value, cluster) for value, cluster in scores if value is not None]
-    answers = [answer for item in items for answer in item.get("samples", [item])]
+    answers = [answer for item in items for answer in answers_of(item)]
     ungraded = sum(own_score(answer, name) is None for answer in answers)
     if not known:
         return {"mean": None, "low": None, "high": None, "count": 0, "ungraded": ungraded}
@@ -76,7 +76,7 @@ def _reward_figure(items: Sequence[Item], name: str) -> Figures:
 
 def _pass_at(items: Sequence[Item]) -> dict[int, list[float]]:
     """Each question's pass@k for k = 2, 4, … and all answers; none unless answers are right or wrong."""
-    answers = [[sample["correct"] for sample in item.get("samples", ())] for item in items]
+    answers = [[sample["correct"] for sample in answers_of(item)] for item in items]
     count = len(answers[0])
     if count < 2 or not {correct for each in answers for correct in each} <= {0.0, 1.0}:
         return {}
@@ -111,7 +111,7 @@ def evaluation_table(evaluation: Evaluation) -> str:
     totals = evaluation["totals"]
     shown_elsewhere = ("accuracy", "chance", "format", "official", *reward_names(totals))
     extra = [name for name in totals if name not in shown_elsewhere]
-    titles = [_accuracy_title(evaluation), *(TITLES.get(name, name) for name in extra), "format"]
+    titles = [_score_title(evaluation), *(TITLES.get(name, name) for name in extra), "format"]
     lines = [
         f"| task | questions | chance | {titles[0]} | 95 % interval | {' | '.join(titles[1:])} |",
         f"|---|---:|---:|---:|---:|{'---:|' * len(titles[1:])}",
@@ -149,10 +149,19 @@ def _number_cells(interval: Interval | None) -> tuple[str, str, str]:
     return str(interval.count), short_number(interval.mean), ends
 
 
-def _accuracy_title(evaluation: Evaluation) -> str:
-    if evaluation["samples"] > 1:
-        return f"mean@{evaluation['samples']}"
-    return BENCHMARKS.get(evaluation["benchmark"], PREPARED).accuracy
+def score_name(evaluation: Evaluation) -> str:
+    """What the mean of `correct` is: an overlap of boxes that no threshold makes right or wrong is a mean
+    IoU, else the share of right answers by the benchmark's name of it."""
+    benchmark = BENCHMARKS.get(evaluation.get("benchmark", ""), PREPARED)
+    boxed = {"boxes" in answers_of(item)[0] for item in evaluation["items"]}
+    if True not in boxed or "threshold" in benchmark.grader("boxes").options:
+        return benchmark.accuracy
+    return "mean score" if False in boxed else "mean IoU"
+
+
+def _score_title(evaluation: Evaluation) -> str:
+    name, samples = score_name(evaluation), evaluation["samples"]
+    return name if samples == 1 or name.startswith("mean ") else f"mean@{samples}"
 
 
 def _notes(evaluation: Evaluation) -> list[str]:

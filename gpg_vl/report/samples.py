@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import chain, zip_longest
+from typing import TypeVar
 
 from PIL import Image
 
@@ -14,10 +15,11 @@ from gpg_vl.evaluation.own_rewards import SUM
 from gpg_vl.prompting.boxes import read_boxes
 from gpg_vl.prompting.prompts import letter
 from gpg_vl.report.drawing import draw_boxes
-from gpg_vl.runs.files import Evaluation, Item, is_right, paired_items
+from gpg_vl.runs.files import Evaluation, Item, answers_of, is_right, paired_items
 from gpg_vl.tables import short_number
 from gpg_vl.types import Box
 
+_Q = TypeVar("_Q")
 ImagesOf = Callable[[str], Sequence[Image.Image]]
 """The images of a question by its id."""
 
@@ -76,7 +78,10 @@ def choose(examples: Iterable[Example], limit: int = 12) -> list[Example]:
     Within an outcome the tasks take turns, and a task's questions come in file order: the choice is
     the same every time, and nobody picked it by hand.
     """
-    waiting = {name: _take_turns(group) for name, group in _by_outcome(examples).items()}
+    waiting = {
+        name: take_turns(group, lambda example: str(example.item["task"]))
+        for name, group in _by_outcome(examples).items()
+    }
     shown = {outcome: queue[: _QUOTAS[outcome][1]] for outcome, queue in waiting.items()}
     for outcome, queue in waiting.items():
         room = limit - sum(map(len, shown.values()))
@@ -98,7 +103,7 @@ def card(example: Example, images: ImagesOf | None) -> str:
     """One question with its images and the models' answers; all text is escaped."""
     item = example.item
     gallery = "" if images is None else _gallery(example, images(item["id"]))
-    answers = "".join(_answer(name, answer) for name, answer in example.answers.items())
+    answers = "".join(_answers(name, answer) for name, answer in example.answers.items())
     return (
         f'<article class="box card"><header>{badge(example.outcome)}'
         f"<span>{escape(item['task'])} · {escape(item['id'])}</span></header>"
@@ -126,10 +131,11 @@ def _gallery(example: Example, pictures: Sequence[Image.Image]) -> str:
 def _boxes(example: Example) -> dict[str, tuple[Sequence[Box], str]]:
     """Gold and answered boxes in pixels of the first image, by whose they are, each with how many there
     are in words; empty where none are asked for."""
-    if "boxes" not in example.item:
+    if "boxes" not in answers_of(example.item)[0]:
         return {}
     found = {"Gold": read_boxes(example.item["gold"])}
-    found |= {name: answer.get("boxes", ()) for name, answer in example.answers.items()}
+    for name, item in example.answers.items():
+        found[name] = tuple(box for answer in answers_of(item) for box in answer.get("boxes", ()))
     return {
         name: (boxes, "no box" if not boxes else "1 box" if len(boxes) == 1 else f"{len(boxes)} boxes")
         for name, boxes in found.items()
@@ -207,13 +213,13 @@ def _by_outcome(examples: Iterable[Example]) -> dict[str, list[Example]]:
     return {outcome: group for outcome, group in groups.items() if group}
 
 
-def _take_turns(examples: Iterable[Example]) -> list[Example]:
+def take_turns(questions: Iterable[_Q], task: Callable[[_Q], str]) -> list[_Q]:
     """First of each task, then the second of each, and so on."""
-    tasks: dict[str, list[Example]] = {}
-    for example in examples:
-        tasks.setdefault(example.item["task"], []).append(example)
+    tasks: dict[str, list[_Q]] = {}
+    for question in questions:
+        tasks.setdefault(task(question), []).append(question)
     rounds = zip_longest(*tasks.values())
-    return [example for turn in rounds for example in turn if example is not None]
+    return [question for turn in rounds for question in turn if question is not None]
 
 
 def picture(image: Image.Image, question: str, longest: int = _LONGEST_SIDE) -> str:
@@ -229,6 +235,14 @@ def _rewards(item: Item) -> str:
     return " · " + ", ".join(
         f"{name} {'not graded' if score is None else short_number(score)}" for name, score in scores.items()
     )
+
+
+def _answers(name: str, item: Item) -> str:
+    """The model's answer; of several, each with its number."""
+    answers = answers_of(item)
+    if len(answers) == 1:
+        return _answer(name, item)
+    return "".join(_answer(f"{name} {place}", answer) for place, answer in enumerate(answers, 1))
 
 
 def _answer(name: str, item: Item) -> str:

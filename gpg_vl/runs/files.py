@@ -87,6 +87,12 @@ def paired_items(base: Evaluation, trained: Evaluation) -> list[tuple[Item, Item
     return [(known[item["id"]], item) for item in trained["items"] if item["id"] in known]
 
 
+def answers_of(item: Item) -> list[Item]:
+    """Each answer to a question, with `output`, `answer`, `correct` and what else was graded: those of
+    `gpg-vl eval --samples`, whose item holds their means alone, else the item itself."""
+    return item.get("samples") or [item]
+
+
 def is_right(item: Item) -> bool:
     """Whether the answer counts as right; graded scores, such as the overlap of boxes, from a half on."""
     return bool(item["correct"] >= RIGHT)

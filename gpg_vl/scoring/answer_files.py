@@ -15,6 +15,7 @@ from gpg_vl.data.row_format import RowOptions, row_sample
 from gpg_vl.errors import DataError, unknown
 from gpg_vl.prompting.prompts import BoxSpace, Prompt
 from gpg_vl.prompting.transcripts import read_transcript
+from gpg_vl.runs.files import answers_of
 from gpg_vl.types import AnswerType, Completion, FinishReason, Sample
 from gpg_vl.yaml_file import read_yaml
 
@@ -65,7 +66,7 @@ def count_answers(path: Path) -> int:
     with path.open("rb") as file:
         if file.read(len(_PARQUET)) != _PARQUET:
             if evaluation := _evaluation(path):
-                return sum(len(_answers_of(item)) for item in evaluation["items"])
+                return sum(len(answers_of(item)) for item in evaluation["items"])
             file.seek(0)
             return sum(1 for _ in file)
     try:
@@ -171,7 +172,7 @@ def _evaluated(
     for number, item in enumerate(evaluation["items"], 1):
         where = f"{path}, item {number}"
         sample = samples.find(item["id"]) or _recorded(item, where)
-        answers = _answers_of(item)
+        answers = answers_of(item)
         # A chat template may open it too, which only the text of the prompt shows.
         opens = opened or str(item.get("prompt", "")).rstrip().endswith("<think>")
         raws = [_answer(item["id"], one, "output", opens) for one in answers]
@@ -190,11 +191,6 @@ def _evaluated_completion(
         return _completion(raw, sample, where, space)
     without = _completion(raw, replace(sample, answer_type="label"), where, space)
     return replace(without, boxes=tuple(map(tuple, answer["boxes"])))
-
-
-def _answers_of(item: _Object) -> list[_Object]:
-    """An item's answers: of `--samples`, else the item itself."""
-    return item.get("samples") or [item]
 
 
 def _recorded(item: _Object, where: str) -> Sample:

@@ -61,7 +61,7 @@ def page(chromium: Browser, address: str) -> Iterator[Page]:
     window.on("dialog", lambda dialog: problems.append(dialog.message) or dialog.dismiss())
     window.on("pageerror", lambda error: problems.append(str(error)))
     window.goto(address)
-    expect(window.locator("#ask")).to_be_visible()
+    expect(window.locator("#overview .result").first).to_be_visible()
     window.wait_for_timeout(500)  # what the other tabs load may still redraw the fields
     yield window
     assert not problems

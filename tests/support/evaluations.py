@@ -32,3 +32,20 @@ def evaluation(place, **more):
     table = {"accuracy": share, "chance": 0.5}
     tasks = {"t/Odd": table, "t/Even": table}
     return {"step": place * 5, "totals": table, "tasks": tasks, "items": items, **more}
+
+
+def sampled(place, count=4):
+    """As `gpg-vl eval --samples` writes it: the answers lie under `samples`, the item has their means."""
+    found = evaluation(place, samples=count)
+    found["items"] = [_several(one, count) for one in found["items"]]
+    return found
+
+
+def _several(one, count):
+    own = ("output", "answer", "scores", "correct", "finish_reason", "token_count")
+    answers = [{name: one[name] for name in own} for _ in range(count)]
+    other = item(one["id"], WRONG if one["correct"] else RIGHT, one["task"], one["question"])
+    answers[-1] = {name: other[name] for name in own}
+    kept = {name: value for name, value in one.items() if name not in own}
+    means = {"scores": {"choice": sum(each["correct"] for each in answers) / count}}
+    return {**kept, **means, "correct": means["scores"]["choice"], "samples": answers}

@@ -1,20 +1,16 @@
 """The record tabs on a real small run folder: each builds, and its own event handlers run."""
 
 import asyncio
-import json
-from types import SimpleNamespace
 
 import gradio as gr
 import pytest
 
 from gpg_vl.data.ingest import write_prepared
 from gpg_vl.demo.service.settings import DemoSettings
-from gpg_vl.demo.tabs.benchmark import benchmark_tab
 from gpg_vl.demo.tabs.rollouts import rollouts_tab
 from gpg_vl.demo.tabs.training import training_tab
 from gpg_vl.training.records import MetricsFile
 from gpg_vl.types import Sample
-from tests.support.evaluations import evaluation
 from tests.support.runs import BAD, RIGHT, WRONG, sampled_group, write_step
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -32,9 +28,6 @@ def run(tmp_path):
     write_step(folder / "rollouts" / "step_000001.parquet", [sampled_group(QUESTION, [HOSTILE, RIGHT, BAD])])
     groups = [sampled_group(QUESTION, [RIGHT] * 3), sampled_group(QUESTION, [WRONG, RIGHT, BAD + HOSTILE])]
     write_step(folder / "rollouts" / "step_000002.parquet", groups)
-    (folder / "eval").mkdir()
-    for place in (0, 1):
-        (folder / f"eval/step_{place:06}.json").write_text(json.dumps(evaluation(place)))
     write_prepared([QUESTION], tmp_path / "data", source="", converter="scenes", version="1")
     return DemoSettings(base="base", run=str(folder), data=(str(tmp_path / "data"),))
 
@@ -55,10 +48,8 @@ def handlers(tab, settings):
 @pytest.mark.parametrize(
     ("tab", "run"),
     [
-        (benchmark_tab, None),
         (rollouts_tab, None),
         (training_tab, None),
-        (benchmark_tab, "empty"),
         (rollouts_tab, "empty"),
     ],
 )
@@ -67,31 +58,6 @@ def test_without_records_a_tab_says_what_to_pass(tab, run, tmp_path):
     [message] = [block.value for block in page.blocks.values() if isinstance(block, gr.HTML)]
     assert "--run" in message if run is None else tmp_path.name in message
     assert not page.fns
-
-
-def test_benchmark(run):
-    wired = handlers(benchmark_tab, run)
-    names = ("step_000000", "step_000001")
-    tiles, figure, table, task = wired["compare_files"](*names)
-    assert "50.0% → 50.0%" in tiles
-    assert figure.count("data:image/png;base64,") == 2
-    assert '<th scope="row">t/Even</th><td>2</td>' in table
-    assert task.choices == [(name, name) for name in ("All", "t/Even", "t/Odd")]
-    count, [row] = wired["filter_items"](*names, "Fixed", "All", "")
-    assert "1 of 4 questions" in count
-    opened = wired["open_item"](*names, SimpleNamespace(row_value=row))
-    assert (opened["item"]["id"], opened["base"]["correct"], opened["trained"]["correct"]) == ("a", 0.0, 1.0)
-
-
-def test_benchmark_of_other_questions(run, tmp_path):
-    changed = evaluation(1)
-    changed["items"][0]["question"] = HOSTILE
-    (tmp_path / "runs/own/eval/step_000001.json").write_text(json.dumps(changed))
-    wired = handlers(benchmark_tab, run)
-    message, *rest = wired["compare_files"]("step_000000", "step_000001")
-    assert "The two evaluations are not over the same questions: 1 questions have another wording" in message
-    assert rest[:2] == ["", ""]
-    assert wired["filter_items"]("step_000000", "step_000001", "All", "All", "") == ["", []]
 
 
 def test_rollouts(run):

@@ -1,0 +1,41 @@
+"""The two evaluations that Overview and Benchmark show: one choice for both tabs."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from ..service.evaluations import Evaluations, title
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The two lists, which `Benchmark` renders, and what tells that the run has written."""
+
+    evaluations: Evaluations
+    base: gr.Dropdown
+    trained: gr.Dropdown
+    stamp: gr.Textbox
+    """Hidden; changes whenever an evaluation comes or goes."""
+
+    @property
+    def names(self) -> list[Any]:
+        """What names the two; each is None until one is chosen, which means the first and the last."""
+        return [self.base, self.trained]
+
+    def updates(self, base: object, trained: object) -> list[gr.Dropdown]:
+        """The lists as the folder is now; an evaluation that is gone is not chosen any more."""
+        names = list(self.evaluations.files())
+        choices = [(title(name), name) for name in names]
+        return [
+            gr.Dropdown(choices, value=name if name in names else None)
+            for name in self.evaluations.pair(base, trained)
+        ]
+
+
+def choose_evaluations(run: str | None) -> Chosen:
+    """Build the parts; the lists are rendered where they are to stand."""
+    base = gr.Dropdown([], value=None, label="Base: evaluation A", render=False)
+    trained = gr.Dropdown([], value=None, label="Trained: evaluation B", render=False)
+    stamp = gr.Textbox("", visible="hidden", elem_id="evaluations-stamp")
+    return Chosen(Evaluations.of(run), base, trained, stamp)

@@ -14,7 +14,9 @@ from .addresses import select_by_link, tab
 from .api import add_endpoint
 from .parts.address import ADDRESS
 from .parts.chosen import Chosen, choose_evaluations
+from .parts.curves import FRAME
 from .parts.saving import SAVING
+from .parts.scripts import scripts
 from .parts.styles import CSS, HEAD, theme
 from .service.asking import Asking
 from .service.evaluations import Selection, stored_item
@@ -127,7 +129,7 @@ def page_options() -> dict[str, Any]:
         "pwa": False,
         "theme": theme(),
         "css": CSS,
-        "head": HEAD + ADDRESS + SAVING,
+        "head": HEAD + ADDRESS + SAVING + scripts(FRAME),
     }
 
 

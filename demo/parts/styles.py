@@ -5,6 +5,7 @@ import gradio as gr
 from gpg_vl.report.style import DARK_COLORS, LIGHT_COLORS
 from gpg_vl.theme import DARK, LIGHT, Theme
 
+from .styles_curves import CURVE_CSS
 from .styles_picture import PICTURE_CSS
 from .styles_results import RESULTS_CSS
 
@@ -127,7 +128,6 @@ RECORD_CSS = """
 .gpg.scroll + .gpg.hint { margin-top: .7rem; }
 .beside { align-self: center; }
 .gpg.note + .gpg.card { margin-top: .75rem; }
-.panels { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); }
 """
 """The tabs that show a run's records."""
 
@@ -166,4 +166,4 @@ HEAD = """<style>
 </style>"""
 """The page's frame, which Gradio's `css` does not reach: it holds for what is inside."""
 
-CSS = CARD_CSS + RECORD_CSS + APP_CSS + PICTURE_CSS + RESULTS_CSS
+CSS = CARD_CSS + RECORD_CSS + APP_CSS + PICTURE_CSS + RESULTS_CSS + CURVE_CSS

@@ -1,7 +1,7 @@
 """A run's rollout records: steps, groups and answers, read as far as they are shown."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,12 @@ import pyarrow.parquet as pq
 from gpg_vl.errors import DataError
 
 _OVERVIEW = ["group", "prompt_id", "task", "reward", "valid"]
+_ANSWER = ["round", "answer_index", "gold", "text", "answer", "finish_reason", "token_count"]
+_ANSWERS = [*_OVERVIEW, *_ANSWER, "rewards", "advantage"]
+_MAY_LACK = ("answer",)
+"""Columns with holes: an answer may have no part that could be read as one."""
 Record = Mapping[str, Any]
-"""One answer with the columns of `gpg_vl.training.records`; `rewards` is parsed."""
+"""One answer with the columns of `gpg_vl.training.records`; `rewards` is parsed, None if it cannot be."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +36,21 @@ class GroupEntry:
     """Answers that hold the searched text; all of them without one."""
 
 
+@dataclass(frozen=True)
+class Looked:
+    """What a search has found in one step."""
+
+    step: int
+    entries: Sequence[GroupEntry]
+    problem: str = ""
+    """Why the step could not be searched."""
+
+
 def steps(run: Path) -> dict[int, Path]:
     """The files of rollout records by step."""
     found = {path.stem.removeprefix("step_"): path for path in (run / "rollouts").glob("step_*.parquet")}
-    return {int(number): found[number] for number in sorted(found) if number.isdigit()}
+    numbers = sorted((int(number), number) for number in found if number.isascii() and number.isdigit())
+    return {step: found[number] for step, number in numbers}
 
 
 def nearest(files: Mapping[int, Path], step: float) -> int:
@@ -51,13 +66,30 @@ def overview(path: Path, text: str = "") -> list[GroupEntry]:
     wanted = text.strip()
     table = _read(path, [*_OVERVIEW, "text"] if wanted else _OVERVIEW)
     if wanted:
-        hit = pc.match_substring(table["text"], wanted, ignore_case=True)
-        table = table.append_column("hit", pc.cast(hit, pa.int64()))
+        table = table.append_column("hit", pc.cast(_hits(table, wanted), pa.int64()))
     groups: dict[int, list[Record]] = {}
     for row in table.to_pylist():
         groups.setdefault(row["group"], []).append(row)
     entries = [_entry(rows) for _, rows in sorted(groups.items())]
     return [entry for entry in entries if entry.matches]
+
+
+def search(files: Mapping[int, Path], text: str) -> Iterator[Looked]:
+    """What each step holds of `text`, the newest step first; whoever looks on stops when it is enough.
+
+    Of a step without it only the answers' text is read.
+    """
+    for step in sorted(files, reverse=True):
+        try:
+            holds = pc.any(_hits(_read(files[step], ["text"]), text.strip())).as_py()
+            yield Looked(step, overview(files[step], text) if holds else [])
+        except DataError as error:
+            yield Looked(step, [], str(error))
+
+
+def _hits(table: pa.Table, text: str) -> pa.ChunkedArray:
+    """Whether each answer holds the text, in any case."""
+    return pc.match_substring(table["text"], text, ignore_case=True)
 
 
 def _entry(rows: Sequence[Record]) -> GroupEntry:
@@ -76,21 +108,56 @@ def label(entry: GroupEntry, *, searched: bool = False) -> str:
     return " · ".join(parts)
 
 
+def hit_label(step: int, entry: GroupEntry) -> str:
+    """One line about a group of any step that a search has found."""
+    return f"step {step:,} · group {entry.group + 1} · {entry.task} · {entry.matches} found"
+
+
 def answers(path: Path, group: int) -> list[Record]:
     """A group's answers, the highest advantage first, equal ones in the order of sampling.
 
     Raises DataError for a broken file, and if the step has no such group.
     """
-    rows = _read(path, None, [("group", "=", group)]).to_pylist()
+    rows = _parsed(_read(path, _ANSWERS, [("group", "=", group)]))
     if not rows:
         raise DataError(f"{path.name} has no group {group + 1}; choose the step again")
-    for row in rows:
-        row["rewards"] = json.loads(row["rewards"])
     return sorted(rows, key=lambda row: (-row["advantage"], row["answer_index"]))
 
 
-def _read(path: Path, columns: list[str] | None, filters: Any = None) -> pa.Table:
+def groups(path: Path) -> list[list[Record]]:
+    """All groups of a step, each in the order of sampling. Raises DataError for a broken file."""
+    found: dict[int, list[Record]] = {}
+    for row in _parsed(_read(path, _ANSWERS)):
+        found.setdefault(row["group"], []).append(row)
+    return [sorted(found[number], key=lambda row: row["answer_index"]) for number in sorted(found)]
+
+
+def _parsed(table: pa.Table) -> list[dict[str, Any]]:
+    return [{**row, "rewards": _rewards(row["rewards"])} for row in table.to_pylist()]
+
+
+def _rewards(text: str) -> dict[str, float] | None:
+    """Scores by the reward's name; None if that is not what the text holds."""
     try:
-        return pq.read_table(path, columns=columns, filters=filters)
+        scores = json.loads(text)
+    except ValueError:
+        return None
+    numbers = isinstance(scores, dict) and all(isinstance(one, int | float) for one in scores.values())
+    return scores if numbers else None
+
+
+def _read(path: Path, columns: list[str], filters: Any = None) -> pa.Table:
+    """These columns, whole. Raises DataError for a file that is none of rollout records."""
+    try:
+        table = pq.read_table(path, columns=columns, filters=filters)
+    except FileNotFoundError as error:
+        raise DataError(f"{path.name} is there no more; choose the step again") from error
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path.name} is no file of rollout records: {error}") from error
+        reason = str(error).replace(str(path), path.name)
+        raise DataError(f"{path.name} is no file of rollout records: {reason}") from error
+    lacking = [name for name in columns if name not in table.column_names]
+    holes = [n for n in columns if n not in (*lacking, *_MAY_LACK) and table[n].null_count]
+    if lacking or holes:
+        what = f"lacks {', '.join(lacking)}" if lacking else f"has rows without {', '.join(holes)}"
+        raise DataError(f"{path.name} is no file of rollout records: it {what}")
+    return table

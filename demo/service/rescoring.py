@@ -1,112 +1,76 @@
-"""Scoring recorded answers again, without the model that wrote them."""
+"""Scoring recorded answers again, without the model that wrote them: one group, or a whole step."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from gpg_vl.algorithm.advantages import VALID_SPREAD
-from gpg_vl.errors import DataError
-from gpg_vl.model.families import family_of
-from gpg_vl.model.loading import read_config, read_processor
-from gpg_vl.prompting.encode import PromptEncoder
-from gpg_vl.prompting.prompts import Prompt, parse_completion
-from gpg_vl.scoring.scorer import GroupScores, Scorer
-from gpg_vl.types import Box, Completion, Sample
+from gpg_vl.errors import RewardError, UserError
+from gpg_vl.registry import rewards
+from gpg_vl.scoring.scorer import Answers, GroupScores, Scorer
 
+from . import records
 from .records import Record
-from .samples import PreparedSets
+from .run_questions import RunQuestions
+
+_AT_ONCE = 8
+"""Groups that are scored between two looks at the clock."""
 
 
-@dataclass(frozen=True)
-class RunQuestions:
-    """What a run's records leave out: its questions, and how its model was asked. Read when it is needed."""
+@dataclass
+class StepScores:
+    """What another reward makes of a step's groups, so far."""
 
-    run: Path
-    folders: Sequence[str] = ()
-    """Further prepared folders."""
+    reward: str
+    total: int
+    """Groups of the step."""
+    scores: list[tuple[str, tuple[float, ...]]] = field(default_factory=list)
+    """Of each group that it could grade: its task and its answers' scores."""
+    ungraded: int = 0
+    """Groups with an answer that it could not grade; training would leave them out."""
+    absent: int = 0
+    """Groups whose question is not in the data here."""
 
-    @cached_property
-    def settings(self) -> Mapping[str, Any]:
-        """The run's config.yaml; empty if there is none."""
-        file = self.run / "config.yaml"
-        return (yaml.safe_load(file.read_text()) or {}) if file.is_file() else {}
+    @property
+    def done(self) -> int:
+        """Groups looked at."""
+        return len(self.scores) + self.ungraded + self.absent
 
-    @cached_property
-    def root(self) -> Path:
-        """Where the run's relative paths start: the folder it was trained in, as far as one can tell."""
-        out, run = Path(self.settings.get("out", ".")), self.run.resolve()
-        depth = len(out.parts)
-        own = depth and not out.is_absolute() and run.parts[-depth:] == out.parts
-        return run.parents[depth - 1] if own else Path()
+    @property
+    def graded(self) -> int:
+        """Groups that count: B, in the paper's terms."""
+        return len(self.scores) + self.ungraded
 
-    @cached_property
-    def sets(self) -> PreparedSets:
-        """The run's training sets and the further folders. Raises DataError if none is there."""
-        named = [str(self.root / folder) for folder in self.settings.get("data", {}).get("train", [])]
-        found = [folder for folder in (*named, *self.folders) if Path(folder).is_dir()]
-        if not found:
-            raise DataError(
-                "the run's training data is not here, and the records hold no questions: pass its prepared "
-                f"folder with --data (the run was trained on {', '.join(named) or 'unknown data'})"
-            )
-        return PreparedSets(found)
 
-    def find(self, id: str) -> Sample:
-        """The question of an id. Raises DataError if it is not in the data, or the data not here."""
-        place = self.sets.find(id)
-        if place is None:
-            raise DataError(
-                f"question {id!r} is in none of the sets here: pass the prepared folder that the run was "
-                "trained on with --data"
-            )
-        return self.sets.sample(place)
+def offered(own: Sequence[str]) -> list[str]:
+    """The rewards to choose from: the operator's own, then the installed ones."""
+    return [*own, *sorted(rewards.announced().keys() - set(own))]
 
-    def to_image(self, sample: Sample) -> Callable[[Box], Box] | None:
-        """Takes boxes of the model's answers to pixels; None where none are asked for.
 
-        Raises ModelError if the processor, which says how the model saw the image, is not here.
-        """
-        if sample.answer_type != "boxes" or not sample.images:
-            return None
-        return self._encoder.to_image(sample)
+def scorer_of(reward: str) -> Scorer:
+    """Raises a UserError for a reward that needs an option, RewardError for one that cannot be imported."""
+    try:
+        return Scorer({reward: 1.0})
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever a plug-in's code raises while it is imported
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise RewardError(f"reward {reward!r} cannot be imported: {reason}") from error
 
-    @cached_property
-    def prompt(self) -> Prompt:
-        """How the run's model was asked."""
-        return Prompt.from_dict(self.settings.get("prompt", {}))
 
-    @cached_property
-    def _encoder(self) -> PromptEncoder:
-        stored = sorted((self.run / "checkpoints").glob("*/model"))
-        model = self.settings.get("model", {})
-        path = str(stored[-1] if stored else self.root / model.get("path", ""))
-        family = family_of(path, read_config(path, download=False))
-        processor = read_processor(path, family, download=False)
-        limits = {name: model[name] for name in ("min_pixels", "max_pixels")}
-        return PromptEncoder(processor, self.prompt, family=family, **limits)
+def rescore(questions: RunQuestions, reward: str, answers: Sequence[Record]) -> GroupScores:
+    """Score a group's answers with another reward.
 
-    def completion(self, record: Record, sample: Sample) -> Completion:
-        """A recorded answer as rewards see it."""
-        return parse_completion(
-            record["text"],
-            think_opened=self.prompt.opens_think,
-            token_count=record["token_count"],
-            finish_reason=record["finish_reason"],
-            to_image=self.to_image(sample),
-        )
+    Raises DataError if the question is not here, a UserError if the reward needs an option, and
+    RewardError if it fails.
+    """
+    return scorer_of(reward).score(*_group(questions, answers))
 
-    def rescore(self, reward: str, records: Sequence[Record]) -> GroupScores:
-        """Score a group's answers with another reward.
 
-        Raises DataError if the question is not here, ConfigurationError if the reward needs an option, and
-        RewardError if it fails.
-        """
-        sample = self.find(records[0]["prompt_id"])
-        return Scorer({reward: 1.0}).score(sample, [self.completion(record, sample) for record in records])
+def _group(questions: RunQuestions, answers: Sequence[Record]) -> Answers:
+    sample = questions.find(answers[0]["prompt_id"])
+    return sample, [questions.completion(record, sample) for record in answers]
 
 
 def verdict_on(reward: str, scores: GroupScores) -> str:
@@ -114,7 +78,37 @@ def verdict_on(reward: str, scores: GroupScores) -> str:
     if reward in scores.dropped:
         return f"{reward} cannot grade every answer of this question, so training would leave it out."
     values = scores.by_reward[reward]
-    valid = max(values) - min(values) > VALID_SPREAD
-    end = "the group would be valid" if valid else "all equal, so the group would be discarded"
+    end = "the group would be valid" if is_valid(values) else "all equal, so the group would be discarded"
     late = f" ({scores.timeouts[reward]} past the deadline)" if scores.timeouts.get(reward) else ""
     return f"{reward}: mean {sum(values) / len(values):.3g} over {len(values)} answers{late}; {end}."
+
+
+def is_valid(values: Sequence[float]) -> bool:
+    """Whether a group with these scores has a gradient."""
+    return max(values) - min(values) > VALID_SPREAD
+
+
+def rescore_step(questions: RunQuestions, reward: str, path: Path, seconds: float) -> Iterator[StepScores]:
+    """Score all groups of a step, and say how far it is after every few; ends after `seconds`.
+
+    Raises what `rescore` does, but for a question that is not in the data: those are counted.
+    """
+    deadline = time.monotonic() + seconds
+    scorer, found = scorer_of(reward), records.groups(path)
+    scores = StepScores(reward, len(found))
+    for start in range(0, len(found), _AT_ONCE):
+        part = found[start : start + _AT_ONCE]
+        here = [_group(questions, group) for group in part if _is_here(questions, group)]
+        scores.absent += len(part) - len(here)
+        for (sample, _), one in zip(here, scorer.score_groups(here), strict=True):
+            if reward in one.dropped:
+                scores.ungraded += 1
+            else:
+                scores.scores.append((sample.task, one.by_reward[reward]))
+        yield scores
+        if time.monotonic() > deadline:
+            return
+
+
+def _is_here(questions: RunQuestions, answers: Sequence[Record]) -> bool:
+    return questions.sets.find(answers[0]["prompt_id"]) is not None

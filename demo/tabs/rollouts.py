@@ -1,23 +1,24 @@
 """The Rollouts tab: what a run sampled, group by group, and what another reward makes of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from gpg_vl.errors import RewardError, UserError
-from gpg_vl.registry import rewards
-
-from ..parts.markup import Shown, answer_card, facts, grid, hint, note, question_card
-from ..service import records
-from ..service.records import GroupEntry, Record
-from ..service.rescoring import RunQuestions, verdict_on
+from ..parts.markup import note
+from ..parts.rollout_views import ALL, NONE, THIS, Asked, found, scored, view
+from ..service.newest import Newest
+from ..service.rescoring import offered
 from ..service.settings import DemoSettings
 from ..wiring import PRIVATE, page
 
-_NONE = "none"
+_SECONDS = 5.0
+"""Between two looks at the folder."""
+_AT_A_TIME: dict[str, Any] = {**PRIVATE, "preprocess": False, "concurrency_limit": 2}
+"""Long work; `preprocess` would refuse a group that the page has been offered since."""
 
 
 @dataclass(frozen=True)
@@ -26,145 +27,116 @@ class RolloutsTab:
 
     step: gr.Slider
     search: gr.Textbox
+    scope: gr.Radio
     group: gr.Dropdown
+    """Its value is `rollout_views.name_of` a place."""
     reward: gr.Dropdown
     answers: gr.HTML
 
+    @property
+    def asked(self) -> list[Any]:
+        """The controls, as `Asked.of` takes them."""
+        return [self.step, self.search, self.scope, self.group, self.reward]
+
 
 def rollouts_tab(settings: DemoSettings) -> RolloutsTab | None:
-    """Build the tab inside the current block; without records it only says what to pass."""
-    files = records.steps(Path(settings.run)) if settings.run else {}
-    if settings.run is None or not files:
-        gr.HTML(note(_missing(settings.run)))
+    """Build the tab inside the current block; without a run it only says what to pass."""
+    if settings.run is None:
+        gr.HTML(note("Start the app with --run RUN_DIR to browse the answers that a training run sampled."))
         return None
-    run = Path(settings.run)
-    questions = RunQuestions(run, settings.data)
-    with gr.Row():
-        step = gr.Slider(
-            *_range(files), value=max(files), step=1, label="Step", scale=2, min_width=200, buttons=[]
-        )
-        search = gr.Textbox("", label="Search in the step's answers", scale=2, min_width=200)
-        group = gr.Dropdown(label="Question", scale=4, min_width=280)
-    question = gr.HTML(padding=False)
-    with gr.Row(equal_height=True):
-        known = [_NONE, *sorted(rewards.announced())]
-        reward = gr.Dropdown(known, value=_NONE, label="Score again with", scale=1, min_width=180)
-        rescored = gr.HTML(padding=False, min_width=280, elem_classes="beside")
-    answers = gr.HTML(padding=False)
+    run = Path(settings.run).absolute()
+    missing = gr.HTML(padding=False)
+    with gr.Column(visible=False) as controls:
+        with gr.Row():
+            step = gr.Slider(0, 1, value=0, step=1, label="Step", scale=3, min_width=200, buttons=[])
+            search = gr.Textbox("", label="Search in the answers", scale=3, min_width=200, max_length=500)
+            scope = gr.Radio([THIS, ALL], value=THIS, label="Search in", scale=2, min_width=240)
+        group = gr.Dropdown([], label="Question")
+        line = gr.HTML(padding=False)
+        question = gr.HTML(padding=False)
+        with gr.Row(equal_height=True):
+            choices = [NONE, *offered(())]
+            reward = gr.Dropdown(choices, value=NONE, label="Score again with", min_width=180)
+            whole = gr.Button(
+                "Score the whole step", interactive=False, size="md", min_width=180, elem_classes="beside"
+            )
+            stop = gr.Button(
+                "Stop", variant="stop", visible=False, size="md", min_width=80, elem_classes="beside"
+            )
+            rescored = gr.HTML(padding=False, min_width=320, elem_classes="beside")
+        report = gr.HTML(padding=False)
+        answers = gr.HTML(padding=False)
+    tab = RolloutsTab(step, search, scope, group, reward, answers)
+    outputs = [missing, controls, step, group, question, rescored, answers, whole]
+    _wire_view(tab, partial(view, run, settings.data), outputs)
+    _wire_search(tab, partial(found, run), line)
+    _wire_scoring(tab, partial(scored, run, settings.data), whole, stop, report)
+    return tab
 
-    def list_steps() -> gr.Slider:
-        first, last = _range(records.steps(run))
-        return gr.Slider(minimum=first, maximum=last)
 
-    def list_groups(number: float, text: str) -> list[Any]:
-        return _groups(records.steps(run), number, text)
+def _wire_view(tab: RolloutsTab, paint: Callable[[Asked, Any], list[Any]], outputs: Sequence[Any]) -> None:
+    """One event paints everything from everything: an older request cannot paint over a newer one."""
+    painted = gr.State(())
 
-    def show(number: float, chosen: int | None, name: str) -> list[Any]:
-        if chosen is None:
-            return ["", "", gr.skip()]  # where the answers go stands why there are none
-        found = records.steps(run)
-        return _group(questions, found[records.nearest(found, number)], chosen, name)
+    def show(*inputs: Any) -> list[Any]:
+        return paint(Asked.of(*inputs[:-1]), inputs[-1])
 
-    listed, shown = [group, answers], [question, rescored, answers]
-    for change in (step.input, search.change):
-        change(list_groups, [step, search], listed, trigger_mode="always_last", **PRIVATE).then(
-            show, [step, group, reward], shown, **PRIVATE
-        )
-    group.input(show, [step, group, reward], shown, **PRIVATE)
-    # The first score of a reward with a deadline waits for worker processes to start.
-    reward.input(
+    changes = [tab.step.input, tab.search.input, tab.scope.input, tab.group.change, tab.reward.input]
+    gr.on(
+        [*changes, gr.Timer(_SECONDS).tick, page().load],
         show,
-        [step, group, reward],
-        shown,
-        show_progress_on=rescored,
-        **{**PRIVATE, "show_progress": "minimal"},
+        [*tab.asked, painted],
+        [*outputs, painted],
+        trigger_mode="always_last",
+        preprocess=False,
+        **PRIVATE,
     )
-    page().load(list_steps, None, step, **PRIVATE).then(list_groups, [step, search], listed, **PRIVATE).then(
-        show, [step, group, reward], shown, **PRIVATE
-    )
-    return RolloutsTab(step, search, group, reward, answers)
 
 
-def _missing(run: str | None) -> str:
-    if run is None:
-        return "Start the app with --run RUN_DIR to browse the answers that a training run sampled."
-    name = Path(run).name
-    return f"The run {name} holds no rollout records (rollouts/*.parquet): is it a run of gpg-vl train?"
+def _wire_search(tab: RolloutsTab, search: Callable[[Asked], Iterator[list[Any]]], line: gr.HTML) -> None:
+    """Search all steps while the page goes on; a newer text ends the older search."""
+    turns = Newest()
+
+    def find(
+        step: Any, text: Any, scope: Any, group: Any, reward: Any, request: gr.Request
+    ) -> Iterator[list[Any]]:
+        asked = Asked.of(step, text, scope, group, reward)
+        yield from turns.while_newest(request.session_hash, search(asked))
+
+    changes = [tab.search.input, tab.scope.input]
+    gr.on(changes, find, tab.asked, [line, tab.group], trigger_mode="multiple", **_AT_A_TIME)
 
 
-def _range(files: Mapping[int, Path]) -> tuple[int, int]:
-    """The slider's ends, which Gradio wants apart; `nearest` takes what lies between the steps."""
-    return min(files), max(max(files), min(files) + 1)
+def _wire_scoring(
+    tab: RolloutsTab,
+    score: Callable[[Asked], Iterator[str]],
+    whole: gr.Button,
+    stop: gr.Button,
+    report: gr.HTML,
+) -> None:
+    """Score all groups of the step; another step, another reward or Stop ends it."""
+    turns = Newest()
 
+    def begin() -> gr.Button:
+        return gr.Button(visible=True)
 
-def _groups(files: Mapping[int, Path], number: float, text: str) -> list[Any]:
-    """The list of groups with one chosen, and a message where there is none."""
-    step = records.nearest(files, number)
-    try:
-        entries = records.overview(files[step], text)
-    except UserError as error:
-        return [gr.Dropdown([], value=None), note(str(error))]
-    searched = bool(text.strip())
-    choices = [(records.label(entry, searched=searched), entry.group) for entry in entries]
-    message = "" if entries else note(f"No answer of step {step} holds {text.strip()!r}.")
-    return [gr.Dropdown(choices, value=first_shown(entries)), message]
+    def go_on(
+        step: Any, text: Any, scope: Any, group: Any, reward: Any, request: gr.Request
+    ) -> Iterator[str]:
+        asked = Asked.of(step, text, scope, group, reward)
+        yield from turns.while_newest(request.session_hash, score(asked))
 
+    def settle(request: gr.Request) -> gr.Button:
+        return gr.Button(visible=turns.goes_on(request.session_hash))
 
-def first_shown(entries: Sequence[GroupEntry]) -> int | None:
-    """The first group that trained the model, else the first; None where there is none."""
-    return next((entry.group for entry in [e for e in entries if e.valid] or entries), None)
+    def end(request: gr.Request) -> gr.Button:
+        turns.end(request.session_hash)
+        return gr.Button(visible=False)
 
+    def forget(request: gr.Request) -> list[Any]:
+        return ["", end(request)]
 
-def _group(questions: RunQuestions, path: Path, chosen: int, reward: str) -> list[str]:
-    """The question, what the other reward makes of the group, and its answers."""
-    try:
-        answers = records.answers(path, chosen)
-    except UserError as error:
-        return ["", "", note(str(error))]
-    sentence, scores = _rescored(questions, reward, answers)
-    titles = [f"{reward} (again)"] if scores else []
-    cards = [
-        answer_card(shown_answer(record, dict(zip(titles, again, strict=True)), questions.prompt.opens_think))
-        for record, again in zip(answers, scores or [()] * len(answers), strict=True)
-    ]
-    return [_question(questions, answers), sentence, grid(cards)]
-
-
-def _rescored(
-    questions: RunQuestions, reward: str, records: list[Record]
-) -> tuple[str, list[tuple[float, ...]]]:
-    """A sentence, and the score of each answer, if there are any."""
-    if reward == _NONE:
-        return "", []
-    try:
-        scores = questions.rescore(reward, records)
-    except (UserError, RewardError) as error:
-        return note(str(error)), []
-    return hint(verdict_on(reward, scores)), [(score,) for score in scores.by_reward.get(reward, ())]
-
-
-def _question(questions: RunQuestions, records: list[Record]) -> str:
-    first = records[0]
-    state = "valid" if first["valid"] else "discarded: all rewards equal"
-    header = f"{first['task']} · {first['prompt_id']} · round {first['round'] + 1} · {state}"
-    try:
-        sample = questions.find(first["prompt_id"])
-    except UserError as error:
-        return note(str(error)) + question_card("", [], first["gold"], header)
-    return question_card(sample.question, sample.choices, sample.answer, header, sample.images)
-
-
-def shown_answer(record: Record, again: Mapping[str, float], think_opened: bool) -> Shown:
-    """A recorded answer for its card, with the scores it got `again`."""
-    return Shown(
-        title=f"Answer {record['answer_index'] + 1}",
-        text=record["text"],
-        answer=record["answer"],
-        think_opened=think_opened,
-        advantage=record["advantage"],
-        facts=[
-            f"reward {record['reward']:.3g}",
-            *facts(record["token_count"], finish_reason=record["finish_reason"]),
-        ],
-        rewards={**record["rewards"], **again},
-    )
+    begun = whole.click(begin, None, stop, **PRIVATE)
+    begun.then(go_on, tab.asked, report, **_AT_A_TIME).then(settle, None, stop, **PRIVATE)
+    stop.click(end, None, stop, **PRIVATE)
+    gr.on([tab.step.input, tab.scope.input, tab.reward.input], forget, None, [report, stop], **PRIVATE)

@@ -6,21 +6,15 @@ from typing import Any
 
 import gradio as gr
 
-from gpg_vl.errors import DataError
-from gpg_vl.theme import DARK, LIGHT
-
-from ..parts.curves import Curve, Stamp, other_runs, read_curves, stamp
-from ..parts.markup import hint, note
+from ..parts.curves import legend, panels
+from ..parts.markup import note
+from ..service.curves import other_runs, read_curves, stamp
 from ..service.settings import DemoSettings
-from ..wiring import PRIVATE
+from ..wiring import PRIVATE, page
 
 _NONE = "none"
-_SLOTS = 20
-"""Panels at most: a page cannot grow components later, so there are some to spare for parts of the reward."""
-_COLORS = (DARK.series[5], LIGHT.series[4])
-"""Blue and vermilion that stand out on white and on dark alike: a plot has one set of colours for both."""
 _SECONDS = 5.0
-"""Between two looks at the file."""
+"""Between two looks at the files."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +24,7 @@ class TrainingTab:
     other: gr.Dropdown
     smoothed: gr.Checkbox
     message: gr.HTML
-    plots: list[gr.LinePlot]
+    curves: gr.HTML
 
 
 def training_tab(settings: DemoSettings) -> TrainingTab | None:
@@ -38,75 +32,42 @@ def training_tab(settings: DemoSettings) -> TrainingTab | None:
     if settings.run is None:
         gr.HTML(note("Start the app with --run RUN_DIR to see the curves of a training run."))
         return None
-    run = Path(settings.run)
-    others = other_runs(run)
+    run = Path(settings.run).absolute()
     with gr.Row(equal_height=True):
-        other = gr.Dropdown([_NONE, *others], value=_NONE, label="Compare with the run", scale=2)
+        other = gr.Dropdown([_NONE], value=_NONE, label="Compare with the run", scale=2)
         smoothed = gr.Checkbox(True, label="Smooth", info="Average over a tenth of the steps.", scale=1)
     message = gr.HTML(padding=False)
-    with gr.Row(elem_classes="panels"):
-        plots = [_plot() for _ in range(_SLOTS)]
-    seen = gr.State(())
+    curves = gr.HTML(padding=False)
+    painted = gr.State(())
 
-    def folders(name: str) -> dict[str, Path]:
-        chosen = {name: run.resolve().parent / name} if name in others else {}
-        return {run.resolve().name: run} | chosen
+    def view(name: str, smooth: bool, last: Any) -> list[Any]:
+        return paint(run, name, smooth, last)
 
-    def draw(name: str, smooth: bool) -> list[Any]:
-        now = stamp(folders(name))
-        try:
-            curves, steps = read_curves(folders(name), smoothed=smooth)
-        except DataError as error:
-            return [now, note(str(error)), *[gr.LinePlot(visible=False)] * _SLOTS]
-        return [now, status(steps), *map(_shown, _padded(curves))]
-
-    def redraw(name: str, smooth: bool, last: Stamp) -> Any:
-        return gr.skip() if stamp(folders(name)) == last else draw(name, smooth)
-
-    outputs = [seen, message, *plots]
-    for change in (other.change, smoothed.change):
-        change(draw, [other, smoothed], outputs, **PRIVATE)
-    gr.Timer(_SECONDS).tick(redraw, [other, smoothed, seen], outputs, **PRIVATE)
-    gr.on(None, draw, [other, smoothed], outputs, **PRIVATE)
-    return TrainingTab(other, smoothed, message, plots)
-
-
-def status(steps: dict[str, int]) -> str:
-    """How far each run is, or that there is nothing yet."""
-    if not steps:
-        return note("No step is written to metrics.jsonl yet; the curves appear here as soon as one is.")
-    return hint("; ".join(f"{name}: step {step:,}" for name, step in steps.items()))
-
-
-def _plot() -> gr.LinePlot:
-    return gr.LinePlot(
-        x="step",
-        y="value",
-        x_title="Step",
-        y_title=" ",
-        height=230,
-        min_width=300,
-        visible=False,
-        buttons=["fullscreen"],
+    gr.on(
+        [other.input, smoothed.input, gr.Timer(_SECONDS).tick, page().load],
+        view,
+        [other, smoothed, painted],
+        [other, message, curves, painted],
+        trigger_mode="always_last",
+        preprocess=False,  # which would refuse a run that the page has been offered since
+        **PRIVATE,
     )
+    return TrainingTab(other, smoothed, message, curves)
 
 
-def _padded(curves: list[Curve]) -> list[Curve | None]:
-    return [*curves[:_SLOTS], *[None] * (_SLOTS - len(curves))]
+def paint(run: Path, name: Any, smoothed: Any, painted: Any) -> list[Any]:
+    """The runs to choose from, the legend, the curves, and what they were painted from.
 
-
-def _shown(curve: Curve | None) -> gr.LinePlot:
-    """The update of one plot; hidden where there is no curve for it."""
-    if curve is None:
-        return gr.LinePlot(visible=False)
-    runs = list(dict.fromkeys(curve.points["run"]))
-    share: dict[str, Any] = {"y_lim": [0, 1], "y_axis_format": ".0%"} if curve.panel.is_share else {}
-    return gr.LinePlot(
-        curve.points,
-        title=curve.panel.title,
-        color="run",
-        color_map=dict(zip(runs, _COLORS, strict=False)),
-        colors_in_legend=runs if len(runs) > 1 else [],
-        visible=True,
-        **share,
-    )
+    painted: what the page was painted from before; nothing is painted twice.
+    """
+    others = other_runs(run)
+    chosen = {name: run.resolve().parent / name} if name in others else {}
+    folders = {run.resolve().name: run} | chosen
+    now = (name, smoothed, tuple(others), stamp(folders))
+    if painted == now:
+        return [gr.skip()] * 4
+    gone = "" if chosen or name == _NONE else note(f"there is no run {name!r} beside this one any more")
+    read = read_curves(folders)
+    choices = gr.Dropdown(choices=[_NONE, *others])
+    drawn = panels(read, smoothed=bool(smoothed))
+    return [choices, gone + legend(read, smoothed=bool(smoothed)), drawn, now]

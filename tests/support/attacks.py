@@ -1,4 +1,4 @@
-"""Visitors of the app who mean ill: `python -m tests.support.attacks NAME SERVER ADDRESS` attacks for ever."""
+"""Visitors of the app who mean ill: `python -m tests.support.attacks NAME SERVER ADDRESS`, for ever."""
 
 import sys
 import tempfile

@@ -1,13 +1,15 @@
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from gpg_vl.config import TrainConfig
 from gpg_vl.data.ingest import write_prepared
+from gpg_vl.demo.parts.rollout_views import first_shown
 from gpg_vl.demo.service import records
 from gpg_vl.demo.service.records import GroupEntry, label
-from gpg_vl.demo.service.rescoring import RunQuestions, verdict_on
-from gpg_vl.demo.tabs.rollouts import first_shown
-from gpg_vl.errors import DataError, ModelError
+from gpg_vl.demo.service.rescoring import is_valid, rescore, rescore_step, verdict_on
+from gpg_vl.demo.service.run_questions import RunQuestions, questions_of
+from gpg_vl.errors import ConfigurationError, DataError, ModelError, RewardError
 from gpg_vl.options import load_config, to_yaml
 from gpg_vl.types import Sample
 from tests.support.inputs import noise
@@ -128,7 +130,7 @@ def test_questions_come_from_the_given_data_too(trained, tmp_path):
 def test_scoring_again(trained, step, tmp_path, reward, group, scores, sentence):
     prepare(tmp_path / "data", FIRST)
     questions = RunQuestions(trained(), (str(tmp_path / "data"),))
-    found = questions.rescore(reward, records.answers(step, group))
+    found = rescore(questions, reward, records.answers(step, group))
     assert found.by_reward.get(reward) == scores
     assert verdict_on(reward, found).startswith(sentence)
 
@@ -153,3 +155,106 @@ def test_boxes_need_the_processor(trained, tmp_path):
     (run / "config.yaml").write_text(yaml.safe_dump(settings))
     with pytest.raises(ModelError, match="runs/gone"):
         RunQuestions(run).completion(record, BOXED)
+
+
+def rewrite(path, **columns):
+    """Replace columns of a step's file; None drops one."""
+    table = pq.read_table(path)
+    for name, values in columns.items():
+        place = table.column_names.index(name)
+        table = table.remove_column(place) if values is None else table.set_column(place, name, [values])
+    pq.write_table(table, path)
+
+
+def test_rewards_that_cannot_be_read_cost_only_themselves(step):
+    rewrite(step, rewards=['{"choice": 1.0}', "{", "[1]", '{"choice": "x"}'] * 2)
+    found = records.answers(step, 0)
+    assert [row["rewards"] for row in found] == [{"choice": 1.0}, None, None, None]
+    assert [row["reward"] for row in found] == [1.5] * 4
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [({"advantage": None}, "advantage"), ({"text": ["x"] * 7 + [None]}, "has rows without text")],
+)
+def test_a_column_that_is_not_there_is_named(step, columns, reason):
+    rewrite(step, **columns)
+    with pytest.raises(DataError, match=rf"step_000012.parquet is no file of rollout records: .*{reason}"):
+        records.groups(step)
+
+
+def test_a_search_looks_at_the_newest_step_first(step):
+    write_step(step.parent / "step_000002.parquet", [sampled_group(FIRST, [RIGHT, BAD, BAD])])
+    (step.parent / "step_000003.parquet").write_bytes(b"half")
+    found = list(records.search(records.steps(step.parents[1]), "NO tags"))
+    assert [one.step for one in found] == [12, 3, 2]
+    assert [[(entry.group, entry.matches) for entry in one.entries] for one in found] == [
+        [(1, 1)],
+        [],
+        [(0, 2)],
+    ]
+    assert "no file of rollout records" in found[1].problem
+    assert records.hit_label(2, found[2].entries[0]) == "step 2 · group 1 · t/Which · 2 found"
+
+
+def test_a_whole_step_is_scored_again(trained, step, tmp_path):
+    prepare(tmp_path / "data", FIRST)
+    last = [*rescore_step(RunQuestions(trained(), (str(tmp_path / "data"),)), "choice", step, 60.0)][-1]
+    assert (last.total, last.done, last.graded, last.ungraded, last.absent) == (2, 2, 2, 0, 0)
+    assert last.scores == [("t/Which", (1.0,) * 4), ("t/Which", (0.0, 1.0, 0.0, 1.0))]
+
+
+def test_what_cannot_be_scored_in_a_step_is_counted(trained, step, tmp_path):
+    other = Sample("other", "t", "?", "(A)", "choice", ("x",))
+    write_step(step, [sampled_group(FIRST, [RIGHT, WRONG]), sampled_group(other, [RIGHT, WRONG])])
+    prepare(tmp_path / "data", FIRST)
+    [last] = rescore_step(RunQuestions(trained(), (str(tmp_path / "data"),)), "iou", step, 60.0)
+    assert (last.done, last.graded, last.ungraded, last.absent) == (2, 1, 1, 1)
+
+
+def test_scoring_a_step_ends_in_time(trained, step, tmp_path):
+    write_step(step, [sampled_group(FIRST, [RIGHT, WRONG])] * 20)
+    prepare(tmp_path / "data", FIRST)
+    questions = RunQuestions(trained(), (str(tmp_path / "data"),))
+    assert [one.done for one in rescore_step(questions, "format", step, 0.0)] == [8]
+
+
+@pytest.mark.parametrize(
+    ("values", "valid"), [((1.0, 1.0), False), ((1.0, 1.0 + 1e-9), False), ((0.0, 1.0), True)]
+)
+def test_a_group_is_valid_if_its_scores_differ(values, valid):
+    assert is_valid(values) == valid
+
+
+def test_a_plug_in_that_cannot_be_imported_is_named(trained, step, tmp_path):
+    prepare(tmp_path / "data", FIRST)
+    broken = tmp_path / "broken.py"
+    broken.write_text("1 / 0\n")
+    questions = RunQuestions(trained(), (str(tmp_path / "data"),))
+    with pytest.raises(RewardError, match=r"brief' cannot be imported: ZeroDivisionError: div"):
+        rescore(questions, f"{broken}:brief", records.answers(step, 0))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("a: [", "config.yaml"), ("data: 7", "data must be a table"), ("data: {train: 7}", "must be a list")],
+)
+def test_broken_settings_are_told(tmp_path, text, reason):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises((ConfigurationError, DataError), match=reason):
+        RunQuestions(tmp_path).find("first")
+
+
+@pytest.mark.parametrize(("text", "reason"), [("prompt: 7", "must be a table"), ("prompt: {x: 1}", "'x'")])
+def test_a_broken_prompt_is_told(tmp_path, text, reason):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(DataError, match=reason):
+        _ = RunQuestions(tmp_path).prompt
+
+
+def test_settings_that_come_later_are_read(tmp_path):
+    assert not questions_of(tmp_path, ()).settings
+    (tmp_path / "config.yaml").write_text("prompt: {template: base}")
+    found = questions_of(tmp_path, ())
+    assert found.prompt.opens_think
+    assert questions_of(tmp_path, ()) is found

@@ -1,0 +1,178 @@
+"""What the Rollouts tab shows of a group and of a whole step, as HTML."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from gpg_vl.errors import RewardError, UserError
+from gpg_vl.prompting.boxes import read_boxes
+from gpg_vl.report.drawing import draw_boxes
+from gpg_vl.types import Box, Sample
+
+from ..service.answer_boxes import answer_boxes, best_overlap
+from ..service.records import Record
+from ..service.rescoring import StepScores, is_valid, rescore, verdict_on
+from ..service.run_questions import RunQuestions
+from .markup import Shown, answer_card, facts, grid, hint, note, question_card, table, tiles
+
+_BARS = 10
+"""Of a histogram whose values are many."""
+Boxes = Sequence[Sequence[Box]]
+"""Of each answer; empty where none are asked for, or where they cannot be had."""
+ALL_TASKS = "all tasks"
+
+
+def group_view(questions: RunQuestions, answers: Sequence[Record], reward: str) -> tuple[str, str, str]:
+    """The question, what another reward makes of the group, and its answers; a note for what is not there.
+
+    reward: "" for none.
+    """
+    sample, problems = _sample(questions, answers)
+    boxes, problem = _boxes(questions, sample, answers)
+    sentence, again = _again(questions, answers, reward)
+    opened, unread = _opens_think(questions)
+    notes = "".join(map(note, dict.fromkeys(filter(None, (problems, problem, unread)))))
+    cards = [
+        answer_card(shown_answer(record, {f"{reward} (again)": again[n]} if again else {}, opened, overlap))
+        for n, (record, overlap) in enumerate(zip(answers, _overlaps(boxes, sample, answers), strict=True))
+    ]
+    return notes + _question(sample, answers, boxes), sentence, grid(cards)
+
+
+def _sample(questions: RunQuestions, answers: Sequence[Record]) -> tuple[Sample | None, str]:
+    try:
+        return questions.find(answers[0]["prompt_id"]), ""
+    except UserError as error:
+        return None, str(error)
+
+
+def _opens_think(questions: RunQuestions) -> tuple[bool, str]:
+    try:
+        return questions.prompt.opens_think, ""
+    except UserError as error:
+        return False, str(error)
+
+
+def _boxes(questions: RunQuestions, sample: Sample | None, answers: Sequence[Record]) -> tuple[Boxes, str]:
+    if sample is None:
+        return [], ""
+    try:
+        return answer_boxes(questions, sample, answers), ""
+    except UserError as error:
+        return [], f"The boxes cannot be drawn: {error!s}"
+
+
+def _overlaps(boxes: Boxes, sample: Sample | None, answers: Sequence[Record]) -> list[float | None]:
+    if sample is None or not boxes:
+        return [None] * len(answers)
+    return [best_overlap(found, sample) for found in boxes]
+
+
+def _again(questions: RunQuestions, answers: Sequence[Record], reward: str) -> tuple[str, Sequence[float]]:
+    """A sentence, and each answer's score if there is one."""
+    if not reward:
+        return "", ()
+    try:
+        scores = rescore(questions, reward, answers)
+    except (UserError, RewardError) as error:
+        return note(str(error)), ()
+    return hint(verdict_on(reward, scores)), scores.by_reward.get(reward, ())
+
+
+def _question(sample: Sample | None, answers: Sequence[Record], boxes: Boxes) -> str:
+    first = answers[0]
+    state = "valid" if first["valid"] else "discarded: all rewards equal"
+    header = f"{first['task']} · {first['prompt_id']} · round {first['round'] + 1} · {state}"
+    if sample is None:
+        return question_card("", [], first["gold"], header)
+    images = list(sample.images)
+    if boxes:
+        drawn = {"gold": read_boxes(sample.answer), "trained": [box for found in boxes for box in found]}
+        images[0] = draw_boxes(images[0], drawn)
+    return question_card(sample.question, sample.choices, sample.answer, header, images)
+
+
+def shown_answer(
+    record: Record, again: Mapping[str, float], think_opened: bool, overlap: float | None = None
+) -> Shown:
+    """A recorded answer for its card, with the scores it got `again` and its box's overlap with gold."""
+    return Shown(
+        title=f"Answer {record['answer_index'] + 1}",
+        text=record["text"],
+        answer=record["answer"],
+        think_opened=think_opened,
+        advantage=record["advantage"],
+        labels=["its rewards cannot be read"] if record["rewards"] is None else (),
+        facts=[
+            f"reward {record['reward']:.3g}",
+            *([] if overlap is None else [f"IoU {overlap:.2f}"]),
+            *facts(record["token_count"], finish_reason=record["finish_reason"]),
+        ],
+        rewards={**(record["rewards"] or {}), **again},
+    )
+
+
+def step_report(step: int, scores: StepScores, *, running: bool) -> str:
+    """What a reward makes of a step: figures, the spread of its scores, and each task."""
+    state = _progress(step, scores, running=running)
+    if not scores.graded:
+        return state
+    return state + tiles(_figures(scores)) + _histogram(scores) + _tasks(scores)
+
+
+def _progress(step: int, scores: StepScores, *, running: bool) -> str:
+    """How far it is, and what does not count."""
+    cut = "" if running or scores.done == scores.total else "; the time was up"
+    parts = [f"Step {step:,} scored with {scores.reward}: {scores.done} of {scores.total} groups{cut}"]
+    if scores.ungraded:
+        parts.append(f"{scores.ungraded} have answers that it cannot grade, and count as discarded")
+    if scores.absent:
+        parts.append(f"{scores.absent} are left out, for their questions are not in the data here")
+    return hint("; ".join(parts) + ("…" if running else "."))
+
+
+def _figures(scores: StepScores) -> list[tuple[str, str]]:
+    values = [value for _, group in scores.scores for value in group]
+    valid = sum(is_valid(group) for _, group in scores.scores)
+    mean = f"{np.mean(values):.3g}" if values else "–"
+    alpha = f"{scores.graded / valid:.3g}" if valid else "∞"
+    return [
+        (mean, f"mean over {len(values):,} answers"),
+        (f"{valid} of {scores.graded}", "groups would be valid"),
+        (alpha, "gradient rescaling α = groups / valid groups"),
+    ]
+
+
+def _tasks(scores: StepScores) -> str:
+    tasks = sorted({task for task, _ in scores.scores})
+    rows = [_row(task, [group for name, group in scores.scores if name == task]) for task in tasks]
+    total = _row(ALL_TASKS, [group for _, group in scores.scores])
+    return table(("Task", "Groups", "Valid", "Mean"), [*(rows if len(rows) > 1 else []), total])
+
+
+def _row(name: str, groups: Sequence[Sequence[float]]) -> tuple[str, ...]:
+    values = [value for group in groups for value in group]
+    valid = sum(map(is_valid, groups))
+    mean = f"{sum(values) / len(values):.3g}" if values else "–"
+    return name, f"{len(groups)}", f"{valid}", mean
+
+
+def _histogram(scores: StepScores) -> str:
+    """How many answers got which score."""
+    bars = _counts([value for _, group in scores.scores for value in group])
+    most = max((count for _, count in bars), default=1)
+    inner = "".join(
+        f'<li><b>{count:,}</b><i style="height:{100 * count / most:.1f}%"></i><span>{name}</span></li>'
+        for name, count in bars
+    )
+    return f'<figure class="gpg histogram"><figcaption>Answers by score</figcaption><ol>{inner}</ol></figure>'
+
+
+def _counts(values: Sequence[float]) -> list[tuple[str, int]]:
+    """Answers by score if there are few scores, else by stretches of equal width."""
+    exact = Counter(round(value, 6) for value in values)
+    if len(exact) <= _BARS:
+        return [(f"{value:.3g}", exact[value]) for value in sorted(exact)]
+    counts, edges = np.histogram(values, bins=_BARS)
+    return [(f"{edge:.2g}–", int(count)) for edge, count in zip(edges, counts, strict=False)]

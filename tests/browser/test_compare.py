@@ -5,10 +5,7 @@ import re
 
 from playwright.sync_api import FilePayload, Locator, Page, expect
 
-from gpg_vl.data.images import open_image
-from gpg_vl.report.drawing import COLORS
 from tests.support.inputs import noise
-from tests.support.made import ANSWER, BOXED, HOSTILE
 
 OVER = re.compile(r"\d+ tokens · .*s")
 
@@ -51,26 +48,6 @@ def test_a_sample_is_compared(page):
     expect(pane(page, "trained").locator(".rewards dd")).to_have_text(["0", "1"])
     page.get_by_role("button", name="Prompt sent to trained").locator("visible=true").click()
     expect(page.locator("#compare-trained-prompt textarea")).to_have_value(re.compile(r"<\|im_start\|>user"))
-
-
-def colors(picture: bytes) -> set[tuple[int, ...]]:
-    image = open_image(picture, "the drawing").convert("RGB")
-    return {color for _, color in image.getcolors(image.width * image.height)}
-
-
-def test_boxes_are_drawn(page):
-    """The gold box and the trained model's; what it wrote besides stays text."""
-    choose(page, "Prepared set", "boxes")
-    expect(page.locator("#question textarea")).to_have_value(BOXED.question + " " + HOSTILE)
-    page.locator("#ask").click()
-    expect(pane(page, "trained").locator(".final")).to_have_text(ANSWER)
-    drawing = page.locator("#boxes img")
-    expect(drawing).to_be_visible()
-    expect(page.locator("#boxes")).to_contain_text("trained blue, dashed, gold green")
-    found = colors(page.request.get(drawing.get_attribute("src")).body())
-    for name, drawn in (("gold", True), ("trained", True), ("base", False)):
-        assert (tuple(bytes.fromhex(COLORS[name][1:])) in found) is drawn
-    expect(pane(page, "trained").locator("details .text")).to_have_text(HOSTILE)
 
 
 def test_an_upload_is_asked_about(page):

@@ -11,7 +11,6 @@ from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binomtest
 
 from gpg_vl.errors import ConfigurationError, DataError
 
@@ -162,6 +161,8 @@ def mcnemar(fixed: int, broken: int) -> float:
     """
     if not fixed + broken:
         return 1.0
+    from scipy.stats import binomtest  # slow to import, and the workers that score do without
+
     return float(binomtest(fixed, fixed + broken, 0.5).pvalue)
 
 

@@ -5,7 +5,9 @@ from operator import itemgetter
 from typing import Any
 
 from gpg_vl.errors import DataError
+from gpg_vl.evaluation.benchmarks import PREPARED
 from gpg_vl.evaluation.compare_rewards import compare_rewards, rewards_notes, rewards_table
+from gpg_vl.evaluation.figures import score_name
 from gpg_vl.evaluation.grading import LENIENT
 from gpg_vl.runs.files import Evaluation, Item, is_right, paired_items, score
 from gpg_vl.stats import Interval, mcnemar, paired_difference
@@ -39,9 +41,11 @@ def change(pairs: Sequence[Pair], score: Callable[[Item], float] = itemgetter("c
 
 
 def compare(before: Evaluation, after: Evaluation) -> dict[str, Any]:
-    """`total` and `tasks`, each with the paired difference in accuracy, McNemar's test and the flips;
-    `lenient`, the total's difference where answers outside the tags count too; and `rewards`, those of the
-    run's own rewards that both evaluations have, with `other_rewards` that were configured otherwise.
+    """`total` and `tasks`, each with the paired difference in accuracy, McNemar's test and the flips.
+
+    `score` is what the accuracy is called, which of boxes is an overlap. `lenient` is the total's difference
+    where answers outside the tags count too; `rewards` are those of the run's own rewards that both
+    evaluations have, with `other_rewards` that were configured otherwise.
 
     Raises DataError, naming what differs, if the two are not over the same questions, choices and gold
     answers.
@@ -52,6 +56,7 @@ def compare(before: Evaluation, after: Evaluation) -> dict[str, Any]:
     total = _comparison(by_task.pop(TOTAL))
     rewards, other = compare_rewards(before, after, pairs)
     return {
+        "score": score_name(after),
         "models": [before.get("model"), after.get("model")],
         "differ": [name for name in _SETTINGS if before.get(name) != after.get(name)],
         "clustered": _clustered(after["items"]),
@@ -173,11 +178,13 @@ def comparison_notes(comparison: Mapping[str, Any], *, ids: bool = True) -> list
     assert difference is not None
     zero = difference.low <= 0 <= difference.high
     if difference.mean == difference.low == difference.high == 0:
-        notes = ["no question's accuracy differs"]
+        notes = [f"no question's {comparison['score']} differs"]
     elif zero:
         notes = ["the total's interval includes 0: the difference may be luck"]
     else:
         notes = ["the total's interval leaves out 0"]
+    if comparison["score"] != PREPARED.accuracy:
+        notes.append(f"A and B are {comparison['score']}")
     for kind in ("fixed", "broken"):
         if ids and total[kind]:
             notes.append(f"{kind}: {_some(total[kind])}")

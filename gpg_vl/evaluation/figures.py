@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gpg_vl.evaluation.benchmarks import BENCHMARKS, PREPARED, TITLES, Benchmark
+from gpg_vl.evaluation.benchmarks import BENCHMARKS, DEFAULT_GRADERS, PREPARED, TITLES, Benchmark
 from gpg_vl.evaluation.grading import FORMAT, LENIENT
 from gpg_vl.evaluation.own_rewards import PREFIX, SUM, own_score, reward_names, reward_title
 from gpg_vl.runs.files import Evaluation, Item, answers_of, score
@@ -111,7 +111,7 @@ def evaluation_table(evaluation: Evaluation) -> str:
     totals = evaluation["totals"]
     shown_elsewhere = ("accuracy", "chance", "format", "official", *reward_names(totals))
     extra = [name for name in totals if name not in shown_elsewhere]
-    titles = [_score_title(evaluation), *(TITLES.get(name, name) for name in extra), "format"]
+    titles = [score_name(evaluation), *(TITLES.get(name, name) for name in extra), "format"]
     lines = [
         f"| task | questions | chance | {titles[0]} | 95 % interval | {' | '.join(titles[1:])} |",
         f"|---|---:|---:|---:|---:|{'---:|' * len(titles[1:])}",
@@ -150,18 +150,19 @@ def _number_cells(interval: Interval | None) -> tuple[str, str, str]:
 
 
 def score_name(evaluation: Evaluation) -> str:
-    """What the mean of `correct` is: an overlap of boxes that no threshold makes right or wrong is a mean
-    IoU, else the share of right answers by the benchmark's name of it."""
-    benchmark = BENCHMARKS.get(evaluation.get("benchmark", ""), PREPARED)
-    boxed = {"boxes" in answers_of(item)[0] for item in evaluation["items"]}
-    if True not in boxed or "threshold" in benchmark.grader("boxes").options:
-        return benchmark.accuracy
-    return "mean score" if False in boxed else "mean IoU"
+    """What an evaluation's figure `accuracy`, the mean of its items' `correct`, is called.
 
-
-def _score_title(evaluation: Evaluation) -> str:
-    name, samples = score_name(evaluation), evaluation["samples"]
-    return name if samples == 1 or name.startswith("mean ") else f"mean@{samples}"
+    `accuracy`, the benchmark's own name for it, `mean@8` of 8 answers a question, or, where a score is the
+    overlap of boxes, `mean IoU`; `mean score` of boxes among other questions.
+    """
+    protocol = BENCHMARKS.get(evaluation.get("benchmark", ""), PREPARED)
+    answers = [answer for item in evaluation.get("items", ()) for answer in answers_of(item)]
+    boxes = sum("boxes" in answer for answer in answers)
+    if boxes and protocol.grader("boxes") == DEFAULT_GRADERS["boxes"]:
+        return "mean IoU" if boxes == len(answers) else "mean score"
+    if evaluation.get("samples", 1) > 1:
+        return f"mean@{evaluation['samples']}"
+    return protocol.accuracy
 
 
 def _notes(evaluation: Evaluation) -> list[str]:
@@ -200,7 +201,8 @@ def in_words(evaluation: Evaluation) -> str:
     """Accuracy, format rate and the run's own rewards in a line."""
     totals = evaluation["totals"]
     accuracy, form = totals["accuracy"], totals["format"]
-    words = f"accuracy {accuracy['mean']:.1%} on {accuracy['count']} questions, format {form['mean']:.1%}"
+    words = f"{score_name(evaluation)} {accuracy['mean']:.1%} on {accuracy['count']} questions"
+    words += f", format {form['mean']:.1%}"
     total, *parts = [_reward_words(totals, name) for name in reward_names(totals)] or [""]
     return f"{words}, {total} ({', '.join(parts)})" if total else words
 

@@ -12,7 +12,7 @@ from gpg_vl.data.prepared import PreparedDataset
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.evaluation.compare import TOTAL
 from gpg_vl.report.plots import evaluation_rows, panels_with_values, task_bars, training_curves
-from gpg_vl.report.results import changes, evaluation_trail, results_table, summary
+from gpg_vl.report.results import changes, evaluation_trail, results_table, score_title, summary
 from gpg_vl.report.rewards import rewards_section
 from gpg_vl.report.samples import card, choose, data_url, find_examples, tally
 from gpg_vl.report.style import PAGE, STYLE
@@ -152,9 +152,10 @@ def _results(
     """Table and bars of the accuracies."""
     if not models:
         return ""
+    title = score_title(next(iter(models.values())))
     about = " The change is paired: measured question by question." if change else ""
     parts = [
-        "<h2>Accuracy per task</h2>",
+        f"<h2>{title} per task</h2>",
         f'<p class="hint">Greedy answers. Small print: 95 % intervals.{about}</p>',
         results_table(models, change),
         evaluation_trail(record.evaluations),
@@ -167,7 +168,7 @@ def _results(
             suffix: task_bars(intervals, run / "plots" / f"tasks{suffix}.png", chance=chance, theme=theme)
             for suffix, theme in _THEMES.items()
         }
-        parts.append(_figure(drawn, "Accuracy per task", "Accuracy with 95 % intervals.", ""))
+        parts.append(_figure(drawn, f"{title} per task", f"{title} with 95 % intervals.", ""))
     return "\n".join(filter(None, parts))
 
 

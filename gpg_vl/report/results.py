@@ -3,7 +3,9 @@
 from collections.abc import Iterator, Mapping
 from html import escape
 
+from gpg_vl.evaluation.benchmarks import PREPARED
 from gpg_vl.evaluation.compare import TOTAL, change, pairs_by_task
+from gpg_vl.evaluation.figures import score_name
 from gpg_vl.runs.files import Evaluation, RunRecord, paired_items, score
 from gpg_vl.stats import Interval
 
@@ -31,24 +33,30 @@ def evaluation_trail(evaluations: list[Evaluation]) -> str:
         return ""
     scores = [(item["step"], score(item["totals"], "accuracy")) for item in evaluations]
     steps = ", ".join(f"step {step}: {_percent(interval)} %" for step, interval in scores)
-    return f'<p class="hint">Accuracy while training: {steps}.</p>'
+    return f'<p class="hint">{score_title(evaluations[-1])} while training: {steps}.</p>'
+
+
+def score_title(evaluation: Evaluation) -> str:
+    """`score_name` as it begins a title."""
+    name = score_name(evaluation)
+    return name[:1].upper() + name[1:]
 
 
 def results_table(models: Mapping[str, Evaluation], change: Mapping[str, Interval]) -> str:
-    """Accuracy and format rate of every model, per task and in total.
+    """Accuracy, or what `score_name` says, and format rate of every model, per task and in total.
 
     models: in column order, base and trained first. change: what `changes` returns; empty without
     a base model to compare with.
     """
     tasks = list(dict.fromkeys(task for model in models.values() for task in model["tasks"]))
     tables = {task: {m: e["tasks"].get(task, {}) for m, e in models.items()} for task in tasks}
-    has_change = bool(change)
+    has_change, title = bool(change), score_title(next(iter(models.values())))
     rows = [_row(task, table, change.get(task), has_change) for task, table in tables.items()]
     totals = {name: model["totals"] for name, model in models.items()}
     rows.append(_row("All questions", totals, change.get(TOTAL), has_change, kind="total"))
     return (
-        '<div class="box scroll" tabindex="0" role="region" aria-label="Accuracy per task">'
-        f"<table>{_head(list(models), has_change)}<tbody>{''.join(rows)}</tbody></table></div>"
+        f'<div class="box scroll" tabindex="0" role="region" aria-label="{title} per task">'
+        f"<table>{_head(list(models), has_change, title)}<tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 
@@ -64,12 +72,16 @@ def _accuracy_sentences(evaluations: list[Evaluation], total: Interval | None) -
     first, last = evaluations[0], evaluations[-1]
     accuracy, base = score(last["totals"], "accuracy"), score(first["totals"], "accuracy")
     count = NONE if accuracy is None else f"{accuracy.count:,}"
+    name = score_name(last)
     if len(evaluations) == 1:
         share = f"{_percent(accuracy)} %"
-        yield f"At step {last['step']:,} the model answers {share} of {count} questions right."
+        means = f"the model answers {share} of {count} questions right"
+        if name != PREPARED.accuracy:
+            means = f"the {name} on {count} questions is {share}"
+        yield f"At step {last['step']:,} {means}."
         return
     yield (
-        f"In {last['step'] - first['step']:,} steps, accuracy on {count} questions went from "
+        f"In {last['step'] - first['step']:,} steps, {name} on {count} questions went from "
         f"{_percent(base)} % to <strong>{_percent(accuracy)} %</strong>"
     )
     if total is None:
@@ -87,10 +99,10 @@ def _chance_sentence(last: Evaluation) -> Iterator[str]:
 
 def _tiles(record: RunRecord, total: Interval | None) -> str:
     first, last = record.evaluations[0], record.evaluations[-1]
-    tiles = []
+    tiles, name = [], score_name(last)
     if first is not last:
-        tiles.append((_share(first, "accuracy"), f"accuracy before (step {first['step']})"))
-    tiles.append((_share(last, "accuracy"), f"accuracy at step {last['step']}"))
+        tiles.append((_share(first, "accuracy"), f"{name} before (step {first['step']})"))
+    tiles.append((_share(last, "accuracy"), f"{name} at step {last['step']}"))
     if total is not None:
         tiles.append((_points(total.mean), "change in points"))
     tiles.append((_share(last, "format"), "answers in the asked-for format"))
@@ -98,7 +110,7 @@ def _tiles(record: RunRecord, total: Interval | None) -> str:
     return f'<div class="tiles">{"".join(cells)}</div>'
 
 
-def _head(names: list[str], has_change: bool) -> str:
+def _head(names: list[str], has_change: bool, title: str) -> str:
     """Two rows: what is measured, and of which model."""
     accuracy = [escape(name) for name in names]
     if has_change:
@@ -106,7 +118,7 @@ def _head(names: list[str], has_change: bool) -> str:
     width, rates = len(accuracy), [escape(name) for name in names]
     groups = (
         f'<th rowspan="2" scope="col">Task</th><th rowspan="2" scope="col">Questions</th>'
-        f'<th class="group first" colspan="{width}" scope="colgroup">Accuracy, %</th>'
+        f'<th class="group first" colspan="{width}" scope="colgroup">{title}, %</th>'
         f'<th class="group first" colspan="{len(rates)}" scope="colgroup">Format followed, %</th>'
     )
     return f"<thead><tr>{groups}</tr><tr>{row_cells(accuracy, 'th')}{row_cells(rates, 'th')}</tr></thead>"

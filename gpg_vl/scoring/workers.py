@@ -117,7 +117,7 @@ def _wait(task: Task, future: Running, *, last: bool = False) -> Outcome | None:
 
 
 def new_pool(references: Iterable[str], count: int, *functions: Callable[..., Any]) -> ProcessPool:
-    """`count` workers that have loaded these rewards and the modules of `functions`, which they will be given.
+    """`count` workers that have loaded these rewards and the modules of `functions`, to be given to them.
 
     They are started when first used, and end with this process.
 

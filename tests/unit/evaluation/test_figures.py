@@ -1,7 +1,7 @@
 import pytest
 
 from gpg_vl.evaluation.benchmarks import BENCHMARKS, PREPARED
-from gpg_vl.evaluation.figures import evaluation_table, official_score, summarize
+from gpg_vl.evaluation.figures import evaluation_table, official_score, score_name, summarize
 from gpg_vl.stats import wilson
 
 WEIGHTS = BENCHMARKS["cv_bench"].source_weights
@@ -101,3 +101,19 @@ def test_notes_stand_below_the_table():
     lines = table(rows, BENCHMARKS["cv_bench"])
     assert lines[-2] == "official score (ADE20K, COCO, Omni3D): 100.0% (51.4% to 100.0%)"
     assert lines[-1].startswith("1 questions whose gold answer")
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "name"),
+    [
+        ({"items": [{}]}, "accuracy"),
+        ({"items": [{"boxes": []}, {"boxes": [[0, 0, 9, 9]]}]}, "mean IoU"),
+        ({"items": [{"samples": [{"boxes": []}]}], "samples": 2}, "mean IoU"),
+        ({"items": [{"boxes": []}, {}]}, "mean score"),
+        ({"items": [{"samples": [{}, {}]}], "samples": 2}, "mean@2"),
+        ({"items": [{"boxes": []}], "benchmark": "refcoco"}, "Acc@0.5"),
+        ({"items": [{}], "benchmark": "math500"}, "pass@1"),
+    ],
+)
+def test_a_score_is_called_what_it_is(evaluation, name):
+    assert score_name(evaluation) == name

@@ -19,6 +19,7 @@ _STYLE = f"""
 .saved {{ display: grid; gap: 1rem; margin: 1.25rem 0;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); align-items: start; }}
 .saved img {{ max-width: 100%; height: auto; border-radius: 8px; background: #fff; display: block; }}
+[data-slot=how] {{ margin-bottom: 1rem; }}
 .saved p {{ white-space: pre-line; overflow-wrap: anywhere; }}
 [data-slot]:empty, :is(p, details):has(> [data-slot]:empty) {{ display: none; }}
 """

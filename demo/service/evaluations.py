@@ -45,7 +45,7 @@ class Comparison:
         names = [Path(folder).name for folder in self.trained.get("data", ())]
         of = f" of {', '.join(names)}" if names else ""
         samples = self.trained.get("samples", 1)
-        each = f", {samples} answers each" if samples > 1 else ""
+        each = f", {samples} answers each" if samples > 1 and not self.score.endswith(f"@{samples}") else ""
         return f"{self.score} on {len(self.pairs):,} questions{of}{each}"
 
 

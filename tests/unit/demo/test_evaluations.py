@@ -59,7 +59,7 @@ def test_headline(comparison):
 def test_what_is_measured_is_named(tmp_path):
     first, last = (evaluation(place, data=["sets/held_out"], samples=4) for place in (0, 1))
     found = load(write(tmp_path, "a.json", first), write(tmp_path, "b.json", last))
-    assert found.measured == "accuracy on 4 questions of held_out, 4 answers each"
+    assert found.measured == "mean@4 on 4 questions of held_out"
     for one in (first, last):
         for item in one["items"]:
             item["boxes"] = []

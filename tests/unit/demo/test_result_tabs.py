@@ -103,7 +103,7 @@ def test_overview_follows_benchmarks_choice(run):
 def test_overview_of_several_answers_a_question(run):
     write(run, sampled(0), sampled(1))
     shown = overview(run)
-    assert "accuracy on 4 questions, 4 answers each" in shown
+    assert "mean@4 on 4 questions" in shown
     assert "no answer (3 of 4 answers) <small>1 of 4 right</small>" in shown
     assert "McNemar" not in shown  # shares are no right or wrong
 

@@ -91,4 +91,5 @@ def _answer(completion: Completion, verdict: Verdict) -> dict[str, Any]:
         "right": verdict.right,
         "rewards": dict(verdict.rewards),
         "problem": verdict.problem or None,
+        "says": verdict.says,
     }

@@ -21,6 +21,7 @@ from .parts.styles import CSS, HEAD, theme
 from .service.asking import Asking
 from .service.evaluations import Selection, stored_item
 from .service.generate import Generations
+from .service.judging import Judges
 from .service.models import Models
 from .service.samples import PreparedSets
 from .service.settings import DemoSettings
@@ -48,12 +49,14 @@ _HEADLINE = "# gpg-vl\nWhat training changed: both models answer the same questi
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
-def build_app(settings: DemoSettings, generations: Generations | None = None) -> gr.Blocks:
+def build_app(
+    settings: DemoSettings, generations: Generations | None = None, judges: Judges | None = None
+) -> gr.Blocks:
     """The page with its events. Raises a UserError for folders that are not what they should be."""
     if settings.run is not None and not Path(settings.run).is_dir():
         raise ConfigurationError(f"--run {settings.run!r}: there is no such folder")
     sets = PreparedSets(settings.data)
-    asking = Asking(settings, sets, generations or _generations(settings))
+    asking = Asking(settings, sets, generations or _generations(settings), judges)
     app: gr.Blocks
     with ClosedBlocks(analytics_enabled=False, title="gpg-vl", delete_cache=(_KEEP, _KEEP)) as app:
         gr.Markdown(_HEADLINE, elem_id="title")
@@ -139,10 +142,13 @@ def serve(settings: DemoSettings) -> None:
     listening = listen(settings.host, settings.port)
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // settings.concurrency))
     generations = _generations(settings)
-    app = build_app(settings, generations)
+    judges = Judges(settings.scoring_seconds)
+    app = build_app(settings, generations, judges)
+    judges.warm()
 
     def left(visitor: str, session: str) -> None:
         generations.stop(session)
+        judges.stop(session)
 
     gate = Gate(app, settings, left, **page_options())
     console = Console(stderr=True)
@@ -153,3 +159,4 @@ def serve(settings: DemoSettings) -> None:
         Server(gate, listening, gate.end).serve_until_interrupted()
     finally:
         generations.close()
+        judges.close()

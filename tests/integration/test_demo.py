@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,14 +17,17 @@ from gradio_client.exceptions import AppError
 from gpg_vl.data.ingest import write_prepared
 from gpg_vl.demo.service.asking import Asking, Fields, Outcome
 from gpg_vl.demo.service.clients import Client as Visitor
-from gpg_vl.demo.service.generate import Generations
+from gpg_vl.demo.service.generate import Ask, Generations, Progress
+from gpg_vl.demo.service.judging import Judges
 from gpg_vl.demo.service.models import Models
 from gpg_vl.demo.service.samples import PreparedSets
 from gpg_vl.demo.service.settings import DemoSettings
+from gpg_vl.rollout.answering import Answered
 from gpg_vl.types import Sample
 from tests.support.command_line import mistake
 from tests.support.families import save_endless, save_family
 from tests.support.inputs import bomb, noise
+from tests.support.judged import answered
 from tests.support.serving import served
 
 VISITOR = Visitor("here", "visitor")
@@ -161,13 +165,20 @@ def test_large_files_are_refused_before_they_are_stored(browser):
     assert answer.status_code == 413
 
 
+@pytest.fixture(scope="module")
+def judges() -> Iterator[Judges]:
+    judges = Judges()
+    yield judges
+    judges.close()
+
+
 @pytest.fixture
-def asked(scenes_folder):
+def asked(scenes_folder, judges):
     """Asks two models a question about an image, and gives all outcomes."""
 
     def ask(base: Path, trained: Path, **fields: object) -> list[Outcome]:
         settings = DemoSettings(str(base), str(trained), data=(str(scenes_folder),))
-        asking = Asking(settings, PreparedSets(settings.data), Generations(Models(), 2))
+        asking = Asking(settings, PreparedSets(settings.data), Generations(Models(), 2), judges)
         place = asking.sets.place(str(scenes_folder), "all tasks", 1)
         sample: Sample = asking.sets.sample(place)
         given = Fields(None, sample.question, "\n".join(sample.choices), gold=sample.answer, **fields)
@@ -195,7 +206,7 @@ def test_a_text_model_says_that_it_takes_no_images(asked, tiny_folder, tmp_path)
 
 
 @pytest.fixture
-def mixed(mixed_samples, tiny_folder, tmp_path):
+def mixed(mixed_samples, tiny_folder, tmp_path, judges):
     """Asks a model with these rewards the question with two images, and gives the last outcome."""
     write_prepared(mixed_samples, tmp_path / "mixed", source="", converter="scenes", version="1")
 
@@ -203,11 +214,46 @@ def mixed(mixed_samples, tiny_folder, tmp_path):
         model = shutil.copytree(tiny_folder, tmp_path / "model")
         (model / "gpg_vl.json").write_text(json.dumps({"prompt": {}, "rewards": rewards}))
         settings = DemoSettings(str(model), data=(str(tmp_path / "mixed"),))
-        asking = Asking(settings, PreparedSets(settings.data), Generations(Models(), 1))
+        asking = Asking(settings, PreparedSets(settings.data), Generations(Models(), 1), judges)
         given = Fields(None, "Left?", "1\n2", gold="(A)", max_new_tokens=4)
         return list(asking.outcomes(given, asking.sets.find("two"), VISITOR))[-1]
 
     return ask
+
+
+def test_each_model_is_judged_as_soon_as_it_is_done(scenes_folder, judges):
+    """The base model's verdict is there while the trained one still writes."""
+    settings = DemoSettings("base", "trained", data=(str(scenes_folder),))
+    models = Uneven()
+    asking = Asking(settings, PreparedSets(settings.data), models, judges)  # type: ignore[arg-type]
+    place = asking.sets.place(str(scenes_folder), "all tasks", 1)
+    sample = asking.sets.sample(place)
+    given = Fields(None, sample.question, "\n".join(sample.choices), gold=sample.answer)
+    outcomes = []
+    for outcome in asking.outcomes(given, place, VISITOR):
+        outcomes.append(outcome)
+        if not outcome.panes["base"].scoring:
+            models.go_on.set()
+    early = [one.panes for one in outcomes if one.panes["trained"].progress.state == "writing"]
+    assert early[0]["base"].scoring and early[0]["base"].verdicts[0].answer == "(A)"
+    assert early[-1]["base"].verdicts[0].right is not None and not early[-1]["trained"].verdicts
+    last = outcomes[-1].panes
+    assert not any(pane.scoring for pane in last.values())
+    assert last["trained"].verdicts == last["base"].verdicts
+
+
+class Uneven:
+    """The base model is done at once, the trained one when it is told."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+
+    def follow(self, _: object, paths: list[str], ask: Ask) -> Iterator[list[Progress]]:
+        answer = answered("(A)")
+        done = Progress("done", (answer.text,), (3,), answered=Answered(ask.sample, None, (), (answer,)))  # type: ignore[arg-type]
+        while not self.go_on.wait(0.05):
+            yield [done, Progress("writing")]
+        yield [done, done]
 
 
 def test_several_images_reach_the_model(mixed):

@@ -48,11 +48,11 @@ def operator_rewards(given: Sequence[str]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for name in given:
+        loaded_scorer({name: 1.0})
         place, colon, function = name.rpartition(":")
         if place.endswith(".py"):
-            name = f"{Path(place).expanduser().resolve()}:{function}"
+            name = f"{Path(place).resolve()}:{function}"
         title = f"{Path(place).name}{colon}{function}"
-        loaded_scorer({name: 1.0})
         if found.setdefault(title, name) != name:
             raise ConfigurationError(f"--reward names two rewards {title!r}: rename one of the files")
     return found

@@ -45,7 +45,8 @@ class Desk:
 
     def ask(self, name: str, address: str) -> str:
         url = f"{self.address}gradio_api/call/work"
-        answer = httpx.post(url, json={"data": [name]}, headers={"X-Forwarded-For": address})
+        said = {"X-Forwarded-For": address}
+        answer = httpx.post(url, json={"data": [name]}, headers=said, timeout=20)
         return str(answer.raise_for_status().json()["event_id"])
 
     def read(self, event: str) -> str:
@@ -112,7 +113,8 @@ def test_a_reader_who_leaves_ends_it_and_one_who_stays_gets_it(desk):
     reader = threading.Thread(target=lambda: answers.append(desk.read(staying)))
     reader.start()
     with httpx.stream("GET", url, timeout=20) as stream:
-        next(stream.iter_lines())
+        lines = stream.iter_lines()
+        next(lines)
         time.sleep(PATIENCE + 1.5)
         assert desk.ended == []
     until(lambda: desk.ended == ["leaving"])

@@ -45,3 +45,30 @@ def test_what_holds_no_password_is_refused_and_not_repeated(monkeypatch, text):
 def test_missing_password_file(tmp_path):
     with pytest.raises(ConfigurationError, match="cannot be read"):
         DemoSettings("model", auth_file=str(tmp_path / "none")).auth()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"host_name": ("https://demo.org",)}, "--host_name is a name without scheme and port"),
+        ({"host_name": ("demo.org:443",)}, "--host_name is a name"),
+        ({"allow_origin": ("demo.org",)}, "--allow_origin is like https://example.org, got 'demo.org'"),
+        ({"allow_origin": ("https://demo.org/page",)}, "--allow_origin is like"),
+        ({"allow_origin": ("*",)}, "--allow_origin is like"),
+        ({"trusted_proxy": ("nginx",)}, "--trusted_proxy is an IP address or network"),
+        ({"root_path": "demo/"}, "--root_path is like /demo, got 'demo/'"),
+    ],
+)
+def test_mistakes_about_the_network(changes, message):
+    with pytest.raises(ConfigurationError, match=message):
+        DemoSettings("model", **changes)
+
+
+def test_names_sites_and_proxies():
+    DemoSettings(
+        "model",
+        host_name=("demo.org", "*.demo.org", "10.0.0.5", "[::1]", "fe80::1"),
+        allow_origin=("https://demo.org", "http://[::1]:8000"),
+        trusted_proxy=("10.0.0.0/8", "::1"),
+        root_path="/a/b",
+    )

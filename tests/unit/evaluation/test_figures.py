@@ -34,7 +34,7 @@ def test_geoqa_has_a_column_of_lenient_accuracy():
     summary = summarize(rows, BENCHMARKS["geoqa"])
     assert summary["totals"]["accuracy"]["mean"] == pytest.approx(1 / 3)
     assert summary["totals"]["lenient"] == vars(wilson(2, 3))  # what no reward can read is wrong in both
-    table = evaluation_table({**summary, "benchmark": "geoqa", "samples": 1})
+    table = evaluation_table({**summary, "benchmark": "geoqa", "samples": 1, "items": rows})
     assert "| accuracy | 95 % interval | lenient accuracy |" in table and "66.7%" in table
 
 
@@ -81,8 +81,22 @@ def test_questions_without_masks_are_left_out_of_giou():
 
 
 def table(rows, benchmark, samples=1):
-    evaluation = {"benchmark": benchmark.name, "samples": samples, **summarize(rows, benchmark)}
+    figures = summarize(rows, benchmark)
+    evaluation = {"benchmark": benchmark.name, "samples": samples, "items": rows, **figures}
     return evaluation_table(evaluation).splitlines()
+
+
+def test_an_overlap_without_a_threshold_is_a_mean_iou():
+    boxed, plain = {"boxes": []}, {"answer": "(A)"}
+    several = {"samples": [boxed, boxed]}
+
+    def named(benchmark, *rows):
+        return score_name({"benchmark": benchmark, "items": rows})
+
+    assert named("prepared", boxed, several) == named("another", boxed) == "mean IoU"
+    assert named("refcoco", boxed) == "Acc@0.5"
+    assert named("prepared", boxed, plain) == "mean score"
+    assert (named("prepared", plain), named("math500", plain)) == ("accuracy", "pass@1")
 
 
 def test_the_table_has_the_benchmarks_figures():

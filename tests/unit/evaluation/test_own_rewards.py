@@ -67,7 +67,7 @@ def test_figures_count_what_was_not_graded(table):
     }
     assert [totals[key]["ungraded"] for key in ("reward", f"reward/{name}", "reward/choice")] == [0, 1, 0]
     assert summary["tasks"]["t"]["reward"] == totals["reward"]
-    evaluation = {"benchmark": "prepared", "samples": 1, **summary}
+    evaluation = {"benchmark": "prepared", "samples": 1, "items": items, **summary}
     lines = evaluation_table(evaluation).split("\n\n")[1].splitlines()
     rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in lines]
     assert [rows[0], *rows[2:]] == [

@@ -81,7 +81,7 @@ def _wire_view(tab: RolloutsTab, paint: Callable[[Asked, Any], list[Any]], outpu
     def show(*inputs: Any) -> list[Any]:
         return paint(Asked.of(*inputs[:-1]), inputs[-1])
 
-    changes = [tab.step.input, tab.search.input, tab.scope.input, tab.group.change, tab.reward.input]
+    changes = [tab.step.input, tab.search.change, tab.scope.input, tab.group.change, tab.reward.input]
     gr.on(
         [*changes, gr.Timer(_SECONDS).tick, page().load],
         show,
@@ -103,7 +103,7 @@ def _wire_search(tab: RolloutsTab, search: Callable[[Asked], Iterator[list[Any]]
         asked = Asked.of(step, text, scope, group, reward)
         yield from turns.while_newest(request.session_hash, search(asked))
 
-    changes = [tab.search.input, tab.scope.input]
+    changes = [tab.search.change, tab.scope.input]
     gr.on(changes, find, tab.asked, [line, tab.group], trigger_mode="multiple", **_AT_A_TIME)
 
 

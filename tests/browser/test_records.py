@@ -20,31 +20,6 @@ def open_tab(page: Page, name: str) -> None:
     page.get_by_role("tab", name=name).click()
 
 
-def test_rollouts_are_browsed_and_scored_again(page):
-    open_tab(page, "Rollouts")
-    cards = page.locator(".gpg.grid .card")
-    expect(cards.locator("h3")).to_have_text(["Answer 3", "Answer 1", "Answer 2"])  # the valid group
-    expect(cards.filter(has_text=HOSTILE)).to_have_count(1)
-    page.get_by_role("combobox", name="Question").locator("visible=true").click()
-    page.get_by_role("option", name="discarded").click()
-    expect(page.get_by_text("discarded: all rewards equal")).to_be_visible()
-    page.get_by_role("spinbutton", name="Step").fill("1")
-    page.keyboard.press("Enter")
-    expect(cards.locator("h3")).to_have_text(["Answer 1", "Answer 2"])
-    page.get_by_role("combobox", name="Score again with").click()
-    page.get_by_role("option", name="format", exact=True).click()
-    expect(cards.locator("dt").last).to_have_text("format (again)")
-    expect(page.get_by_text("format: mean 0.5 over 2 answers; the group would be valid.")).to_be_visible()
-
-
-def test_curves_of_two_runs(page):
-    open_tab(page, "Training")
-    plots = page.locator(".panels .vega-embed")
-    expect(plots).to_have_count(3)
-    expect(page.get_by_text("own: step 5", exact=True)).to_be_visible()
-    page.get_by_role("combobox", name="Compare with the run").click()
-    page.get_by_role("option", name="other").click()
-    expect(page.get_by_text("own: step 5; other: step 5")).to_be_visible()
 
 
 def test_formulas_are_rendered_and_markup_is_not(page):

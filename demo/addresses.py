@@ -9,7 +9,7 @@ import gradio as gr
 from gpg_vl.errors import UserError
 
 from .links import TABS, Link, names_of
-from .parts.controls import Picker
+from .parts.controls import Picker, numbered
 from .service.samples import ALL_TASKS, PreparedSets
 from .wiring import PRIVATE, message, page
 
@@ -106,7 +106,8 @@ def link_questions(
         folder, tasks = named[name], sets.tasks(named[name])
         task, number = link.choice("task", tasks) or tasks[0], link.q or 1
         filled = fill(folder, task, number)
-        return [folder, gr.update(choices=tasks, value=task), number, *filled]
+        count = sets.count(folder, task)
+        return [folder, gr.update(choices=tasks, value=task), numbered(number, count), *filled]
 
     open_by_link(opened, [*chosen.names, *outputs])
     shown = {"set": chosen.folder, "task": chosen.task, "q": chosen.number}

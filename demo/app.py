@@ -19,7 +19,6 @@ from .parts.saving import SAVING
 from .parts.scripts import scripts
 from .parts.styles import CSS, HEAD, theme
 from .service.asking import Asking
-from .service.evaluations import Selection, stored_item
 from .service.generate import Generations
 from .service.judging import Judges
 from .service.models import Models
@@ -36,7 +35,7 @@ from .tabs.math import math_tab
 from .tabs.overview import overview_tab
 from .tabs.rollouts import rollouts_tab
 from .tabs.training import training_tab
-from .wiring import PRIVATE, readable_errors, watch_evaluations
+from .wiring import PRIVATE, RAW, readable_errors, watch_evaluations
 
 _KEEP = 3600
 """Seconds that uploads are kept."""
@@ -44,7 +43,8 @@ _LOOKING = 8
 """Events of one kind at the same time that ask no model."""
 _EVENTS = 1000
 """Events of all kinds at the same time; those that wait for an answer have no thread of Gradio's."""
-_OVERVIEW, _COMPARE = "overview", "compare"
+_OVERVIEW, _COMPARE, _BENCHMARK = "overview", "compare", "benchmark"
+_TO_BENCHMARK = f'() => ({{__type__: "update", selected: "{_BENCHMARK}"}})'
 _HEADLINE = "# gpg-vl\nWhat training changed: both models answer the same question, side by side."
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 
@@ -65,7 +65,7 @@ def build_app(
             with tab("Overview") as overview:
                 from_overview = overview_tab(chosen, overview, thumbnails)
             with tab("Compare"):
-                compare = compare_tab(asking)
+                compare = compare_tab(asking, chosen.evaluations)
             with tab("Math"):
                 math_tab(asking)
             with tab("Benchmark") as benchmark:
@@ -76,7 +76,8 @@ def build_app(
                 training_tab(settings)
         add_endpoint(asking)
         for selection, picked in (from_overview, (listed.selection, listed.opened)):
-            _open_items(tabs, chosen, compare, selection, picked)
+            _open_items(tabs, compare, selection, picked)
+        compare.strip.back.click(None, None, tabs, js=_TO_BENCHMARK, **PRIVATE)
         watch_evaluations(chosen)
         select_by_link(tabs, lambda: _first_tab(chosen))
         _stop_for_those_who_left(app, asking)
@@ -95,21 +96,14 @@ def _first_tab(chosen: Chosen) -> str:
     return _COMPARE if chosen.evaluations.missing() else _OVERVIEW
 
 
-def _open_items(
-    tabs: gr.Tabs, chosen: Chosen, compare: CompareTab, selection: gr.Textbox, picked: Any
-) -> None:
+def _open_items(tabs: gr.Tabs, compare: CompareTab, selection: gr.Textbox, picked: Any) -> None:
     """A question that is clicked opens in Compare. picked: the event after which `selection` names it."""
 
     def show(sent: str, request: gr.Request) -> list[Any]:
-        selected = Selection.from_json(sent)
-        compare.asking.stop(str(request.session_hash))
-        with readable_errors():
-            found = chosen.evaluations.compare(selected.base, selected.trained)
-            shown = compare.show_stored(stored_item(found.pairs, selected.id))
-        return [gr.Tabs(selected=_COMPARE), *shown]
+        with readable_errors(compare.asking.settings.roots):
+            return [gr.Tabs(selected=_COMPARE), *compare.open(sent, str(request.session_hash))]
 
-    outputs = [tabs, *compare.stored]
-    picked.success(show, selection, outputs, cancels=[compare.asked], **PRIVATE)
+    picked.success(show, selection, [tabs, *compare.stored], cancels=[compare.asked], **RAW)
 
 
 def _stop_for_those_who_left(app: gr.Blocks, asking: Asking) -> None:

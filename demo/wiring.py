@@ -1,6 +1,7 @@
 """Events that both asking tabs have, and how mistakes reach the page."""
 
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
 from typing import Any
@@ -10,13 +11,18 @@ import gradio as gr
 from gpg_vl.errors import UserError
 
 from .parts.chosen import Chosen
-from .parts.controls import Picker, step
+from .parts.controls import GREEDY, Decoding, PaneView, Picker, numbered, step
+from .parts.live import COMPARED, NOTED, SETTLED, TYPED, TYPED_TURN, greyed, painted
+from .parts.words import for_page
+from .reading import while_read
 from .service.asking import Asking
 from .service.clients import Client, network
-from .service.samples import PreparedSets
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 """Events of the page are no part of the API."""
+RAW: dict[str, Any] = {**PRIVATE, "preprocess": False}
+"""Of events that take what the page sends as it is: a server that was started again does not know what
+Gradio's own checks compare with, such as the tasks of the set that was chosen. They check it themselves."""
 _SECONDS = 5.0
 """Between two looks into a run's folder."""
 
@@ -28,18 +34,21 @@ def page() -> gr.Blocks:
     return built
 
 
-def message(error: UserError) -> str:
-    """What the page shows of a mistake: it renders messages as HTML, and they repeat what was sent."""
-    return escape(str(error), quote=False)
+def message(error: UserError, roots: Sequence[str] = ()) -> str:
+    """What the page shows of a mistake: it renders messages as HTML, and they repeat what was sent.
+
+    roots: see `for_page`.
+    """
+    return escape(for_page(str(error), roots), quote=False)
 
 
 @contextmanager
-def readable_errors() -> Iterator[None]:
+def readable_errors(roots: Sequence[str] = ()) -> Iterator[None]:
     """A mistake becomes a message on the page, and for clients of the API; a bug raises."""
     try:
         yield
     except UserError as error:
-        raise gr.Error(message(error), print_exception=False) from error
+        raise gr.Error(message(error, roots), print_exception=False) from error
 
 
 QUEUED: dict[str, Any] = {"concurrency_id": "generation", "concurrency_limit": None, "preprocess": False}
@@ -67,40 +76,94 @@ def wire_picker(
 
     fill: from set, task and number to values of `outputs`. asked: the event that answers, which ends: an
     answer below another question would mislead.
+
+    However it is chosen, `chosen.turn` changes, and one event paints what then stands in the fields: an older
+    request never paints over a newer one. It is not the number's own change, for a stored question changes
+    the number as well, and comes with its answers.
     """
-    sets = asking.sets
-
-    def filled(folder: str, task: str, number: float | None, request: gr.Request) -> list[Any]:
-        asking.stop(str(request.session_hash))
-        with readable_errors():
-            return fill(folder, task, int(number or 1))
-
-    def another_set(folder: str) -> list[Any]:
-        tasks = sets.tasks(folder)
-        return [gr.update(choices=tasks, value=tasks[0]), 1]
-
-    def another_task() -> int:
-        return 1
-
-    names = chosen.names
-    options = {**PRIVATE, "cancels": [asked]}
-    chosen.number.input(filled, names, outputs, trigger_mode="always_last", **options)
-    moves = [
-        chosen.task.input(another_task, None, chosen.number, **options),
-        chosen.folder.input(another_set, chosen.folder, [chosen.task, chosen.number], **options),
-    ]
+    names, number, turn = chosen.names, chosen.number, chosen.turn
+    another: dict[str, Any] = {**RAW, "cancels": [asked]}
+    number.input(None, None, turn, js=TYPED_TURN, **PRIVATE)
+    chosen.task.input(lambda: [1, _turn()], None, [number, turn], **another)
+    to_set = _another_set(asking)
+    chosen.folder.input(to_set, chosen.folder, [chosen.task, number, turn], **another)
     for button, by in ((chosen.before, -1), (chosen.after, 1), (chosen.any, None)):
-        moves.append(button.click(_stepping(sets, by), names, chosen.number, **options))
-    for moved in moves:  # and not whenever the number changes: a stored question comes with its answers
-        moved.then(filled, names, outputs, **PRIVATE)
+        button.click(_stepping(asking, by), names, [number, turn], **another)
+    painted = _filling(asking, fill, 1 + len(outputs))
+    turn.change(painted, [turn, *names], [number, *outputs], trigger_mode="always_last", **another)
 
 
-def _stepping(sets: PreparedSets, by: int | None) -> Callable[[str, str, float | None], int]:
-    def moved(folder: str, task: str, number: float | None) -> int:
-        with readable_errors():
-            return step(sets, folder, task, number, by)
+def _turn() -> str:
+    """A value that `Picker.turn` never had."""
+    return str(time.time_ns())
+
+
+def _another_set(asking: Asking) -> Callable[[str], list[Any]]:
+    def moved(folder: str) -> list[Any]:
+        with readable_errors(asking.settings.roots):
+            tasks = asking.sets.tasks(folder)
+        return [gr.update(choices=tasks, value=tasks[0]), 1, _turn()]
 
     return moved
+
+
+def _stepping(asking: Asking, by: int | None) -> Callable[[str, str, float | None], list[Any]]:
+    def moved(folder: str, task: str, number: float | None) -> list[Any]:
+        with readable_errors(asking.settings.roots):
+            return [step(asking.sets, folder, task, number, by), _turn()]
+
+    return moved
+
+
+def _filling(
+    asking: Asking, fill: Callable[[str, str, int], list[Any]], count: int
+) -> Callable[..., list[Any]]:
+    """What paints the chosen question: `count` values, the number's field first."""
+
+    def filled(turn: str, folder: str, task: str, number: float | None, request: gr.Request) -> list[Any]:
+        typed = turn.startswith(TYPED)
+        if typed and number is None:  # between two digits
+            return [gr.skip()] * count
+        asking.stop(str(request.session_hash))
+        with readable_errors(asking.settings.roots):
+            most, wanted = asking.sets.count(folder, task), int(number or 1)
+            bounded = min(max(1, wanted), most)
+            return [numbered(wanted, most, typed=typed), *fill(folder, task, bounded)]
+
+    return filled
+
+
+def wire_ask(
+    asking: Asking,
+    triggers: Sequence[Any],
+    answer: Callable[..., Generator[list[Any], None, None]],
+    inputs: Sequence[Any],
+    outputs: Sequence[Any],
+    views: Sequence[PaneView],
+) -> Any:
+    """The event that answers. Its panes say at once that they wait, and never that they still work once it
+    has ended, whatever ended it."""
+    cards = [view.card for view in views]
+    gr.on(triggers, None, None, cards, js=painted([view.waiting for view in views]), **PRIVATE)
+    asked = gr.on(triggers, while_read(page(), answer), inputs, outputs, **QUEUED, **PRIVATE)
+    asked.then(None, cards, cards, js=SETTLED, **PRIVATE)
+    return asked
+
+
+def wire_stale(triggers: Sequence[Any], noted: gr.Textbox, fields: Sequence[Any], sentence: gr.HTML) -> None:
+    """Say that the answers are about another question once a field has changed.
+
+    noted: what they are about; `triggers`, the events that ask, write it.
+    """
+    gr.on(triggers, None, fields, noted, js=NOTED, **PRIVATE)
+    changes = [part.change for part in (noted, *fields)]
+    gr.on(changes, None, [noted, *fields], sentence, js=COMPARED, **PRIVATE)
+
+
+def wire_decoding(how: Decoding) -> None:
+    """Greedy decoding has one answer and no temperature: their fields are grey under it."""
+    only_sampled = [how.samples, how.temperature]
+    how.mode.change(None, how.mode, only_sampled, js=greyed(GREEDY, len(only_sampled)), **PRIVATE)
 
 
 def wire_stop(asking: Asking, button: gr.Button) -> None:

@@ -14,6 +14,7 @@ from gpg_vl.report.samples import badge, choices_list, picture, tagged, verdict
 from gpg_vl.runs.files import Item, answers_of, is_right
 
 from ..service.answers import final_text, share_right
+from .words import for_page
 
 
 @dataclass(frozen=True)
@@ -82,12 +83,12 @@ def facts(tokens: int, seconds: float | None = None, *, finish_reason: str = "")
 
 def block(text: str) -> str:
     """Text as written, line breaks and all, with think and answer tags set off."""
-    return _one_line(f'<div class="text" dir="auto">{tagged(text)}</div>')
+    return _one_line(f'<div class="gpg-text" dir="auto">{tagged(text)}</div>')
 
 
-def note(text: str) -> str:
-    """A message in place of what cannot be shown."""
-    return _one_line(f'<p class="gpg note">{escape(text[:1].upper() + text[1:])}</p>')
+def note(text: str, roots: Sequence[str] = ()) -> str:
+    """A message in place of what cannot be shown; roots: see `for_page`."""
+    return _one_line(f'<p class="gpg note">{escape(for_page(text, roots))}</p>')
 
 
 def hint(text: str) -> str:
@@ -131,16 +132,19 @@ def grid(cards: Sequence[str]) -> str:
     return f'<div class="gpg grid">{"".join(cards)}</div>'
 
 
-def answer_card(shown: Shown) -> str:
-    """Verdict, final answer, what else was written, and the reasoning folded away."""
+def answer_card(shown: Shown, state: str = "") -> str:
+    """Verdict, final answer, what else was written, and the reasoning folded away.
+
+    state: markup of a badge beside the title.
+    """
     kind = f"gpg card {shown.kind}".rstrip()
-    body = f"{_header(shown)}{_body(shown)}{_rewards(shown.rewards)}"
+    body = f"{_header(shown, state)}{_body(shown)}{_rewards(shown.rewards)}"
     return _one_line(f'<article class="{kind}">{body}</article>')
 
 
-def _header(shown: Shown) -> str:
+def _header(shown: Shown, state: str) -> str:
     right = "" if shown.right is None else verdict(shown.right)
-    labels = "".join(map(badge, shown.labels)) + _advantage(shown.advantage)
+    labels = state + "".join(map(badge, shown.labels)) + _advantage(shown.advantage)
     small = escape(" · ".join(shown.facts))
     return f"<header><h3>{escape(shown.title)}</h3>{right}{labels}<small>{small}</small></header>"
 

@@ -1,90 +1,133 @@
 """One model's pane as HTML: where it is, its answers, their worth. No Gradio here."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from html import escape
 
 from gpg_vl.prompting.prompts import letter
 from gpg_vl.report.samples import badge, verdict
+from gpg_vl.runs.files import Item
 
+from ..service.asking import Pane
+from ..service.evaluations import title
 from ..service.generate import Progress
 from ..service.models import Kind
 from ..service.verdicts import Verdict, vote
 from .latex import as_formula
-from .markup import Shown, answer_card, block, facts, note
+from .markup import Shown, answer_card, block, facts, note, shown_item
+from .titles import title_of
 
 TITLES: dict[Kind, str] = {"base": "Base", "trained": "Trained"}
-_STATES = {"loading": "loading the model", "writing": "reading the question", "stopped": "stopped"}
+WORKING, STORED = "working", "stored"
+"""Classes of badges: of a pane whose model is not done, and of an answer that comes from an evaluation."""
+_STATES = {"loading": "loading the model", "done": "scoring"}
 
 
-def empty_pane(kind: Kind, text: str = "The answer will stand here.") -> str:
+@dataclass(frozen=True)
+class Head:
+    """Whose pane it is."""
+
+    kind: Kind
+    title: str
+    """Such as "Trained · gpg step 600"."""
+    roots: Sequence[str] = ()
+    """Paths that the operator gave; see `for_page`."""
+
+
+def head_of(kind: Kind, path: str, roots: Sequence[str] = ()) -> Head:
+    """The pane's head for the model at `path`."""
+    return Head(kind, f"{TITLES[kind]} · {title_of(path)}", roots)
+
+
+def empty_pane(head: Head, text: str = "The answer will stand here.") -> str:
     """What stands in a pane before anything was asked."""
-    return _card(kind, "", f'<p class="hint">{escape(text)}</p>')
+    return _card(head, "", f'<p class="hint">{escape(text)}</p>')
 
 
-def pane(
-    progress: Progress, kind: Kind, verdicts: Sequence[Verdict] = (), *, mathematics: bool = False
-) -> str:
-    """A pane at this moment; `verdicts`, one an answer, once it is done.
+def pane(found: Pane, head: Head, *, mathematics: bool = False) -> str:
+    """A pane at this moment.
 
     `mathematics`: whether final answers are formulas.
     """
+    progress = found.progress
     verdicts = [
         replace(
             one,
             answer=_spelled(one.answer, progress, mathematics),
             says=_spelled(one.says, progress, mathematics),
         )
-        for one in verdicts
+        for one in found.verdicts
     ]
     if progress.state == "failed":
-        return _card(kind, badge("failed", "wrong"), note(progress.error))
+        return _card(head, badge("failed", "wrong"), note(progress.error, head.roots))
     if not progress.texts:
-        return _card(kind, badge(_state(progress)), '<p class="hint" role="status">…</p>')
+        return _card(head, _state(found), '<p class="hint" role="status">…</p>')
     if len(progress.texts) > 1:
-        return _several(progress, kind, verdicts)
-    return answer_card(_shown(progress, kind, verdicts)) + _problem(verdicts)
+        return _several(found, head, verdicts)
+    return answer_card(_shown(found, head, verdicts), _state(found)) + _problem(verdicts, head.roots)
+
+
+def stored_pane(item: Item, kind: Kind, evaluation: str) -> str:
+    """A stored answer, marked as such; evaluation: the name of its file, which says whose answer it is."""
+    shown = shown_item(item, TITLES[kind], kind)
+    named = replace(shown, answer=_with_choice(shown.answer, item["choices"]))
+    return answer_card(named, badge(f"stored · {title(evaluation)}", STORED))
 
 
 def _spelled(answer: str | None, progress: Progress, mathematics: bool) -> str | None:
     """A final answer as it is shown: a letter with the choice that it names, a formula between dollars."""
     if answer is None or progress.answered is None:
         return answer
-    choices = progress.answered.sample.choices
+    return as_formula(answer) if mathematics else _with_choice(answer, progress.answered.sample.choices)
+
+
+def _with_choice(answer: str | None, choices: Sequence[str]) -> str | None:
+    """A letter with the choice that it names; any other answer as it is."""
     named = {letter(place): f"{letter(place)} {choice}" for place, choice in enumerate(choices)}
-    return as_formula(answer) if mathematics else named.get(answer, answer)
+    return named.get(str(answer), answer)
 
 
-def _state(progress: Progress) -> str:
+def _state(found: Pane) -> str:
+    """A badge that says what happens; none once all is done."""
+    state = found.progress.state
+    if state == "stopped":
+        return badge("stopped")
+    if state == "failed" or (state == "done" and not found.scoring):
+        return ""
+    return badge(_words(found.progress), WORKING)
+
+
+def _words(progress: Progress) -> str:
     if progress.state == "waiting":
         return f"waiting, {progress.ahead} before this" if progress.ahead else "waiting"
-    return _STATES.get(progress.state, progress.state)
+    if progress.state == "writing":
+        return "writing" if progress.texts else "reading the question"
+    return _STATES[progress.state]
 
 
-def _shown(progress: Progress, kind: Kind, verdicts: Sequence[Verdict]) -> Shown:
+def _shown(found: Pane, head: Head, verdicts: Sequence[Verdict]) -> Shown:
     """The only answer, while it grows or when it is done."""
-    running = progress.state == "writing"
+    progress = found.progress
     one = verdicts[0] if verdicts else Verdict(None)
     reason = progress.answered.completions[0].finish_reason if progress.answered else ""
     return Shown(
-        title=TITLES[kind],
+        title=head.title,
         text=progress.texts[0],
         answer=one.answer,
-        kind=kind,
+        kind=head.kind,
         think_opened=progress.think_opened,
         right=one.right,
-        labels=["stopped"] if progress.state == "stopped" else [],
         facts=facts(progress.tokens[0], progress.seconds, finish_reason=reason),
         rewards=one.rewards,
-        running=running,
+        running=progress.state == "writing" or found.scoring,
     )
 
 
-def _several(progress: Progress, kind: Kind, verdicts: Sequence[Verdict]) -> str:
+def _several(found: Pane, head: Head, verdicts: Sequence[Verdict]) -> str:
     """The vote and a table with a row for each answer."""
-    labels = badge(_state(progress)) if progress.state == "stopped" else ""
+    progress = found.progress
     tokens = facts(sum(progress.tokens), progress.seconds)
-    head = f"{labels}<small>{escape(' · '.join(tokens))}</small>"
+    labels = f"{_state(found)}<small>{escape(' · '.join(tokens))}</small>"
     body = _vote(verdicts) if verdicts else ""
     rows = "".join(_row(progress, place, verdicts) for place in range(len(progress.texts)))
     names = "".join(f"<th>{escape(name)}</th>" for name in (verdicts[0].rewards if verdicts else ()))
@@ -92,7 +135,7 @@ def _several(progress: Progress, kind: Kind, verdicts: Sequence[Verdict]) -> str
         f"<table><thead><tr><th>#</th><th>Answer</th><th></th>{names}<th>Tokens</th></tr></thead>"
         f"<tbody>{rows}</tbody></table>"
     )
-    return _card(kind, head, f"{body}{table}") + _problem(verdicts)
+    return _card(head, labels, f"{body}{table}") + _problem(verdicts, head.roots)
 
 
 def _vote(verdicts: Sequence[Verdict]) -> str:
@@ -120,13 +163,12 @@ def _row(progress: Progress, place: int, verdicts: Sequence[Verdict]) -> str:
     return f"<tr><td>{place + 1}</td><td>{whole}</td><td>{right}</td>{scores}<td>{tokens}</td></tr>"
 
 
-def _card(kind: Kind, labels: str, body: str) -> str:
+def _card(head: Head, labels: str, body: str) -> str:
     """The pane's frame around markup that is safe already."""
-    return (
-        f'<article class="gpg card {kind}"><header><h3>{TITLES[kind]}</h3>{labels}</header>{body}</article>'
-    )
+    title = f"<h3>{escape(head.title)}</h3>"
+    return f'<article class="gpg card {head.kind}"><header>{title}{labels}</header>{body}</article>'
 
 
-def _problem(verdicts: Sequence[Verdict]) -> str:
+def _problem(verdicts: Sequence[Verdict], roots: Sequence[str]) -> str:
     problems = {verdict.problem for verdict in verdicts if verdict.problem}
-    return "".join(note(problem) for problem in sorted(problems))
+    return "".join(note(problem, roots) for problem in sorted(problems))

@@ -6,6 +6,7 @@ from gpg_vl.report.style import DARK_COLORS, LIGHT_COLORS
 from gpg_vl.theme import DARK, LIGHT, Theme
 
 from .styles_curves import CURVE_CSS
+from .styles_live import LIVE_CSS
 from .styles_picture import PICTURE_CSS
 from .styles_results import RESULTS_CSS
 
@@ -78,11 +79,11 @@ CARD_CSS = (
 .gpg .final { font-size: 1.12rem; font-weight: 600; padding: .5rem .8rem; border-radius: 8px;
   background: var(--soft); white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate; }
 .gpg .final.none { color: var(--muted); font-weight: 400; font-size: .95rem; font-style: italic; }
-.gpg .text { white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate; line-height: 1.55; }
-.gpg .tag { color: var(--accent); font-family: ui-monospace, monospace; font-size: .88em; }
+.gpg .gpg-text { white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate; line-height: 1.55; }
+.gpg .gpg-tag { color: var(--accent); font-family: ui-monospace, monospace; font-size: .88em; }
 .gpg details { padding: 0; margin: 0; border: 0; }
 .gpg summary { cursor: pointer; color: var(--muted); font-size: .88rem; font-weight: 500; }
-.gpg details .text { margin-top: .5rem; padding-left: .8rem; border-left: 2px solid var(--line);
+.gpg details .gpg-text { margin-top: .5rem; padding-left: .8rem; border-left: 2px solid var(--line);
   color: var(--muted); max-height: 24rem; overflow-y: auto; }
 .gpg .ask { display: flex; flex-wrap: wrap; gap: 1rem 1.5rem; align-items: flex-start; }
 .gpg .ask .images { flex: 0 1 14rem; display: grid; gap: .5rem; }
@@ -166,4 +167,4 @@ HEAD = """<style>
 </style>"""
 """The page's frame, which Gradio's `css` does not reach: it holds for what is inside."""
 
-CSS = CARD_CSS + RECORD_CSS + APP_CSS + PICTURE_CSS + RESULTS_CSS + CURVE_CSS
+CSS = CARD_CSS + RECORD_CSS + APP_CSS + PICTURE_CSS + RESULTS_CSS + CURVE_CSS + LIVE_CSS

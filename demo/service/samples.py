@@ -1,9 +1,11 @@
 """Questions of prepared sets, by set, task and number."""
 
+import json
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gpg_vl.data.manifest import read_manifest
 from gpg_vl.data.prepared import PreparedDataset
@@ -14,11 +16,13 @@ from gpg_vl.types import Sample
 ALL_TASKS = "all tasks"
 _MATHEMATICS = "math"
 """The converter of questions without images."""
+_DIGITS = 12
+"""Of the hash of a set's content: enough to tell two sets in one folder apart."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a question stands: what a page remembers of it."""
+    """Where a question stands."""
 
     folder: str
     row: int
@@ -29,7 +33,9 @@ class PreparedSets:
 
     def __init__(self, folders: Sequence[str]) -> None:
         """Raises DataError for a folder that is no prepared set."""
-        self._manifests = {folder: read_manifest(Path(folder)) for folder in folders}
+        self._manifests: dict[str, dict[str, Any]] = {
+            folder: read_manifest(Path(folder)) for folder in folders
+        }
         self._opened: dict[str, tuple[PreparedDataset, list[str]]] = {}
         self._places: dict[str, dict[str, int]] = {}
         self._lock = threading.Lock()
@@ -62,6 +68,38 @@ class PreparedSets:
         """The question with its images decoded."""
         return self._data(place.folder)[0][place.row]
 
+    def sent(self, place: Place | None) -> str:
+        """A place as a page keeps it and sends it back; empty for none.
+
+        The page's own memory, not the server's: a server that was started again forgets every page.
+        """
+        if place is None:
+            return ""
+        sample_id = self._data(place.folder)[0].column("id")[place.row]
+        content = str(self._manifest(place.folder).get("sha256", ""))[:_DIGITS]
+        told = {"folder": place.folder, "row": place.row, "id": sample_id, "content": content}
+        return json.dumps(told)
+
+    def placed(self, sent: object) -> Place | None:
+        """The place that a page sent; None for an empty one.
+
+        Raises DataError if no question, or another one, stands there now.
+        """
+        if not sent:
+            return None
+        try:
+            told = json.loads(str(sent))
+            place = Place(str(told["folder"]), int(told["row"]))
+        except (ValueError, TypeError, KeyError) as error:
+            raise DataError("the page sent no place of a question: reload it") from error
+        served = place.folder in self._manifests and 0 <= place.row < len(self._data(place.folder)[1])
+        if not served or self.sent(place) != sent:
+            raise DataError(
+                "the question on this page is in none of the sets that are served now: reload the page and "
+                "choose one again"
+            )
+        return place
+
     def protocol(self, place: Place) -> Benchmark:
         """How its benchmark asks and grades."""
         return protocol_of([place.folder])
@@ -84,7 +122,7 @@ class PreparedSets:
         """Set, task and number that lead to a place."""
         return place.folder, self.tasks(place.folder)[0], place.row + 1
 
-    def _manifest(self, folder: str) -> dict[str, dict[str, int]]:
+    def _manifest(self, folder: str) -> dict[str, Any]:
         if folder not in self._manifests:
             raise DataError(unknown("prepared set", folder, self._manifests))
         return self._manifests[folder]

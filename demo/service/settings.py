@@ -106,6 +106,11 @@ class DemoSettings:
         return {model: url for model, url in pairs if model and url}
 
     @property
+    def roots(self) -> tuple[str, ...]:
+        """Paths as the operator gave them: messages may show these."""
+        return tuple(filter(None, (self.base, self.trained, self.run, *self.data)))
+
+    @property
     def upload_bytes(self) -> int:
         """Largest file that can be uploaded, in bytes."""
         return int(self.upload_mib * _MEBIBYTE)

@@ -18,16 +18,23 @@ from ..parts.controls import (
     decoding,
     drawn,
     first_question,
+    hidden,
     panes,
     picker,
 )
 from ..parts.latex import DELIMITERS, with_formulas
 from ..parts.markup import block
-from ..parts.pane import empty_pane
-from ..reading import while_read
 from ..service.asking import Asking, Fields
-from ..service.samples import Place
-from ..wiring import PRIVATE, QUEUED, client_of, page, readable_errors, wire_picker, wire_stop
+from ..wiring import (
+    PRIVATE,
+    client_of,
+    readable_errors,
+    wire_ask,
+    wire_decoding,
+    wire_picker,
+    wire_stale,
+    wire_stop,
+)
 
 _TYPED = Sample("typed", "typed", "", "", "math")
 
@@ -37,7 +44,8 @@ class MathTab:
     """The components that the app wires."""
 
     picker: Picker
-    place: gr.State
+    place: gr.Textbox
+    """Hidden: where the question comes from; empty for one that was typed."""
     question: gr.Textbox
     rendered: gr.Markdown
     answer_type: gr.Dropdown
@@ -45,7 +53,15 @@ class MathTab:
     decoding: Decoding
     ask: gr.Button
     stop: gr.Button
+    stale: gr.HTML
+    noted: gr.Textbox
+    """Hidden: the fields that the answers are about; empty without answers."""
     panes: list[PaneView]
+
+    @property
+    def fields(self) -> list[Any]:
+        """What a question of a prepared set fills in."""
+        return [self.place, self.question, self.answer_type, self.gold]
 
     @property
     def cards(self) -> list[Any]:
@@ -58,7 +74,7 @@ def math_tab(asking: Asking) -> MathTab:
     sets = asking.sets
     folders = sets.folders(mathematics=True)
     first = first_question(sets, folders, _TYPED)
-    place = gr.State(first.place)
+    place, about = hidden(sets.sent(first.place)), hidden()
     choosing = picker(sets, folders)
     with gr.Row(equal_height=False):
         with gr.Column(scale=6, min_width=320):
@@ -77,10 +93,11 @@ def math_tab(asking: Asking) -> MathTab:
             kind, gold = answer_fields(first.sample)
             how = decoding(asking.settings)
             ask, stop = ask_and_stop(asking, "math-")
+    stale = gr.HTML(padding=False, elem_classes="stale-line")
     views = panes(asking, mathematics=True)
     with gr.Row(elem_classes="share"):
         copy_link()
-    tab = MathTab(choosing, place, question, rendered, kind, gold, how, ask, stop, views)
+    tab = MathTab(choosing, place, question, rendered, kind, gold, how, ask, stop, stale, about, views)
     _wire(asking, tab)
     return tab
 
@@ -91,26 +108,32 @@ def render(question: str) -> str:
 
 
 def _wire(asking: Asking, tab: MathTab) -> None:
-    blank = [part for view in tab.panes for part in (empty_pane(view.kind), "")]
+    blank = [*(part for view in tab.panes for part in view.empty), ""]
 
     def fill(folder: str, task: str, number: int) -> list[Any]:
         place = asking.sets.place(folder, task, number)
         sample = asking.sets.sample(place)
-        return [place, sample.question, sample.answer_type, sample.answer, *blank]
+        return [asking.sets.sent(place), sample.question, sample.answer_type, sample.answer, *blank]
 
-    fields = [tab.place, tab.question, tab.answer_type, tab.gold]
     tab.question.change(render, tab.question, tab.rendered, trigger_mode="always_last", **PRIVATE)
     wire_stop(asking, tab.stop)
+    wire_decoding(tab.decoding)
+    wire_picker(asking, tab.picker, fill, [*tab.fields, *tab.cards, tab.noted], _wire_ask(asking, tab))
 
-    def answer(request: gr.Request, place: Place | None, *values: Any) -> Generator[list[Any], None, None]:
+    link_questions(asking.sets, tab.picker, fill, [*tab.fields, *tab.cards, tab.noted])
+
+
+def _wire_ask(asking: Asking, tab: MathTab) -> Any:
+    """The event that answers."""
+
+    def answer(request: gr.Request, sent: str, *values: Any) -> Generator[list[Any], None, None]:
         question, kind, gold, *how = values
         fields = Fields(None, question, "", kind, gold, **drawn(*how))
-        with readable_errors():
+        with readable_errors(asking.settings.roots):
+            place = asking.sets.placed(sent)
             for outcome in asking.outcomes(fields, place, client_of(request), mathematics=True):
                 yield [part for view in tab.panes for part in view.show(outcome.panes[view.kind])]
 
-    inputs = [*fields, *tab.decoding.inputs]
     triggers = [tab.ask.click, tab.question.submit]
-    asked = gr.on(triggers, while_read(page(), answer), inputs, tab.cards, **QUEUED, **PRIVATE)
-    wire_picker(asking, tab.picker, fill, [*fields, *tab.cards], asked)
-    link_questions(asking.sets, tab.picker, fill, [*fields, *tab.cards])
+    wire_stale(triggers, tab.noted, tab.fields, tab.stale)
+    return wire_ask(asking, triggers, answer, [*tab.fields, *tab.decoding.inputs], tab.cards, tab.panes)

@@ -176,7 +176,7 @@ def badge(text: str, kind: str = "") -> str:
 def tagged(text: str) -> str:
     """Escaped text of a model with its think and answer tags set off."""
     # Escaped first: whatever the model wrote stays text, and only our spans are markup.
-    return _TAGS.sub(r'<span class="tag">\g<0></span>', escape(text))
+    return _TAGS.sub(r'<span class="gpg-tag">\g<0></span>', escape(text))
 
 
 def image_source(image: Image.Image, longest: int = _LONGEST_SIDE) -> str:

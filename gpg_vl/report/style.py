@@ -132,7 +132,7 @@ figcaption { color: var(--muted); font-size: .85rem; padding: .25rem .25rem 0; }
 .answer pre, details pre { margin: 0; padding: .6rem .75rem; border-radius: 8px;
   background: var(--soft); white-space: pre-wrap; overflow-wrap: anywhere; }
 .answer pre { max-height: 13rem; overflow-y: auto; unicode-bidi: isolate; }
-.tag { color: var(--accent); }
+.gpg-tag { color: var(--accent); }
 .badge { border-radius: 99px; padding: .1rem .6rem; font-size: .8rem; font-weight: 600;
   background: var(--soft); color: var(--ink); white-space: nowrap; }
 .badge.right { background: var(--good-soft); color: var(--good); }

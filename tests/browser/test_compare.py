@@ -20,25 +20,33 @@ def choose(page: Page, label: str, option: str) -> None:
     page.get_by_role("option", name=option).click()
 
 
+def number(page: Page) -> Locator:
+    return page.get_by_role("spinbutton", name="Question").locator("visible=true")
+
+
 def upload(page: Page, width: int, height: int) -> None:
     file = io.BytesIO()
     noise(width, height).save(file, "PNG")
     payload = FilePayload(name="own.png", mimeType="image/png", buffer=file.getvalue())
-    page.locator("#image").get_by_label("Clear").or_(
-        page.locator("#image [aria-label='Remove Image']")
-    ).click()
+    clear(page)
     page.locator("#image input[type=file]").set_input_files(payload)
+
+
+def clear(page: Page) -> None:
+    """Take the image away."""
+    other = page.locator("#image [aria-label='Remove Image']")
+    page.locator("#image").get_by_label("Clear").or_(other).click()
 
 
 def test_a_sample_is_compared(page):
     """Text grows in both panes; then there are verdicts, rewards, and the prompt one click away."""
-    question = page.get_by_label("Question", exact=True)
     first = page.locator("#question textarea").input_value()
     page.get_by_role("button", name="Next").locator("visible=true").click()
     expect(page.locator("#question textarea")).not_to_have_value(first)
-    expect(question.first).to_have_value("2")
+    expect(number(page)).to_have_value("2")
+    expect(page.get_by_text("Question 2 of 48")).to_be_visible()
     page.locator("#ask").click()
-    expect(pane(page, "base").locator(".text")).not_to_be_empty()
+    expect(pane(page, "base").locator(".gpg-text")).not_to_be_empty()
     expect(pane(page, "base").locator(".badge.wrong")).to_have_count(0)  # still growing
     for kind, reason in (("base", "cut off"), ("trained", "")):
         expect(pane(page, kind).locator("small")).to_contain_text(reason)
@@ -53,11 +61,20 @@ def test_a_sample_is_compared(page):
 def test_an_upload_is_asked_about(page):
     upload(page, 84, 84)
     expect(page.locator("#image .image-frame img")).to_be_visible()  # one that comes later ends an answer
-    gold = page.get_by_label("Gold answer").locator("visible=true")
-    expect(gold).to_have_value("")
+    first = page.locator("#question textarea").input_value()
+    expect(page.get_by_text("Your own image")).to_be_visible()
+    for emptied in (page.get_by_label("Gold answer").locator("visible=true"), number(page)):
+        expect(emptied).to_have_value("")
+    expect(page.locator("#choices textarea")).to_have_value("")
     page.locator("#ask").click()
     expect(pane(page, "base").locator("small")).to_contain_text("cut off")
     expect(pane(page, "base").locator(".badge")).to_have_count(0)
+    clear(page)  # back to the set's question
+    expect(page.get_by_text("Question 1 of 48")).to_be_visible()
+    expect(page.locator("#choices textarea")).not_to_have_value("")
+    expect(page.locator("#question textarea")).to_have_value(first)
+    expect(page.locator("#image .image-frame img")).to_be_visible()
+    expect(pane(page, "base")).to_contain_text("The answer will stand here.")
 
 
 def test_a_large_upload_is_refused(page):
@@ -88,6 +105,7 @@ def test_stop_ends_a_long_answer(page):
     ask_for_long_answers(page)
     page.locator("#stop").click()
     expect(pane(page, "base").locator(".badge")).to_have_text("stopped")
+    expect(page.locator("#stop")).to_be_hidden()
     expect(pane(page, "base").locator("td:last-child").first).not_to_have_text("4,000")
 
 
@@ -114,3 +132,101 @@ def tab_to(page: Page, target: Locator) -> None:
         if target.evaluate("node => node === document.activeElement"):
             return
     raise AssertionError(f"40 times Tab did not reach {target}")
+
+
+def test_an_upload_while_a_model_writes_leaves_no_half_answer(page):
+    ask_for_long_answers(page)
+    upload(page, 84, 84)
+    expect(page.get_by_text("Your own image")).to_be_visible()
+    for kind in ("base", "trained"):
+        expect(pane(page, kind)).to_contain_text("The answer will stand here.")
+    page.wait_for_timeout(1000)  # late frames would come now
+    expect(page.locator(".panes .badge")).to_have_count(0)
+    expect(page.locator("#stop")).to_be_hidden()
+
+
+def test_it_says_what_happens_while_it_runs(page):
+    """From the click on, before the server has answered: one badge each, and Stop."""
+    expect(page.locator("#stop")).to_be_hidden()
+    page.route("**/queue/join*", lambda route: (page.wait_for_timeout(1500), route.continue_()))
+    page.locator("#ask").click()
+    expect(pane(page, "base").locator(".badge.working")).to_have_text("waiting", timeout=1000)
+    expect(page.locator("#stop")).to_be_visible(timeout=1000)
+    page.unroute("**/queue/join*")
+    expect(pane(page, "base").locator(".badge.working")).to_have_text("writing")
+    expect(pane(page, "trained").locator(".badge.wrong")).to_be_visible()
+    page.locator("#stop").click()
+    expect(page.locator(".panes .badge.working")).to_have_count(0)
+    expect(page.locator("#stop")).to_be_hidden()
+
+
+def test_a_lost_request_is_no_work_in_progress(page):
+    page.route("**/queue/join*", lambda route: route.abort())
+    page.locator("#ask").click()
+    expect(pane(page, "base").locator(".badge")).to_have_text("stopped")
+    expect(page.locator("#stop")).to_be_hidden()
+
+
+def test_samples_and_temperature_are_grey_under_greedy(page):
+    page.get_by_role("button", name="Sampling").locator("visible=true").click()
+    fields = [page.get_by_role("spinbutton", name=name) for name in ("Answers", "Temperature")]
+    for grey, mode in ((True, None), (False, "Several samples"), (True, "Greedy")):
+        if mode:
+            page.get_by_label(mode).locator("visible=true").check()
+        for field in fields:
+            expect(field.locator("visible=true")).to_be_enabled(enabled=not grey)
+
+
+def answered(page: Page) -> Locator:
+    """Two whole answers to the question that is shown; returns what says that they are old."""
+    page.get_by_role("button", name="Sampling").locator("visible=true").click()
+    page.get_by_role("spinbutton", name="Most new tokens").locator("visible=true").fill("4")
+    page.locator("#ask").click()
+    for kind in ("base", "trained"):
+        expect(pane(page, kind).locator("small")).to_contain_text(OVER)
+    return page.get_by_text("The question has changed since these answers were given.")
+
+
+def test_answers_to_another_question_are_marked(page):
+    """Each field alone; and no longer once it says again what was asked."""
+    old = answered(page)
+    expect(old).to_be_hidden()
+    gold = page.get_by_label("Gold answer").locator("visible=true")
+    for field in (page.locator("#question textarea"), page.locator("#choices textarea"), gold):
+        before = field.input_value()
+        field.fill(f"{before}?")
+        expect(old).to_be_visible()
+        field.fill(before)
+        expect(old).to_be_hidden()
+    choose(page, "Type of answer", "label")
+    expect(old).to_be_visible()
+    badge = pane(page, "trained").locator(".badge")
+    assert badge.evaluate("node => getComputedStyle(node).filter") == "grayscale(1)"
+    page.locator("#ask").click()
+    expect(old).to_be_hidden()
+
+
+def test_the_number_is_bounded(page):
+    number(page).fill("999")
+    expect(number(page)).to_have_value("48")
+    expect(page.get_by_text("Question 48 of 48")).to_be_visible()
+    page.get_by_role("button", name="Next", exact=True).locator("visible=true").click()
+    expect(page.get_by_text("Question 1 of 48")).to_be_visible()
+
+
+def test_next_fixed_and_broken_and_back(page, scene_samples):
+    """Without a list all of the run's; both answers are marked as stored, until one asks again."""
+    page.get_by_role("button", name="Next broken").click()
+    expect(page.locator("#where")).to_have_text("1 of 1 broken")
+    expect(page.locator("#question textarea")).to_have_value(scene_samples[2].question)
+    page.get_by_role("button", name="Next fixed").click()
+    expect(page.locator("#where")).to_have_text("1 of 1 fixed")
+    for kind, step in (("base", 0), ("trained", 1)):
+        expect(pane(page, kind).locator(".badge.stored")).to_have_text(f"stored · step {step}")
+    expect(number(page)).to_have_value("2")
+    page.get_by_role("button", name="Ask again").click()
+    expect(page.locator(".badge.stored")).to_have_count(0)
+    expect(page.get_by_role("button", name="Ask again")).to_be_hidden()
+    expect(pane(page, "trained").locator("h3")).to_contain_text("Trained · trained")
+    page.get_by_role("button", name="Back to the list").click()
+    expect(page.get_by_role("tab", name="Benchmark")).to_have_attribute("aria-selected", "true")

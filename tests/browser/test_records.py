@@ -20,8 +20,6 @@ def open_tab(page: Page, name: str) -> None:
     page.get_by_role("tab", name=name).click()
 
 
-
-
 def test_formulas_are_rendered_and_markup_is_not(page):
     open_tab(page, "Math")
     page.locator("#math-question textarea").fill(
@@ -43,3 +41,41 @@ def test_no_tab_scrolls_sideways_on_a_phone(page, name):
     expect(page.get_by_role("tabpanel")).to_be_visible()
     page.wait_for_timeout(500)  # figures find their width
     assert page.evaluate(CUT) == []
+
+
+FORMULA = (
+    r"$\text{abc} \frac{1}{2} \sqrt{x} \overline{y} \boxed{z} \hat{a} \begin{pmatrix}a\\c\end{pmatrix}"
+    r" \left(\sum_{i=1}^n x_i\right) \mathbb{R} \operatorname{final} \underbrace{a+b}_{n} \color{red}{x}$"
+)
+CLASSES = """() => {
+  const ours = new Set()
+  for (const sheet of document.styleSheets)
+    for (const rule of sheet.cssRules)
+      if (rule.selectorText?.includes(".gpg"))
+        for (const part of rule.selectorText.split(","))
+          for (const name of part.trim().split(/[\\s>+~]+/).pop().match(/\\.[\\w-]+/g)?.slice(0, 1) ?? [])
+            ours.add(name.slice(1))
+  const theirs = new Set([...document.querySelectorAll(".katex *")].flatMap(node => [...node.classList]))
+  return [...ours].filter(name => theirs.has(name))
+}"""
+"""Classes that a rule of ours asks for first and that KaTeX gives to parts of a formula."""
+LETTERS = """node => {
+  const range = document.createRange(), text = document.createTreeWalker(node, NodeFilter.SHOW_TEXT).nextNode()
+  return [...text.data].map((_, at) => {
+    range.setStart(text, at); range.setEnd(text, at + 1)
+    const box = range.getBoundingClientRect()
+    return [box.left, box.top]
+  })
+}"""
+
+
+def test_words_in_formulas_stand_in_a_line(page):
+    r"""No style of ours reaches into KaTeX, whose `\text` and `\tag` have classes of these names."""
+    open_tab(page, "Math")
+    page.locator("#math-question textarea").fill(rf"{FORMULA} and $$\text{{abc}}\tag{{1}}$$")
+    words = page.locator("#math-rendered .katex-html .text", has_text="abc").first
+    expect(words).to_be_visible()
+    places = words.locator("xpath=descendant-or-self::*[text()]").first.evaluate(LETTERS)
+    lefts, tops = zip(*places, strict=True)
+    assert len(lefts) == 3 and lefts[0] < lefts[1] < lefts[2] and max(tops) - min(tops) < 1
+    assert page.evaluate(CLASSES) == []

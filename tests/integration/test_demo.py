@@ -102,7 +102,7 @@ def test_twenty_parallel_visitors_get_answers(server, tmp_path):
 def test_mistakes_come_back_as_messages(visitor, tmp_path):
     noise(101, 100).convert("L").save(tmp_path / "large.jpg", quality=5)
     for changes, message in [
-        ({"question": ""}, "the question is empty"),
+        ({"question": ""}, "The question is empty"),
         ({"samples": 2}, "2 greedy answers would be the same"),
         ({"max_new_tokens": 65}, "max_new_tokens is 1 to 64 here"),
         ({"image": handle_file(tmp_path / "large.jpg")}, "101×100 pixels"),

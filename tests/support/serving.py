@@ -25,7 +25,7 @@ def served(folder: Path, *options: object, **environment: str) -> Iterator[str]:
 
 
 def _address(log: Path, process: subprocess.Popen[bytes]) -> str:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240  # beside other work, imports alone take long
     while process.poll() is None and time.monotonic() < deadline:
         if found := re.search(r"gpg-vl demo: (http://127\.0\.0\.1:\d+)/", log.read_text()):
             return found[1]

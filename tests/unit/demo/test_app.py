@@ -1,6 +1,8 @@
 """The app as it is put together: what the command passes on, and a stored question in Compare."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import pytest
@@ -9,10 +11,12 @@ from PIL import Image
 from gpg_vl.data.ingest import write_prepared
 from gpg_vl.demo import app, command
 from gpg_vl.demo.service.asking import Asking
+from gpg_vl.demo.service.evaluations import Selection
 from gpg_vl.demo.service.generate import Generations
 from gpg_vl.demo.service.models import Models
 from gpg_vl.demo.service.samples import PreparedSets
 from gpg_vl.demo.service.settings import DemoSettings
+from gpg_vl.demo.service.walking import Stored
 from gpg_vl.demo.tabs.compare import stored_values
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.quickstart import demo_command
@@ -50,16 +54,32 @@ def stored(sample, output: str, answer: str) -> dict[str, object]:
     return {**question, "gold": sample.answer, "output": output, "answer": answer, "prompt": "P", **figures}
 
 
+DRAWING = 14
+"""Its place among the values of a stored question."""
+
+
+def shown(asking: Asking, base: dict[str, Any], trained: dict[str, Any]) -> list[Any]:
+    return stored_values(asking, Stored(Selection("step_000000", "mine"), base, trained, "1 of 2"))
+
+
 def test_a_stored_question_is_shown_with_both_answers(asking, scene_samples):
     sample = scene_samples[7]
     base, trained = stored(sample, "<b>no</b>", "(A)"), stored(sample, "yes", "(B)")
-    shown = stored_values(asking, {"item": trained, "base": base, "trained": trained})
-    folder, task, number, place, image, _, question, choices, kind, gold, *results = shown
-    assert asking.sets.place(folder, task["value"], number) == place
+    folder, task, number, sent, image, _, *text_and_results = shown(asking, base, trained)
+    question, choices, kind, gold, *results = text_and_results
+    place = asking.sets.place(folder, task["value"], number["value"])
+    assert number["label"] == f"Question 8 of {number['maximum']}"
+    assert asking.sets.placed(sent) == place
     assert asking.sets.sample(place).id == sample.id and image.size == sample.images[0].size
     assert (question, gold, kind) == (sample.question, sample.answer, "choice")
     assert choices.splitlines() == list(sample.choices)
-    assert "&lt;b&gt;no&lt;/b&gt;" in results[0] and results[1] == "P" and "(B)" in results[2]
+    assert (
+        "&lt;b&gt;no&lt;/b&gt;" in results[0]
+        and results[1] == "P"
+        and f"(B) {sample.choices[1]}" in results[2]
+    )
+    assert "stored · step 0" in results[0] and "stored · mine" in results[2]
+    assert json.loads(results[5]) == [sent, None, question, choices, kind, gold]
 
 
 def test_stored_boxes_are_drawn(tmp_path):
@@ -69,18 +89,16 @@ def test_stored_boxes_are_drawn(tmp_path):
     settings = DemoSettings("base", "trained", data=(str(tmp_path / "boxes"),))
     asking = Asking(settings, PreparedSets(settings.data), Generations(Models(), 1))
     item = stored(sample, "there", "(60,10),(90,40)")
-    opened = {"item": item, "base": item, "trained": {**item, "boxes": [[60, 10, 90, 40]]}}
-    drawing = stored_values(asking, opened)[-2]
+    drawing = shown(asking, item, {**item, "boxes": [[60, 10, 90, 40]]})[DRAWING]
     assert drawing["visible"]
     assert 'x="60" y="10" width="30" height="30"' in drawing["value"]
-    *_, alone, _ = stored_values(asking, {**opened, "trained": item})
-    assert "Trained: no box" in alone["value"]
+    assert "Trained: no box" in shown(asking, item, item)[DRAWING]["value"]
 
 
 def test_a_stored_question_of_another_set_has_no_image(asking, scene_samples):
     foreign = {**stored(scene_samples[7], "", "(A)"), "question": "Another one?"}
-    shown = stored_values(asking, {"item": foreign, "base": foreign, "trained": foreign})
-    assert shown[:5] == [gr.skip(), gr.skip(), None, None, None]  # no number, no place, no image
+    folder, task, number, place, image, *_ = shown(asking, foreign, foreign)
+    assert (folder, task, number["value"], place, image) == (gr.skip(), gr.skip(), None, "", None)
 
 
 def test_a_run_that_is_not_there_is_refused():

@@ -1,13 +1,14 @@
 """From fields to questions, verdicts, votes and panes; the formulas in them."""
 
+import re
 import threading
 import time
 
 import pytest
 
 from gpg_vl.demo.parts.latex import as_formula, with_formulas
-from gpg_vl.demo.parts.pane import pane
-from gpg_vl.demo.service.asking import Asking, Fields
+from gpg_vl.demo.parts.pane import head_of, pane
+from gpg_vl.demo.service.asking import Asking, Fields, Pane
 from gpg_vl.demo.service.clients import Client
 from gpg_vl.demo.service.generate import Ask, Generations, Progress
 from gpg_vl.demo.service.models import Models
@@ -93,14 +94,34 @@ EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 def test_panes_escape_what_models_write(progress):
     verdicts = [Verdict(EVIL, problem=EVIL) for _ in progress.texts]
     for mathematics in (False, True):
-        markup = pane(progress, "base", verdicts, mathematics=mathematics)
+        markup = pane(Pane(progress, verdicts), head_of("base", EVIL), mathematics=mathematics)
         assert "<script" not in markup and "<img" not in markup and "&lt;script&gt;" in markup
 
 
-def test_panes_say_where_they_are():
-    assert "waiting, 3 before this" in pane(Progress("waiting", ahead=3), "base")
-    assert "loading the model" in pane(Progress("loading"), "trained")
-    assert "stopped" in pane(Progress("stopped", texts=("a",), tokens=(1,)), "base")
+@pytest.mark.parametrize(
+    ("progress", "state"),
+    [
+        (Progress("waiting"), "waiting"),
+        (Progress("waiting", ahead=3), "waiting, 3 before this"),
+        (Progress("loading"), "loading the model"),
+        (Progress("writing"), "reading the question"),
+        (Progress("writing", texts=("a",), tokens=(1,)), "writing"),
+        (Progress("writing", texts=("a", "b"), tokens=(1, 1)), "writing"),
+        (Progress("done", texts=("a",), tokens=(1,)), "scoring"),
+    ],
+)
+def test_a_pane_says_what_happens_in_one_badge(progress, state):
+    markup = pane(Pane(progress, scoring=progress.state == "done"), head_of("base", "runs/gpg"))
+    assert re.findall(r'<span class="badge([^"]*)">([^<]*)', markup) == [(" working", state)]
+    assert "No answer found" not in markup  # it may come yet
+
+
+def test_what_is_over_is_not_at_work():
+    for texts in (("a",), ("a", "b")):
+        stopped = pane(Pane(Progress("stopped", texts=texts, tokens=(1, 1))), head_of("base", "runs/gpg"))
+        assert re.findall(r'<span class="badge([^"]*)">([^<]*)', stopped)[0] == ("", "stopped")
+        done = pane(Pane(Progress("done", texts=texts, tokens=(1, 1))), head_of("base", "runs/gpg"))
+        assert "working" not in done
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_hostile_text_stays_text(markup):
         ("Two balls.</think>So:<answer>(B)</answer>", "(B)", True, "Two balls.", "So:"),
         ("Two balls", None, True, "Two balls", ""),
         ("Two balls", None, False, "", "Two balls"),
-        ("<think>a</think><answer>b", None, False, "a", '<span class="tag">&lt;answer&gt;</span>b'),
+        ("<think>a</think><answer>b", None, False, "a", '<span class="gpg-tag">&lt;answer&gt;</span>b'),
         ("<think>a</think> before <answer>b</answer> after", "b", False, "a", "before&#10;after"),
         ("", None, False, "", ""),
     ],
@@ -52,7 +52,9 @@ def test_reasoning_is_folded_and_the_rest_is_not(text, answer, think_opened, fol
     found = card(text, answer, think_opened=think_opened)
     open_part, _, details = found.partition("<details>")
     assert (f">{folded}</div></details>" in details) if folded else not details
-    assert re.findall(r'<div class="text" dir="auto">(.*?)</div>', open_part) == ([beside] if beside else [])
+    assert re.findall(r'<div class="gpg-text" dir="auto">(.*?)</div>', open_part) == (
+        [beside] if beside else []
+    )
     assert (f'<div class="final" dir="auto">{answer}</div>' if answer else "No answer found") in open_part
 
 

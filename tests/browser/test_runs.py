@@ -100,11 +100,11 @@ def growing(chromium: Browser, tiny_folder, scenes_folder, tmp_path_factory) -> 
 
 @pytest.fixture
 def run(growing, scene_samples) -> Iterator[Path]:
-    """The run's folder with rollouts of some steps; the answers name their step."""
+    """The run's folder with rollouts of some steps; the answers name their step, and so do the means."""
     folder = growing[1]
     question = next(sample for sample in scene_samples if sample.answer == "(A)")
     for step in range(1, STEPS + 1):
-        texts = [f"step {step}: {RIGHT}", f"step {step}: {WRONG}"]
+        texts = [*[f"step {step}: {RIGHT}"] * step, f"step {step}: {WRONG}"]
         write_step(folder / f"rollouts/step_{step:06}.parquet", [sampled_group(question, texts)])
     yield folder
     for name in ("rollouts", "eval"):
@@ -140,7 +140,7 @@ def test_quick_keys_end_with_what_the_controls_say(window, run):
     expect(slider).to_have_value(str(STEPS))
     slider.focus()
     window.keyboard.press("Home")
-    expect(window.get_by_text("step 1:").first).to_be_visible()
+    expect(window.locator(".gpg.grid .card").first).to_contain_text("step 1:")
     slow(window)
     for _ in range(10):
         window.keyboard.press("ArrowRight")
@@ -148,7 +148,7 @@ def test_quick_keys_end_with_what_the_controls_say(window, run):
     expect(window.locator(".gpg.grid .card").first).to_contain_text("step 11:")
     chosen = window.get_by_role("combobox", name="Question").locator("visible=true")
     header = window.locator(".card.question header").inner_text()
-    expect(chosen).to_have_value(f"1 · {header.replace(' · round 1', '')} · mean reward 0.75")
+    expect(chosen).to_have_value(f"1 · {header.replace(' · round 1', '')} · mean reward 0.92")
     window.wait_for_timeout(2000)  # nothing old comes after it
     expect(window.locator(".gpg.grid .card").first).to_contain_text("step 11:")
 

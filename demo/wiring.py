@@ -146,7 +146,8 @@ def wire_ask(
     cards = [view.card for view in views]
     gr.on(triggers, None, None, cards, js=painted([view.waiting for view in views]), **PRIVATE)
     asked = gr.on(triggers, while_read(page(), answer), inputs, outputs, **QUEUED, **PRIVATE)
-    asked.then(None, cards, cards, js=SETTLED, **PRIVATE)
+    for over in (asked.then, asked.failure):  # the first alone does not come after a mistake
+        over(None, cards, cards, js=SETTLED, **PRIVATE)
     return asked
 
 

@@ -53,14 +53,14 @@ CLASSES = """() => {
     for (const rule of sheet.cssRules)
       if (rule.selectorText?.includes(".gpg"))
         for (const part of rule.selectorText.split(","))
-          for (const name of part.trim().split(/[\\s>+~]+/).pop().match(/\\.[\\w-]+/g)?.slice(0, 1) ?? [])
-            ours.add(name.slice(1))
+          ours.add(part.trim().split(/[\\s>+~]+/).pop().match(/\\.([\\w-]+)/)?.[1])
   const theirs = new Set([...document.querySelectorAll(".katex *")].flatMap(node => [...node.classList]))
   return [...ours].filter(name => theirs.has(name))
 }"""
 """Classes that a rule of ours asks for first and that KaTeX gives to parts of a formula."""
 LETTERS = """node => {
-  const range = document.createRange(), text = document.createTreeWalker(node, NodeFilter.SHOW_TEXT).nextNode()
+  const range = document.createRange()
+  const text = document.createTreeWalker(node, NodeFilter.SHOW_TEXT).nextNode()
   return [...text.data].map((_, at) => {
     range.setStart(text, at); range.setEnd(text, at + 1)
     const box = range.getBoundingClientRect()

@@ -12,7 +12,7 @@ from gpg_vl.errors import RewardError, UserError
 
 from ..service import records
 from ..service.records import GroupEntry
-from ..service.rescoring import rescore_step
+from ..service.rescoring import Other, rescore_step
 from ..service.run_questions import questions_of
 from .markup import hint, note
 from .rollouts import group_view, step_report
@@ -87,7 +87,9 @@ class View:
 _SAME = [gr.skip()] * 9
 
 
-def view(run: Path, data: Sequence[str], asked: Asked, painted: Any) -> list[Any]:
+def view(
+    run: Path, data: Sequence[str], rewards: Mapping[str, Other], asked: Asked, painted: Any
+) -> list[Any]:
     """The outputs for what is asked; nothing is painted twice, so that what a reader has unfolded stays."""
     files = records.steps(run)
     if not files:
@@ -99,7 +101,7 @@ def view(run: Path, data: Sequence[str], asked: Asked, painted: Any) -> list[Any
     span = (min(files), max(files))
     if painted and painted[0] == now:
         return _same_but(span, painted)
-    question, rescored, answers = _group(run, data, files, asked, place, problem)
+    question, rescored, answers = _group(run, data, rewards, files, asked, place, problem)
     return View(
         missing="",
         controls=gr.Column(visible=True),
@@ -108,7 +110,7 @@ def view(run: Path, data: Sequence[str], asked: Asked, painted: Any) -> list[Any
         question=question,
         rescored=rescored,
         answers=answers,
-        whole=gr.Button(interactive=bool(asked.reward)),
+        whole=gr.Button(interactive=asked.reward in rewards),
         painted=(now, span),
     ).values
 
@@ -197,6 +199,7 @@ def _offered(choices: Sequence[tuple[str, str]], chosen: str | None, *, stays: b
 def _group(
     run: Path,
     data: Sequence[str],
+    rewards: Mapping[str, Other],
     files: Mapping[int, Path],
     asked: Asked,
     place: Place | None,
@@ -209,7 +212,7 @@ def _group(
         answers = records.answers(files[place[0]], place[1])
     except UserError as error:
         return note(str(error)), "", ""
-    return group_view(questions_of(run, data), answers, asked.reward)
+    return group_view(questions_of(run, data), answers, rewards.get(asked.reward))
 
 
 def found(run: Path, asked: Asked, seconds: float = SEARCHING) -> Iterator[list[Any]]:
@@ -246,16 +249,19 @@ def _hit_list(hits: Sequence[tuple[int, GroupEntry]], asked: Asked) -> gr.Dropdo
     return _offered(choices, choices[0][1] if choices else None, stays=stays)
 
 
-def scored(run: Path, data: Sequence[str], asked: Asked, seconds: float = SCORING) -> Iterator[str]:
+def scored(
+    run: Path, data: Sequence[str], rewards: Mapping[str, Other], asked: Asked, seconds: float = SCORING
+) -> Iterator[str]:
     """The report on a step with another reward, as it grows."""
     files = records.steps(run)
-    if not files or not asked.reward:
+    other = rewards.get(asked.reward)
+    if not files or other is None:
         yield note("Choose a reward first.") if files else ""
         return
     step = asked.place[0] if asked.place and asked.place[0] in files else records.nearest(files, asked.step)
     scores = None
     try:
-        for scores in rescore_step(questions_of(run, data), asked.reward, files[step], seconds):
+        for scores in rescore_step(questions_of(run, data), other, files[step], seconds):
             yield step_report(step, scores, running=True)
     except (UserError, RewardError) as error:
         yield note(str(error))

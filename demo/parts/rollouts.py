@@ -6,35 +6,39 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from gpg_vl.errors import RewardError, UserError
-from gpg_vl.prompting.boxes import read_boxes
-from gpg_vl.report.drawing import draw_boxes
 from gpg_vl.types import Box, Sample
 
 from ..service.answer_boxes import answer_boxes, best_overlap
+from ..service.layers import Layer, with_gold
 from ..service.records import Record
-from ..service.rescoring import StepScores, is_valid, rescore, verdict_on
+from ..service.rescoring import Other, StepScores, is_valid, rescore, verdict_on
 from ..service.run_questions import RunQuestions
 from .markup import Shown, answer_card, facts, grid, hint, note, question_card, table, tiles
+from .picture import TITLES, picture_with_boxes
 
 _BARS = 10
 """Of a histogram whose values are many."""
 Boxes = Sequence[Sequence[Box]]
 """Of each answer; empty where none are asked for, or where they cannot be had."""
 ALL_TASKS = "all tasks"
+_TITLES = {**TITLES, "trained": "Answers"}
 
 
-def group_view(questions: RunQuestions, answers: Sequence[Record], reward: str) -> tuple[str, str, str]:
+def group_view(
+    questions: RunQuestions, answers: Sequence[Record], other: Other | None
+) -> tuple[str, str, str]:
     """The question, what another reward makes of the group, and its answers; a note for what is not there.
 
-    reward: "" for none.
+    other: None for none.
     """
     sample, problems = _sample(questions, answers)
     boxes, problem = _boxes(questions, sample, answers)
-    sentence, again = _again(questions, answers, reward)
+    sentence, again = _again(questions, answers, other)
+    name = f"{other.title} (again)" if other else ""
     opened, unread = _opens_think(questions)
     notes = "".join(map(note, dict.fromkeys(filter(None, (problems, problem, unread)))))
     cards = [
-        answer_card(shown_answer(record, {f"{reward} (again)": again[n]} if again else {}, opened, overlap))
+        answer_card(shown_answer(record, {name: again[n]} if again else {}, opened, overlap))
         for n, (record, overlap) in enumerate(zip(answers, _overlaps(boxes, sample, answers), strict=True))
     ]
     return notes + _question(sample, answers, boxes), sentence, grid(cards)
@@ -69,15 +73,17 @@ def _overlaps(boxes: Boxes, sample: Sample | None, answers: Sequence[Record]) ->
     return [best_overlap(found, sample) for found in boxes]
 
 
-def _again(questions: RunQuestions, answers: Sequence[Record], reward: str) -> tuple[str, Sequence[float]]:
+def _again(
+    questions: RunQuestions, answers: Sequence[Record], other: Other | None
+) -> tuple[str, Sequence[float]]:
     """A sentence, and each answer's score if there is one."""
-    if not reward:
+    if other is None:
         return "", ()
     try:
-        scores = rescore(questions, reward, answers)
+        scores = rescore(questions, other, answers)
     except (UserError, RewardError) as error:
         return note(str(error)), ()
-    return hint(verdict_on(reward, scores)), scores.by_reward.get(reward, ())
+    return hint(verdict_on(other, scores)), scores.by_reward.get(other.name, ())
 
 
 def _question(sample: Sample | None, answers: Sequence[Record], boxes: Boxes) -> str:
@@ -86,11 +92,12 @@ def _question(sample: Sample | None, answers: Sequence[Record], boxes: Boxes) ->
     header = f"{first['task']} · {first['prompt_id']} · round {first['round'] + 1} · {state}"
     if sample is None:
         return question_card("", [], first["gold"], header)
-    images = list(sample.images)
-    if boxes:
-        drawn = {"gold": read_boxes(sample.answer), "trained": [box for found in boxes for box in found]}
-        images[0] = draw_boxes(images[0], drawn)
-    return question_card(sample.question, sample.choices, sample.answer, header, images)
+    if not boxes:
+        return question_card(sample.question, sample.choices, sample.answer, header, sample.images)
+    layers = with_gold(sample, {"trained": Layer(boxes, None)})
+    picture = picture_with_boxes(sample.images[0], layers, sample.question, titles=_TITLES)
+    further = question_card(sample.question, sample.choices, sample.answer, header, sample.images[1:])
+    return f'<div class="gpg beside-picture">{picture}{further}</div>'
 
 
 def shown_answer(

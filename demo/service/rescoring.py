@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gpg_vl.algorithm.advantages import VALID_SPREAD
-from gpg_vl.errors import RewardError, UserError
 from gpg_vl.registry import rewards
-from gpg_vl.scoring.scorer import Answers, GroupScores, Scorer
+from gpg_vl.scoring.scorer import Answers, GroupScores
 
 from . import records
 from .records import Record
+from .rewards import loaded_scorer, operator_rewards
 from .run_questions import RunQuestions
 
 _AT_ONCE = 8
@@ -43,29 +43,33 @@ class StepScores:
         return len(self.scores) + self.ungraded
 
 
-def offered(own: Sequence[str]) -> list[str]:
-    """The rewards to choose from: the operator's own, then the installed ones."""
-    return [*own, *sorted(rewards.announced().keys() - set(own))]
+@dataclass(frozen=True)
+class Other:
+    """A reward that scores again."""
+
+    title: str
+    """As the page shows it."""
+    name: str
+    """What the registry resolves."""
 
 
-def scorer_of(reward: str) -> Scorer:
-    """Raises a UserError for a reward that needs an option, RewardError for one that cannot be imported."""
-    try:
-        return Scorer({reward: 1.0})
-    except UserError:
-        raise
-    except (Exception, SystemExit) as error:  # whatever a plug-in's code raises while it is imported
-        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-        raise RewardError(f"reward {reward!r} cannot be imported: {reason}") from error
+def offered(given: Sequence[str]) -> dict[str, Other]:
+    """The rewards to choose from by title: the operator's own, then the installed ones.
+
+    A page chooses among these alone: the name of another would be a file whose code is then run.
+    """
+    own = operator_rewards(given)
+    installed = {name: name for name in sorted(rewards.announced().keys() - set(own))}
+    return {title: Other(title, name) for title, name in (own | installed).items()}
 
 
-def rescore(questions: RunQuestions, reward: str, answers: Sequence[Record]) -> GroupScores:
+def rescore(questions: RunQuestions, other: Other, answers: Sequence[Record]) -> GroupScores:
     """Score a group's answers with another reward.
 
-    Raises DataError if the question is not here, a UserError if the reward needs an option, and
-    RewardError if it fails.
+    Raises DataError if the question is not here, a UserError for a reward that needs an option or cannot be
+    imported, and RewardError if it fails.
     """
-    return scorer_of(reward).score(*_group(questions, answers))
+    return loaded_scorer({other.name: 1.0}).score(*_group(questions, answers))
 
 
 def _group(questions: RunQuestions, answers: Sequence[Record]) -> Answers:
@@ -73,13 +77,14 @@ def _group(questions: RunQuestions, answers: Sequence[Record]) -> Answers:
     return sample, [questions.completion(record, sample) for record in answers]
 
 
-def verdict_on(reward: str, scores: GroupScores) -> str:
+def verdict_on(other: Other, scores: GroupScores) -> str:
     """What the other reward makes of the group, in a sentence."""
-    if reward in scores.dropped:
+    reward = other.title
+    if other.name in scores.dropped:
         return f"{reward} cannot grade every answer of this question, so training would leave it out."
-    values = scores.by_reward[reward]
+    values = scores.by_reward[other.name]
     end = "the group would be valid" if is_valid(values) else "all equal, so the group would be discarded"
-    late = f" ({scores.timeouts[reward]} past the deadline)" if scores.timeouts.get(reward) else ""
+    late = f" ({missed} past the deadline)" if (missed := scores.timeouts.get(other.name)) else ""
     return f"{reward}: mean {sum(values) / len(values):.3g} over {len(values)} answers{late}; {end}."
 
 
@@ -88,23 +93,23 @@ def is_valid(values: Sequence[float]) -> bool:
     return max(values) - min(values) > VALID_SPREAD
 
 
-def rescore_step(questions: RunQuestions, reward: str, path: Path, seconds: float) -> Iterator[StepScores]:
+def rescore_step(questions: RunQuestions, other: Other, path: Path, seconds: float) -> Iterator[StepScores]:
     """Score all groups of a step, and say how far it is after every few; ends after `seconds`.
 
     Raises what `rescore` does, but for a question that is not in the data: those are counted.
     """
     deadline = time.monotonic() + seconds
-    scorer, found = scorer_of(reward), records.groups(path)
-    scores = StepScores(reward, len(found))
+    scorer, found = loaded_scorer({other.name: 1.0}), records.groups(path)
+    scores = StepScores(other.title, len(found))
     for start in range(0, len(found), _AT_ONCE):
         part = found[start : start + _AT_ONCE]
         here = [_group(questions, group) for group in part if _is_here(questions, group)]
         scores.absent += len(part) - len(here)
         for (sample, _), one in zip(here, scorer.score_groups(here), strict=True):
-            if reward in one.dropped:
+            if other.name in one.dropped:
                 scores.ungraded += 1
             else:
-                scores.scores.append((sample.task, one.by_reward[reward]))
+                scores.scores.append((sample.task, one.by_reward[other.name]))
         yield scores
         if time.monotonic() > deadline:
             return

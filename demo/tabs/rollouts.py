@@ -44,7 +44,7 @@ def rollouts_tab(settings: DemoSettings) -> RolloutsTab | None:
     if settings.run is None:
         gr.HTML(note("Start the app with --run RUN_DIR to browse the answers that a training run sampled."))
         return None
-    run = Path(settings.run).absolute()
+    run, rewards = Path(settings.run).absolute(), offered(settings.reward)
     missing = gr.HTML(padding=False)
     with gr.Column(visible=False) as controls:
         with gr.Row():
@@ -55,8 +55,7 @@ def rollouts_tab(settings: DemoSettings) -> RolloutsTab | None:
         line = gr.HTML(padding=False)
         question = gr.HTML(padding=False)
         with gr.Row(equal_height=True):
-            choices = [NONE, *offered(())]
-            reward = gr.Dropdown(choices, value=NONE, label="Score again with", min_width=180)
+            reward = gr.Dropdown([NONE, *rewards], value=NONE, label="Score again with", min_width=180)
             whole = gr.Button(
                 "Score the whole step", interactive=False, size="md", min_width=180, elem_classes="beside"
             )
@@ -68,9 +67,9 @@ def rollouts_tab(settings: DemoSettings) -> RolloutsTab | None:
         answers = gr.HTML(padding=False)
     tab = RolloutsTab(step, search, scope, group, reward, answers)
     outputs = [missing, controls, step, group, question, rescored, answers, whole]
-    _wire_view(tab, partial(view, run, settings.data), outputs)
+    _wire_view(tab, partial(view, run, settings.data, rewards), outputs)
     _wire_search(tab, partial(found, run), line)
-    _wire_scoring(tab, partial(scored, run, settings.data), whole, stop, report)
+    _wire_scoring(tab, partial(scored, run, settings.data, rewards), whole, stop, report)
     return tab
 
 

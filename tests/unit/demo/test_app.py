@@ -79,7 +79,7 @@ def test_a_stored_question_is_shown_with_both_answers(asking, scene_samples):
         and f"(B) {sample.choices[1]}" in results[2]
     )
     assert "stored · step 0" in results[0] and "stored · mine" in results[2]
-    assert json.loads(results[5]) == [sent, None, question, choices, kind, gold]
+    assert json.loads(results[6]) == [sent, None, question, choices, kind, gold]
 
 
 def test_stored_boxes_are_drawn(tmp_path):

@@ -7,9 +7,9 @@ from gpg_vl.data.ingest import write_prepared
 from gpg_vl.demo.parts.rollout_views import first_shown
 from gpg_vl.demo.service import records
 from gpg_vl.demo.service.records import GroupEntry, label
-from gpg_vl.demo.service.rescoring import is_valid, rescore, rescore_step, verdict_on
+from gpg_vl.demo.service.rescoring import Other, is_valid, rescore, rescore_step, verdict_on
 from gpg_vl.demo.service.run_questions import RunQuestions, questions_of
-from gpg_vl.errors import ConfigurationError, DataError, ModelError, RewardError
+from gpg_vl.errors import ConfigurationError, DataError, ModelError
 from gpg_vl.options import load_config, to_yaml
 from gpg_vl.types import Sample
 from tests.support.inputs import noise
@@ -130,9 +130,10 @@ def test_questions_come_from_the_given_data_too(trained, tmp_path):
 def test_scoring_again(trained, step, tmp_path, reward, group, scores, sentence):
     prepare(tmp_path / "data", FIRST)
     questions = RunQuestions(trained(), (str(tmp_path / "data"),))
-    found = rescore(questions, reward, records.answers(step, group))
+    other = Other(reward, reward)
+    found = rescore(questions, other, records.answers(step, group))
     assert found.by_reward.get(reward) == scores
-    assert verdict_on(reward, found).startswith(sentence)
+    assert verdict_on(other, found).startswith(sentence)
 
 
 def test_a_base_prompt_opened_the_reasoning(trained, step):
@@ -199,7 +200,11 @@ def test_a_search_looks_at_the_newest_step_first(step):
 
 def test_a_whole_step_is_scored_again(trained, step, tmp_path):
     prepare(tmp_path / "data", FIRST)
-    last = [*rescore_step(RunQuestions(trained(), (str(tmp_path / "data"),)), "choice", step, 60.0)][-1]
+    last = [
+        *rescore_step(
+            RunQuestions(trained(), (str(tmp_path / "data"),)), Other("choice", "choice"), step, 60.0
+        )
+    ][-1]
     assert (last.total, last.done, last.graded, last.ungraded, last.absent) == (2, 2, 2, 0, 0)
     assert last.scores == [("t/Which", (1.0,) * 4), ("t/Which", (0.0, 1.0, 0.0, 1.0))]
 
@@ -208,7 +213,7 @@ def test_what_cannot_be_scored_in_a_step_is_counted(trained, step, tmp_path):
     other = Sample("other", "t", "?", "(A)", "choice", ("x",))
     write_step(step, [sampled_group(FIRST, [RIGHT, WRONG]), sampled_group(other, [RIGHT, WRONG])])
     prepare(tmp_path / "data", FIRST)
-    [last] = rescore_step(RunQuestions(trained(), (str(tmp_path / "data"),)), "iou", step, 60.0)
+    [last] = rescore_step(RunQuestions(trained(), (str(tmp_path / "data"),)), Other("iou", "iou"), step, 60.0)
     assert (last.done, last.graded, last.ungraded, last.absent) == (2, 1, 1, 1)
 
 
@@ -216,7 +221,7 @@ def test_scoring_a_step_ends_in_time(trained, step, tmp_path):
     write_step(step, [sampled_group(FIRST, [RIGHT, WRONG])] * 20)
     prepare(tmp_path / "data", FIRST)
     questions = RunQuestions(trained(), (str(tmp_path / "data"),))
-    assert [one.done for one in rescore_step(questions, "format", step, 0.0)] == [8]
+    assert [one.done for one in rescore_step(questions, Other("format", "format"), step, 0.0)] == [8]
 
 
 @pytest.mark.parametrize(
@@ -231,8 +236,8 @@ def test_a_plug_in_that_cannot_be_imported_is_named(trained, step, tmp_path):
     broken = tmp_path / "broken.py"
     broken.write_text("1 / 0\n")
     questions = RunQuestions(trained(), (str(tmp_path / "data"),))
-    with pytest.raises(RewardError, match=r"brief' cannot be imported: ZeroDivisionError: div"):
-        rescore(questions, f"{broken}:brief", records.answers(step, 0))
+    with pytest.raises(ConfigurationError, match=r"brief' cannot be imported: ZeroDivisionError: div"):
+        rescore(questions, Other("brief", f"{broken}:brief"), records.answers(step, 0))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import pytest
 
 from gpg_vl.data.ingest import write_prepared
 from gpg_vl.demo.parts.rollout_views import ALL, THIS, Asked, View, found, place_of, scored, view
+from gpg_vl.demo.service.rescoring import Other, offered
 from gpg_vl.types import Sample
 from tests.support.inputs import noise
 from tests.support.runs import BAD, RIGHT, WRONG, sampled_group, write_step
@@ -12,6 +13,7 @@ from tests.support.runs import BAD, RIGHT, WRONG, sampled_group, write_step
 HOSTILE = "<img src=x onerror=alert(1)>"
 QUESTION = Sample("q", "t/Which", f"Which? {HOSTILE}", "(A)", "choice", ("x", HOSTILE))
 SAME = [gr.skip()] * 9
+OFFERED = offered(())
 
 
 @pytest.fixture
@@ -24,10 +26,10 @@ def run(tmp_path):
     return folder
 
 
-def shown(run, *controls, painted=(), data=None):
+def shown(run, *controls, painted=(), data=None, rewards=OFFERED):
     """What the page gets for step, text, scope, group and reward."""
     folders = (str(run.parents[1] / "data"),) if data is None else data
-    return View(*view(run, folders, Asked.of(*controls), painted))
+    return View(*view(run, folders, rewards, Asked.of(*controls), painted))
 
 
 def test_a_fresh_page_opens_on_the_newest_step(run):
@@ -123,9 +125,19 @@ def test_a_broken_file_is_a_note(run, broken):
 
 def test_a_plug_in_that_fails_to_import_is_a_note(run, tmp_path):
     (tmp_path / "broken.py").write_text("1 / 0\n")
-    again = shown(run, 2, "", THIS, "2/1", f"{tmp_path / 'broken.py'}:brief")
+    rewards = {"broken.py:brief": Other("broken.py:brief", f"{tmp_path / 'broken.py'}:brief")}
+    again = shown(run, 2, "", THIS, "2/1", "broken.py:brief", rewards=rewards)
     assert "cannot be imported: ZeroDivisionError" in again.rescored
     assert "Answer 1" in again.answers
+
+
+def test_a_page_cannot_name_a_file_whose_code_is_run(run, tmp_path):
+    ran = tmp_path / "ran"
+    (tmp_path / "own.py").write_text(f"open({str(ran)!r}, 'w')\ndef brief(completion, sample): return 1.0\n")
+    named = f"{tmp_path / 'own.py'}:brief"
+    shown(run, 2, "", THIS, "2/1", named)
+    list(scored(run, (str(run.parents[1] / "data"),), OFFERED, Asked.of(2, "", THIS, "2/1", named)))
+    assert not ran.exists()
 
 
 def test_records_that_come_and_go(run):
@@ -145,13 +157,13 @@ def test_records_that_come_and_go(run):
 
 def test_a_step_is_scored_in_words(run):
     data = (str(run.parents[1] / "data"),)
-    *_, last = scored(run, data, Asked.of(2, "", THIS, "2/1", "choice"))
+    *_, last = scored(run, data, OFFERED, Asked.of(2, "", THIS, "2/1", "choice"))
     assert "Step 2 scored with choice: 2 of 2 groups." in last
     for figure in ("<b>0.667</b>", "<b>1 of 2</b>", "<b>2</b>"):  # mean, valid groups, α = 2 / 1
         assert figure in last
     assert "<td>2</td><td>1</td><td>0.667</td>" in last
     assert "<b>2</b><i" in last and "<b>4</b><i" in last  # answers worth 0, and 1
-    [missing] = scored(run, (), Asked.of(2, "", THIS, "2/1", "choice"))
+    [missing] = scored(run, (), OFFERED, Asked.of(2, "", THIS, "2/1", "choice"))
     assert "pass its prepared folder with --data" in missing
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gpg_vl.demo.service.evaluations import Selection
+from gpg_vl.demo.service.evaluations import Evaluations, Selection
 from gpg_vl.demo.service.walking import BROKEN, FIXED, following, opened
 from gpg_vl.errors import DataError
 from tests.support.evaluations import RIGHT, WRONG, evaluation, item
@@ -15,7 +15,7 @@ FIXED_IDS = ["q1", "q4", "q7"]
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> str:
+def run(tmp_path: Path) -> Evaluations:
     (tmp_path / "eval").mkdir()
     for place, name in enumerate(("step_000000", "step_000005")):
         right = FIXED_IDS if place else ["q2"]
@@ -26,10 +26,10 @@ def run(tmp_path: Path) -> str:
         told = {**evaluation(place), "items": items}
         told["tasks"] = {"t/0": told["totals"], "t/1": told["totals"]}
         (tmp_path / f"eval/{name}.json").write_text(json.dumps(told))
-    return str(tmp_path)
+    return Evaluations.of(str(tmp_path))
 
 
-def walk(run: str, selection: Selection, *outcomes: str) -> list[tuple[str, str]]:
+def walk(run: Evaluations, selection: Selection, *outcomes: str) -> list[tuple[str, str]]:
     seen = []
     for outcome in outcomes:
         found = following(run, selection, outcome)
@@ -75,14 +75,15 @@ def test_a_question_is_opened_from_any_list(run):
 
 
 def test_what_is_gone_is_told(run):
-    with pytest.raises(DataError, match="has no question 'q99' any more"):
+    with pytest.raises(DataError, match="this question is not in the two evaluations any more"):
         opened(run, Selection(id="q99"))
-    with pytest.raises(DataError, match="the evaluation 'step_000003' is not there any more"):
+    with pytest.raises(DataError, match="the evaluation step 3 is gone"):
         following(run, Selection(trained="step_000003"), FIXED)
-    (Path(run) / "eval/step_000005.json").unlink()
-    for asked in (run, None):
-        with pytest.raises(DataError, match="no two evaluations"):
-            following(asked, Selection(), FIXED)
+    (run.run / "eval/step_000005.json").unlink()
+    with pytest.raises(DataError, match="one evaluation so far"):
+        following(run, Selection(), FIXED)
+    with pytest.raises(DataError, match="Start the app with --run"):
+        following(Evaluations.of(None), Selection(), FIXED)
 
 
 @pytest.mark.parametrize("sent", ["[]", "{", [1], 7, "", None, '{"outcome": 1, "other": "x"}'])

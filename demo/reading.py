@@ -22,15 +22,17 @@ _threads = CapacityLimiter(math.inf)
 """Apart from Gradio's, which the page's other events need; `Generations` bounds the open questions."""
 
 
-def while_read(page: gr.Blocks, answer: Answer[Shown]) -> Callable[..., AsyncIterator[Shown]]:
+def while_read(
+    page: gr.Blocks, answer: Answer[Shown], patience: float = _PATIENCE
+) -> Callable[..., AsyncIterator[Shown]]:
     """An event of `page` that begins when the client reads, and is closed when it no longer does.
 
-    answer: the event, a generator whose first argument is Gradio's request.
+    answer: the event, a generator whose first argument is Gradio's request. patience: seconds.
     """
 
     @wraps(answer)
     async def event(request: gr.Request, *values: Any) -> AsyncIterator[Shown]:
-        reader = Reader(page, str(request.session_hash))
+        reader = Reader(page, str(request.session_hash), patience)
         await reader.begin()
         steps = _Steps(answer(request, *values))
         try:
@@ -60,7 +62,7 @@ def last_of(
 class Reader:
     """Whoever reads what the events of a session tell."""
 
-    def __init__(self, page: gr.Blocks, session: str, patience: float = _PATIENCE) -> None:
+    def __init__(self, page: gr.Blocks, session: str, patience: float) -> None:
         self._page, self._session, self._patience = page, session, patience
         self._seen = time.monotonic()
 

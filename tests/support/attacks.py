@@ -1,4 +1,4 @@
-"""Visitors of the app who mean ill: `python -m tests.support.attacks NAME SERVER ADDRESS`, for ever."""
+"""Visitors of the app who mean ill: `python -m tests.support.attacks NAME SERVER ADDRESS`."""
 
 import sys
 import tempfile

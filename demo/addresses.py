@@ -69,8 +69,8 @@ def select_by_link(tabs: gr.Tabs, first: Callable[[], str]) -> None:
 def address_follows(shown: Mapping[str, Any], spelled: Mapping[str, Mapping[str, str]] | None = None) -> None:
     """Keep the address bar on what the tab being built shows, without asking the server.
 
-    shown: components by the names of `Link.query`. spelled: by name, how a value is written in the address
-    where that is another word; "" leaves it out.
+    shown: components by the names of `Link.query`, a group of rollouts as `place`. spelled: by name, how a
+    value is written in the address where that is another word; "" leaves it out.
     """
     tab = _enclosing()
     if tab is None:
@@ -79,6 +79,11 @@ def address_follows(shown: Mapping[str, Any], spelled: Mapping[str, Mapping[str,
     triggers = [tab.select, *(component.change for component in shown.values())]
     script = f"(...values) => gpg.show({arguments}, values)"
     gr.on(triggers, None, list(shown.values()), None, js=script, **PRIVATE)
+
+
+def or_skip(value: Any) -> Any:
+    """A value that a link names; a field that it leaves out stays as it is."""
+    return gr.skip() if value is None else value
 
 
 def copy_link() -> gr.Button:

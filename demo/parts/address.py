@@ -26,12 +26,16 @@ window.gpg = Object.assign(window.gpg || {}, (() => {
     before?.focus();
     return copied;
   };
+  const placed = value => { // a group of rollouts, as the list names it: step and number, from 0 on
+    const found = /^(\\d+)\\/(\\d+)$/.exec(value ?? "");
+    return found ? [["step", found[1]], ["group", String(Number(found[2]) + 1)]] : [];
+  };
   return {
     // values: of the fields `names`; spelled: by field, how a value is written where it is another word
     show(tab, names, spelled, values) {
       const written = (name, value) => String(spelled[name]?.[value] ?? value ?? "");
-      ours[tab] = names.map((name, place) => [name, written(name, values[place])])
-        .filter(([, value]) => value !== "");
+      const pairs = (name, value) => name === "place" ? placed(value) : [[name, written(name, value)]];
+      ours[tab] = names.flatMap((name, at) => pairs(name, values[at])).filter(([, value]) => value !== "");
       this.select(tab);
     },
     select(tab) { setTimeout(() => write(tab)); }, // the tab bar follows a moment after the event

@@ -5,6 +5,7 @@ from typing import Any
 
 import gradio as gr
 
+from ..links import Link
 from ..service.evaluations import Evaluations, title
 
 
@@ -22,6 +23,14 @@ class Chosen:
     def names(self) -> list[Any]:
         """What names the two; each is None until one is chosen, which means the first and the last."""
         return [self.base, self.trained]
+
+    def linked(self, link: Link) -> list[gr.Dropdown]:
+        """The lists with the two that a link names, the first and the last where it names none.
+
+        Raises ConfigurationError for a name that is not there.
+        """
+        names = self.evaluations.files()
+        return self.updates(link.choice("base", names), link.choice("trained", names))
 
     def updates(self, base: object, trained: object) -> list[gr.Dropdown]:
         """The lists as the folder is now; an evaluation that is gone is not chosen any more."""

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -10,6 +11,8 @@ from gpg_vl.errors import DataError
 from gpg_vl.evaluation.compare import COLUMNS, comparison_notes, comparison_rows
 from gpg_vl.evaluation.compare_rewards import REWARD_COLUMNS, reward_rows
 
+from ..addresses import address_follows, copy_link, open_by_link, or_skip
+from ..links import Link
 from ..parts.chosen import Chosen
 from ..parts.markup import hint, note, table, tiles
 from ..parts.results import OPENING, Question, bars, framed, pager, rows
@@ -109,6 +112,8 @@ def benchmark_tab(chosen: Chosen, tab: gr.Tab, thumbnails: Thumbnails) -> Benchm
     listed = gr.HTML(padding=False, js_on_load=OPENING, elem_id="questions")
     turned = gr.Textbox("", visible="hidden", elem_id="benchmark-page")
     selection = gr.Textbox("", visible="hidden", elem_id="benchmark-selection")
+    with gr.Row(elem_classes="share"):
+        copy_link()
     built = BenchmarkTab(chosen, [kind, task, text], turned, [summary, figure, test, listed], selection)
     return replace(built, opened=_wire(built, tab, View(chosen, thumbnails), listed))
 
@@ -129,7 +134,19 @@ def _wire(built: BenchmarkTab, tab: gr.Tab, view: View, listed: gr.HTML) -> Any:
     triggers = [tab.select, chosen.stamp.change, *lists, *filters]
     gr.on(triggers, view, inputs, built.outputs, trigger_mode="always_last", **options)
     listed.turn(turn, inputs, built.turned, **options)
+    linked = open_by_link(partial(_linked, chosen), [*chosen.names, *built.filters])
+    linked.then(view, inputs, built.outputs, **options)
+    outcome, task, text = built.filters
+    shown = {"base": chosen.base, "trained": chosen.trained, "outcome": outcome, "task": task, "search": text}
+    address_follows(shown, {"outcome": {ALL: ""}, "task": {ALL: ""}})
     return listed.select(pick, inputs, built.selection, **options)
+
+
+def _linked(chosen: Chosen, link: Link) -> list[Any]:
+    """Evaluations and filters that a link names. Raises ConfigurationError for an unknown one."""
+    task = None if link.task is None else gr.Dropdown([ALL, link.task], value=link.task)
+    outcome = link.choice("outcome", OUTCOMES)
+    return [*chosen.linked(link), *map(or_skip, (outcome, task, link.text))]
 
 
 def _page(turned: object, list_of: Selection) -> int:

@@ -9,6 +9,7 @@ from gpg_vl.errors import DataError
 from gpg_vl.evaluation.compare import Pair
 from gpg_vl.report.samples import outcome, take_turns
 
+from ..addresses import address_follows, copy_link, open_by_link
 from ..parts.chosen import Chosen
 from ..parts.markup import hint, note
 from ..parts.results import OPENING, Question, bars, cards, change_card, framed
@@ -56,6 +57,10 @@ def overview_tab(chosen: Chosen, tab: gr.Tab, thumbnails: Thumbnails) -> tuple[g
 
     options: dict[str, Any] = {**PRIVATE, "preprocess": False}
     gr.on([tab.select, chosen.stamp.change], view, chosen.names, shown, trigger_mode="always_last", **options)
+    with gr.Row(elem_classes="share"):
+        copy_link()
+    open_by_link(chosen.linked, chosen.names).then(view, chosen.names, shown, **options)
+    address_follows({"base": chosen.base, "trained": chosen.trained})
     return selection, shown.select(pick, chosen.names, selection, **options)
 
 

@@ -8,12 +8,14 @@ from typing import Any
 
 import gradio as gr
 
+from ..addresses import address_follows, copy_link, open_by_link, or_skip
+from ..links import Link
 from ..parts.markup import note
-from ..parts.rollout_views import ALL, NONE, THIS, Asked, found, scored, view
+from ..parts.rollout_views import ALL, NONE, THIS, Asked, found, name_of, scored, view
 from ..service.newest import Newest
 from ..service.rescoring import offered
 from ..service.settings import DemoSettings
-from ..wiring import PRIVATE, page
+from ..wiring import PRIVATE
 
 _SECONDS = 5.0
 """Between two looks at the folder."""
@@ -67,6 +69,8 @@ def rollouts_tab(settings: DemoSettings) -> RolloutsTab | None:
         answers = gr.HTML(padding=False)
     tab = RolloutsTab(step, search, scope, group, reward, answers)
     outputs = [missing, controls, step, group, question, rescored, answers, whole]
+    with gr.Row(elem_classes="share"):
+        copy_link()
     _wire_view(tab, partial(view, run, settings.data, rewards), outputs)
     _wire_search(tab, partial(found, run), line)
     _wire_scoring(tab, partial(scored, run, settings.data, rewards), whole, stop, report)
@@ -81,15 +85,22 @@ def _wire_view(tab: RolloutsTab, paint: Callable[[Asked, Any], list[Any]], outpu
         return paint(Asked.of(*inputs[:-1]), inputs[-1])
 
     changes = [tab.step.input, tab.search.change, tab.scope.input, tab.group.change, tab.reward.input]
-    gr.on(
-        [*changes, gr.Timer(_SECONDS).tick, page().load],
-        show,
-        [*tab.asked, painted],
-        [*outputs, painted],
-        trigger_mode="always_last",
-        preprocess=False,
-        **PRIVATE,
+    inputs, painting = [*tab.asked, painted], [*outputs, painted]
+    options: dict[str, Any] = {**PRIVATE, "preprocess": False}
+    gr.on([*changes, gr.Timer(_SECONDS).tick], show, inputs, painting, trigger_mode="always_last", **options)
+    linked = [tab.step, tab.search, tab.group, tab.reward]
+    open_by_link(_linked, linked).then(show, inputs, painting, **options)  # on every page, once it is loaded
+    shown = {"place": tab.group, "search": tab.search, "reward": tab.reward}
+    address_follows(shown, {"reward": {NONE: ""}})
+
+
+def _linked(link: Link) -> list[Any]:
+    """Step, search, group and reward that a link names; what is not there is left to `view`."""
+    place = (
+        None if None in (link.step, link.group) else name_of((int(link.step or 0), int(link.group or 1) - 1))
     )
+    group = None if place is None else gr.Dropdown([place], value=place)
+    return [or_skip(value) for value in (link.step, link.text, group, link.reward)]
 
 
 def _wire_search(tab: RolloutsTab, search: Callable[[Asked], Iterator[list[Any]]], line: gr.HTML) -> None:

@@ -6,11 +6,13 @@ from typing import Any
 
 import gradio as gr
 
+from ..addresses import address_follows, copy_link, open_by_link
+from ..links import Link
 from ..parts.curves import legend, panels
 from ..parts.markup import note
 from ..service.curves import other_runs, read_curves, stamp
 from ..service.settings import DemoSettings
-from ..wiring import PRIVATE, page
+from ..wiring import PRIVATE
 
 _NONE = "none"
 _SECONDS = 5.0
@@ -43,16 +45,21 @@ def training_tab(settings: DemoSettings) -> TrainingTab | None:
     def view(name: str, smooth: bool, last: Any) -> list[Any]:
         return paint(run, name, smooth, last)
 
-    gr.on(
-        [other.input, smoothed.input, gr.Timer(_SECONDS).tick, page().load],
-        view,
-        [other, smoothed, painted],
-        [other, message, curves, painted],
-        trigger_mode="always_last",
-        preprocess=False,  # which would refuse a run that the page has been offered since
-        **PRIVATE,
-    )
+    with gr.Row(elem_classes="share"):
+        copy_link()
+    inputs, outputs = [other, smoothed, painted], [other, message, curves, painted]
+    # `preprocess` would refuse a run that the page has been offered since.
+    options: dict[str, Any] = {**PRIVATE, "preprocess": False}
+    changes = [other.input, smoothed.input, gr.Timer(_SECONDS).tick]
+    gr.on(changes, view, inputs, outputs, trigger_mode="always_last", **options)
+    open_by_link(_linked, [other]).then(view, inputs, outputs, **options)  # on every page, once it is loaded
+    address_follows({"with": other}, {"with": {_NONE: ""}})
     return TrainingTab(other, smoothed, message, curves)
+
+
+def _linked(link: Link) -> list[Any]:
+    """The run that a link lays over; `paint` says if there is none of its name."""
+    return [gr.skip() if link.other is None else gr.Dropdown([_NONE, link.other], value=link.other)]
 
 
 def paint(run: Path, name: Any, smoothed: Any, painted: Any) -> list[Any]:

@@ -123,7 +123,7 @@ def test_modules_import_each_other_in_no_circle():
     assert len(list(TopologicalSorter(graph).static_order())) == len(MODULES)  # raises CycleError
 
 
-DEMO_FLOORS = ("app", "serving", "api", "tabs", "addresses", "wiring", "links", "parts", "service")
+DEMO_FLOORS = ("app", "serving", "api", "tabs", "addresses", "wiring", "reading", "parts", "links", "service")
 """Of the web app, likewise; `command` stands beside them."""
 
 

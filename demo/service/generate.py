@@ -96,7 +96,8 @@ class _Stopped(Exception):
 class Generation:
     """One model's answers to one question, made on a thread once it is its turn."""
 
-    def __init__(self, models: Models, path: str, ask: Ask) -> None:
+    def __init__(self, models: Models, path: str, ask: Ask, client: Client) -> None:
+        self.client = client
         self.progress = Progress()  # replaced as a whole: readers on other threads need no lock
         self.over = threading.Event()
         self.bug: BaseException | None = None
@@ -218,7 +219,7 @@ class Generations:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _submit(self, client: Client, paths: Sequence[str], ask: Ask) -> _Question:
-        question = _Question(client, [Generation(self._models, path, ask) for path in paths])
+        question = _Question(client, [Generation(self._models, path, ask, client) for path in paths])
         with self._lock:
             self._limits.admit(client, [other.client for other in self._open])
             for _ in paths:  # a thread for each part of a question, whosever turn it then is
@@ -230,8 +231,12 @@ class Generations:
     def _take_turn(self) -> None:
         with self._lock:
             generation = self._turns.take()
-        if generation is not None:  # it may have been stopped meanwhile
-            generation.run()
+        if generation is None:  # it was stopped meanwhile
+            return
+        start = time.perf_counter()
+        generation.run()
+        with self._lock:
+            self._turns.charge(generation.client, time.perf_counter() - start)
 
     def _stop(self, question: _Question) -> None:
         for generation in question.generations:

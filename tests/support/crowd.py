@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 from gradio_client import Client
 
-QUESTION = ["How many?", None, "1\n2", "choice", "", 1, 0, 4, 0]
-"""Arguments of `/compare`: a short question without an image or a gold answer."""
+QUESTION = ["How many?", None, "1\n2", "choice", "2", 1, 0, 4, 0]
+"""Arguments of `/compare`: a short question with a gold answer."""
 
 
 def visitors(server: str, addresses: Sequence[str]) -> list[Client]:

@@ -55,6 +55,30 @@ def test_newcomers_stand_at_the_end():
     assert order(turns) == "CBD"
 
 
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0.5, "AxByCz"),  # what a turn is meant to cost
+        (0.6, "xAyBzC"),  # a turn's worth behind
+        (1.6, "xyzABC"),
+    ],
+)
+def test_who_asks_for_much_work_is_passed_over(seconds, expected):
+    turns = waiting(*(("a1", part) for part in "ABC"), *(("b1", part) for part in "xyz"))
+    turns.charge(client("a1"), seconds)
+    assert [turns.before(part) for part in expected] == list(range(6))
+    assert order(turns) == expected
+
+
+def test_debts_hold_within_an_address_too_and_nobody_waits_for_ever():
+    turns = waiting(("a1", "A"), ("a2", "B"), ("a2", "C"))
+    turns.charge(client("a1"), 1e9)
+    assert order(turns) == "BCA"
+    turns.add(client("a1"), "D")
+    turns.add(client("a2"), "E")
+    assert order(turns) == "DE"  # nobody waited: forgiven
+
+
 def test_who_stops_waiting_leaves_the_others_in_their_places():
     turns = waiting(("a1", "AB"), ("a1", "CD"), ("b1", "xy"), ("b2", "z"))
     assert turns.take() == "A"

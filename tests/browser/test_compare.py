@@ -3,11 +3,21 @@
 import io
 import re
 
+import pytest
 from playwright.sync_api import FilePayload, Locator, Page, Route, expect
 
 from tests.support.inputs import noise
+from tests.support.tabs import open_tab
 
 OVER = re.compile(r"\d+ tokens · .*s")
+
+
+@pytest.fixture
+def page(page: Page) -> Page:
+    """With Compare open."""
+    open_tab(page, "Compare")
+    expect(page.locator("#ask")).to_be_visible()
+    return page
 
 
 def pane(page: Page, kind: str) -> Locator:

@@ -11,12 +11,9 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from tests.support.evaluations import evaluation, sampled
 from tests.support.made import HOSTILE, OUTCOMES
 from tests.support.serving import served
+from tests.support.tabs import open_tab
 
 from .conftest import PATIENCE
-
-
-def open_tab(page: Page, name: str) -> None:
-    page.get_by_role("tab", name=name).click()
 
 
 def rows(page: Page) -> Locator:

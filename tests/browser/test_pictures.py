@@ -9,11 +9,20 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from gpg_vl.data.images import open_image
 from gpg_vl.report.drawing import COLORS
 from tests.support.made import ANSWER, BOXED, HOSTILE
+from tests.support.tabs import open_tab
 
 from .test_compare import choose, pane, upload
 
 
 @pytest.fixture
+@pytest.fixture
+def page(page: Page) -> Page:
+    """With Compare open."""
+    open_tab(page, "Compare")
+    expect(page.locator("#ask")).to_be_visible()
+    return page
+
+
 def boxed(page: Page) -> Locator:
     """The picture with boxes, once both models have answered."""
     choose(page, "Prepared set", "boxes")

@@ -1,9 +1,10 @@
 """Rollouts, Training and Math in a browser; and every tab on a phone."""
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 from tests.support.made import HOSTILE
+from tests.support.tabs import open_tab
 
 TABS = ("Overview", "Compare", "Math", "Benchmark", "Rollouts", "Training")
 
@@ -14,10 +15,6 @@ CUT = """() => [...document.querySelectorAll(".main *")].filter(node => {
   return node.getBoundingClientRect().right > innerWidth
 }).map(node => node.outerHTML.slice(0, 200))"""
 """What stands out to the right; not what scrolls within its frame, such as a wide table."""
-
-
-def open_tab(page: Page, name: str) -> None:
-    page.get_by_role("tab", name=name).click()
 
 
 def test_formulas_are_rendered_and_markup_is_not(page):

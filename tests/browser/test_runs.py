@@ -13,8 +13,7 @@ from gpg_vl.training.records import MetricsFile
 from tests.support.made import HOSTILE
 from tests.support.runs import RIGHT, WRONG, sampled_group, write_step
 from tests.support.serving import served
-
-from .test_records import open_tab
+from tests.support.tabs import open_tab
 
 STEPS = 12
 SLOW = 0.4

@@ -15,7 +15,6 @@ from .test_compare import choose, pane, upload
 
 
 @pytest.fixture
-@pytest.fixture
 def page(page: Page) -> Page:
     """With Compare open."""
     open_tab(page, "Compare")
@@ -23,6 +22,7 @@ def page(page: Page) -> Page:
     return page
 
 
+@pytest.fixture
 def boxed(page: Page) -> Locator:
     """The picture with boxes, once both models have answered."""
     choose(page, "Prepared set", "boxes")

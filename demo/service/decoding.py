@@ -22,16 +22,17 @@ _TIFF = (b"II", b"MM")
 """How TIFF begins, whose header may stand anywhere, and name one long block a thousand times."""
 
 
-def look(file: Path, name: str, max_pixels: int) -> None:
-    """Refuse early what the start of a file gives away; `decoded` checks all of them.
+def look(file: Path, name: str, max_pixels: int) -> int:
+    """Refuse early what the start of a file gives away; `decoded` checks all of it.
 
-    Raises DataError as `decoded` does.
+    Returns its pixels, `max_pixels` where the start does not say. Raises DataError as `decoded` does.
     """
     with file.open("rb") as opened:
         start = opened.read(_START)
         whole = not opened.read(1)
-    if not start.startswith(_TIFF):
-        _check_start(start, whole, name, max_pixels)
+    if start.startswith(_TIFF):
+        return max_pixels
+    return _pixels(start, whole, name, max_pixels)
 
 
 def decoded(file: Path, name: str, max_pixels: int, deadline: float = _DEADLINE) -> Image.Image:
@@ -72,14 +73,15 @@ def _decode(file: Path, name: str, max_pixels: int, pixels: Path) -> str:
     return ""
 
 
-def _check_start(start: bytes, whole: bool, name: str, max_pixels: int) -> None:
+def _pixels(start: bytes, whole: bool, name: str, max_pixels: int) -> int:
     try:
         opened = open_image(start, name)
     except DataError:
         if whole:
             raise
-        return  # its header goes on behind the start
-    _checked(opened, name, max_pixels)
+        return max_pixels  # its header goes on behind the start
+    width, height = _checked(opened, name, max_pixels).size
+    return width * height
 
 
 def _checked(opened: Image.Image, name: str, max_pixels: int) -> Image.Image:

@@ -25,6 +25,8 @@ from .uploads import Upload
 State = Literal["waiting", "loading", "writing", "done", "stopped", "failed"]
 _FRAME = 0.12
 """Seconds between two looks at answers in the making: fast enough to read along."""
+_PER_PIXEL = 2e-8
+"""Seconds that a model's part takes for a pixel of an upload, decoding included."""
 _PULSE = 1.0
 """Seconds after which progress is told though nothing is new: thus it shows whether anybody reads."""
 
@@ -43,6 +45,11 @@ class Ask:
     seed: int = 0
     upload: Upload | None = None
     """The image, if it is the visitor's own."""
+
+    @property
+    def cost(self) -> float:
+        """Seconds of a model's part that are known before it begins: what an upload takes."""
+        return self.upload.pixels * _PER_PIXEL if self.upload else 0.0
 
     def whole(self) -> Sample:
         """The sample with all its images. Raises DataError for an upload that cannot be decoded."""
@@ -97,7 +104,7 @@ class Generation:
     """One model's answers to one question, made on a thread once it is its turn."""
 
     def __init__(self, models: Models, path: str, ask: Ask, client: Client) -> None:
-        self.client = client
+        self.client, self.cost = client, ask.cost
         self.progress = Progress()  # replaced as a whole: readers on other threads need no lock
         self.over = threading.Event()
         self.bug: BaseException | None = None
@@ -225,6 +232,7 @@ class Generations:
             for _ in paths:  # a thread for each part of a question, whosever turn it then is
                 self._pool.submit(self._take_turn)
             self._turns.add(client, question.generations)
+            self._turns.charge(client, ask.cost * len(paths))
             self._open.append(question)
         return question
 
@@ -236,7 +244,7 @@ class Generations:
         start = time.perf_counter()
         generation.run()
         with self._lock:
-            self._turns.charge(generation.client, time.perf_counter() - start)
+            self._turns.charge(generation.client, time.perf_counter() - start - generation.cost)
 
     def _stop(self, question: _Question) -> None:
         for generation in question.generations:

@@ -58,9 +58,9 @@ class Turns(Generic[Part]):
 
     Addresses take turns, within an address its sessions, and within a session questions as they came: who
     asks much holds up nobody else, and who asks for much work is passed over, until nobody waits (deficit
-    round robin, Shreedhar and Varghese 1995, with the cost known afterwards). A turn is a whole question, so
-    that it is over soon once it has begun. Newcomers stand at the end, or a client that calls itself new each
-    time would never wait.
+    round robin, Shreedhar and Varghese 1995, with most of the cost known afterwards). A turn is a whole
+    question, so that it is over soon once it has begun. Newcomers stand at the end, or a client that calls
+    itself new each time would never wait.
     """
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class Turns(Generic[Part]):
         self._ranks = None
 
     def charge(self, client: Client, seconds: float) -> None:
-        """Tell what a part has cost."""
+        """Tell what a question costs, beforehand as far as it is known, and the difference later."""
         for debtor in (client.address, client):
             self._debts[debtor] = min(self._debts.pop(debtor, -_QUANTUM) + seconds, _MOST_DEBT)
         while len(self._debts) > _REMEMBERED:

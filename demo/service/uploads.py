@@ -40,7 +40,7 @@ class Upload:
         Raises DataError for a file that nobody uploaded, or what `look` refuses.
         """
         self._file, self._max_pixels = _uploaded(described.get("path")), max_pixels
-        look(self._file, NAME, max_pixels)
+        self.pixels = look(self._file, NAME, max_pixels)
         self._decoding = threading.Lock()
         self._image: Image.Image | None = None
 

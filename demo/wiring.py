@@ -12,7 +12,7 @@ from gpg_vl.errors import UserError
 
 from .parts.chosen import Chosen
 from .parts.controls import GREEDY, Decoding, PaneView, Picker, numbered, step
-from .parts.live import COMPARED, NOTED, SETTLED, TYPED, TYPED_TURN, greyed, painted
+from .parts.live import COMPARED, NOTED, ONE_TURN, SETTLED, TYPED, TYPED_TURN, greyed, painted
 from .parts.words import for_page
 from .reading import while_read
 from .service.asking import Asking
@@ -84,9 +84,9 @@ def wire_picker(
     names, number, turn = chosen.names, chosen.number, chosen.turn
     another: dict[str, Any] = {**RAW, "cancels": [asked]}
     number.input(None, None, turn, js=TYPED_TURN, **PRIVATE)
-    chosen.task.input(lambda: [1, _turn()], None, [number, turn], **another)
-    to_set = _another_set(asking)
-    chosen.folder.input(to_set, chosen.folder, [chosen.task, number, turn], **another)
+    folder, task = chosen.folder, chosen.task
+    task.input(lambda _, turned: [1, turned], [task, turn], [number, turn], js=ONE_TURN, **another)
+    folder.input(_another_set(asking), [folder, turn], [task, number, turn], js=ONE_TURN, **another)
     for button, by in ((chosen.before, -1), (chosen.after, 1), (chosen.any, None)):
         button.click(_stepping(asking, by), names, [number, turn], **another)
     painted = _filling(asking, fill, 1 + len(outputs))
@@ -98,11 +98,11 @@ def _turn() -> str:
     return str(time.time_ns())
 
 
-def _another_set(asking: Asking) -> Callable[[str], list[Any]]:
-    def moved(folder: str) -> list[Any]:
+def _another_set(asking: Asking) -> Callable[[str, str], list[Any]]:
+    def moved(folder: str, turned: str) -> list[Any]:
         with readable_errors(asking.settings.roots):
             tasks = asking.sets.tasks(folder)
-        return [gr.update(choices=tasks, value=tasks[0]), 1, _turn()]
+        return [gr.update(choices=tasks, value=tasks[0]), 1, turned]
 
     return moved
 

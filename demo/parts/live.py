@@ -28,6 +28,14 @@ TYPED = "typed"
 TYPED_TURN = f"() => `{TYPED} ${{performance.now()}}`"
 """A new value of `Picker.turn` for a number that is being typed."""
 
+ONE_TURN = """(value, _) => {
+  const now = performance.now(), last = window.gpgTurn
+  if (last?.value !== value || now - last.at > 1000) window.gpgTurn = {value, at: now}
+  return [value, `chosen ${window.gpgTurn.at}`]
+}"""
+"""A value and one new value of `Picker.turn` for it: Gradio's lists say what was chosen twice, and a second
+turn would end the answer that was asked for in between."""
+
 
 def noted(fields: Sequence[str | None]) -> str:
     """The same text as NOTED for fields that the server fills in; None stands for any value."""

@@ -122,8 +122,9 @@ class Asking:
                 self._judge(client, ask, progresses, judged)
                 yield self._outcome(ask, progresses, judged)
             while unfinished := [one for one in judged.values() if not one.over]:
-                unfinished[0].wait(_LOOK)
                 yield self._outcome(ask, progresses, judged)
+                unfinished[0].wait(_LOOK)
+            yield self._outcome(ask, progresses, judged)  # what became known since the last look
         finally:
             follow.close()
             for judgement in judged.values():

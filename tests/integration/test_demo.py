@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -174,17 +175,27 @@ def judges() -> Iterator[Judges]:
 
 @pytest.fixture
 def asked(scenes_folder, judges):
-    """Asks two models a question about an image, and gives all outcomes."""
+    """Asks two models a question about an image, and gives all outcomes, to a reader who pauses at each."""
 
-    def ask(base: Path, trained: Path, **fields: object) -> list[Outcome]:
+    def ask(base: Path, trained: Path, pause: float = 0.0, **fields: object) -> list[Outcome]:
         settings = DemoSettings(str(base), str(trained), data=(str(scenes_folder),))
         asking = Asking(settings, PreparedSets(settings.data), Generations(Models(), 2), judges)
         place = asking.sets.place(str(scenes_folder), "all tasks", 1)
         sample: Sample = asking.sets.sample(place)
         given = Fields(None, sample.question, "\n".join(sample.choices), gold=sample.answer, **fields)
-        return list(asking.outcomes(given, place, VISITOR))
+        outcomes = []
+        for outcome in asking.outcomes(given, place, VISITOR):
+            outcomes.append(outcome)
+            time.sleep(pause)
+        return outcomes
 
     return ask
+
+
+def test_a_slow_reader_has_the_verdicts_too(asked, tiny_folder):
+    """They become known between two looks, and nobody looks again behind the last one."""
+    panes = asked(tiny_folder, tiny_folder, pause=2.0, max_new_tokens=4)[-1].panes
+    assert [(pane.scoring, pane.verdicts[0].right) for pane in panes.values()] == [(False, False)] * 2
 
 
 def test_a_model_that_cannot_load_leaves_the_other_alone(asked, tiny_folder, tmp_path):

@@ -12,14 +12,17 @@ _WORD = re.compile(r"[a-z]+(?=[\s,;:!?]|\.?$)")
 """A plain first word, which a sentence may capitalise; `max_new_tokens` and `runs/own` are names."""
 _SHOWN = 2
 """Parts that are shown of a path that nobody gave."""
+_LONGEST = 4000
+"""Characters of a message: some repeat what was sent, and a megabyte of paths takes many seconds."""
 
 
 def for_page(text: str, roots: Sequence[str] = ()) -> str:
     """A message without absolute paths, its first letter large if it begins with a plain word.
 
     roots: paths as the operator gave them; what lies below one is shown from there on, of any other path
-    the last two parts. The text is not escaped.
+    the last two parts. The text is not escaped, and cut where it is too long for a message.
     """
+    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
     def shown(found: re.Match[str]) -> str:
         mark = found.groupdict().get("mark") or ""

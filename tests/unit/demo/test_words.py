@@ -1,5 +1,7 @@
 """What messages and models are called on the page."""
 
+import time
+
 import pytest
 
 from gpg_vl.demo.parts.titles import title_of
@@ -89,3 +91,10 @@ def test_what_is_no_absolute_path_stays(text):
 )
 def test_models_are_called_by_run_and_step(path, title):
     assert title_of(path) == title
+
+
+def test_a_message_that_repeats_a_megabyte_of_paths_is_cut_first():
+    """Every path is looked for below every root: a visitor could hold up the others with one request."""
+    started = time.perf_counter()
+    assert len(for_page(f"unknown set {'/a:' * 300_000}", ROOTS)) < 25_000
+    assert time.perf_counter() - started < 0.5

@@ -11,12 +11,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .proxies import visitor
 from .refusals import Refusal
-from .routes import closed, is_upload
+from .routes import closed, is_rendered, is_upload
 
 OPEN = 256
 """Requests of one visitor at the same time: a page holds two, and a class may share one address."""
 _BURST, _RATE = 256, 32.0
 """Requests that start work: at once, and then in a second."""
+_PAGES, _PAGE_RATE = 64, 2.0
+"""Pages opened at once, as by a class behind one address, and then in a second: each stops the others for
+some hundredths of a second while it is written."""
 _UPLOADS = 4
 """Uploads at the same time; further ones wait."""
 _FILES, _HOUR = 50, 3600.0
@@ -67,6 +70,7 @@ class _Counts:
     def __init__(self, upload_bytes: int) -> None:
         self.open = 0
         self.work = Bucket(_BURST, _RATE)
+        self.pages = Bucket(_PAGES, _PAGE_RATE)
         self.uploaded = Bucket(_FILES * upload_bytes, _FILES * upload_bytes / _HOUR)
         self.uploads = asyncio.Semaphore(_UPLOADS)
 
@@ -105,6 +109,8 @@ class ClientLimits:
             raise Refusal(404, reason)
         if counts.open >= self._most:
             raise Refusal(429, f"{counts.open} requests of yours are open; close some", 1)
+        if is_rendered(scope) and (wait := counts.pages.take()):
+            raise Refusal(429, "you have opened very many pages; go slower", wait)
         if scope["method"] != "POST":
             return
         if (waiting := self._unfinished(visitor(scope))) >= self._most:

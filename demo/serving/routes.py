@@ -23,6 +23,11 @@ def is_page(scope: Scope) -> bool:
     return scope["method"] in ("GET", "HEAD") and path(scope) == "/"
 
 
+def is_rendered(scope: Scope) -> bool:
+    """Is written anew for each request, on the event loop that all share: the page and its description."""
+    return scope["method"] in ("GET", "HEAD") and path(scope) in ("/", "/config")
+
+
 def is_login(scope: Scope) -> bool:
     return scope["method"] == "POST" and path(scope) == LOGIN
 

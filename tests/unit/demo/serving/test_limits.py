@@ -54,6 +54,18 @@ def test_one_visitor_has_a_bound_and_the_others_their_own():
     asyncio.run(flood())
 
 
+@pytest.mark.parametrize("path", ["/", "/config"])
+def test_pages_are_bounded_for_writing_one_stops_the_others(path):
+    async def flood() -> None:
+        app = ClientLimits(size, 1000, lambda visitor: 0)
+        many = [(await send_to(app, path, method="GET")).status_code for _ in range(80)]
+        assert many[:64] == [200] * 64 and many[-1] == 429
+        assert (await send_to(app, "/theme.css", method="GET")).status_code == 200
+        assert (await send_to(app, path, "8.8.8.8", method="GET")).status_code == 200
+
+    asyncio.run(flood())
+
+
 def test_unfinished_events_are_bounded():
     app = ClientLimits(size, 1000, {"9.9.9.9": 3, "8.8.8.8": 2}.get, most=3)
     answer = asyncio.run(send_to(app, "/gradio_api/call/compare"))

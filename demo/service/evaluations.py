@@ -210,7 +210,7 @@ class Selection:
         """What a page sends back; whatever is no text there counts as not chosen."""
         try:
             sent = json.loads(text) if isinstance(text, str) else None
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             sent = None
         sent = sent if isinstance(sent, dict) else {}
         names = [field.name for field in fields(cls)]

@@ -90,7 +90,7 @@ class PreparedSets:
         try:
             told = json.loads(str(sent))
             place = Place(str(told["folder"]), int(told["row"]))
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise DataError("the page sent no place of a question: reload it") from error
         served = place.folder in self._manifests and 0 <= place.row < len(self._data(place.folder)[1])
         if not served or self.sent(place) != sent:

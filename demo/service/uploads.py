@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,57 @@ from gpg_vl.errors import DataError
 from .decoding import decoded, look
 
 NAME = "the uploaded image"
+_LARGEST = 2**53
+"""Of numbers that are sent: beyond, JavaScript itself has not every whole one."""
+_LONGEST_PATH = 1000
 
 
 class ClosedBlocks(gr.Blocks):
-    """A page that fetches nothing: Gradio itself downloads an upload that is a web address, of any size."""
+    """A page that fetches nothing: Gradio itself downloads an upload that is a web address, of any size.
+
+    Nor does an event get what its components cannot hold: most take what was sent as it is.
+    """
 
     def validate_inputs(self, block_fn: Any, inputs: list[Any]) -> None:
         """Called with what a client sent, before Gradio looks at the files in it."""
         traverse(inputs, _refuse_address, is_file_obj_with_meta)
+        if len(inputs) < len(block_fn.inputs):
+            raise _refusal(f"{len(inputs)} values were sent, and {len(block_fn.inputs)} are needed")
+        for component, value in zip(block_fn.inputs, inputs, strict=False):
+            if problem := _problem(component, value):
+                name = getattr(component, "label", None) or "a hidden field"
+                raise _refusal(f"{name}: {problem}; reload the page")
         super().validate_inputs(block_fn, inputs)
+
+
+def _refusal(line: str) -> gr.Error:
+    return gr.Error(escape(line, quote=False), print_exception=False)
+
+
+def _problem(component: Any, value: Any) -> str:
+    """Why a value that a client sent is none that its component holds; "" if it is one, or unknown."""
+    if value is None:
+        return ""
+    if isinstance(component, gr.Number | gr.Slider):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return "" if number and abs(value) <= _LARGEST else "this is no number that is used here"
+    if isinstance(component, gr.Textbox | gr.Dropdown | gr.Radio):
+        if not isinstance(value, str):
+            return "this is no text"
+        return "" if _is_unicode(value) else "this text holds half of a character"
+    if isinstance(component, gr.Image):
+        path = value.get("path") if isinstance(value, dict) else None
+        named = isinstance(path, str) and len(path) <= _LONGEST_PATH and "\0" not in path
+        return "" if named and _is_unicode(path) else "this is no uploaded file"
+    return ""
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a lone surrogate: no model, file or stream takes it
+        return False
+    return True
 
 
 def _refuse_address(file: Mapping[str, Any]) -> None:

@@ -153,7 +153,7 @@ def _page(turned: object, list_of: Selection) -> int:
     """The page that was asked for, if it was of this list; else the first."""
     try:
         page, of = json.loads(str(turned))
-    except (json.JSONDecodeError, TypeError, ValueError):  # nothing yet, or what no page of ours sends
+    except (TypeError, ValueError, RecursionError):  # nothing yet, or what no page of ours sends
         return 1
     return page if isinstance(page, int) and page > 0 and of == list_of.to_json() else 1
 

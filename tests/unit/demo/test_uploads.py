@@ -1,11 +1,13 @@
 """Uploads: limits by the header, formats, and whose files may be read."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import gradio as gr
 import pytest
 from PIL import Image
 
-from gpg_vl.demo.service.uploads import Upload
+from gpg_vl.demo.service.uploads import ClosedBlocks, Upload
 from gpg_vl.errors import DataError
 from tests.support.inputs import bomb
 
@@ -64,3 +66,29 @@ def test_other_files_are_refused(folder, tmp_path):
             read(path)
     with pytest.raises(DataError, match=outside):
         Upload({"url": "data:image/png;base64,AAAA"}, LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("component", "sent", "message"),
+    [
+        (gr.Number, float("nan"), "no number"),
+        (gr.Slider, 1e300, "no number"),
+        (gr.Number, "3", "no number"),
+        (gr.Number, True, "no number"),
+        (gr.Textbox, 5, "no text"),
+        (gr.Textbox, {"path": "/etc/passwd"}, "no text"),
+        (gr.Textbox, "a\ud800", "half of a character"),
+        (gr.Dropdown, ["a"], "no text"),
+        (gr.Image, "/etc/passwd", "no uploaded file"),
+        (gr.Image, {"path": "a\0b"}, "no uploaded file"),
+        (gr.Image, {"path": "a" * 5000}, "no uploaded file"),
+    ],
+)
+def test_what_a_component_cannot_hold_is_refused_in_words(component, sent, message):
+    page = object.__new__(ClosedBlocks)  # a whole page would start an event loop
+    event = SimpleNamespace(inputs=[component(label="<b>")], name="event")
+    page.validate_inputs(event, [None])
+    with pytest.raises(gr.Error, match=f"^.&lt;b&gt;: .*{message}"):
+        page.validate_inputs(event, [sent])
+    with pytest.raises(gr.Error, match="0 values were sent, and 1 are needed"):
+        page.validate_inputs(event, [])

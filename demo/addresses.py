@@ -39,12 +39,15 @@ def open_by_link(read: Callable[[Link], list[Any]], outputs: Sequence[Any]) -> A
     """
     tab = _enclosing()
 
-    def opened(request: gr.Request) -> list[Any]:
-        untouched = [gr.skip()] * len(outputs)
+    def filled(values: list[Any]) -> Any:
+        return values[0] if len(outputs) == 1 else values  # Gradio takes a list for the one output's value
+
+    def opened(request: gr.Request) -> Any:
+        untouched = filled([gr.skip()] * len(outputs))
         if tab is None or request.query_params.get("tab") != tab.id:
             return untouched
         try:
-            return read(Link.read(request.query_params))
+            return filled(read(Link.read(request.query_params)))
         except UserError as error:
             gr.Warning(message(error))
             return untouched

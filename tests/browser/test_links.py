@@ -97,3 +97,14 @@ def test_a_link_is_copied(fresh):
         "q": ["2"],
     }
     expect(page.get_by_role("button", name="Copy link").locator("visible=true")).to_be_visible()
+
+
+def test_curves_open_over_those_of_no_other_run_and_of_the_link_s(fresh):
+    """One field is filled in, and Gradio would take a list for its value."""
+    page = fresh("tab=training")
+    expect(page.get_by_text("own: step 5")).to_be_visible()
+    assert page.get_by_text("There is no run").count() == 0
+    shows(page, tab="training")
+    page = fresh("tab=training&with=other")
+    expect(page.get_by_role("combobox", name="Compare with the run")).to_have_value("other")
+    shows(page, tab="training", **{"with": "other"})

@@ -1,12 +1,18 @@
 """The two evaluations that Overview and Benchmark show: one choice for both tabs."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
+from gpg_vl.errors import UserError
+
 from ..links import Link
 from ..service.evaluations import Evaluations, title
+
+_TABS = ("overview", "benchmark")
+"""Whose links name evaluations."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,21 @@ class Chosen:
         """
         names = self.evaluations.files()
         return self.updates(link.choice("base", names), link.choice("trained", names))
+
+    def named(self, base: object, trained: object, query: Mapping[str, str]) -> tuple[object, object]:
+        """The two of the lists; while a page opens and they are empty, those that its link names.
+
+        What paints first would else choose others than the link, which may come later.
+        """
+        if base is None and trained is None:
+            try:
+                link = Link.read(query)
+                if link.tab in _TABS:
+                    names = self.evaluations.files()
+                    return link.choice("base", names), link.choice("trained", names)
+            except UserError:  # told by what opens the link
+                pass
+        return base, trained
 
     def updates(self, base: object, trained: object) -> list[gr.Dropdown]:
         """The lists as the folder is now; an evaluation that is gone is not chosen any more."""

@@ -128,14 +128,17 @@ def _wire(built: BenchmarkTab, tab: gr.Tab, view: View, listed: gr.HTML) -> Any:
     def pick(event: gr.EventData, *values: object) -> str:
         return replace(view.list_of(*values[:-1]), id=str(event.id)).to_json()
 
+    def painted(request: gr.Request, base: object, trained: object, *wanted: object) -> list[Any]:
+        return view(*chosen.named(base, trained, request.query_params), *wanted)
+
     options: dict[str, Any] = {**PRIVATE, "preprocess": False}
     lists = [names.input for names in chosen.names]
     filters = [wanted.change for wanted in (*built.filters, built.turned)]
     triggers = [tab.select, chosen.stamp.change, *lists, *filters]
-    gr.on(triggers, view, inputs, built.outputs, trigger_mode="always_last", **options)
+    gr.on(triggers, painted, inputs, built.outputs, trigger_mode="always_last", **options)
     listed.turn(turn, inputs, built.turned, **options)
     linked = open_by_link(partial(_linked, chosen), [*chosen.names, *built.filters])
-    linked.then(view, inputs, built.outputs, **options)
+    linked.then(painted, inputs, built.outputs, **options)
     outcome, task, text = built.filters
     shown = {"base": chosen.base, "trained": chosen.trained, "outcome": outcome, "task": task, "search": text}
     address_follows(shown, {"outcome": {ALL: ""}, "task": {ALL: ""}})
@@ -161,7 +164,7 @@ def _page(turned: object, list_of: Selection) -> int:
 def _compared(found: Comparison) -> list[str]:
     """Headline, bars, and the test with what it means."""
     rewarded = reward_rows(found.result)
-    rewards = table(REWARD_COLUMNS, rewarded) if rewarded else ""
+    rewards = table(REWARD_COLUMNS, rewarded, total=False) if rewarded else ""
     notes = "".join(hint(text[:1].upper() + text[1:]) for text in comparison_notes(found.result, ids=False))
     test = table([found.score, *COLUMNS[1:]], comparison_rows(found.result))
     return [tiles(headline(found)), framed(bars(found)), test + rewards + notes]

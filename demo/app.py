@@ -44,7 +44,11 @@ _LOOKING = 8
 _EVENTS = 1000
 """Events of all kinds at the same time; those that wait for an answer have no thread of Gradio's."""
 _OVERVIEW, _COMPARE, _BENCHMARK = "overview", "compare", "benchmark"
-_TO_BENCHMARK = f'() => ({{__type__: "update", selected: "{_BENCHMARK}"}})'
+_TO_BENCHMARK = f"""() => {{
+  setTimeout(() => document.getElementById("questions")?.scrollIntoView({{block: "start"}}), 300)
+  return {{__type__: "update", selected: "{_BENCHMARK}"}}
+}}"""
+"""The list is below the figures, and on a phone far below."""
 _HEADLINE = "# gpg-vl\nWhat training changed: both models answer the same question, side by side."
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 

@@ -96,12 +96,17 @@ def hint(text: str) -> str:
     return _one_line(f'<p class="gpg hint">{escape(text)}</p>')
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of texts, the first column to the left and the others, which are figures, to the right."""
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, total: bool = True) -> str:
+    """A table of texts, the first column to the left and the others, which are figures, to the right.
+
+    total: the last row sums up the others.
+    """
+    last = len(rows) - 1
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in header)
     lines = (
-        f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>'
-        for name, *cells in rows
+        f'<tr{" class=total" if total and at == last else ""}><th scope="row">{escape(name)}</th>'
+        f"{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
+        for at, (name, *cells) in enumerate(rows)
     )
     inner = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
     return _one_line(f'<div class="gpg scroll" tabindex="0">{inner}</div>')

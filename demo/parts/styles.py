@@ -124,8 +124,9 @@ RECORD_CSS = """
 .gpg.scroll tbody th { font-weight: 500; }
 .gpg.scroll table tbody tr { border: 0; border-top: 1px solid var(--line); }
 .gpg.scroll table thead tr { border: 0; }
-.gpg.scroll tbody tr:last-child { background: var(--soft); }
-.gpg.scroll tbody tr:last-child > * { font-weight: 600; }
+.gpg.scroll tr.total { background: var(--soft); }
+.gpg.scroll tr.total > * { font-weight: 600; }
+.gpg.scroll + .gpg.scroll { margin-top: .75rem; }
 .gpg.scroll + .gpg.hint { margin-top: .7rem; }
 .beside { align-self: center; }
 .gpg.note + .gpg.card { margin-top: .75rem; }
@@ -148,7 +149,8 @@ footer > .divider { display: none; }
 .gpg.card table { width: 100%; border-collapse: collapse; font-size: .9rem; margin: 0; }
 .gpg.card th, .gpg.card td { padding: .3rem .5rem !important; border: 0 !important; vertical-align: top;
   border-top: 1px solid var(--line) !important; overflow-wrap: anywhere; }
-.gpg.card th { text-align: left; color: var(--muted); font-weight: 500; border-top: 0 !important; }
+.gpg.card th { text-align: left; color: var(--muted); font-weight: 500; border-top: 0 !important;
+  overflow-wrap: normal; }
 .gpg.card td:first-child, .gpg.card td:last-child { font-variant-numeric: tabular-nums; white-space: nowrap; }
 .gpg.card td summary { color: var(--ink); }
 .gpg .katex { white-space: nowrap; }
@@ -157,6 +159,7 @@ footer > .divider { display: none; }
 :focus-visible { outline: 2px solid #0b62a8 !important; outline-offset: 2px; }
 .dark :focus-visible { outline-color: #6cb6ff !important; }
 @media (max-width: 40rem) {
+  .gpg.card th, .gpg.card td { padding-inline: .2rem !important; }
   .tab-container button { padding: 0 .2rem; font-size: .8rem; }
 }
 """

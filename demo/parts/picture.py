@@ -133,7 +133,8 @@ def _label(name: str, one: _Drawn, size: tuple[int, int]) -> str:
     x, y = (x1, y2) if name == "base" else (x2, y1)
     left, top = x / size[0], y / size[1]
     inner = " inner" if (top > 1 - _MARGIN if name == "base" else top < _MARGIN) else ""
-    place = f"left:{100 * left:.2f}%;top:{100 * top:.2f}%"
+    edge = f"min({100 * left:.2f}%, 100% - 2.6rem)" if name == "base" else f"max({100 * left:.2f}%, 2.6rem)"
+    place = f"left:{edge};top:{100 * top:.2f}%"  # as wide as the label: it stays over the image
     return f'<span class="iou {name}{inner}" style="{place}">{one.iou:.2f}</span>'
 
 

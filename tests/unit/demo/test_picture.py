@@ -31,7 +31,7 @@ def test_boxes_are_in_pixels_of_the_image_and_say_their_iou():
     assert 'class="line" x="10" y="20" width="50" height="30"' in shown
     assert titles(shown) == ["Gold: 10, 20, 60, 80", "Trained: 10, 20, 60, 50 · IoU 0.50"]
     assert legend(shown) == ["Gold: 1 box", "Base: no box", "Trained: IoU 0.50"]
-    assert '<span class="iou trained" style="left:30.00%;top:20.00%">0.50</span>' in shown
+    assert '<span class="iou trained" style="left:max(30.00%, 2.6rem);top:20.00%">0.50</span>' in shown
     assert shown.count('type="checkbox"') == 3
     assert "\n" not in shown  # one block for Markdown
 

@@ -149,7 +149,7 @@ def ask_and_stop(asking: Asking, prefix: str = "") -> tuple[gr.Button, gr.Button
         label = "Ask both" if len(asking.paths) > 1 else "Ask"
         ask = gr.Button(label, variant="primary", scale=3, elem_id=f"{prefix}ask")
         stop = gr.Button(
-            "Stop", variant="stop", scale=1, min_width=90, elem_id=f"{prefix}stop", elem_classes="stop"
+            "Stop", variant="stop", scale=1, min_width=90, elem_id=f"{prefix}stop", elem_classes="stop-asking"
         )
     return ask, stop
 

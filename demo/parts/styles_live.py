@@ -1,8 +1,8 @@
 """Style of what changes while models work, and of answers that are stored or stale."""
 
 LIVE_CSS = """
-.stop { display: none !important; }
-[role="tabpanel"]:has(.panes .badge.working) .stop { display: flex !important; }
+.stop-asking { display: none !important; }
+[role="tabpanel"]:has(.panes .badge.working) .stop-asking { display: flex !important; }
 .again { display: none !important; }
 [role="tabpanel"]:has(.panes .badge.stored) .again { display: flex !important; }
 .strip { align-items: center; gap: .5rem; flex-wrap: wrap; }

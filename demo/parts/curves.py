@@ -45,9 +45,7 @@ def legend(read: Curves, *, smoothed: bool) -> str:
     """How far each run is, what the strokes mean, and which files could not be read."""
     told = "".join(map(note, read.problems))
     if not any(read.steps.values()) and not read.curves:
-        return told + note(
-            "No step is written to metrics.jsonl yet; the curves appear here as soon as one is."
-        )
+        return told + note(_WAITING)
     runs = "".join(
         f'<span><i class="swatch {_color(place)}"></i>{escape(name)}: {_far(step)}</span>'
         for place, (name, step) in enumerate(read.steps.items())

@@ -22,8 +22,9 @@ PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden
 """Events of the page are no part of the API."""
 RAW: dict[str, Any] = {**PRIVATE, "preprocess": False}
 """Of events that take what the page sends as it is: a server that was started again does not know what
-Gradio's own checks compare with, such as the tasks of the set that was chosen. They check it themselves."""
-_SECONDS = 5.0
+Gradio's own checks compare with, such as the tasks of the set that was chosen, and none knows what lists have
+been offered since. They check it themselves."""
+SECONDS = 5.0
 """Between two looks into a run's folder."""
 
 
@@ -182,4 +183,4 @@ def watch_evaluations(chosen: Chosen) -> None:
     def look() -> str:
         return chosen.evaluations.stamp()
 
-    gr.on([page().load, gr.Timer(_SECONDS).tick], look, None, chosen.stamp, **PRIVATE)
+    gr.on([page().load, gr.Timer(SECONDS).tick], look, None, chosen.stamp, **PRIVATE)

@@ -10,6 +10,7 @@ from gpg_vl.errors import UserError
 
 from ..links import Link
 from ..service.evaluations import Evaluations, title
+from .controls import hidden
 
 _TABS = ("overview", "benchmark")
 """Whose links name evaluations."""
@@ -67,5 +68,5 @@ def choose_evaluations(run: str | None) -> Chosen:
     """Build the parts; the lists are rendered where they are to stand."""
     base = gr.Dropdown([], value=None, label="Base: evaluation A", render=False)
     trained = gr.Dropdown([], value=None, label="Trained: evaluation B", render=False)
-    stamp = gr.Textbox("", visible="hidden", elem_id="evaluations-stamp")
+    stamp = hidden()
     return Chosen(Evaluations.of(run), base, trained, stamp)

@@ -41,9 +41,9 @@ class Picker:
         return [self.folder, self.task, self.number]
 
 
-def hidden(value: str = "") -> gr.Textbox:
+def hidden(value: str = "", elem_id: str | None = None) -> gr.Textbox:
     """What the page knows and nobody sees: the browser keeps it, and sends it with each event."""
-    return gr.Textbox(value, visible="hidden")
+    return gr.Textbox(value, visible="hidden", elem_id=elem_id)
 
 
 def picker(sets: PreparedSets, folders: Sequence[str]) -> Picker:

@@ -1,17 +1,16 @@
 """Who a request comes from: behind a trusted proxy, whom the proxy names; else whoever sent it."""
 
 from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-Network = IPv4Network | IPv6Network
+from ..service.clients import network
+
 _CLAIMS = ("forwarded", "x-real-ip", "x-gradio-server")
 """Headers about where a request came from, besides X-Forwarded-…; Gradio believes some from anyone."""
 _SCHEMES = ("http", "https")
-_OWN_NETWORK = 64
-"""Bits that an IPv6 visitor cannot change: a provider hands out the other 64."""
 
 
 class TrustedProxies:
@@ -61,11 +60,8 @@ class TrustedProxies:
 
 
 def visitor(scope: Scope) -> str:
-    """Whom limits count for: an address, of IPv6 the network that a provider hands out."""
-    address = _address(scope["client"][0])
-    if address and ip_address(address).version == 6:
-        return str(ip_network(f"{address}/{_OWN_NETWORK}", strict=False))
-    return address
+    """Whom limits count for; see `network`."""
+    return network(scope["client"][0])
 
 
 def _is_claim(name: str) -> bool:

@@ -14,11 +14,12 @@ from gpg_vl.evaluation.compare_rewards import REWARD_COLUMNS, reward_rows
 from ..addresses import address_follows, copy_link, open_by_link, or_skip
 from ..links import Link
 from ..parts.chosen import Chosen
+from ..parts.controls import hidden
 from ..parts.markup import hint, note, table, tiles
 from ..parts.results import OPENING, Question, bars, framed, pager, rows
 from ..service.evaluations import ALL, OUTCOMES, Comparison, Selection, headline
 from ..service.thumbnails import Thumbnails
-from ..wiring import PRIVATE
+from ..wiring import RAW
 
 _PAGE = 50
 """Questions shown at a time."""
@@ -110,8 +111,8 @@ def benchmark_tab(chosen: Chosen, tab: gr.Tab, thumbnails: Thumbnails) -> Benchm
         task = gr.Dropdown([ALL], value=ALL, label="Task", scale=1, min_width=150)
         text = gr.Textbox("", label="Search", placeholder="question, answer or id", scale=1, min_width=150)
     listed = gr.HTML(padding=False, js_on_load=OPENING, elem_id="questions")
-    turned = gr.Textbox("", visible="hidden", elem_id="benchmark-page")
-    selection = gr.Textbox("", visible="hidden", elem_id="benchmark-selection")
+    turned = hidden()
+    selection = hidden(elem_id="benchmark-selection")
     with gr.Row(elem_classes="share"):
         copy_link()
     built = BenchmarkTab(chosen, [kind, task, text], turned, [summary, figure, test, listed], selection)
@@ -131,18 +132,17 @@ def _wire(built: BenchmarkTab, tab: gr.Tab, view: View, listed: gr.HTML) -> Any:
     def painted(request: gr.Request, base: object, trained: object, *wanted: object) -> list[Any]:
         return view(*chosen.named(base, trained, request.query_params), *wanted)
 
-    options: dict[str, Any] = {**PRIVATE, "preprocess": False}
     lists = [names.input for names in chosen.names]
     filters = [wanted.change for wanted in (*built.filters, built.turned)]
     triggers = [tab.select, chosen.stamp.change, *lists, *filters]
-    gr.on(triggers, painted, inputs, built.outputs, trigger_mode="always_last", **options)
-    listed.turn(turn, inputs, built.turned, **options)
+    gr.on(triggers, painted, inputs, built.outputs, trigger_mode="always_last", **RAW)
+    listed.turn(turn, inputs, built.turned, **RAW)
     linked = open_by_link(partial(_linked, chosen), [*chosen.names, *built.filters])
-    linked.then(painted, inputs, built.outputs, **options)
+    linked.then(painted, inputs, built.outputs, **RAW)
     outcome, task, text = built.filters
     shown = {"base": chosen.base, "trained": chosen.trained, "outcome": outcome, "task": task, "search": text}
     address_follows(shown, {"outcome": {ALL: ""}, "task": {ALL: ""}})
-    return listed.select(pick, inputs, built.selection, **options)
+    return listed.select(pick, inputs, built.selection, **RAW)
 
 
 def _linked(chosen: Chosen, link: Link) -> list[Any]:

@@ -11,11 +11,12 @@ from gpg_vl.report.samples import outcome, take_turns
 
 from ..addresses import address_follows, copy_link, open_by_link
 from ..parts.chosen import Chosen
+from ..parts.controls import hidden
 from ..parts.markup import hint, note
 from ..parts.results import OPENING, Question, bars, cards, change_card, framed
 from ..service.evaluations import Comparison, Selection, select, stored_item, title
 from ..service.thumbnails import Thumbnails
-from ..wiring import PRIVATE, readable_errors
+from ..wiring import RAW, readable_errors
 
 _MANY, _FEW = 6, 2
 """Cards of what training mostly did, and of the other."""
@@ -33,7 +34,7 @@ def overview_tab(chosen: Chosen, tab: gr.Tab, thumbnails: Thumbnails) -> tuple[g
     """
     evaluations = chosen.evaluations
     shown = gr.HTML(padding=False, js_on_load=OPENING, elem_id="overview")
-    selection = gr.Textbox("", visible="hidden", elem_id="overview-selection")
+    selection = hidden()
 
     def view(base: object, trained: object) -> str:
         if reason := evaluations.missing():
@@ -55,13 +56,12 @@ def overview_tab(chosen: Chosen, tab: gr.Tab, thumbnails: Thumbnails) -> tuple[g
         kind = outcome(stored["base"], stored["trained"])
         return Selection(str(first), str(last), outcome=kind, id=stored["item"]["id"]).to_json()
 
-    options: dict[str, Any] = {**PRIVATE, "preprocess": False}
-    gr.on([tab.select, chosen.stamp.change], view, chosen.names, shown, trigger_mode="always_last", **options)
+    gr.on([tab.select, chosen.stamp.change], view, chosen.names, shown, trigger_mode="always_last", **RAW)
     with gr.Row(elem_classes="share"):
         copy_link()
-    open_by_link(chosen.linked, chosen.names).then(view, chosen.names, shown, **options)
+    open_by_link(chosen.linked, chosen.names).then(view, chosen.names, shown, **RAW)
     address_follows({"base": chosen.base, "trained": chosen.trained})
-    return selection, shown.select(pick, chosen.names, selection, **options)
+    return selection, shown.select(pick, chosen.names, selection, **RAW)
 
 
 def story(found: Comparison, titles: tuple[str, str], thumbnails: Thumbnails, so_far: str = "") -> str:

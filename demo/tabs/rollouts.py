@@ -15,12 +15,10 @@ from ..parts.rollout_views import ALL, NONE, THIS, Asked, found, name_of, scored
 from ..service.newest import Newest
 from ..service.rescoring import offered
 from ..service.settings import DemoSettings
-from ..wiring import PRIVATE
+from ..wiring import PRIVATE, RAW, SECONDS
 
-_SECONDS = 5.0
-"""Between two looks at the folder."""
-_AT_A_TIME: dict[str, Any] = {**PRIVATE, "preprocess": False, "concurrency_limit": 2}
-"""Long work; `preprocess` would refuse a group that the page has been offered since."""
+_AT_A_TIME: dict[str, Any] = {**RAW, "concurrency_limit": 2}
+"""Long work."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +84,9 @@ def _wire_view(tab: RolloutsTab, paint: Callable[[Asked, Any], list[Any]], outpu
 
     changes = [tab.step.input, tab.search.change, tab.scope.input, tab.group.change, tab.reward.input]
     inputs, painting = [*tab.asked, painted], [*outputs, painted]
-    options: dict[str, Any] = {**PRIVATE, "preprocess": False}
-    gr.on([*changes, gr.Timer(_SECONDS).tick], show, inputs, painting, trigger_mode="always_last", **options)
+    gr.on([*changes, gr.Timer(SECONDS).tick], show, inputs, painting, trigger_mode="always_last", **RAW)
     linked = [tab.step, tab.search, tab.group, tab.reward]
-    open_by_link(_linked, linked).then(show, inputs, painting, **options)  # on every page, once it is loaded
+    open_by_link(_linked, linked).then(show, inputs, painting, **RAW)  # on every page, once it is loaded
     shown = {"place": tab.group, "search": tab.search, "reward": tab.reward}
     address_follows(shown, {"reward": {NONE: ""}})
 

@@ -12,11 +12,9 @@ from ..parts.curves import legend, panels
 from ..parts.markup import note
 from ..service.curves import other_runs, read_curves, stamp
 from ..service.settings import DemoSettings
-from ..wiring import PRIVATE
+from ..wiring import RAW, SECONDS
 
 _NONE = "none"
-_SECONDS = 5.0
-"""Between two looks at the files."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +46,9 @@ def training_tab(settings: DemoSettings) -> TrainingTab | None:
     with gr.Row(elem_classes="share"):
         copy_link()
     inputs, outputs = [other, smoothed, painted], [other, message, curves, painted]
-    # `preprocess` would refuse a run that the page has been offered since.
-    options: dict[str, Any] = {**PRIVATE, "preprocess": False}
-    changes = [other.input, smoothed.input, gr.Timer(_SECONDS).tick]
-    gr.on(changes, view, inputs, outputs, trigger_mode="always_last", **options)
-    open_by_link(_linked, [other]).then(view, inputs, outputs, **options)  # on every page, once it is loaded
+    changes = [other.input, smoothed.input, gr.Timer(SECONDS).tick]
+    gr.on(changes, view, inputs, outputs, trigger_mode="always_last", **RAW)
+    open_by_link(_linked, [other]).then(view, inputs, outputs, **RAW)  # on every page, once it is loaded
     address_follows({"with": other}, {"with": {_NONE: ""}})
     return TrainingTab(other, smoothed, message, curves)
 

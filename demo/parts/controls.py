@@ -16,8 +16,8 @@ from ..service.models import Kind
 from ..service.samples import Place, PreparedSets
 from ..service.settings import DemoSettings
 from .latex import DELIMITERS, with_formulas
-from .pane import TITLES, Head, empty_pane, head_of, pane
-from .titles import title_of
+from .pane import Head, empty_pane, head_of, pane
+from .titles import TITLES, title_of
 
 GREEDY, SAMPLED = "Greedy", "Several samples"
 

@@ -15,9 +15,8 @@ from ..service.models import Kind
 from ..service.verdicts import Verdict, vote
 from .latex import as_formula
 from .markup import Shown, answer_card, block, facts, note, shown_item
-from .titles import title_of
+from .titles import TITLES, title_of
 
-TITLES: dict[Kind, str] = {"base": "Base", "trained": "Trained"}
 WORKING, STORED = "working", "stored"
 """Classes of badges: of a pane whose model is not done, and of an answer that comes from an evaluation."""
 _STATES = {"loading": "loading the model", "done": "scoring"}

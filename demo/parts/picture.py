@@ -14,8 +14,8 @@ from gpg_vl.report.samples import image_source
 from gpg_vl.types import Box
 
 from ..service.layers import Layer, best_iou
+from .titles import TITLES
 
-TITLES = {"gold": "Gold", "base": "Base", "trained": "Trained"}
 _LONGEST_SIDE = 1024
 """Pixels: the picture is shown at up to 600, and screens have up to two dots each."""
 _MARGIN = 0.1

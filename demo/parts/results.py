@@ -16,7 +16,7 @@ from gpg_vl.runs.files import Evaluation, is_right, score
 from gpg_vl.stats import Interval
 
 from ..service.answers import final_text, gold_text, share_right
-from ..service.evaluations import OUTCOMES, Comparison
+from ..service.evaluations import BROKEN, FIXED, OUTCOMES, Comparison
 
 OPENING = """element.addEventListener('click', event => {
   const pressed = event.target.closest('[data-id], [data-page]');
@@ -27,7 +27,7 @@ OPENING = """element.addEventListener('click', event => {
 """For `gr.HTML(js_on_load=...)`: `select` brings the id of a question, `turn` the number of a page."""
 _SHOWN = 300
 """Characters of a text: the style sheet cuts it at some lines, and Compare shows all of it."""
-_KINDS = {"Fixed": "right", "Broken": "wrong"}
+_KINDS = {FIXED: "right", BROKEN: "wrong"}
 
 
 def change_card(found: Comparison, titles: tuple[str, str], further: Sequence[str] = ()) -> str:

@@ -13,14 +13,15 @@ from ..service.layers import Layer, with_gold
 from ..service.records import Record
 from ..service.rescoring import Other, StepScores, is_valid, rescore, verdict_on
 from ..service.run_questions import RunQuestions
+from ..service.samples import ALL_TASKS
 from .markup import Shown, answer_card, facts, grid, hint, note, question_card, table, tiles
-from .picture import TITLES, picture_with_boxes
+from .picture import picture_with_boxes
+from .titles import TITLES
 
 _BARS = 10
 """Of a histogram whose values are many."""
 Boxes = Sequence[Sequence[Box]]
 """Of each answer; empty where none are asked for, or where they cannot be had."""
-ALL_TASKS = "all tasks"
 _TITLES = {**TITLES, "trained": "Answers"}
 
 
@@ -97,7 +98,7 @@ def _question(sample: Sample | None, answers: Sequence[Record], boxes: Boxes) ->
     layers = with_gold(sample, {"trained": Layer(boxes, None)})
     picture = picture_with_boxes(sample.images[0], layers, sample.question, titles=_TITLES)
     further = question_card(sample.question, sample.choices, sample.answer, header, sample.images[1:])
-    return f'<div class="gpg beside-picture">{picture}{further}</div>'
+    return f'<div class="gpg">{picture}{further}</div>'
 
 
 def shown_answer(

@@ -1,9 +1,11 @@
-"""What a model is called on the page."""
+"""What models are called on the page."""
 
 import re
 
 from ..service.evaluations import title
 
+TITLES = {"gold": "Gold", "base": "Base", "trained": "Trained"}
+"""Whose an answer is."""
 _PLAIN = ("model", "checkpoints")
 """Folders that every run has: they tell nobody anything."""
 

@@ -15,7 +15,8 @@ from gpg_vl.report.samples import outcome
 from gpg_vl.runs.files import Evaluation, answers_of, paired_items, read_evaluation, read_metrics
 
 ALL = "All"
-OUTCOMES = (ALL, "Fixed", "Broken", "Both right", "Still wrong")
+FIXED, BROKEN = "Fixed", "Broken"
+OUTCOMES = (ALL, FIXED, BROKEN, "Both right", "Still wrong")
 _STEP = re.compile(r"step_(\d+)")
 
 

@@ -8,9 +8,6 @@ from gpg_vl.runs.files import Item
 from .evaluations import ALL, Comparison, Evaluations, Selection, stored_item
 from .models import Kind
 
-FIXED, BROKEN = "Fixed", "Broken"
-"""Outcomes that one steps through."""
-
 
 @dataclass(frozen=True)
 class Stored:

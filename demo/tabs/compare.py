@@ -29,9 +29,10 @@ from ..parts.controls import (
 )
 from ..parts.live import noted
 from ..parts.markup import hint
-from ..parts.pane import TITLES, stored_pane
+from ..parts.pane import stored_pane
 from ..parts.picture import picture_with_boxes
 from ..parts.saving import comparison_page, saving_script
+from ..parts.titles import TITLES
 from ..service.asking import TYPED, Asking, Fields, Outcome, stored_place
 from ..service.evaluations import Evaluations, Selection
 from ..service.layers import Layer, stored_layer, with_gold

@@ -14,7 +14,7 @@ from ..parts.chosen import Chosen
 from ..parts.controls import hidden
 from ..parts.markup import hint, note
 from ..parts.results import OPENING, Question, bars, cards, change_card, framed
-from ..service.evaluations import Comparison, Selection, select, stored_item, title
+from ..service.evaluations import BROKEN, FIXED, Comparison, Selection, select, stored_item, title
 from ..service.thumbnails import Thumbnails
 from ..wiring import RAW, readable_errors
 
@@ -22,7 +22,7 @@ _MANY, _FEW = 6, 2
 """Cards of what training mostly did, and of the other."""
 _SIDE = 224
 """Pixels of an image: it is shown at about 104, and screens have up to two dots each."""
-_MEANINGS = {"Fixed": "wrong before, right after", "Broken": "right before, wrong after"}
+_MEANINGS = {FIXED: "wrong before, right after", BROKEN: "right before, wrong after"}
 _ALIKE = "Both lists name the same evaluation: choose two in Benchmark."
 
 

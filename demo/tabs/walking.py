@@ -8,8 +8,8 @@ import gradio as gr
 
 from ..parts.controls import hidden
 from ..parts.markup import hint
-from ..service.evaluations import Evaluations, Selection
-from ..service.walking import BROKEN, FIXED, Stored, following
+from ..service.evaluations import BROKEN, FIXED, Evaluations, Selection
+from ..service.walking import Stored, following
 from ..wiring import RAW, readable_errors
 
 _SMALL: dict[str, Any] = {"size": "md", "min_width": 90, "scale": 0}

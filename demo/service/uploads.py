@@ -29,13 +29,13 @@ class ClosedBlocks(gr.Blocks):
 
     def validate_inputs(self, block_fn: Any, inputs: list[Any]) -> None:
         """Called with what a client sent, before Gradio looks at the files in it."""
-        traverse(inputs, _refuse_address, is_file_obj_with_meta)
         if len(inputs) < len(block_fn.inputs):
             raise _refusal(f"{len(inputs)} values were sent, and {len(block_fn.inputs)} are needed")
         for component, value in zip(block_fn.inputs, inputs, strict=False):
             if problem := _problem(component, value):
                 name = getattr(component, "label", None) or "a hidden field"
                 raise _refusal(f"{name}: {problem}; reload the page")
+        traverse(inputs, _refuse_address, is_file_obj_with_meta)
         super().validate_inputs(block_fn, inputs)
 
 
@@ -50,6 +50,8 @@ def _problem(component: Any, value: Any) -> str:
     if isinstance(component, gr.Number | gr.Slider):
         number = isinstance(value, int | float) and not isinstance(value, bool)
         return "" if number and abs(value) <= _LARGEST else "this is no number that is used here"
+    if isinstance(component, gr.Dropdown) and value == []:
+        return ""  # the page's word for a list in which nothing is chosen yet
     if isinstance(component, gr.Textbox | gr.Dropdown | gr.Radio):
         if not isinstance(value, str):
             return "this is no text"
@@ -72,6 +74,13 @@ def _is_unicode(text: str) -> bool:
 def _refuse_address(file: Mapping[str, Any]) -> None:
     if is_http_url_like(file["path"]):
         raise gr.Error("the image is a web address; download it and upload the file", print_exception=False)
+    if not _is_kept(Path(file["path"])):
+        raise gr.Error(f"{NAME} is no uploaded file", print_exception=False)
+
+
+def _is_kept(file: Path) -> bool:
+    """Whether it lies where Gradio keeps uploads, there or gone since."""
+    return file.resolve().is_relative_to(Path(get_upload_folder()).resolve())
 
 
 class Upload:
@@ -102,7 +111,6 @@ def _uploaded(path: object) -> Path:
     """The file, if it lies where Gradio keeps uploads: its own check looks only at paths that call
     themselves files (`meta`), and clients send what they like."""
     file = Path(path).resolve() if isinstance(path, str) else None
-    kept = file is not None and file.is_relative_to(Path(get_upload_folder()).resolve())
-    if file is None or not kept or not file.is_file():
+    if file is None or not _is_kept(file) or not file.is_file():
         raise DataError(f"{NAME} is no uploaded file")
     return file

@@ -92,3 +92,17 @@ def test_what_a_component_cannot_hold_is_refused_in_words(component, sent, messa
         page.validate_inputs(event, [sent])
     with pytest.raises(gr.Error, match="0 values were sent, and 1 are needed"):
         page.validate_inputs(event, [])
+
+
+def test_a_list_in_which_nothing_is_chosen_yet_sends_an_empty_one():
+    event = SimpleNamespace(inputs=[gr.Dropdown()], name="event")
+    object.__new__(ClosedBlocks).validate_inputs(event, [[]])
+
+
+def test_a_file_of_the_machine_is_refused_in_words(folder):
+    page, event = object.__new__(ClosedBlocks), SimpleNamespace(inputs=[gr.Image()], name="event")
+    upload = {"path": str(folder / "gone.png"), "meta": {"_type": "gradio.FileData"}}
+    page.validate_inputs(event, [upload])
+    for path in ("/etc/passwd", "file:///etc/passwd", f"{folder}/../a"):
+        with pytest.raises(gr.Error, match="is no uploaded file"):
+            page.validate_inputs(event, [{**upload, "path": path}])

@@ -108,3 +108,12 @@ def test_curves_open_over_those_of_no_other_run_and_of_the_link_s(fresh):
     page = fresh("tab=training&with=other")
     expect(page.get_by_role("combobox", name="Compare with the run")).to_have_value("other")
     shows(page, tab="training", **{"with": "other"})
+
+
+def test_a_link_s_evaluations_hold_beside_a_filter(fresh):
+    """What paints first, before the link is read, chooses no others."""
+    named = {"tab": "benchmark", "base": "step_000001", "trained": "step_000000", "outcome": "Broken"}
+    page = fresh("&".join(f"{name}={value}" for name, value in named.items()))
+    expect(page.locator("#questions .row .badge").first).to_have_text("Broken")
+    page.wait_for_timeout(1500)
+    shows(page, **named)

@@ -196,11 +196,3 @@ def _pane(progress: Progress, judgement: Judgement | None) -> Pane:
         return Pane(progress)
     scoring = not judgement.over  # read first: the verdicts may become final in between
     return Pane(progress, judgement.verdicts, scoring)
-
-
-def stored_place(sets: PreparedSets, item: Mapping[str, Any]) -> Place | None:
-    """Where the question of an evaluation's item stands; None if its set was not given, or is another."""
-    place = sets.find(item["id"])
-    if place is not None and sets.sample(place).question != item["question"]:
-        return None
-    return place

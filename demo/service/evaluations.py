@@ -239,14 +239,14 @@ def _searched(pair: Pair) -> str:
     return "\n".join((*question, *outputs)).casefold()
 
 
-def stored_item(pairs: Sequence[Pair], id: str) -> dict[str, Any]:
-    """The question of an id with both stored answers: `item`, `base` and `trained`.
+def stored_pair(pairs: Sequence[Pair], id: str) -> Pair:
+    """The question of an id with both stored answers.
 
     Raises DataError if it is not among them.
     """
-    for base, trained in pairs:
-        if trained["id"] == id:
-            return {"item": trained, "base": base, "trained": trained}
+    for pair in pairs:
+        if pair[1]["id"] == id:
+            return pair
     raise DataError("this question is not in the two evaluations any more: reload the page")
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from gpg_vl.prompting.box_geometry import area, as_array, pairwise_iou
 from gpg_vl.prompting.boxes import read_boxes
-from gpg_vl.runs.files import Item
+from gpg_vl.runs.files import Item, answers_of
 from gpg_vl.types import Box, Sample
 
 from .models import Kind
@@ -37,7 +37,7 @@ def voted(answers: Sequence[Sequence[Box]], verdicts: Sequence[Verdict]) -> Laye
 
 def stored_layer(item: Item) -> Layer:
     """One model's answers to a question of an evaluation."""
-    samples: Sequence[Item] = item.get("samples", [item])
+    samples = answers_of(item)
     answers = [[(x1, y1, x2, y2) for x1, y1, x2, y2 in one.get("boxes", ())] for one in samples]
     return voted(answers, [Verdict(one["answer"]) for one in samples])
 

@@ -112,6 +112,12 @@ class PreparedSets:
                 return Place(folder, row)
         return None
 
+    def find_stored(self, sample_id: str, question: str) -> Place | None:
+        """Where a question of an evaluation stands; None if its set was not given, or is another."""
+        place = self.find(sample_id)
+        same = place is not None and self.sample(place).question == question
+        return place if same else None
+
     def _rows_by_id(self, folder: str) -> dict[str, int]:
         if folder not in self._places:
             ids: list[str] = self._data(folder)[0].column("id")

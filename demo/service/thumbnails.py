@@ -7,7 +7,7 @@ from gpg_vl.prompting.boxes import read_boxes
 from gpg_vl.report.drawing import draw_boxes
 from gpg_vl.report.samples import image_source
 from gpg_vl.runs.files import Item, answers_of
-from gpg_vl.types import Box, Sample
+from gpg_vl.types import Box
 
 from .samples import PreparedSets
 
@@ -34,17 +34,12 @@ class Thumbnails:
         return self._small(item["id"], item["question"], side, tuple(boxes))
 
     def _made(self, id: str, question: str, side: int, boxes: Sequence[tuple[str, Sequence[Box]]]) -> str:
-        sample = self._sample(id, question)
-        if sample is None or not sample.images:
+        place = self._sets.find_stored(id, question)
+        images = self._sets.sample(place).images if place else ()
+        if not images:
             return ""
-        image = sample.images[0]
+        image = images[0]
         return image_source(draw_boxes(image, dict(boxes), side) if boxes else image, side)
-
-    def _sample(self, id: str, question: str) -> Sample | None:
-        place = self._sets.find(id)
-        sample = None if place is None else self._sets.sample(place)
-        # Another set may have a question of the same id.
-        return sample if sample is not None and sample.question == question else None
 
 
 def _boxes(item: Item) -> tuple[Box, ...]:

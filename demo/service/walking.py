@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from gpg_vl.errors import DataError
 from gpg_vl.runs.files import Item
 
-from .evaluations import ALL, Comparison, Evaluations, Selection, stored_item
+from .evaluations import ALL, Comparison, Evaluations, Selection, stored_pair
 from .models import Kind
 
 
@@ -30,8 +30,7 @@ class Stored:
 def opened(evaluations: Evaluations, selection: Selection) -> Stored:
     """The question that a selection names. Raises DataError if it or an evaluation is not there any more."""
     chosen, compared = _compared(evaluations, selection)
-    found = stored_item(compared.pairs, chosen.id)
-    return Stored(chosen, found["base"], found["trained"], _where(compared, chosen))
+    return Stored(chosen, *stored_pair(compared.pairs, chosen.id), _where(compared, chosen))
 
 
 def following(evaluations: Evaluations, selection: Selection, outcome: str) -> Stored:

@@ -33,7 +33,7 @@ from ..parts.pane import stored_pane
 from ..parts.picture import picture_with_boxes
 from ..parts.saving import comparison_page, saving_script
 from ..parts.titles import TITLES
-from ..service.asking import TYPED, Asking, Fields, Outcome, stored_place
+from ..service.asking import TYPED, Asking, Fields, Outcome
 from ..service.evaluations import Evaluations, Selection
 from ..service.layers import Layer, stored_layer, with_gold
 from ..service.models import Kind
@@ -134,7 +134,7 @@ class CompareTab:
 def stored_values(asking: Asking, found: Stored) -> list[Any]:
     """Values of `CompareTab.stored` for a question of two evaluations."""
     item = found.trained
-    place = stored_place(asking.sets, item)
+    place = asking.sets.find_stored(item["id"], item["question"])
     filled = Filled(place, asking.sets.sample(place) if place else TYPED)
     text = [item["question"], "\n".join(item["choices"]), filled.sample.answer_type, item["gold"]]
     sent = asking.sets.sent(place)

@@ -14,7 +14,7 @@ from ..parts.chosen import Chosen
 from ..parts.controls import hidden
 from ..parts.markup import hint, note
 from ..parts.results import OPENING, Question, bars, cards, change_card, framed
-from ..service.evaluations import BROKEN, FIXED, Comparison, Selection, select, stored_item, title
+from ..service.evaluations import BROKEN, FIXED, Comparison, Selection, select, stored_pair, title
 from ..service.thumbnails import Thumbnails
 from ..wiring import RAW, readable_errors
 
@@ -52,9 +52,8 @@ def overview_tab(chosen: Chosen, tab: gr.Tab, thumbnails: Thumbnails) -> tuple[g
     def pick(event: gr.EventData, base: object, trained: object) -> str:
         first, last = evaluations.pair(base, trained)
         with readable_errors():
-            stored = stored_item(evaluations.compare(first, last).pairs, str(event.id))
-        kind = outcome(stored["base"], stored["trained"])
-        return Selection(str(first), str(last), outcome=kind, id=stored["item"]["id"]).to_json()
+            pair = stored_pair(evaluations.compare(first, last).pairs, str(event.id))
+        return Selection(str(first), str(last), outcome=outcome(*pair), id=pair[1]["id"]).to_json()
 
     gr.on([tab.select, chosen.stamp.change], view, chosen.names, shown, trigger_mode="always_last", **RAW)
     with gr.Row(elem_classes="share"):

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from gpg_vl.demo.service.evaluations import Evaluations, Selection, headline, load, select, stored_item
+from gpg_vl.demo.service.evaluations import Evaluations, Selection, headline, load, select, stored_pair
 from gpg_vl.errors import DataError
 from gpg_vl.training.records import MetricsFile
 from tests.support.evaluations import evaluation, sampled
@@ -172,7 +172,7 @@ def test_a_selection_survives_the_page(comparison):
 
 
 def test_a_question_is_found_by_its_id(comparison):
-    found = stored_item(comparison.pairs, "a")
-    assert (found["item"]["id"], found["base"]["correct"], found["trained"]["correct"]) == ("a", 0.0, 1.0)
+    base, trained = stored_pair(comparison.pairs, "a")
+    assert (trained["id"], base["correct"], trained["correct"]) == ("a", 0.0, 1.0)
     with pytest.raises(DataError, match="reload the page"):
-        stored_item(comparison.pairs, "nowhere")
+        stored_pair(comparison.pairs, "nowhere")

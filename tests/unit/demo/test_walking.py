@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from gpg_vl.demo.service.evaluations import Evaluations, Selection
-from gpg_vl.demo.service.walking import BROKEN, FIXED, following, opened
+from gpg_vl.demo.service.evaluations import BROKEN, FIXED, Evaluations, Selection
+from gpg_vl.demo.service.walking import following, opened
 from gpg_vl.errors import DataError
 from tests.support.evaluations import RIGHT, WRONG, evaluation, item
 

@@ -58,13 +58,17 @@ def open_by_link(read: Callable[[Link], list[Any]], outputs: Sequence[Any]) -> A
 def select_by_link(tabs: gr.Tabs, first: Callable[[], str]) -> None:
     """Open the tab that the link names, else the `first`; the address follows the page from then on."""
 
+    built = tabs.selected
+
     def selected(request: gr.Request) -> Any:
         name = None
         try:
             name = Link(tab=request.query_params.get("tab")).choice("tab", TABS)
         except UserError as error:
             gr.Warning(message(error))
-        return gr.Tabs(selected=name or first())
+        chosen = name or first()
+        # A visitor may be elsewhere already: what is built so needs no word.
+        return gr.skip() if chosen == built else gr.Tabs(selected=chosen)
 
     page().load(selected, None, tabs, **PRIVATE).then(None, None, None, js="() => gpg.follow()", **PRIVATE)
 

@@ -38,7 +38,7 @@ def add_endpoint(asking: Asking) -> None:
         fields = Fields(
             image, question, choices, answer_type, gold, samples, temperature, max_new_tokens, seed
         )
-        with readable_errors():
+        with readable_errors(asking.settings.roots):
             yield from asking.outcomes(fields, None, client_of(request))
 
     with gr.Column(visible=False):

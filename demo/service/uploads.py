@@ -58,8 +58,8 @@ def _problem(component: Any, value: Any) -> str:
         return "" if _is_unicode(value) else "this text holds half of a character"
     if isinstance(component, gr.Image):
         path = value.get("path") if isinstance(value, dict) else None
-        named = isinstance(path, str) and len(path) <= _LONGEST_PATH and "\0" not in path
-        return "" if named and _is_unicode(path) else "this is no uploaded file"
+        if not isinstance(path, str) or len(path) > _LONGEST_PATH or "\0" in path or not _is_unicode(path):
+            return "this is no uploaded file"
     return ""
 
 

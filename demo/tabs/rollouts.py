@@ -1,6 +1,6 @@
 """The Rollouts tab: what a run sampled, group by group, and what another reward makes of it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from ..links import Link
 from ..parts.markup import note
 from ..parts.rollout_views import ALL, NONE, THIS, Asked, found, name_of, scored, view
 from ..service.newest import Newest
-from ..service.rescoring import offered
+from ..service.rescoring import Other, offered
 from ..service.settings import DemoSettings
 from ..wiring import PRIVATE, RAW, SECONDS
 
@@ -69,13 +69,18 @@ def rollouts_tab(settings: DemoSettings) -> RolloutsTab | None:
     outputs = [missing, controls, step, group, question, rescored, answers, whole]
     with gr.Row(elem_classes="share"):
         copy_link()
-    _wire_view(tab, partial(view, run, settings.data, rewards), outputs)
+    _wire_view(tab, rewards, partial(view, run, settings.data, rewards), outputs)
     _wire_search(tab, partial(found, run), line)
     _wire_scoring(tab, partial(scored, run, settings.data, rewards), whole, stop, report)
     return tab
 
 
-def _wire_view(tab: RolloutsTab, paint: Callable[[Asked, Any], list[Any]], outputs: Sequence[Any]) -> None:
+def _wire_view(
+    tab: RolloutsTab,
+    rewards: Mapping[str, Other],
+    paint: Callable[[Asked, Any], list[Any]],
+    outputs: Sequence[Any],
+) -> None:
     """One event paints everything from everything: an older request cannot paint over a newer one."""
     painted = gr.State(())
 
@@ -86,18 +91,23 @@ def _wire_view(tab: RolloutsTab, paint: Callable[[Asked, Any], list[Any]], outpu
     inputs, painting = [*tab.asked, painted], [*outputs, painted]
     gr.on([*changes, gr.Timer(SECONDS).tick], show, inputs, painting, trigger_mode="always_last", **RAW)
     linked = [tab.step, tab.search, tab.group, tab.reward]
-    open_by_link(_linked, linked).then(show, inputs, painting, **RAW)  # on every page, once it is loaded
+    open_by_link(partial(_linked, rewards), linked).then(
+        show, inputs, painting, **RAW
+    )  # on every page, once it is loaded
     shown = {"place": tab.group, "search": tab.search, "reward": tab.reward}
     address_follows(shown, {"reward": {NONE: ""}})
 
 
-def _linked(link: Link) -> list[Any]:
-    """Step, search, group and reward that a link names; what is not there is left to `view`."""
+def _linked(rewards: Mapping[str, Other], link: Link) -> list[Any]:
+    """Step, search, group and reward that a link names; a step or group that is not there is left to `view`.
+
+    Raises ConfigurationError for a reward that is not offered.
+    """
     place = (
         None if None in (link.step, link.group) else name_of((int(link.step or 0), int(link.group or 1) - 1))
     )
     group = None if place is None else gr.Dropdown([place], value=place)
-    return [or_skip(value) for value in (link.step, link.text, group, link.reward)]
+    return [or_skip(value) for value in (link.step, link.text, group, link.choice("reward", rewards))]
 
 
 def _wire_search(tab: RolloutsTab, search: Callable[[Asked], Iterator[list[Any]]], line: gr.HTML) -> None:

@@ -11,6 +11,9 @@ import io
 import os
 import re
 import shutil
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import product
@@ -18,9 +21,6 @@ from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect, sync_playwright
-
-from gpg_vl.demo.app import build_app, launch_options
-from gpg_vl.demo.service.settings import DemoSettings
 
 WIDTHS = {"desktop": 1280, "phone": 390}
 THEMES = ("light", "dark")
@@ -32,10 +32,15 @@ _TALLEST = 1500
 _PROBLEM = r"Solve $x^2 - 5x + 6 = 0$. What is $\frac{x_1 + x_2}{2}$ of its two solutions?"
 
 
+def overview(page: Page) -> None:
+    """What the page opens on."""
+    expect(page.locator("#overview .example img").first).to_be_visible()
+
+
 def compare(page: Page) -> None:
     """A question that training fixed, asked again."""
     benchmark(page)
-    page.locator(".items [role=gridcell]").filter(has_text="How many").first.click()
+    page.locator("#questions button.row").filter(has_text="How many").first.click()
     expect(page.locator("#compare-base .final")).to_be_visible()
     page.locator("#ask").click()
     answered(page.locator("#compare-base"), page.locator("#compare-trained"))
@@ -51,7 +56,7 @@ def math(page: Page) -> None:
 def benchmark(page: Page) -> None:
     tab(page, "Benchmark")
     page.get_by_role("radio", name="Fixed").check()
-    expect(page.locator(".items [role=gridcell]").first).to_have_text("Fixed")
+    expect(page.locator("#questions button.row").first).to_contain_text("Fixed")
 
 
 def rollouts(page: Page) -> None:
@@ -67,10 +72,11 @@ def rollouts(page: Page) -> None:
 
 def training(page: Page) -> None:
     tab(page, "Training")
-    expect(page.locator(".vega-embed canvas, .vega-embed svg").first).to_be_visible()
+    expect(page.locator(".curves svg").first).to_be_visible()
 
 
 TABS: dict[str, Callable[[Page], None]] = {
+    "overview": overview,
     "compare": compare,
     "math": math,
     "benchmark": benchmark,
@@ -107,16 +113,20 @@ def shoot(page: Page, path: Path) -> None:
 @contextmanager
 def app(quickstart: Path) -> Iterator[str]:
     """The app on the quickstart's two models, its run and its held-out questions; its address."""
-    base, trained = (str(next(quickstart.glob(f"{run}/checkpoints/*/model"))) for run in ("warmstart", "gpg"))
-    settings = DemoSettings(
-        base, trained, str(quickstart / "gpg"), (str(quickstart / "data" / "held_out"),), port=0
-    )
-    page = build_app(settings)
-    _, address, _ = page.launch(**launch_options(settings), prevent_thread_lock=True)
-    try:
-        yield address
-    finally:
-        page.close()
+    base, trained = (next(quickstart.glob(f"{run}/checkpoints/*/model")) for run in ("warmstart", "gpg"))
+    words = ["--base", base, "--trained", trained, "--run", quickstart / "gpg"]
+    words += ["--data", quickstart / "data" / "held_out", "--port", "0"]
+    command = [sys.executable, "-m", "gpg_vl", "demo", *map(str, words)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        told = next((line for line in process.stderr if "gpg-vl demo: http" in line), "")
+        if not told:
+            raise SystemExit("the app did not start")
+        threading.Thread(target=process.stderr.read, daemon=True).start()  # or its log fills the pipe
+        try:
+            yield told.split()[2]
+        finally:
+            process.terminate()
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from gpg_vl.errors import DataError
 _OVERVIEW = ["group", "prompt_id", "task", "reward", "valid"]
 _ANSWER = ["round", "answer_index", "gold", "text", "answer", "finish_reason", "token_count"]
 _ANSWERS = [*_OVERVIEW, *_ANSWER, "rewards", "advantage"]
+_NUMBERS = ("group", "answer_index", "reward", "advantage", "token_count", "round")
 _MAY_LACK = ("answer",)
 """Columns with holes: an answer may have no part that could be read as one."""
 Record = Mapping[str, Any]
@@ -160,4 +161,11 @@ def _read(path: Path, columns: list[str], filters: Any = None) -> pa.Table:
     if lacking or holes:
         what = f"lacks {', '.join(lacking)}" if lacking else f"has rows without {', '.join(holes)}"
         raise DataError(f"{path.name} is no file of rollout records: it {what}")
+    for name in columns:
+        if name in _NUMBERS and not _is_number(table[name].type):
+            raise DataError(f"{path.name} is no file of rollout records: {name} holds {table[name].type}")
     return table
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))

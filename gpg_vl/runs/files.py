@@ -71,7 +71,7 @@ def read_evaluation(path: Path) -> Evaluation:
         evaluation = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"{path} is not JSON: {error}; remove it or evaluate again") from error
     if not isinstance(evaluation, dict):
         raise DataError(f"{path} is not an evaluation: it is no JSON object")
@@ -132,7 +132,7 @@ def step_of(line: str, number: int, path: Path) -> Metrics:
     """One line of metrics.jsonl. Raises DataError, with the line's number, if it is no step."""
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise DataError(f"{path}, line {number} is not JSON: {error}") from error
     if not isinstance(row, dict) or not isinstance(row.get("step"), int):
         raise DataError(f"{path}, line {number} is not a JSON object with a whole `step`")

@@ -23,6 +23,8 @@ from .turns import Limits, Turns
 from .uploads import Upload
 
 State = Literal["waiting", "loading", "writing", "done", "stopped", "failed"]
+_COLDEST = 0.01
+"""Below, logits divided by the temperature leave the range of numbers."""
 _FRAME = 0.12
 """Seconds between two looks at answers in the making: fast enough to read along."""
 _PER_PIXEL = 2e-8
@@ -62,8 +64,10 @@ class Ask:
         for name, most in (("samples", settings.max_samples), ("max_new_tokens", settings.max_new_tokens)):
             if not 1 <= getattr(self, name) <= most:
                 raise ConfigurationError(f"{name} is 1 to {most} here, got {getattr(self, name)}")
-        if not 0 <= self.temperature <= 2:
-            raise ConfigurationError(f"the temperature is 0 (greedy) to 2, got {self.temperature}")
+        if self.temperature != 0 and not _COLDEST <= self.temperature <= 2:
+            raise ConfigurationError(
+                f"the temperature is 0 (greedy), or {_COLDEST} to 2, got {self.temperature}"
+            )
         if self.samples > 1 and self.temperature == 0:
             raise ConfigurationError(
                 f"{self.samples} greedy answers would be the same; raise the temperature"

@@ -155,6 +155,7 @@ class Judges:
     def _done(self, judgement: Judgement) -> None:
         with self._turn:
             self._running.remove(judgement)
+            self._turns.charge(judgement.client, judgement.spent)
             self._turn.notify_all()
 
     def _judge(self, judgement: Judgement) -> None:

@@ -129,8 +129,8 @@ class PreparedSets:
         return place.folder, self.tasks(place.folder)[0], place.row + 1
 
     def _manifest(self, folder: str) -> dict[str, Any]:
-        if folder not in self._manifests:
-            raise DataError(unknown("prepared set", folder, self._manifests))
+        if not isinstance(folder, str) or folder not in self._manifests:
+            raise DataError(unknown("prepared set", str(folder), self._manifests))
         return self._manifests[folder]
 
     def _rows(self, folder: str, task: str) -> Sequence[int]:

@@ -6,7 +6,16 @@ from starlette.types import Scope
 
 API = "/gradio_api/"
 LOGIN = "/login"
-_CLOSED = ("token", "proxy=", "component_server", "process_recording", "vibe-", "undo-vibe-", "deep_link")
+_CLOSED = (
+    "token",
+    "proxy=",
+    "component_server",
+    "process_recording",
+    "vibe-",
+    "undo-vibe-",
+    "deep_link",
+    "call/v2",
+)
 """Routes that this app has no use for: they hand out the login, fetch, or work beside the queue."""
 _DIRECT = ("run/", "api/")
 _INDEXED = "predict"
@@ -39,8 +48,9 @@ def is_upload(scope: Scope) -> bool:
 def closed(scope: Scope) -> str:
     """Why a route is closed, in one line; "" if it is open."""
     route = path(scope).removeprefix(API) if path(scope).startswith(API) else ""
-    if route.startswith(_CLOSED):
-        return f"{API}{route.partition('/')[0]} is closed here"
+    for name in _CLOSED:
+        if route.startswith(name):
+            return f"{API}{name} is closed here"
     name = route.partition("/")[2]
     if route.startswith(_DIRECT) and name != _INDEXED:
         return f"{API}{route} is closed: it would run on when you leave; use {API}call/{name}"

@@ -150,15 +150,17 @@ def test_no_file_of_the_machine_is_served(browser, tiny_folder, scenes_folder):
         assert browser.get(f"/gradio_api/file={path}").status_code in (403, 404)
 
 
-@pytest.mark.parametrize("place", ["image", "question"])
-def test_no_web_address_is_fetched(browser, server, place):
+@pytest.mark.parametrize(
+    ("place", "reason"), [("image", "the image is a web address"), ("question", "this is no text")]
+)
+def test_no_web_address_is_fetched(browser, server, place, reason):
     """The app's own address would answer with a page that is no image."""
     file = {"path": f"{server}/theme.css", "meta": {"_type": "gradio.FileData"}}
     image, question = (file, "Why?") if place == "image" else (None, file)
     arguments = [question, image, "", "choice", "", 1, 0, 4, 0]
     event = browser.post("/gradio_api/call/compare", json={"data": arguments}).json()["event_id"]
     answer = browser.get(f"/gradio_api/call/compare/{event}").text
-    assert "event: error" in answer and "the image is a web address" in answer
+    assert "event: error" in answer and reason in answer
 
 
 def test_large_files_are_refused_before_they_are_stored(browser):

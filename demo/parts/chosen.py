@@ -36,8 +36,7 @@ class Chosen:
 
         Raises ConfigurationError for a name that is not there.
         """
-        names = self.evaluations.files()
-        return self.updates(link.choice("base", names), link.choice("trained", names))
+        return self.updates(*self._of(link))
 
     def named(self, base: object, trained: object, query: Mapping[str, str]) -> tuple[object, object]:
         """The two of the lists; while a page opens and they are empty, those that its link names.
@@ -48,11 +47,14 @@ class Chosen:
             try:
                 link = Link.read(query)
                 if link.tab in _TABS:
-                    names = self.evaluations.files()
-                    return link.choice("base", names), link.choice("trained", names)
+                    return self._of(link)
             except UserError:  # told by what opens the link
                 pass
         return base, trained
+
+    def _of(self, link: Link) -> tuple[str | None, str | None]:
+        names = self.evaluations.files()
+        return link.choice("base", names), link.choice("trained", names)
 
     def updates(self, base: object, trained: object) -> list[gr.Dropdown]:
         """The lists as the folder is now; an evaluation that is gone is not chosen any more."""

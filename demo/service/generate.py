@@ -259,9 +259,7 @@ class Generations:
         shown: list[tuple[Progress, int]] = []
         told = 0.0
         while True:
-            over = all(
-                generation.over.is_set() for generation in generations
-            )  # looked at first: none is missed
+            over = all(one.over.is_set() for one in generations)  # looked at first: none is missed
             seen = self._seen(generations)
             if _differ(seen, shown) or time.monotonic() - told >= _PULSE:
                 yield [replace(progress, ahead=ahead) if ahead else progress for progress, ahead in seen]

@@ -31,8 +31,7 @@ def voted(answers: Sequence[Sequence[Box]], verdicts: Sequence[Verdict]) -> Laye
     if not verdicts:
         return Layer(answers, None)
     winner = vote(verdicts).answer
-    said = [verdict.says or verdict.answer for verdict in verdicts]
-    return Layer(answers, said.index(winner))
+    return Layer(answers, [verdict.said for verdict in verdicts].index(winner))
 
 
 def stored_layer(item: Item) -> Layer:

@@ -9,6 +9,7 @@ from gpg_vl.report.samples import image_source
 from gpg_vl.runs.files import Item, answers_of
 from gpg_vl.types import Box
 
+from .layers import stored_layer
 from .samples import PreparedSets
 
 _KEPT = 1024
@@ -43,4 +44,4 @@ class Thumbnails:
 
 
 def _boxes(item: Item) -> tuple[Box, ...]:
-    return tuple(tuple(box) for answer in answers_of(item) for box in answer.get("boxes", ()))
+    return tuple(box for boxes in stored_layer(item).answers for box in boxes)

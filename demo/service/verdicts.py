@@ -41,6 +41,11 @@ class Verdict:
     says: str | None = None
     """The answer in its clearest words, the same for all that the grader holds equal; None if unknown."""
 
+    @property
+    def said(self) -> str | None:
+        """What a vote counts."""
+        return self.says or self.answer
+
 
 @dataclass(frozen=True)
 class Vote:
@@ -67,10 +72,9 @@ def vote(verdicts: Sequence[Verdict]) -> Vote:
 
     Spellings of one answer are one: see `Verdict.says`.
     """
-    said = [verdict.says or verdict.answer for verdict in verdicts]
-    answer, count = Counter(said).most_common(1)[0]
-    right = [one.right for one, words in zip(verdicts, said, strict=True) if words == answer]
-    return Vote(answer, count, right[0])
+    answer, count = Counter(verdict.said for verdict in verdicts).most_common(1)[0]
+    right = next(verdict.right for verdict in verdicts if verdict.said == answer)
+    return Vote(answer, count, right)
 
 
 def unjudged(question: Question) -> list[Verdict]:

@@ -51,11 +51,10 @@ def following(evaluations: Evaluations, selection: Selection, outcome: str) -> S
 
 def _compared(evaluations: Evaluations, selection: Selection) -> tuple[Selection, Comparison]:
     """The selection with the names of its evaluations, the run's first and last without any, and both."""
-    pair = evaluations.first_and_last()
-    if pair is None:
-        raise DataError(evaluations.missing())
-    chosen = replace(selection, base=selection.base or pair[0], trained=selection.trained or pair[1])
-    return chosen, evaluations.compare(chosen.base, chosen.trained)
+    if reason := evaluations.missing():
+        raise DataError(reason)
+    base, trained = map(str, evaluations.pair(selection.base, selection.trained))
+    return replace(selection, base=base, trained=trained), evaluations.compare(base, trained)
 
 
 def _where(compared: Comparison, chosen: Selection) -> str:

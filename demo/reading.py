@@ -14,7 +14,7 @@ from anyio import CapacityLimiter, to_thread
 Shown = TypeVar("Shown")
 Answer = Callable[..., Generator[Shown, None, None]]
 
-_PATIENCE = 10.0
+PATIENCE = 10.0
 """Seconds without anybody reading after which an event ends: a slow line recovers within them."""
 _LOOK = 0.02
 """Seconds between two looks at whether somebody has begun to read."""
@@ -23,7 +23,7 @@ _threads = CapacityLimiter(math.inf)
 
 
 def while_read(
-    page: gr.Blocks, answer: Answer[Shown], patience: float = _PATIENCE
+    page: gr.Blocks, answer: Answer[Shown], patience: float = PATIENCE
 ) -> Callable[..., AsyncIterator[Shown]]:
     """An event of `page` that begins when the client reads, and is closed when it no longer does.
 

@@ -10,12 +10,11 @@ import gradio as gr
 from gradio.queueing import Event, EventQueue, Queue
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ..reading import PATIENCE
 from .proxies import visitor
 from .refusals import Refusal, shown
 from .routes import read_by
 
-UNREAD = 10.0
-"""Seconds that an event runs on without anybody who reads its stream."""
 _LOOK = 1.0
 """Seconds between two looks at what is unread."""
 
@@ -81,7 +80,7 @@ class Unread:
     left: called with the visitor and the session whose events were dropped.
     """
 
-    def __init__(self, queue: Queue, left: Callable[[str, str], None], patience: float = UNREAD) -> None:
+    def __init__(self, queue: Queue, left: Callable[[str, str], None], patience: float = PATIENCE) -> None:
         self._queue, self._left, self._patience = queue, left, patience
         self._open: Counter[str] = Counter()
         self._since: dict[str, float] = {}  # when a session was first seen without a reader

@@ -10,9 +10,10 @@ from fastapi import FastAPI
 from gradio.routes import App
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ..reading import PATIENCE
 from ..service.settings import DemoSettings
 from .bodies import BoundedBodies
-from .events import UNREAD, FairQueue, Reading, Unread
+from .events import FairQueue, Reading, Unread
 from .headers import SafeHeaders
 from .hosts import AllowedHosts, HostNames
 from .limits import ClientLimits
@@ -34,7 +35,7 @@ class Gate:
         settings: DemoSettings,
         left: Callable[[str, str], None],
         *,
-        patience: float = UNREAD,
+        patience: float = PATIENCE,
         **options: Any,
     ) -> None:
         assert isinstance(blocks._queue, FairQueue), "take_turns gives the page its queue"

@@ -232,7 +232,7 @@ def flex(place: Place) -> Iterator[Figures]:
 def compiled(place: Place) -> Iterator[Figures]:
     """The same with `model.compile`."""
     policy, prompts = place.policy()
-    compile_layers(policy.text_model.layers, policy.device)
+    compile_layers(policy.text_model, policy.vision_tower, policy.device)
     yield _gradient(place, policy, prompts)
 
 

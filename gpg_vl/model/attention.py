@@ -177,6 +177,11 @@ class AnswerCache:
         self._capacity = 0
 
     @property
+    def capacity(self) -> int:
+        """Columns that there is memory for."""
+        return self._capacity
+
+    @property
     def span(self) -> int:
         """Columns that the next step reads, its own included."""
         return _up(self.length + 1, self.bucket)
@@ -191,11 +196,11 @@ class AnswerCache:
         self._capacity = wanted
         return True
 
-    def write(self, layer: int, keys_values: Tensor, view: CacheView) -> tuple[Tensor, Tensor]:
-        """Store one token's (2, N, KV heads, D); returns keys and values (N, KV heads, span, D) of all."""
+    def keys(self, layer: int) -> AnswerKeys:
+        """What a layer with keys remembers."""
         memory = self.layers[layer]
         assert isinstance(memory, AnswerKeys), "the layer has states"
-        return memory.write(keys_values, view.column, view.span)
+        return memory
 
     def states(self, layer: int) -> Any:
         """A layer's states as a cache of transformers, for its module to go on with."""

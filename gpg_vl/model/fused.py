@@ -1,14 +1,19 @@
-"""`attend` as two Triton kernels: one reads each prompt once for all its answers, one what is their own.
+"""`StepKernels` as Triton kernels: attention is two of them, all else is one.
 
-Scores, weights and sums stay on the chip, in fp32. The prompt is read in parts by many programs at a time;
-what a part gives is merged by its largest score and its sum of weights, so that all parts are one softmax.
+Of attention, one reads each prompt once for all its answers, the other what is their own. Scores, weights and
+sums stay on the chip, in fp32. The prompt is read in parts by many programs at a time; what a part gives is
+merged by its largest score and its sum of weights, so that all parts are one softmax.
 """
 
 import torch
 import triton
 from torch import Tensor
 
+from gpg_vl.model import triton_kernels
 from gpg_vl.model.attention import CacheView, Prefix
+from gpg_vl.model.memory import AnswerKeys
+from gpg_vl.model.rotation import Rotation
+from gpg_vl.model.step_kernels import StepKernels
 from gpg_vl.model.triton_kernels import read_answers, read_prompts
 
 ROWS = {2: 64, 4: 16}
@@ -17,6 +22,9 @@ KEYS = {2: 64, 4: 32}
 for on the chip."""
 _PROGRAMS = 264
 """Programs that keep a large GPU busy: two for each of its multiprocessors."""
+
+_VALUES = 1024
+"""Gated values that one program works out."""
 
 
 def attend(
@@ -56,3 +64,49 @@ def attend(
         KEYS=at_a_time,
     )
     return out
+
+
+def add_norm(
+    hidden: Tensor, added: Tensor | None, weight: Tensor, epsilon: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """As `gpg_vl.model.step_kernels.add_norm`: (N, H) fp32 and (N, H) to the same."""
+    rows, size = hidden.shape
+    hidden, normed = hidden.contiguous(), torch.empty_like(hidden, dtype=dtype)
+    total = hidden if added is None else torch.empty_like(hidden)
+    triton_kernels.add_norm[(rows,)](
+        *(hidden, total if added is None else added.contiguous(), weight, total, normed, epsilon),
+        ADDS=added is not None,
+        SIZE=size,
+        WIDTH=triton.next_power_of_2(size),
+    )
+    return total, normed
+
+
+def rotate(heads: Tensor, rotation: Rotation, memory: AnswerKeys, view: CacheView) -> Tensor:
+    """As `gpg_vl.model.step_kernels.rotate`: (N, heads + 2 · KV heads, D) to queries (N, heads, D)."""
+    answers, every, size = heads.shape
+    count = every - 2 * memory.heads
+    queries = memory.buffer.new_empty(answers, count, size)
+    triton_kernels.rotate[(answers, every)](
+        *(heads.contiguous(), rotation.cosines, rotation.sines, queries, memory.buffer, view.column),
+        *memory.buffer.stride()[:4],
+        HEADS=count,
+        KV_HEADS=memory.heads,
+        TURNED=rotation.size,
+        SIZE=size,
+        WIDTH=triton.next_power_of_2(size),
+        num_warps=1,
+    )
+    return queries
+
+
+def gate_by_silu(gate_up: Tensor) -> Tensor:
+    """As `gpg_vl.model.step_kernels.gate_by_silu`: (N, 2 · F) to (N, F)."""
+    rows, size = len(gate_up), gate_up.shape[1] // 2
+    out = gate_up.new_empty(rows, size)
+    grid = (rows, triton.cdiv(size, _VALUES))
+    triton_kernels.gate_by_silu[grid](gate_up.contiguous(), out, SIZE=size, WIDTH=_VALUES)
+    return out
+
+
+FUSED = StepKernels(attend, add_norm, rotate, gate_by_silu)

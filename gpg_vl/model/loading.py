@@ -76,7 +76,7 @@ def load_policy(
         enable_checkpointing(model)
     policy = Policy(model.to(device), processor, family, bf16=bf16, flex=attention == "flex")
     if compiled:
-        compile_layers(policy.text_model.layers, policy.device)
+        compile_layers(policy.text_model, policy.vision_tower, policy.device)
     return policy
 
 

@@ -85,6 +85,7 @@ class AnswerKeys:
 
     def __init__(self, heads: int, size: int, like: Tensor) -> None:
         """`heads` of keys of that `size`; `like` has their type and device."""
+        self.heads = heads
         self.buffer = like.new_zeros(2, 0, heads, 0, size)
         """(2, N, KV heads, columns, head size): keys, then values."""
 
@@ -92,12 +93,12 @@ class AnswerKeys:
         """Add so many columns."""
         self.buffer = pad(self.buffer, (0, 0, 0, columns))
 
-    def write(self, keys_values: Tensor, column: Tensor, span: int) -> tuple[Tensor, Tensor]:
-        """Store one token's (2, N, KV heads, D) in column (1,).
-
-        Returns keys and values (N, KV heads, span, D) of the first columns.
-        """
+    def write(self, keys_values: Tensor, column: Tensor) -> None:
+        """Store one token's (2, N, KV heads, D) in column (1,)."""
         self.buffer.index_copy_(3, column, keys_values[:, :, :, None])
+
+    def read(self, span: int) -> tuple[Tensor, Tensor]:
+        """Keys and values (N, KV heads, span, D) of the first columns."""
         keys, values = self.buffer[:, :, :, :span].unbind()
         return keys, values
 

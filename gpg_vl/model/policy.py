@@ -14,7 +14,7 @@ from torch.nn.attention.flex_attention import BlockMask
 from transformers import DynamicCache
 
 from gpg_vl.model.adapters import has_adapter, save_adapter
-from gpg_vl.model.attention import Prefix, attend
+from gpg_vl.model.attention import Prefix
 from gpg_vl.model.compat import cache_argument
 from gpg_vl.model.families.family import FULL, Family
 from gpg_vl.model.flex import BLOCK, block_mask
@@ -24,6 +24,7 @@ from gpg_vl.model.logprobs import Targets, VocabularyHead
 from gpg_vl.model.masks import Sight, additive_mask
 from gpg_vl.model.packing import PackedBatch, Row, collate
 from gpg_vl.model.step import StepModel
+from gpg_vl.model.step_kernels import PLAIN
 from gpg_vl.model.vocabulary import ends_of_text, never_sampled
 from gpg_vl.prompting.card import write_card
 from gpg_vl.runtime.profiling import phase
@@ -232,11 +233,11 @@ class Policy(nn.Module):
     def step_model(self, positions: int, *, fused: bool = False) -> StepModel:
         """The text model for single tokens, with its weights of now, at up to so many positions.
 
-        `fused`: attention as Triton kernels.
+        `fused`: what stands between its products as Triton kernels.
         """
         places = self.family.positions(torch.arange(positions, device=self.device).expand(3, 1, -1))
-        attention = import_module("gpg_vl.model.fused").attend if fused else attend
-        return StepModel(self.text_model, self.model.lm_head, self.compute_dtype, places, attention)
+        kernels = import_module("gpg_vl.model.fused").FUSED if fused else PLAIN
+        return StepModel(self.text_model, self.model.lm_head, self.compute_dtype, places, kernels)
 
     def check_slopes(self) -> None:
         """Raise GpgError if slopes known ahead were not the loss's since the last call: `Targets`."""

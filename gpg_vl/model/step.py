@@ -6,16 +6,17 @@ matrices lie in the arithmetic's type, those that read the same input are one pr
 rotated and stored together. Results equal those of transformers' layers but for rounding.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from gpg_vl.model import attention
-from gpg_vl.model.attention import AnswerCache, Attend, CacheView, Prefix
+from gpg_vl.model.attention import AnswerCache, CacheView, Prefix, attend
 from gpg_vl.model.embedding import embedded
 from gpg_vl.model.rotation import Rotations
+from gpg_vl.model.step_kernels import PLAIN, StepKernels
 from gpg_vl.model.step_layers import Attention, Layer, Norm, Step, mixer_of
 from gpg_vl.runtime.devices import multiplies_bf16
 
@@ -24,7 +25,12 @@ class StepModel:
     """A text model with its vocabulary for one token of each answer, as its weights are when it is made."""
 
     def __init__(
-        self, text_model: Any, head: nn.Linear, dtype: torch.dtype, positions: Tensor, attend: Attend
+        self,
+        text_model: Any,
+        head: nn.Linear,
+        dtype: torch.dtype,
+        positions: Tensor,
+        kernels: StepKernels = PLAIN,
     ) -> None:
         """`positions`: all that an answer's tokens may have, as the rotary embedding takes them."""
         config = text_model.config
@@ -39,10 +45,8 @@ class StepModel:
         turns = {mixer.turn for mixer in attentions}
         self._rotations = Rotations(text_model.rotary_emb, positions, turns, heads)
         self._windows = {mixer.window for mixer in attentions}
-        # the kernels know no windows
-        self._attend = attend if self._windows <= {None} else attention.attend
-        self.fused = self._attend is not attention.attend
-        """Whether attention finds an answer's columns by itself, so that a view need not hide the others."""
+        # fused attention knows no windows
+        self.kernels = kernels if self._windows <= {None} else replace(kernels, attend=attend)
         self._head = head.weight.detach().to(dtype)
         self.vocabulary = len(self._head)
         self.plain = self._norm.plain and all(layer.plain for layer in self._layers)
@@ -62,11 +66,11 @@ class StepModel:
         may have positions beyond all: what it reads there, nobody looks at.
         """
         views = {w: view if w is None else view.within(w, prefix) for w in self._windows}
-        step = Step(prefix, cache, views, self._rotations.at(positions), self._attend)
-        hidden = embedded(self._embedding, tokens)
+        step = Step(prefix, cache, views, self._rotations.at(positions), self.kernels)
+        hidden, added = embedded(self._embedding, tokens), None
         for layer in self._layers:
-            hidden = layer(hidden, step)
-        return self._norm(hidden)
+            hidden, added = layer(hidden, added, step)
+        return self._norm.behind(hidden, added, step, hidden.dtype)[1]
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits (n, V) of hidden states (n, H); on CUDA in fp32, as training has them."""

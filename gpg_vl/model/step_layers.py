@@ -9,14 +9,16 @@ from functools import cache
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import rms_norm
+from transformers.activations import SiLUActivation
 
-from gpg_vl.model.attention import AnswerCache, Attend, CacheView, Prefix
+from gpg_vl.model.attention import AnswerCache, CacheView, Prefix
 from gpg_vl.model.compat import cache_argument
 from gpg_vl.model.memory import AnswerKeys, AnswerStates
 from gpg_vl.model.projection import Projection, autocast
 from gpg_vl.model.rotation import Rotation, Turn, turn_of
+from gpg_vl.model.step_kernels import StepKernels
 
 
 class Part(Protocol):
@@ -45,6 +47,16 @@ class Norm:
         if not self.plain:
             return self._module(inputs)
         return rms_norm(inputs, self._weight.shape, self._weight, self._epsilon)
+
+    def behind(
+        self, hidden: Tensor, added: Tensor | None, step: "Step", dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        """The residual stream (N, H) fp32 with `added` (N, H) to it, and its norm for what takes `dtype`."""
+        if self.plain:
+            return step.kernels.add_norm(hidden, added, self._weight, self._epsilon, dtype)
+        if added is not None:
+            hidden = hidden + added
+        return hidden, self._module(hidden).to(dtype)
 
 
 @cache
@@ -75,7 +87,7 @@ class Step:
     views: Mapping[int | None, CacheView]
     """By the window of layers that look so; None for those without."""
     rotations: Mapping[Turn, Rotation]
-    attend: Attend
+    kernels: StepKernels
 
 
 class Attention:
@@ -85,7 +97,7 @@ class Attention:
         self, module: Any, number: int, turn: Turn, heads: tuple[int, int], dtype: torch.dtype
     ) -> None:
         """`number`: the layer's in the caches; `heads`: of queries, of keys."""
-        self._number, self._heads, self._dtype = number, heads, dtype
+        self._number, self._heads, self.takes = number, heads, dtype
         self.turn, self.window = turn, window_of(module)
         self._size = turn.head_size
         self._gated = module.q_proj.out_features == 2 * heads[0] * self._size
@@ -100,14 +112,14 @@ class Attention:
         return AnswerKeys(self._heads[1], self._size, like)
 
     def __call__(self, inputs: Tensor, step: Step) -> Tensor:
-        """(N, H) fp32 to (N, H) in the arithmetic's type."""
-        read, gates = self._qkv(inputs.to(self._dtype)), None
+        """(N, H) to (N, H), in the arithmetic's type."""
+        read, gates = self._qkv(inputs), None
         if self._gated:
             read, gates = self._gates_apart(read)
-        queries, keys_values = self._queries_keys_values(read, step.rotations[self.turn])
-        view = step.views[self.window]
-        keys, values = step.cache.write(self._number, keys_values, view)
-        attended = step.attend(queries, keys, values, step.prefix, self._number, view)
+        memory, view = step.cache.keys(self._number), step.views[self.window]
+        queries = step.kernels.rotate(self._normed(read), step.rotations[self.turn], memory, view)
+        keys, values = memory.read(view.span)
+        attended = step.kernels.attend(queries, keys, values, step.prefix, self._number, view)
         return self._o_proj(attended if gates is None else attended * gates.sigmoid())
 
     def _gates_apart(self, read: Tensor) -> tuple[Tensor, Tensor]:
@@ -117,17 +129,15 @@ class Attention:
         queries, gates = first.view(len(read), heads, 2, self._size).unbind(dim=2)
         return torch.cat([queries.flatten(1), others], dim=1), gates.flatten(1)
 
-    def _queries_keys_values(self, read: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor]:
-        """Scaled queries (N, heads, D), and keys and values (2, N, KV heads, D), in the arithmetic's type."""
+    def _normed(self, read: Tensor) -> Tensor:
+        """Queries, keys and values (N, heads + 2 · KV heads, D), in fp32 where some pass a norm."""
         heads, kv_heads = self._heads
         read = read.view(len(read), heads + 2 * kv_heads, self._size)
-        if self._norms:
-            queries, keys, values = read.float().split([heads, kv_heads, kv_heads], dim=1)
-            query_norm, key_norm = self._norms
-            read = torch.cat([query_norm(queries), key_norm(keys), values], dim=1)
-        turned = rotation(read, self._dtype)
-        keys_values = turned[:, heads:].view(len(read), 2, kv_heads, -1).transpose(0, 1)
-        return turned[:, :heads], keys_values
+        if not self._norms:
+            return read
+        queries, keys, values = read.float().split([heads, kv_heads, kv_heads], dim=1)
+        query_norm, key_norm = self._norms
+        return torch.cat([query_norm(queries), key_norm(keys), values], dim=1)
 
 
 def window_of(attention: Any) -> int | None:
@@ -142,6 +152,7 @@ class LinearAttention:
     """A layer's attention that has states in place of keys, as its own module."""
 
     plain = False
+    takes = torch.float32
 
     def __init__(self, module: Any, number: int, dtype: torch.dtype) -> None:
         """`number`: the layer's in the caches."""
@@ -176,15 +187,19 @@ class GatedFeed:
     """A feed-forward part whose inner values are gated."""
 
     def __init__(self, module: Any, dtype: torch.dtype) -> None:
-        self._dtype = dtype
+        self.takes = dtype
         self._gate_up = Projection([module.gate_proj, module.up_proj], dtype)
         self._activation: Callable[[Tensor], Tensor] = module.act_fn
+        self._by_silu = isinstance(module.act_fn, nn.SiLU | SiLUActivation)
         self._down_proj = Projection([module.down_proj], dtype)
         self.plain = self._gate_up.plain and self._down_proj.plain
 
-    def __call__(self, inputs: Tensor) -> Tensor:
-        """(N, H) fp32 to (N, H) in the arithmetic's type."""
-        gate, up = self._gate_up(inputs.to(self._dtype)).chunk(2, dim=-1)
+    def __call__(self, inputs: Tensor, kernels: StepKernels) -> Tensor:
+        """(N, H) to (N, H), in the arithmetic's type."""
+        gate_up = self._gate_up(inputs)
+        if self._by_silu:
+            return self._down_proj(kernels.gate_by_silu(gate_up))
+        gate, up = gate_up.chunk(2, dim=-1)
         return self._down_proj(self._activation(gate) * up)
 
 
@@ -196,11 +211,12 @@ class ModuleFeed:
     """
 
     plain = False
+    takes = torch.float32
 
     def __init__(self, module: Any, dtype: torch.dtype) -> None:
         self._module, self._dtype = module, dtype
 
-    def __call__(self, inputs: Tensor) -> Tensor:
+    def __call__(self, inputs: Tensor, kernels: StepKernels) -> Tensor:
         """(N, H) fp32 to (N, H), in the type that it gives in training."""
         with autocast(inputs.device, self._dtype):
             return self._module(inputs[:, None])[:, 0]
@@ -215,7 +231,8 @@ def feed_of(module: Any, dtype: torch.dtype) -> GatedFeed | ModuleFeed:
 class Layer:
     """A decoder layer: a mixer behind one norm, a feed-forward part behind another.
 
-    What they give may pass a norm of its own before it is added to the residual stream.
+    What they give may pass a norm of its own before it is added to the residual stream, which the next norm
+    does: adding and norm are one kernel.
     """
 
     def __init__(self, layer: Any, mixer: Mixer, dtype: torch.dtype) -> None:
@@ -229,10 +246,13 @@ class Layer:
         parts: list[Part] = [mixer, self._feed, *(norm for norm in norms if norm is not None)]
         self.plain = all(part.plain for part in parts)
 
-    def __call__(self, hidden: Tensor, step: Step) -> Tensor:
-        """The residual stream (N, H) fp32 behind the layer."""
-        hidden = hidden + _normed(self.mixer(self._before_mixer(hidden), step), self._after_mixer)
-        return hidden + _normed(self._feed(self._before_feed(hidden)), self._after_feed)
+    def __call__(self, hidden: Tensor, added: Tensor | None, step: Step) -> tuple[Tensor, Tensor]:
+        """The residual stream (N, H) fp32, and what is yet to be added to it, before and behind the layer."""
+        mixer, feed = self.mixer, self._feed
+        hidden, inputs = self._before_mixer.behind(hidden, added, step, mixer.takes)
+        added = _normed(mixer(inputs, step), self._after_mixer)
+        hidden, inputs = self._before_feed.behind(hidden, added, step, feed.takes)
+        return hidden, _normed(feed(inputs, step.kernels), self._after_feed)
 
 
 def _normed(added: Tensor, norm: Norm | None) -> Tensor:

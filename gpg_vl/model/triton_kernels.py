@@ -1,4 +1,7 @@
-"""The Triton kernels of `gpg_vl.model.fused`; strides are those of the tensor that their name begins with."""
+"""The Triton kernels of `gpg_vl.model.fused`; strides are those of the tensor that their name begins with.
+
+Tensors without strides are contiguous.
+"""
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
@@ -163,3 +166,68 @@ def read_answers(
         most = higher
     result = (summed / total[:, None]).to(out.dtype.element_ty)
     tl.store(out + (answer * HEADS + head[:, None]) * SIZE + size[None, :], result, mask=known)
+
+
+@triton.jit
+def add_norm(
+    hidden, added, weight, total, normed, epsilon, ADDS: tl.constexpr, SIZE: tl.constexpr, WIDTH: tl.constexpr
+):
+    """One row of the residual stream: what is added to it, and the RMS norm of the sum."""
+    places = tl.arange(0, WIDTH)
+    known = places < SIZE
+    row = tl.program_id(0).to(tl.int64) * SIZE + places
+    values = tl.load(hidden + row, mask=known, other=0.0)
+    if ADDS:
+        values += tl.load(added + row, mask=known, other=0.0).to(tl.float32)
+        tl.store(total + row, values, mask=known)
+    scale = 1 / tl.sqrt(tl.sum(values * values, 0) / SIZE + epsilon)
+    result = values * scale * tl.load(weight + places, mask=known, other=0.0)
+    tl.store(normed + row, result.to(normed.dtype.element_ty), mask=known)
+
+
+@triton.jit
+def rotate(
+    heads,
+    cosines,
+    sines,
+    queries,
+    memory,
+    column,
+    memory_kind,
+    memory_answer,
+    memory_head,
+    memory_column,
+    HEADS: tl.constexpr,
+    KV_HEADS: tl.constexpr,
+    TURNED: tl.constexpr,
+    SIZE: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
+    """One head of one answer: rotated, and stored where it belongs."""
+    answer, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    places = tl.arange(0, WIDTH)
+    known = places < SIZE
+    row = (answer * (HEADS + 2 * KV_HEADS) + head) * SIZE
+    others = tl.where(places < TURNED, (places + TURNED // 2) % TURNED, places)
+    own = tl.load(heads + row + places, mask=known, other=0.0).to(tl.float32)
+    other = tl.load(heads + row + others, mask=known, other=0.0).to(tl.float32)
+    cosine = tl.load(cosines + row + places, mask=known, other=0.0)
+    sine = tl.load(sines + row + places, mask=known, other=0.0)
+    result = (own * cosine + other * sine).to(memory.dtype.element_ty)
+    if head < HEADS:
+        tl.store(queries + (answer * HEADS + head) * SIZE + places, result, mask=known)
+    else:
+        kind, kv_head = (head - HEADS) // KV_HEADS, (head - HEADS) % KV_HEADS
+        memory += kind.to(tl.int64) * memory_kind + answer * memory_answer + kv_head * memory_head
+        tl.store(memory + tl.load(column) * memory_column + places, result, mask=known)
+
+
+@triton.jit
+def gate_by_silu(gate_up, out, SIZE: tl.constexpr, WIDTH: tl.constexpr):
+    """A block of one row's values, times silu of their gates; rounded in between as operators would."""
+    row, places = tl.program_id(0).to(tl.int64), tl.program_id(1) * WIDTH + tl.arange(0, WIDTH)
+    known = places < SIZE
+    gate = tl.load(gate_up + row * 2 * SIZE + places, mask=known, other=0.0).to(tl.float32)
+    up = tl.load(gate_up + row * 2 * SIZE + SIZE + places, mask=known, other=0.0).to(tl.float32)
+    open_gate = (gate / (1 + tl.exp(-gate))).to(out.dtype.element_ty).to(tl.float32)
+    tl.store(out + row * SIZE + places, (open_gate * up).to(out.dtype.element_ty), mask=known)

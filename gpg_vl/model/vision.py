@@ -111,7 +111,8 @@ def equal_lengths_attention(
     return (joined if runs.back is None else joined.index_select(0, runs.back))[None], None
 
 
-ALL_ATTENTION_FUNCTIONS.register(VISION_ATTENTION, equal_lengths_attention)
+# Lengths are other ones with every batch, and compiled code would depend on them.
+ALL_ATTENTION_FUNCTIONS.register(VISION_ATTENTION, torch.compiler.disable(equal_lengths_attention))
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ class DecodeOptions:
     graphs: bool = False
     """Whether steps become CUDA graphs."""
     fused: bool = False
-    """Whether attention is two Triton kernels a layer, where the model's layers let it."""
+    """Whether what stands between a layer's products is Triton kernels, where the layers let it."""
 
 
 class Decoding:
@@ -173,8 +173,9 @@ class Decoding:
             return
         if self._cache.make_room():
             self._graphs.forget()
-        span = self._cache.span
-        masked = self._options.bucket > 1 or any(question.start for question in self._questions)
+        alone = self._stepper.model.kernels.finds_columns
+        span = self._cache.capacity if alone else self._cache.span
+        masked = not alone and (self._options.bucket > 1 or any(one.start for one in self._questions))
         with phase("decode"):
             self._graphs.run((span, masked), lambda: self._step(span, masked=masked))
         self._cache.length += 1
@@ -186,7 +187,6 @@ class Decoding:
 
     def _step(self, span: int, *, masked: bool) -> None:
         assert self._prefix is not None
-        masked = masked and not self._stepper.model.fused
         view = CacheView.of(self._column, self._slots.starts, span, masked=masked)
         self._stepper.step(self._slots, self._prefix, self._cache, self._drawn, view)
         self._column.add_(1)

@@ -19,6 +19,7 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 
 from gpg_vl.model.attention import CacheView, Prefix
 from gpg_vl.model.memory import PromptKeys
+from gpg_vl.model.step_kernels import PLAIN, StepKernels
 from gpg_vl.model.step_layers import Norm, feed_of
 from tests.support.fake_cuda import fake_cuda
 from tests.support.text_models import (
@@ -164,7 +165,7 @@ def test_experts_are_chosen_as_in_training():
     """A router's input is not rounded on the way to it: training does not do it either."""
     block, inputs = experts().layers[0].mlp, torch.randn(64, SIZE["hidden_size"])
     with torch.no_grad():
-        given = feed_of(block, torch.bfloat16)(inputs)
+        given = feed_of(block, torch.bfloat16)(inputs, PLAIN)
         with torch.autocast("cpu", torch.bfloat16):
             expected = block(inputs[:, None])[:, 0]
     assert given.dtype == expected.dtype and torch.equal(given, expected)
@@ -206,5 +207,5 @@ def test_fused_attention_is_not_for_windows():
         raise AssertionError("the kernels know no windows")
 
     for model in windowed(Qwen2Config, 3), text_model(Qwen2Config(**SIZE)):
-        step = step_model(model, attend=fused)
-        assert step.fused == (model.layers[1].self_attn.sliding_window is None)
+        step = step_model(model, kernels=StepKernels(attend=fused))
+        assert step.kernels.finds_columns == (model.layers[1].self_attn.sliding_window is None)

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel, DynamicCache, PreTrainedConfig
 
-from gpg_vl.model.attention import Attend, CacheView, Prefix, attend
+from gpg_vl.model.attention import CacheView, Prefix
 from gpg_vl.model.compat import cache_argument
 from gpg_vl.model.projection import autocast
 from gpg_vl.model.step import StepModel
+from gpg_vl.model.step_kernels import PLAIN, StepKernels
 
 VOCABULARY = 40
 LONGEST = 100
@@ -57,12 +58,12 @@ def prefix_of(model: Any, prompt: Sequence[int], dtype: torch.dtype = torch.floa
     return Prefix.of(cache, torch.tensor([len(prompt)]), dtype)
 
 
-def step_model(model: Any, dtype: torch.dtype = torch.float32, attend: Attend = attend) -> StepModel:
-    """The model for single tokens, with always the same vocabulary; `attend` reads the caches."""
+def step_model(model: Any, dtype: torch.dtype = torch.float32, kernels: StepKernels = PLAIN) -> StepModel:
+    """The model for single tokens, with always the same vocabulary."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         head = nn.Linear(model.config.hidden_size, VOCABULARY, bias=False)
-    return StepModel(model, head, dtype, positions_of(model, torch.arange(LONGEST)), attend)
+    return StepModel(model, head, dtype, positions_of(model, torch.arange(LONGEST)), kernels)
 
 
 @dataclass

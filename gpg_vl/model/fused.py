@@ -14,7 +14,6 @@ from gpg_vl.model.attention import CacheView, Prefix
 from gpg_vl.model.memory import AnswerKeys
 from gpg_vl.model.rotation import Rotation
 from gpg_vl.model.step_kernels import StepKernels
-from gpg_vl.model.triton_kernels import read_answers, read_prompts
 
 ROWS = {2: 64, 4: 16}
 KEYS = {2: 64, 4: 32}
@@ -45,7 +44,7 @@ def attend(
     largest, totals = (queries.new_empty((parts, answers, heads), dtype=torch.float32) for _ in range(2))
     out = queries.new_empty(answers, heads * size)
     shape = {"REPEATS": repeats, "HEADS": heads, "SIZE": size, "WIDTH": max(16, triton.next_power_of_2(size))}
-    read_prompts[(questions, kv_heads, parts * blocks)](
+    triton_kernels.read_prompts[(questions, kv_heads, parts * blocks)](
         *(queries, prompt_keys, prompt_values, sums, largest, totals),
         *(layout.first, layout.count, prefix.lengths),
         *(*queries.stride()[:2], *prompt_keys.stride()[:3], *prompt_values.stride()[:3]),
@@ -54,7 +53,7 @@ def attend(
         ROWS=block,
         KEYS=at_a_time,
     )
-    read_answers[(answers, kv_heads)](
+    triton_kernels.read_answers[(answers, kv_heads)](
         *(queries, keys, values, sums, largest, totals, out),
         *(view.starts, view.column),
         *(*queries.stride()[:2], *keys.stride()[:3], *values.stride()[:3]),

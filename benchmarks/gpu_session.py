@@ -26,11 +26,11 @@ from benchmarks.stage_process import Figures, Record, run_stage
 
 SECONDS = {
     "probe": 60,
-    "tests": 90,
     "model": 60,
     "decode": 120,
     "gradient": 60,
     "memory": 90,
+    "tests": 150,
     "generate": 80,
     "lora": 80,
     "flex": 60,

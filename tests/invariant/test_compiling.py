@@ -1,5 +1,7 @@
 """Compiled layers compute what the others do; the slow tests compile, which takes half a minute."""
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 
@@ -8,9 +10,10 @@ from gpg_vl.errors import ConfigurationError
 from gpg_vl.model.adapt import choose_weights
 from gpg_vl.model.loading import load_policy
 from gpg_vl.model.policy import Policy
-from gpg_vl.rollout.engine import Request
+from gpg_vl.rollout.engine import Answer, Request
 from gpg_vl.rollout.own import OwnEngine
 from gpg_vl.rollout.sampling import Sampling
+from gpg_vl.types import Sample
 from tests.support.inputs import encoder_of
 from tests.support.packed import by_answer, gradient, rows_of
 
@@ -46,16 +49,33 @@ def test_compiled_equals_eager(tiny_folder, groups, options):
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
 
 
-def test_names_of_weights_and_rollouts_stay(tiny_folder, policy, mixed_samples):
+def answers_of(policy: Policy, samples: Sequence[Sample]) -> list[Answer]:
+    requests = [Request(prompt, "a") for prompt in encoder_of(policy).encode(samples)]
+    groups = OwnEngine(policy, max_concurrent=4).generate(requests, 2, Sampling(4))
+    return [answer for group in groups for answer in group]
+
+
+def test_names_of_weights_and_rollouts_of_text_stay(tiny_folder, policy, mixed_samples):
     compiled = load_policy(str(tiny_folder), compiled=True)
     assert list(compiled.state_dict()) == list(policy.state_dict())
     torch._dynamo.utils.counters.clear()
-    answers = []
-    for one in (policy, compiled):
-        requests = [Request(prompt, "a") for prompt in encoder_of(one).encode(mixed_samples[:2])]
-        answers.append(OwnEngine(one, max_concurrent=4).generate(requests, 2, Sampling(4)))
-    assert answers[0] == answers[1]
+    assert answers_of(compiled, mixed_samples[2:3]) == answers_of(policy, mixed_samples[2:3])
     assert not torch._dynamo.utils.counters["stats"]
+
+
+@pytest.mark.slow
+def test_rollouts_read_images_in_compiled_layers(tiny_folder, policy, mixed_samples):
+    """Once sizes have changed, other ones are no reason to compile again."""
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    compiled = load_policy(str(tiny_folder), compiled=True)
+    graphs = []
+    for samples in (mixed_samples[:1], mixed_samples[1:2], mixed_samples[3:]):
+        for ours, eager in zip(answers_of(compiled, samples), answers_of(policy, samples), strict=True):
+            assert ours.token_ids == eager.token_ids
+            assert ours.logprobs == pytest.approx(eager.logprobs, abs=1e-5)
+        graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+    assert 0 < graphs[1] == graphs[2]
 
 
 def test_without_a_compiler_the_cure_is_named(tiny_folder, monkeypatch):

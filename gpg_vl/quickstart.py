@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
@@ -34,12 +34,29 @@ from gpg_vl.training.train import train
 from gpg_vl.training.warmstart import sft, supervised_rows
 
 
+@dataclass(frozen=True)
+class Done:
+    """A tour that has been run."""
+
+    tour: Tour
+    warm: Path
+    """Folder of the warm start's model."""
+    report: Path
+    summary: dict[str, Any]
+    """As in `summary.json`."""
+
+
 def run_quickstart(tour: Tour) -> None:
     """Run whatever of the tour is not done yet, and print the result."""
+    print(f"{tour.out}: drawing scenes, making a small Qwen2-VL, then the warm start, GPG and the report")
+    print(closing_words(run_tour(tour)))
+
+
+def run_tour(tour: Tour) -> Done:
+    """Run whatever of the tour is not done yet."""
     out, seed = Path(tour.out), tour.seed
     check_same(tour, out / "tour.json")
     clock = PhaseClock(out / "timings.json")
-    print(f"{out}: drawing scenes, making a small Qwen2-VL, then the warm start, GPG and the report")
     with clock("data"):
         train_set = prepare_scenes(out / "data" / "train", "train", tour.train_rows, seed)
         held_out = prepare_scenes(out / "data" / "held_out", "test", tour.held_out_rows, seed)
@@ -52,15 +69,16 @@ def run_quickstart(tour: Tour) -> None:
         warm = sft(_config(SftConfig, "quickstart_sft", out / "warmstart", options), resume="auto")
     options = [*common, "--model.path", str(warm), "--data.validation", f'["{held_out}"]']
     with clock("gpg"):
-        config = _config(TrainConfig, "quickstart_gpg", out / "gpg", [*options, *_steps(tour.steps)])
+        own = [*options, *_steps(tour.steps), *_rate(tour.learning_rate)]
+        config = _config(TrainConfig, "quickstart_gpg", out / "gpg", own)
         train(config, resume="auto")
     others = {}
     if tour.compare is not None:
         with clock(tour.compare):
-            others = {tour.compare.upper(): compare_run(out, tour.compare, options)}
+            their_own = [*options, *_rate(tour.compare_learning_rate)]
+            others = {tour.compare.upper(): compare_run(out, tour.compare, their_own)}
     report = write_run_report(out / "gpg", others)
-    summary = write_summary(out, seed, clock.seconds, others)
-    print(closing_words(tour, warm, report, summary))
+    return Done(tour, warm, report, write_summary(out, seed, clock.seconds, others))
 
 
 def check_same(tour: Tour, file: Path) -> None:
@@ -77,6 +95,10 @@ def check_same(tour: Tour, file: Path) -> None:
 
 def _steps(steps: int | None) -> list[str]:
     return [] if steps is None else ["--run.steps", str(steps)]
+
+
+def _rate(rate: float | None) -> list[str]:
+    return [] if rate is None else ["--optim.learning_rate", str(rate)]
 
 
 def prepare_scenes(folder: Path, split: str, rows: int, seed: int) -> Path:
@@ -196,8 +218,9 @@ def _accuracy(figures: dict[str, Any]) -> str:
     return f"{figures['total']['accuracy']['mean']:.1%}"
 
 
-def closing_words(tour: Tour, warm: Path, report: Path, summary: dict[str, Any]) -> str:
+def closing_words(done: Done) -> str:
     """Result, paths and what to type next."""
+    tour, warm, summary = done.tour, done.warm, done.summary
     out, rival = Path(tour.out), tour.compare
     base, trained = summary["base"]["total"], summary["trained"]["total"]
     gain = 100 * (trained["accuracy"]["mean"] - base["accuracy"]["mean"])
@@ -212,7 +235,7 @@ def closing_words(tour: Tour, warm: Path, report: Path, summary: dict[str, Any])
             f"format after training {trained['format']['mean']:.1%}; {seconds / 60:.1f} minutes in all",
             *([f"{rival.upper()} on as many sampled answers: {_accuracy(summary[rival])}"] if rival else []),
             "",
-            f"report     {report}",
+            f"report     {done.report}",
             f"summary    {out / 'summary.json'}",
             f"base       {warm}",
             f"trained    {model}",

@@ -28,7 +28,7 @@ from gpg_vl.cli.serve import serve
 from gpg_vl.errors import RewardError, UserError
 from gpg_vl.options import base_parser, plain_words
 from gpg_vl.runtime.launched import launched, place
-from gpg_vl.tour import Tour
+from gpg_vl.tour import Tour, seeded
 
 # Heavy imports (torch, transformers) stand inside the commands: `gpg-vl --help` answers at once.
 
@@ -116,12 +116,17 @@ def quickstart(arguments: list[str]) -> None:
     parser = _parser("quickstart", quickstart.__doc__ or "")
     place()  # before torch is imported
     parser.add_class_arguments(Tour, None)
-    given = parser.parse_args(arguments)
-    tour = Tour(**vars(given))
+    words = "several in place of --seed, each in a folder of its own, and what they say together"
+    parser.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help=words)
+    given = vars(parser.parse_args(arguments))
+    seeds, tour = given.pop("seeds"), Tour(**given)
+    tours = seeded(tour, seeds) if seeds else []
     from gpg_vl.quickstart import run_quickstart
+    from gpg_vl.seeds import run_seeds
 
     quiet_transformers()
-    _stoppable(tour.out, ["quickstart", *arguments], lambda: run_quickstart(tour))
+    work = (lambda: run_seeds(tour.out, tours)) if tours else (lambda: run_quickstart(tour))
+    _stoppable(tour.out, ["quickstart", *arguments], work)
 
 
 def _stoppable(out: str, command: Sequence[str], work: Callable[[], None]) -> None:

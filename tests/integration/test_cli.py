@@ -1,5 +1,6 @@
 """The command line as a user types it: commands end to end, and mistakes that get one clear line."""
 
+import itertools
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from gpg_vl.cli.main import COMMANDS
 from gpg_vl.data.ingest import write_prepared
@@ -295,3 +297,18 @@ def test_env_is_one_block_for_bug_reports(capsys):
     assert lines["torch"] == version("torch") and lines["transformers"] == version("transformers")
     assert {"python", "platform", "gpus", "gpg-vl", "peft", "deepspeed"} <= lines.keys()
     assert "mypy" not in lines  # of our own tools
+
+
+def test_a_quickstart_over_seeds_tabulates(tmp_path, capsys):
+    """Each seed in its folder, rates of both runs as told, and one table."""
+    out, rates = tmp_path / "tours", {"gpg": 3e-4, "grpo": 5e-5}
+    size = ("--train_rows", 64, "--held_out_rows", 16, "--warm_start_steps", 2, "--steps", 1)
+    told = ("--learning_rate", rates["gpg"], "--compare_learning_rate", rates["grpo"], "--compare", "grpo")
+    run("quickstart", "--out", out, "--seeds", 2, 5, *size, *told)
+    table = (out / "seeds.md").read_text()
+    assert table.strip() in capsys.readouterr().out and "| mean (95 % over seeds)" in table
+    found = json.loads((out / "seeds.json").read_text())
+    assert found["seeds"] == [2, 5] and set(found["differences"]) == {"trained - base", "trained - grpo"}
+    for seed, name in itertools.product((2, 5), rates):
+        config = yaml.safe_load((out / f"seed_{seed}" / name / "config.yaml").read_text())
+        assert config["optim"]["learning_rate"] == rates[name] and config["run"]["seed"] == seed

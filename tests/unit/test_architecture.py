@@ -49,7 +49,7 @@ OF_A_FILE = {
         ("types", "errors", "checks", "yaml_file", "registry", "stats", "tables", "theme", "environment"),
         "ground",
     ),
-    "quickstart": "quickstart",
+    **dict.fromkeys(("quickstart", "seeds"), "quickstart"),
     "__main__": "cli",
     "__init__": "interface",
 }

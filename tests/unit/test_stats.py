@@ -9,6 +9,7 @@ from gpg_vl.stats import (
     estimate,
     mcnemar,
     mean_interval,
+    over_seeds,
     paired_difference,
     pass_at_k,
     sign_flip,
@@ -230,3 +231,16 @@ def test_sign_flips_keep_a_cluster_together():
     assert sign_flip([1.0, 1.0, 1.0], ["a", "a", "b"]) == 2 / 4
     with pytest.raises(DataError, match="no values"):
         sign_flip([], [])
+
+
+def test_seeds_have_students_interval():
+    """By hand: mean 3, standard deviation 1, t of two degrees of freedom 4.302653."""
+    interval = over_seeds([2.0, 3.0, 4.0])
+    assert (interval.mean, interval.count) == (3.0, 3)
+    assert interval.high - 3 == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6) == 3 - interval.low
+
+
+@pytest.mark.parametrize("values", [[], [1.0], [1.0, math.nan]])
+def test_seeds_need_two_figures(values):
+    with pytest.raises(DataError):
+        over_seeds(values)

@@ -1,0 +1,113 @@
+"""The tour with several seeds, and what they say together."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from gpg_vl.quickstart import run_tour
+from gpg_vl.runtime.files import write_whole
+from gpg_vl.stats import Interval, over_seeds
+from gpg_vl.tables import markdown_table
+from gpg_vl.tour import Tour
+
+NAMES = {"base": "warm start", "trained": "GPG", "grpo": "GRPO"}
+"""Of what a summary has, in the order of the tables."""
+Summary = Mapping[str, Any]
+
+
+def run_seeds(out: str, tours: Sequence[Tour]) -> None:
+    """Run whatever of the tours is not done yet; print their table, and keep it in `out`.
+
+    `seeds.md` is what is printed, `seeds.json` the same figures.
+    """
+    summaries: dict[int, Summary] = {}
+    for tour in tours:
+        print(f"{tour.out}: scenes, a small Qwen2-VL, the warm start, GPG and the report of seed {tour.seed}")
+        summaries[tour.seed] = run_tour(tour).summary
+    words = tables(summaries)
+    write_whole(Path(out) / "seeds.md", words + "\n")
+    write_whole(Path(out) / "seeds.json", json.dumps(figures(summaries), indent=2))
+    print(f"\n{words}\n\ntables     {Path(out) / 'seeds.md'}")
+
+
+def figures(summaries: Mapping[int, Summary]) -> dict[str, Any]:
+    """Accuracies by seed, and of two seeds or more the differences of all pairs of models over seeds."""
+    accuracies = {name: _accuracies(summaries, name) for name in _names(summaries)}
+    found: dict[str, Any] = {"seeds": list(summaries), "accuracy": accuracies}
+    if len(summaries) > 1:
+        pairs = _pairs(list(accuracies))
+        found["differences"] = {
+            f"{late} - {early}": asdict(_difference(accuracies[early], accuracies[late]))
+            for early, late in pairs
+        }
+    return found
+
+
+def tables(summaries: Mapping[int, Summary]) -> str:
+    """Accuracy (%) of each seed and in the mean, and the mean of every task."""
+    return "\n\n".join([_by_seed(summaries), _by_task(summaries)])
+
+
+def _by_seed(summaries: Mapping[int, Summary]) -> str:
+    names = _names(summaries)
+    accuracies = {name: _accuracies(summaries, name) for name in names}
+    pairs = _pairs(names)
+    header = ["seed", *(NAMES[name] for name in names), *(_pair(*pair) for pair in pairs)]
+    rows = [
+        [
+            str(seed),
+            *(f"{100 * accuracies[name][place]:.1f}" for name in names),
+            *(f"{100 * (accuracies[late][place] - accuracies[early][place]):+.1f}" for early, late in pairs),
+        ]
+        for place, seed in enumerate(summaries)
+    ]
+    if len(summaries) > 1:
+        means = [f"{100 * fmean(accuracies[name]):.1f}" for name in names]
+        changes = [_interval_cell(_difference(accuracies[early], accuracies[late])) for early, late in pairs]
+        rows.append(["mean (95 % over seeds)", *means, *changes])
+    asked = next(iter(summaries.values()))["base"]["total"]["accuracy"]["count"]
+    title = f"Greedy accuracy (%) on {asked} held-out questions of each seed"
+    return f"{title}\n\n{markdown_table(header, rows)}"
+
+
+def _by_task(summaries: Mapping[int, Summary]) -> str:
+    tasks = list(next(iter(summaries.values()))["base"]["tasks"])
+    rows = []
+    for name in _names(summaries):
+        means = [fmean(_accuracies(summaries, name, task)) for task in (*tasks, None)]
+        rows.append([NAMES[name], *(f"{100 * mean:.1f}" for mean in means)])
+    return f"Its mean over seeds, by task\n\n{markdown_table(['', *tasks, 'all'], rows)}"
+
+
+def _names(summaries: Mapping[int, Summary]) -> list[str]:
+    return [name for name in NAMES if all(name in summary for summary in summaries.values())]
+
+
+def _accuracies(summaries: Mapping[int, Summary], name: str, task: str | None = None) -> list[float]:
+    """Of each seed, in [0, 1]; of all tasks together where none is named."""
+    models = [summary[name] for summary in summaries.values()]
+    shares = [model["total"] if task is None else model["tasks"][task] for model in models]
+    return [share["accuracy"]["mean"] for share in shares]
+
+
+def _pairs(names: Sequence[str]) -> list[tuple[str, str]]:
+    """What is compared: training with the warm start, and GPG with its rival."""
+    rivals = [("grpo", "trained")] if "grpo" in names else []
+    return [("base", "trained"), *rivals]
+
+
+def _pair(early: str, late: str) -> str:
+    return f"{NAMES[late]} - {NAMES[early]}"
+
+
+def _difference(early: Sequence[float], late: Sequence[float]) -> Interval:
+    """Of the same seeds."""
+    return over_seeds([after - before for before, after in zip(early, late, strict=True)])
+
+
+def _interval_cell(interval: Interval) -> str:
+    low, high = 100 * interval.low, 100 * interval.high
+    return f"{100 * interval.mean:+.1f} ({low:+.1f} to {high:+.1f})"

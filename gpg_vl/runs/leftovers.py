@@ -11,7 +11,7 @@ from pathlib import Path
 from gpg_vl.errors import ConfigurationError, RunFolderError
 from gpg_vl.runs.lock import LOCK, locked
 from gpg_vl.runs.resume import STARTED_WITH, check_unused, list_checkpoints, used
-from gpg_vl.runtime.files import complete_lines, writing
+from gpg_vl.runtime.files import complete_lines, final_name, writing
 from gpg_vl.runtime.launched import launched
 
 _WRITTEN: dict[str, tuple[str, ...]] = {
@@ -29,7 +29,7 @@ _WRITTEN: dict[str, tuple[str, ...]] = {
 def foreign(folder: Path) -> Iterator[str]:
     """What is in a folder that no run wrote, by its path from there; links are none of a run's."""
     for entry in sorted(folder.iterdir()):
-        patterns = _WRITTEN.get(_final(entry.name))
+        patterns = _WRITTEN.get(final_name(entry.name))
         if patterns is None or entry.is_symlink() or entry.is_dir() != bool(patterns):
             yield entry.name
         elif entry.is_dir():
@@ -37,13 +37,8 @@ def foreign(folder: Path) -> Iterator[str]:
             yield from (f"{entry.name}/{one.name}" for one in inner)
 
 
-def _final(name: str) -> str:
-    """The name that a file is to have which a killed process did not finish."""
-    return name[1:-4] if name.startswith(".") and name.endswith(".tmp") else name
-
-
 def _matches(entry: Path, patterns: tuple[str, ...]) -> bool:
-    name = Path(_final(entry.name))
+    name = Path(final_name(entry.name))
     return not entry.is_symlink() and any(name.match(pattern) for pattern in patterns)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from gpg_vl.checks import expand
 from gpg_vl.errors import CheckpointError, RunFolderError
 from gpg_vl.runs.lock import LOCK
-from gpg_vl.runtime.files import complete_lines
+from gpg_vl.runtime.files import complete_lines, final_name
 from gpg_vl.yaml_file import read_yaml
 
 AUTO = "auto"
@@ -29,10 +29,14 @@ def checkpoint_name(step: int) -> str:
 
 
 def used(folder: Path) -> bool:
-    """Whether something is there that must not be lost; a run that failed while starting left nothing."""
+    """Whether something is there that must not be lost.
+
+    A run that failed while starting left nothing such. Neither did one that is starting, whatever it is
+    just writing: of the processes of a launch, the first may be ahead.
+    """
     if not os.path.isdir(folder):
         return os.path.lexists(folder)
-    return any(entry.name not in WRITTEN_AT_START for entry in folder.iterdir())
+    return any(final_name(entry.name) not in WRITTEN_AT_START for entry in folder.iterdir())
 
 
 def check_unused(out: str) -> None:

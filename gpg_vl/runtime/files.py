@@ -15,6 +15,8 @@ from typing import Any
 from gpg_vl.errors import DataError, UserError, WriteError
 
 _SEAL = "seal"
+_BEFORE, _BEHIND = ".", ".tmp"
+"""Around a file's name while it is being written."""
 _PART = 1 << 20
 DIGESTS = "gpg_vl_files.json"
 """In a folder: a CRC-32 of each of its files by name. It shows damage, not malice, at the speed of a disk."""
@@ -38,7 +40,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Raises WriteError where that fails; nothing is left of what was not written whole.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f"{_BEFORE}{path.name}{_BEHIND}")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -48,6 +50,12 @@ def replacing(path: Path) -> Iterator[Path]:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             raise
+
+
+def final_name(name: str) -> str:
+    """The name that a temporary neighbour of `replacing` is to have; any other name as it is."""
+    unfinished = name.startswith(_BEFORE) and name.endswith(_BEHIND)
+    return name.removeprefix(_BEFORE).removesuffix(_BEHIND) if unfinished else name
 
 
 def write_whole(path: Path, text: str, *, errors: str = "strict") -> None:

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -6,7 +7,8 @@ from gpg_vl.config import SftConfig, TrainConfig
 from gpg_vl.errors import ConfigurationError, RunFolderError
 from gpg_vl.options import load_config
 from gpg_vl.runs.folder import RunFolder
-from gpg_vl.runs.resume import check_unused
+from gpg_vl.runs.resume import WRITTEN_AT_START, check_unused
+from gpg_vl.runtime.files import replacing
 
 
 @pytest.fixture
@@ -63,6 +65,18 @@ def test_a_folder_in_use_is_refused(config):
                 RunFolder.open(config(), resume=True)
     with RunFolder.open(config(), resume=True):  # the lock ends with the run
         pass
+
+
+@pytest.mark.parametrize("name", WRITTEN_AT_START)
+def test_a_folder_is_free_for_a_process_that_looks_while_the_first_one_writes(config, name):
+    """Of a launch that starts one run after another; nor is there more after a kill at that moment."""
+    out = config().out
+    with replacing(Path(out) / name) as temporary:
+        temporary.touch()
+        check_unused(out)
+        temporary.with_name(f".mine-{name}.tmp").touch()
+        with pytest.raises(RunFolderError, match="exists and is not empty"):
+            check_unused(out)
 
 
 def test_a_folder_below_a_file_cannot_be(tmp_path):

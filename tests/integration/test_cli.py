@@ -20,6 +20,7 @@ import yaml
 from gpg_vl.cli.main import COMMANDS
 from gpg_vl.data.ingest import write_prepared
 from tests.support.command_line import mistake, run
+from tests.support.processes import ending
 from tests.support.training import REWARD
 
 SHORT = ("--rollout.group_size", "2", "--rollout.max_new_tokens", "6", "--run.threads", "1")
@@ -235,11 +236,12 @@ def test_interrupted_quickstart_goes_on(tmp_path):
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     metrics = out / "warmstart" / "metrics.jsonl"
     deadline = time.monotonic() + 120
-    while not (metrics.is_file() and metrics.read_text().count("\n") >= 2):
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    with ending(process):
+        while not (metrics.is_file() and metrics.read_text().count("\n") >= 2):
+            assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output
     assert "stopped after step" in output and f"gpg-vl quickstart --out {out} --train_rows 128" in output
     done = metrics.read_text().splitlines()

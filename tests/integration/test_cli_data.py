@@ -16,6 +16,7 @@ from gpg_vl.data.manifest import MANIFEST
 from gpg_vl.data.prepared import SKIPPED
 from tests.support.command_line import mistake, run
 from tests.support.inputs import SHARED, noise
+from tests.support.processes import ending
 
 PROCESSOR = SHARED / "models" / "qwen2vl_processor"
 QUESTION = {"question": "Which?", "answer": "B", "choices": ["x", "y"], "image": "a.png"}
@@ -121,10 +122,11 @@ def test_a_killed_conversion_leaves_nothing_behind(tmp_path, number):
     command += ["--pause", "0.001"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
     deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("sets/.d-*/data-*.parquet")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
-    os.kill(process.pid, number)
-    _, errors = process.communicate(timeout=60)
+    with ending(process):
+        while not list(tmp_path.glob("sets/.d-*/data-*.parquet")):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        os.kill(process.pid, number)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and "interrupted" in errors
     assert list((tmp_path / "sets").iterdir()) == []

@@ -22,6 +22,7 @@ from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.runs.files import read_evaluation
 from tests.support.command_line import mistake, run
 from tests.support.inputs import encoder_of
+from tests.support.processes import ending
 from tests.support.training import REWARD
 
 SAMPLED = Sampling(8, temperature=1.0)
@@ -84,11 +85,11 @@ def test_a_killed_evaluation_is_taken_up(tiny_folder, scenes_folder, tmp_path, c
     partial = tmp_path / "killed.json.partial.jsonl"
     process = subprocess.Popen([sys.executable, "-m", "gpg_vl", *words], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
-    while not (partial.is_file() and partial.read_text().count("\n") > 4):
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1]
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    with ending(process):
+        while not (partial.is_file() and partial.read_text().count("\n") > 4):
+            assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1]
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGKILL)
     assert not killed.exists()
     run(*words)
     assert "going on after" in capsys.readouterr().err.replace("\n", " ")

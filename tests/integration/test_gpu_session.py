@@ -6,16 +6,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 
 from benchmarks import gpu_session, gpu_stages, machine
 from benchmarks.gpu_report import decoded, read_lines, report
+from tests.support.processes import ending
+from tests.support.waiting import running, until
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG = ["compiled"]
@@ -126,17 +125,6 @@ def failing(out: Path, *stages: str, **settings: str) -> subprocess.Popen:
     return subprocess.Popen([*command, "--stages", *stages], cwd=ROOT, env=os.environ | settings, **pipes)
 
 
-def alive(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def end_of(lines: list[dict], stage: str) -> dict:
     return [line for line in lines if line["stage"] == stage][-1]
 
@@ -145,7 +133,8 @@ def test_a_stage_that_fails_takes_no_other_with_it(tmp_path):
     out = tmp_path / "gpu.jsonl"
     stages = ["tests", "memory_tests", "quickstart", "decode", "probe"]
     run = failing(out, *stages, CARD="1")
-    shown = run.communicate(timeout=60)[0]
+    with ending(run):
+        shown = run.communicate(timeout=60)[0]
     assert run.returncode == 0
     lines = read_lines([out])
     assert lines.unreadable == 1  # the half line, on which nothing else stands
@@ -158,22 +147,23 @@ def test_a_stage_that_fails_takes_no_other_with_it(tmp_path):
     assert {"stage": "tests", "a": 1} in lines.read
     assert '{"stage": "tests", "a": 1}' in shown.splitlines()
     pids = lines.merged("quickstart")["pids"]
-    wait_for(lambda: not any(map(alive, [*pids, lines.merged("probe")["child"]])))
+    until(lambda: not any(map(running, [*pids, lines.merged("probe")["child"]])))
     assert "| quickstart" in report([out])
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_session_leaves_nothing_behind(tmp_path, ending):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_session_leaves_nothing_behind(tmp_path, number):
     out = tmp_path / "gpu.jsonl"
     run = failing(out, "quickstart", "probe", CARD="1", QUICKSTART="60")
-    wait_for(lambda: out.is_file() and '"pids"' in out.read_text())
-    run.send_signal(ending)
-    errors = run.communicate(timeout=30)[1]
+    with ending(run):
+        until(lambda: out.is_file() and '"pids"' in out.read_text())
+        run.send_signal(number)
+        errors = run.communicate(timeout=30)[1]
     assert run.returncode == 130
     assert errors == f"interrupted; what was measured is in {out}\n"
     *_, figures, end = read_lines([out]).read
     assert end["failed"] == "interrupted"
-    wait_for(lambda: not any(map(alive, figures["pids"])))
+    until(lambda: not any(map(running, figures["pids"])))
 
 
 def test_a_second_session_is_appended(tmp_path):

@@ -13,6 +13,7 @@ import pytest
 
 from gpg_vl.runs.resume import list_checkpoints
 from tests.support.command_line import mistake
+from tests.support.processes import ending
 from tests.support.training import REWARD
 
 
@@ -54,20 +55,23 @@ def test_a_run_stopped_by_sigterm_is_saved_and_goes_on(tiny_folder, scenes_folde
     out = tmp_path / "run"
     options = ["--data.train", str(scenes_folder), "--run.save_every", "0", "--run.keep_last", "1"]
     launcher = start(tiny_folder, out, *options, "--run.steps", "100000")
-    wait_for_steps(launcher, out, 2)
-    launcher.send_signal(signal.SIGTERM)
-    done = stopped_at(launcher, out)
+    with ending(launcher):
+        wait_for_steps(launcher, out, 2)
+        launcher.send_signal(signal.SIGTERM)
+        done = stopped_at(launcher, out)
     launcher = start(tiny_folder, out, *options, "--run.steps", "100000", "--resume", "auto")
-    wait_for_steps(launcher, out, done + 2)
-    processes = psutil.Process(launcher.pid)
-    for process in [processes, *processes.children(recursive=True)]:
-        process.send_signal(signal.SIGTERM)
-    assert stopped_at(launcher, out) >= done + 2
+    with ending(launcher):
+        wait_for_steps(launcher, out, done + 2)
+        processes = psutil.Process(launcher.pid)
+        for process in [processes, *processes.children(recursive=True)]:
+            process.send_signal(signal.SIGTERM)
+        assert stopped_at(launcher, out) >= done + 2
 
 
 def test_a_mistake_is_said_once(tiny_folder, tmp_path):
     launcher = start(tiny_folder, tmp_path / "run", "--data.train", "nowhere")
-    output, errors = launcher.communicate(timeout=120)
+    with ending(launcher):
+        output, errors = launcher.communicate(timeout=120)
     assert launcher.returncode == 2, errors
     assert errors.splitlines() == [
         "gpg-vl: error: 'nowhere' is not a prepared data set; make one with `gpg-vl prepare` "

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from gpg_vl.config import AlgorithmConfig, TrainConfig
 from tests.support.launched import finish, start
+from tests.support.processes import ending
 from tests.support.training import metrics, same
 
 PLENTY = 10**9
@@ -67,7 +68,8 @@ def test_both_go_on_with_what_one_has_memory_for(config, tmp_path):
 )
 def test_both_end_where_nothing_smaller_is_left(config, small, error, note):
     started = start(config, "ddp", small=small)
-    assert [process.wait(timeout=300) for process in started] == [1, 1]
+    with ending(*started):
+        assert [process.wait(timeout=300) for process in started] == [1, 1]
     for rank, start_of_line in enumerate(("rank 1 of 2: ", "")):
         assert f"torch.OutOfMemoryError: {start_of_line}{error}" in log(config, rank)
         assert note in log(config, rank)
@@ -75,10 +77,7 @@ def test_both_end_where_nothing_smaller_is_left(config, small, error, note):
 
 def test_deepspeed_does_not_try_again(config):
     started = start(config, "zero2", small=(PLENTY, 1))
-    try:
+    with ending(*started):  # the first waits inside a collective, as a launcher would find it
         assert started[1].wait(timeout=300) == 1
-    finally:
-        started[0].kill()  # it waits inside a collective, as a launcher would find it
-        started[0].wait()
     assert "DeepSpeed's processes communicate in the gradient pass" in log(config, 1)
     assert "lower run.micro_batch_tokens" in log(config, 1)

@@ -17,6 +17,7 @@ from gpg_vl.options import load_config, to_yaml
 from gpg_vl.training.learner import Learner
 from gpg_vl.training.train import train
 from tests.support.other_sampler import disagree
+from tests.support.processes import ending
 from tests.support.sent import united
 
 SETTINGS = Path(__file__).with_name("deepspeed.json")
@@ -98,7 +99,8 @@ def free_port() -> int:
 
 def finish(config: TrainConfig, started: list[subprocess.Popen]) -> None:
     """Wait for the end of all; an error in one process is shown and fails the test."""
-    codes = [process.wait(timeout=300) for process in started]
+    with ending(*started):
+        codes = [process.wait(timeout=300) for process in started]
     for rank, code in enumerate(codes):
         assert code == 0, Path(config.out).with_suffix(f".{rank}.log").read_text()[-3000:]
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support.processes import ending
+
 
 @contextmanager
 def served(folder: Path, *options: object, **environment: str) -> Iterator[str]:
@@ -17,11 +19,12 @@ def served(folder: Path, *options: object, **environment: str) -> Iterator[str]:
     words = [sys.executable, "-m", "gpg_vl", "demo", "--port", "0", *map(str, options)]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(words, stderr=log, stdout=log, env={**os.environ, **own})
-    try:
-        yield _address(folder / "log", process)
-    finally:
-        process.terminate()
-        process.wait(20)
+    with ending(process):
+        try:
+            yield _address(folder / "log", process)
+        finally:
+            process.terminate()
+            process.wait(20)
 
 
 def _address(log: Path, process: subprocess.Popen[bytes]) -> str:

@@ -17,6 +17,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from gpg_vl.cli.launch import MARK, Launch, _plan, _wait, kill_launch, memory_plan, take_launch_options
 from gpg_vl.cli.launch_agent import _explain
 from gpg_vl.errors import ConfigurationError
+from tests.support.processes import ending
 
 FILES = sorted((Path(__file__).resolve().parents[3] / "configs" / "accelerate").iterdir())
 
@@ -133,13 +134,10 @@ def test_the_whole_launch_is_killed_and_nothing_else():
 
     agent = sleeper("overwritten by a title", session=True)
     of_it, of_another = [agent, sleeper("this"), sleeper("this", session=True)], sleeper("other")
-    try:
+    with ending(*of_it, of_another):
         kill_launch("this", agent.pid)
         assert [process.wait(5) for process in of_it] == [-signal.SIGKILL] * 3
         assert of_another.poll() is None
-    finally:
-        of_another.kill()
-        of_another.wait()
 
 
 def test_what_a_launch_starts_while_it_is_killed_is_killed_too(monkeypatch):
@@ -147,11 +145,9 @@ def test_what_a_launch_starts_while_it_is_killed_is_killed_too(monkeypatch):
     first, second = (subprocess.Popen(["sleep", "60"], env=os.environ | {MARK: "this"}) for _ in range(2))
     looks = [[psutil.Process(first.pid)], [psutil.Process(second.pid)], []]
     monkeypatch.setattr(psutil, "process_iter", lambda: looks.pop(0))
-    try:
+    with ending(first, second):
         kill_launch("this", 0)
         assert second.wait(5) == first.wait(5) == -signal.SIGKILL
-    finally:
-        second.kill()
 
 
 RANK = "import os, signal, subprocess as s; signal.signal(signal.SIGUSR1, signal.{0}); {1}"

@@ -19,6 +19,7 @@ from gpg_vl.interface.settings import configure
 from gpg_vl.options import load_config
 from tests.support.launched import free_port
 from tests.support.letters import distinct
+from tests.support.processes import ending
 from tests.support.training import same
 from tests.unit.interface.conftest import SMALL
 
@@ -293,6 +294,8 @@ print([str(run.folder) for run in runs], evaluation.accuracy.count)
         )
         for rank in range(2)
     ]
-    for process in started:
-        out, err = process.communicate(timeout=200)
-        assert out.splitlines()[-1:] == ["['runs/train_001', 'runs/train_002'] 2"], err[-3000:]
+    with ending(*started):
+        ends = [process.communicate(timeout=200) for process in started]
+    errors = "\n".join(err[-3000:] for _, err in ends)
+    for out, _ in ends:
+        assert out.splitlines()[-1:] == ["['runs/train_001', 'runs/train_002'] 2"], errors

@@ -32,8 +32,15 @@ from tests.support.training import metrics, same
 SAMPLE = Sample("q", "task", "?", "(A)", "choice", choices=("x", "y"))
 
 
-def reader_workers() -> list[psutil.Process]:
-    return [c for c in psutil.Process().children() if "spawn_main" in " ".join(c.cmdline())]
+def children() -> set[int]:
+    """Process ids, those of other tests' leftovers among them."""
+    return {process.pid for process in psutil.Process().children()}
+
+
+def workers_since(before: set[int]) -> list[int]:
+    """Those of the children that came later which are workers."""
+    later = [process for process in psutil.Process().children() if process.pid not in before]
+    return [process.pid for process in later if "spawn_main" in " ".join(process.cmdline())]
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM, signal.SIGINT])
@@ -42,7 +49,7 @@ def test_worker_processes_give_the_same_questions(policy, scenes_folder, number)
     data, encoder = PreparedDataset.open([str(scenes_folder)]), encoder_of(policy)
     sampler = Sampler(len(data), seed=3)
     apart = QuestionReader(data, encoder, sampler.upcoming(), workers=0)
-    before, state = {process.pid for process in reader_workers()}, torch.get_rng_state()
+    before, state = children(), torch.get_rng_state()
     with QuestionReader(data, encoder, sampler.upcoming(), workers=1) as ahead:
         for size in (3, 5):
             rows = sampler.draw(size)
@@ -57,16 +64,17 @@ def test_worker_processes_give_the_same_questions(policy, scenes_folder, number)
             reading.join()
         with pytest.raises(RuntimeError, match="was read ahead"):
             ahead.take([len(data) - 1, len(data) - 1])
-    assert {process.pid for process in reader_workers()} <= before
+    assert not workers_since(before)
     assert torch.equal(torch.get_rng_state(), state)  # else a resumed run would go on with other draws
 
 
 def send_to_new_workers(before: set[int], number: int) -> None:
     """From another process: a signal of one's own is no test of what a scheduler does."""
-    give_up = time.monotonic() + 10
-    while not (new := {process.pid for process in reader_workers()} - before) and time.monotonic() < give_up:
+    give_up = time.monotonic() + 60
+    while not (workers := workers_since(before)):
+        assert time.monotonic() < give_up, "no worker to send it to"
         time.sleep(0.05)
-    for worker in new:
+    for worker in workers:
         subprocess.run(["kill", f"-{int(number)}", str(worker)], check=True)
 
 
@@ -94,10 +102,10 @@ def test_workers_end_with_a_run_that_fails(config, tmp_path):
         "def fails(completion, sample):\n    raise KeyError('a bug')\n"
     )
     data = replace(config.data, workers=1)
-    before = {process.pid for process in reader_workers()}
+    before = children()
     with pytest.raises(RewardError, match="a bug") as raised:
         train(replace(config, data=data, rewards={f"{tmp_path / 'own.py'}:fails": 1.0}))
-    assert {process.pid for process in reader_workers()} <= before, raised.traceback
+    assert not workers_since(before), raised.traceback
 
 
 def test_a_run_that_reads_ahead_ends_with_the_same_weights(config, tmp_path):

@@ -7,19 +7,18 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from http.server import HTTPServer
 from itertools import pairwise
 from pathlib import Path
 
-import psutil
 import pytest
 
 from gpg_vl.cli.serve import serve
 from gpg_vl.errors import ConfigurationError, EngineError
 from gpg_vl.rollout.vllm.serving import Installed, Kind, ServeSettings, log_file, vllm_command
+from tests.support.processes import ending
 from tests.support.vllm_stand_in import PIDS, _Health, install
+from tests.support.waiting import running, until
 
 
 @pytest.fixture(autouse=True)
@@ -37,18 +36,6 @@ def port() -> int:
 @pytest.fixture
 def python(tmp_path) -> str:
     return install(tmp_path, ["vllm"])
-
-
-def until(there: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not there():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
-def running(pid: int) -> bool:
-    """Whether a process is there, and no zombie whose parent has not looked yet."""
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
 def started() -> list[int]:
@@ -162,8 +149,7 @@ def test_a_crash_shows_the_last_lines(tiny_folder, python, port):
 def test_sigkill_of_the_command_leaves_nothing(tiny_folder, python, port):
     words = ["--model", str(tiny_folder), "--python", python, "--port", str(port)]
     code = f"import gpg_vl.cli.serve as s; s._kind = lambda _: s.Kind(True, False, True); s.serve({words!r})"
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL) as command:
+    with ending(subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)):  # kills it
         pids = started()
         assert all(running(pid) for pid in pids)
-        command.kill()
     until(lambda: not any(running(pid) for pid in pids))

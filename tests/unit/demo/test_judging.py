@@ -10,6 +10,7 @@ from gpg_vl.demo.service.judging import Judgement, Judges
 from gpg_vl.demo.service.rewards import Rewards, operator_rewards
 from gpg_vl.demo.service.verdicts import Question, steps, vote
 from tests.support.judged import TOWER, question
+from tests.support.waiting import until
 
 ANNA, BERT, CARL = (Client(f"10.0.0.{number}", name) for number, name in enumerate(("anna", "bert", "carl")))
 LONG = 300.0
@@ -63,6 +64,7 @@ def test_one_visitor_cannot_hold_the_others(judges):
 
 def test_while_others_wait_all_have_less(judges):
     hostile = [begin(judges, client, ENDLESS) for client in (ANNA, BERT)]
+    until(lambda: all(one.spent for one in hostile))  # both are at work: nobody else is ahead of them
     patient = begin(judges, CARL, QUICK)
     assert finished(patient).verdicts[0].right is True
     assert any("not scored within 2 s" in one.verdicts[0].problem for one in hostile)

@@ -1,11 +1,10 @@
-import time
-
 import pytest
 
 from gpg_vl.prompting.prompts import parse_completion
 from gpg_vl.rewards.choice import choice, named_choice
 from gpg_vl.rewards.format import format_reward
 from gpg_vl.types import Sample
+from tests.support.cpu_time import within_cpu_seconds
 
 COLOURS = ("red", "dark red", "blue", "green")
 COUNTS = ("1", "10", "2", "12")
@@ -331,11 +330,10 @@ def test_a_step_of_answers_takes_little_time():
     samples = [sample("(B)", tuple(f"{colour} {i}" for colour in COLOURS)) for i in range(512)]
     texts = ["(B)", "dark red", "It is dark red {i}", "(A) or (B)", "a blue {i}, I think", "B", "", "red {i}"]
     answers = [f"<think>{'so ' * 200}</think><answer>{text}</answer>" for text in texts]
-    start = time.process_time()
-    for i, each in enumerate(samples):
-        for answer in answers:
-            text = answer.replace("{i}", str(i))
-            completion = parse_completion(text, think_opened=False, token_count=1, finish_reason="eos")
-            format_reward(completion, each)
-            choice(completion, each)
-    assert time.process_time() - start < 0.5
+    with within_cpu_seconds(0.5):
+        for i, each in enumerate(samples):
+            for answer in answers:
+                text = answer.replace("{i}", str(i))
+                completion = parse_completion(text, think_opened=False, token_count=1, finish_reason="eos")
+                format_reward(completion, each)
+                choice(completion, each)

@@ -56,6 +56,9 @@ class Reward:
     for an `async` function a default."""
     relative: bool = False
     """Whether an answer's score depends on the others of its group, as a rank does; batch functions only."""
+    images: bool = True
+    """Whether it looks at the pixels of the sample's images; False saves sending them to another process,
+    where the images then have a size only."""
 
     @property
     def is_batch(self) -> bool:
@@ -252,6 +255,7 @@ def reward(
     workers: int | None = None,
     concurrency: int | None = None,
     relative: bool = False,
+    images: bool = True,
 ) -> Callable[[Function], Function]: ...
 
 
@@ -259,11 +263,12 @@ def reward(name: Any = None, **settings: Any) -> Any:
     """Register a reward: `@reward`, `@reward()` or `@reward("name")`; without a name the function's own.
 
     `kind` says whether the gold answer must score highest. `bounds` are the least and the greatest score.
-    With a `deadline` in seconds the function runs in worker processes, without the sample's images: for what
-    takes long or may hang. An answer that exceeds it by itself gets `timeout_score`: the least that the
-    reward gives, or hanging would pay. `workers` are processes of its own. An `async` function runs in the
-    trainer's process, up to `concurrency` calls at a time, and is cancelled at its deadline; with
-    `concurrency` any other function runs in so many threads.
+    With a `deadline` in seconds the function runs in worker processes: for what takes long or may hang. An
+    answer that exceeds it by itself gets `timeout_score`: the least that the reward gives, or hanging would
+    pay. Images are sent there, unless `images=False` says that the function does not read their pixels.
+    `workers` are processes of its own. An `async` function runs in the trainer's process, up to `concurrency`
+    calls at a time, and is cancelled at its deadline; with `concurrency` any other function runs in so many
+    threads.
     `relative`: an answer's score depends on the others of its group, as a rank does.
     `unreadable(sample)` says in a few words why the sample's gold answer cannot be read, or only in part; ""
     if it can: what `prepare` and `preflight` count.

@@ -81,7 +81,7 @@ def unreadable(sample: Sample) -> str:
     return "" if _gold(sample) is not None else "gold answer not among the choices"
 
 
-@reward("choice", bounds=(0, 1), unreadable=unreadable)
+@reward("choice", bounds=(0, 1), unreadable=unreadable, images=False)
 def choice(completion: Completion, sample: Sample) -> float | None:
     """1 if `<answer>` names the gold choice, by letter, text or number, and no other; else 0.
 

@@ -9,7 +9,7 @@ from gpg_vl.types import Completion, Sample
 from ._boxes import MAX_BOXES, gold_boxes, unreadable_boxes
 
 
-@reward("detection", bounds=(0, 1), unreadable=unreadable_boxes)
+@reward("detection", bounds=(0, 1), unreadable=unreadable_boxes, images=False)
 def detection(completion: Completion, sample: Sample) -> float | None:
     """Σ IoU of matched boxes / max(#gold, #predicted), in [0, 1].
 

@@ -9,7 +9,7 @@ _TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 _WHOLE = re.compile(r"\s*<think>.*</think>\s*<answer>(.*)</answer>\s*", re.DOTALL)
 
 
-@reward("format", kind="shaping", bounds=(0, 1))
+@reward("format", kind="shaping", bounds=(0, 1), images=False)
 def format_reward(completion: Completion, sample: Sample) -> float:
     """1 if the whole text is `<think>…</think><answer>…</answer>`, each tag once, in order; else 0.
 

@@ -9,7 +9,7 @@ from gpg_vl.types import Completion, Sample
 from ._boxes import single_box_score, unreadable_box
 
 
-@reward("giou", bounds=(0, 2), unreadable=unreadable_box)
+@reward("giou", bounds=(0, 2), unreadable=unreadable_box, images=False)
 def giou(completion: Completion, sample: Sample) -> float | None:
     """GIoU + 1 of the one predicted box P and the gold box G, in [0, 2].
 

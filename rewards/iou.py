@@ -8,7 +8,7 @@ from gpg_vl.types import Completion, Sample
 from ._boxes import single_box_score, unreadable_box
 
 
-@reward("iou", bounds=(0, 1), unreadable=unreadable_box)
+@reward("iou", bounds=(0, 1), unreadable=unreadable_box, images=False)
 def iou(completion: Completion, sample: Sample, *, threshold: float | None = None) -> float | None:
     """|P ∩ G| / |P ∪ G| of the one predicted box P and the gold box G, in [0, 1].
 

@@ -49,7 +49,7 @@ def unreadable(sample: Sample) -> str:
     return "" if normal_name(sample.answer) else "gold answer is only punctuation"
 
 
-@reward("label", bounds=(0, 1), unreadable=unreadable)
+@reward("label", bounds=(0, 1), unreadable=unreadable, images=False)
 def label(completion: Completion, sample: Sample) -> float | None:
     r"""1 if `<answer>` is the gold class name, spelling aside, and nothing else; else 0.
 

@@ -8,7 +8,7 @@ from gpg_vl.registry import Reward, reward, rewards
 from gpg_vl.types import Completion, Sample
 
 
-@reward("length", deadline=5.0, timeout_score=-1.0)
+@reward("length", deadline=5.0, timeout_score=-1.0, images=False)
 def length(
     completion: Completion,
     sample: Sample,

@@ -16,7 +16,7 @@ from ._boxes import MAX_BOXES
 Mask = NDArray[np.bool_]  # (height, width)
 
 
-@reward("mask_iou", bounds=(0, 1))
+@reward("mask_iou", bounds=(0, 1), images=False)
 def mask_iou(completion: Completion, sample: Sample) -> float | None:
     """|P ∩ G| / |P ∪ G| in pixels, in [0, 1]; P is the union of the predicted boxes, G the gold mask.
 

@@ -25,7 +25,7 @@ def unreadable(sample: Sample) -> str:
     return "" if any(map(_has_value, golds)) else "gold answer comparable only as a text"
 
 
-@reward("math", deadline=5.0, bounds=(0, 1), unreadable=unreadable)
+@reward("math", deadline=5.0, bounds=(0, 1), unreadable=unreadable, images=False)
 def math_equal(completion: Completion, sample: Sample) -> float | None:
     r"""1 if the prediction equals a gold answer symbolically, as a number with its unit, or as words; else 0.
 

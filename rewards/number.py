@@ -15,7 +15,7 @@ def unreadable(sample: Sample) -> str:
     return "" if read_quantity(sample.answer) else "gold answer not readable as a number"
 
 
-@reward("number", bounds=(0, 1), unreadable=unreadable)
+@reward("number", bounds=(0, 1), unreadable=unreadable, images=False)
 def number(completion: Completion, sample: Sample, *, tolerance: float = 1e-6) -> float | None:
     """1 if `<answer>` is the gold number within `tolerance` (relative; absolute if that is 0); else 0.
 

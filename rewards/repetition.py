@@ -13,7 +13,7 @@ _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134
 _WORDS = re.compile(rf"[{_CJK}]|[^\s{_CJK}]+")
 
 
-@reward("repetition", kind="shaping", bounds=(-math.inf, 0))
+@reward("repetition", kind="shaping", bounds=(-math.inf, 0), images=False)
 def repetition(completion: Completion, sample: Sample, *, ngram: int = 3, max_penalty: float = 1.0) -> float:
     """−max_penalty · (1 − distinct n-grams / n-grams), over the words of the whole text, case folded.
 

@@ -5,7 +5,7 @@ from gpg_vl.registry import reward
 from gpg_vl.types import Completion, Sample
 
 
-@reward("soft_overlong", kind="shaping", bounds=(-1, 0))
+@reward("soft_overlong", kind="shaping", bounds=(-1, 0), images=False)
 def soft_overlong(
     completion: Completion, sample: Sample, *, max_tokens: int = 20_480, cache: int = 4_096
 ) -> float:

@@ -87,6 +87,7 @@ def _shown(reward: Reward, place: str) -> str:
         f"  answers   {'all of a group at once, as in TRL' if reward.is_batch else 'one at a time'}",
         f"  runs      {_runs(reward)}",
         f"  deadline  {_deadline(reward)}",
+        f"  images    {'read' if reward.images else 'not read: worker processes get their size'}",
         f"  range     {list(reward.bounds) if reward.bounds else 'not declared'}",
         f"  options   {', '.join(map(str, reward.options.values())) or 'none'}",
     ]

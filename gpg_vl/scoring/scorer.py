@@ -143,8 +143,9 @@ class Begun:
                 self._here[place] = job.weighted.call(job.sample, job.completions)
 
     def cancel(self) -> None:
-        """Give up what nobody waits for any more."""
+        """Give up what nobody waits for any more; of what has ended, the files of images."""
         workers.cancel(self._running)
+        workers.remove_images(self._tasks)
         for futures in self._waiting.values():
             workers.cancel(futures)
 
@@ -152,9 +153,8 @@ class Begun:
         """Wait for what was started, and weigh the scores; see `Scorer.score_groups`."""
         try:
             return self._weighed()
-        except BaseException:
+        finally:
             self.cancel()
-            raise
 
     def _weighed(self) -> list[GroupScores]:
         worked = iter(workers.finish(self._tasks, self._running))

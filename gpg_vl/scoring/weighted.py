@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.registry import CONCURRENCY, SESSION, Reward, rewards
 from gpg_vl.scoring.calls import Call, Outcome, Score, score
 from gpg_vl.scoring.event_loop import Lane
+from gpg_vl.scoring.pixels import share, without_pixels
 from gpg_vl.scoring.workers import Task, inside
 from gpg_vl.types import Completion, Sample
 
@@ -52,9 +53,10 @@ class Weighted:
             yield Call(self.name, self.options, sample, part, self.is_batch, self.conversational)
 
     def tasks(self, sample: Sample, completions: Sequence[Completion]) -> list[Task]:
-        """The calls for worker processes."""
-        bare = replace(sample, images=())
-        return [Task(call, self.deadline, self.workers) for call in self.calls(bare, completions)]
+        """The calls for worker processes; images are written once for all of them, if they are looked at."""
+        images = share(sample.images) if self.reward.images and sample.images else None
+        bare = without_pixels(sample)
+        return [Task(call, self.deadline, self.workers, images) for call in self.calls(bare, completions)]
 
     def call(self, sample: Sample, completions: Sequence[Completion]) -> list[Outcome]:
         """Call the function here and now. Raises as `calls.score` does."""

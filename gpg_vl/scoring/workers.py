@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from multiprocessing import get_context
 from typing import Any
@@ -21,6 +21,7 @@ from gpg_vl.runtime.guard import GUARD, leave_if_imported_by_a_worker
 from gpg_vl.runtime.shutdown import ignore_stop_signals
 from gpg_vl.runtime.threads import in_thread
 from gpg_vl.scoring.calls import Call, Outcome, score
+from gpg_vl.scoring.pixels import SharedImages, read_once
 
 _MOST = 16
 """Workers at most: each holds the reward's imports, about 100 MB for symbolic mathematics."""
@@ -38,11 +39,19 @@ class Task:
     """One call of a reward, for a worker."""
 
     call: Call
-    """Its sample without images: they would be copied for every answer."""
+    """Its sample without pixels: they would be copied for every answer."""
     deadline: float | None
     """Seconds; None waits for ever."""
     workers: int | None = None
     """Processes that the reward has for itself; None is its share of the common ones."""
+    images: SharedImages | None = None
+    """The sample's images; None for a reward that does not look at them."""
+
+    def whole(self) -> Call:
+        """The call with the images, if there are some."""
+        if self.images is None:
+            return self.call
+        return replace(self.call, sample=replace(self.call.sample, images=read_once(self.images)))
 
 
 Running = Future[Outcome]
@@ -87,6 +96,12 @@ def cancel(running: Sequence[Running]) -> None:
     """Give up tasks whose outcome nobody waits for."""
     for future in running:
         future.cancel()
+
+
+def remove_images(tasks: Sequence[Task]) -> None:
+    """Delete the images of tasks whose outcomes are there, or not waited for."""
+    for shared in {task.images for task in tasks if task.images is not None}:
+        shared.remove()
 
 
 def _schedule(tasks: Sequence[Task]) -> list[Running]:
@@ -224,7 +239,7 @@ def _score(task: Task) -> Outcome:
         # Should the trainer be killed meanwhile: also ends what lets no thread of this process run.
         signal.alarm(math.ceil(task.deadline) + _SPARE)
     try:
-        return Outcome(score(_function(task.call.name), task.call))
+        return Outcome(score(_function(task.call.name), task.whole()))
     except (RewardError, ConfigurationError) as error:
         return Outcome(error=error)
     finally:

@@ -65,10 +65,6 @@ def group(completion, sample):
 def pid(completion, sample):
     return os.getpid()
 
-@reward("images", deadline=5)
-def images(completion, sample):
-    return len(sample.images)
-
 def batch(completions, **columns):
     if "hang" in completions:
         time.sleep(60)
@@ -158,12 +154,6 @@ def test_the_configuration_moves_a_reward_into_the_workers(file):
     there = Scorer({name: {"weight": 1.0, "deadline": 10}}).score(SAMPLE, group("x"))
     assert here.by_reward[name] == (os.getpid(),)
     assert there.by_reward[name] != (os.getpid(),)
-
-
-def test_workers_get_no_images(file, scene_samples):
-    name = f"{file}:images"
-    assert len(scene_samples[0].images) == 1
-    assert Scorer({name: 1.0}).score(scene_samples[0], group("x")).by_reward[name] == (0.0,)
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ class Judges:
         for place, step in enumerate(judgement.steps):
             if judgement.over:
                 return
-            future = self._scheduled(step.work, judgement.question, judgement.verdicts)
+            future = self._scheduled(step.work, step.needs(judgement.question), judgement.verdicts)
             limit = self._watch(judgement, future)
             if not future.done():
                 future.cancel()  # which ends the process

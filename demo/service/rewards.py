@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from gpg_vl.errors import ConfigurationError, ModelError, UserError
 from gpg_vl.prompting.card import CARD, read_card
+from gpg_vl.registry import Reward
 from gpg_vl.registry import rewards as registered
 from gpg_vl.scoring.scorer import Scorer
 
@@ -64,14 +66,32 @@ def loaded_scorer(table: Mapping[str, Any]) -> Scorer:
     Raises UnknownNameError or ConfigurationError for what cannot be had, also where a reward's code fails.
     """
     for name in _names(table):
-        try:
-            registered.get(name)
-        except UserError:
-            raise
-        except (Exception, SystemExit) as error:  # whatever somebody's code raises when it is imported
-            words = f"{type(error).__name__}: {error}"
-            raise ConfigurationError(f"reward {name!r} cannot be imported: {words}") from error
+        _loaded(name)
     return Scorer(table)
+
+
+def look_at_images(table: Mapping[str, Any]) -> bool:
+    """Whether any reward of a table reads pixels; what cannot be had reads none, and scoring says why."""
+    return any(map(_looks_at_images, _names(table)))
+
+
+@cache
+def _looks_at_images(name: str) -> bool:
+    """Found out once: every look-up reads the installed packages."""
+    try:
+        return _loaded(name).images
+    except UserError:
+        return False
+
+
+def _loaded(name: str) -> Reward:
+    try:
+        return registered.get(name)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever somebody's code raises when it is imported
+        words = f"{type(error).__name__}: {error}"
+        raise ConfigurationError(f"reward {name!r} cannot be imported: {words}") from error
 
 
 def _checked(table: Any, model: str) -> Mapping[str, Any]:

@@ -8,11 +8,12 @@ from typing import Any
 from gpg_vl.evaluation.benchmarks import Benchmark
 from gpg_vl.evaluation.grading import grade_answers, parsed_answer
 from gpg_vl.runs.files import is_right
+from gpg_vl.scoring.pixels import without_pixels
 from gpg_vl.scoring.weighted import weighted
 from gpg_vl.types import Completion, Sample
 
 from .gold import gold_problem
-from .rewards import Rewards, loaded_scorer
+from .rewards import Rewards, loaded_scorer, look_at_images
 from .same_answers import clear_answers
 
 
@@ -65,6 +66,12 @@ class Step:
     """What it finds, in words."""
     work: Callable[[Question, Sequence[Verdict]], list[Verdict]]
     """Takes the verdicts so far; a worker process calls it."""
+    images: bool = False
+    """Whether it reads pixels: they are sent to no other step."""
+
+    def needs(self, question: Question) -> Question:
+        """What is sent of a question."""
+        return question if self.images else replace(question, sample=without_pixels(question.sample))
 
 
 def vote(verdicts: Sequence[Verdict]) -> Vote:
@@ -94,8 +101,15 @@ def steps(question: Question, rewards: Rewards) -> list[Step]:
     if question.sample.answer:
         found.append(Step("right or wrong", grade))
         if rewards.trained is not None or rewards.problem:
-            found.append(Step("the rewards of the training run", Trained(rewards)))
-    return [*found, *(Step(f"reward {title}", Own(title, name)) for title, name in rewards.own.items())]
+            images = look_at_images(rewards.trained or {})
+            found.append(Step("the rewards of the training run", Trained(rewards), images))
+    return [
+        *found,
+        *(
+            Step(f"reward {title}", Own(title, name), look_at_images({name: 1.0}))
+            for title, name in rewards.own.items()
+        ),
+    ]
 
 
 def say_clearly(question: Question, verdicts: Sequence[Verdict]) -> list[Verdict]:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from PIL import Image
 
 from gpg_vl.demo.service.clients import Client
 from gpg_vl.demo.service.judging import Judgement, Judges
@@ -93,6 +94,24 @@ def test_a_reward_that_kills_its_process_or_raises_costs_only_its_own_scores(jud
     assert verdict.rewards == {"math": 1.0, "format": 1.0, "mine.py:fine": 0.25}
     assert "reward mine.py:dies: the process ended" in verdict.problem
     assert "in fails: KeyError: 'nothing'" in verdict.problem
+
+
+def test_pixels_are_sent_only_to_rewards_that_read_them(judges, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from gpg_vl.registry import reward\n"
+        "def red(completion, sample): return sample.images[0].getpixel((1, 1))[0]\n"
+        "@reward(images=False)\n"
+        "def blind(completion, sample): return sample.images[0].getpixel((1, 1))[0]\n"
+        "@reward(images=False)\n"
+        "def wide(completion, sample): return sample.images[0].width\n"
+    )
+    own = operator_rewards([f"{tmp_path}/mine.py:{name}" for name in ("red", "blind", "wide")])
+    images = (Image.new("RGB", (30, 20), (9, 0, 0)),)
+    asked = question("boxes", "[0, 0, 9, 9]", gold="[[0, 0, 31, 9]]", images=images)
+    verdict = finished(begin(judges, ANNA, asked, Rewards(own=own))).verdicts[0]
+    assert verdict.rewards["mine.py:red"] == 9.0 and verdict.rewards["mine.py:wide"] == 30.0
+    assert "mine.py:blind" not in verdict.rewards and "with images=False: leave that out" in verdict.problem
+    assert "a gold box lies outside the image of 30 × 20 pixels" in verdict.problem
 
 
 def test_closing_ends_what_is_open():

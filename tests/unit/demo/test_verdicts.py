@@ -115,6 +115,19 @@ def test_the_trained_rewards_take_the_place_of_the_benchmarks():
     assert judged(question("choice", "(A)", choices=SIDES), Rewards({"choice": 2.0}))[0].rewards == {}
 
 
+def test_steps_ask_for_pixels_where_a_reward_reads_them(tmp_path):
+    (tmp_path / "mine.py").write_text(OWN)
+    path = f"{tmp_path}/mine.py"
+    asked = question("choice", "(A)", gold="(A)", choices=SIDES, images=(Image.new("L", (3, 2)),))
+    for trained, reads in (({"choice": 2.0}, False), ({"by_task": {"t": {f"{path}:wide": 1.0}}}, True)):
+        found = steps(asked, Rewards(trained, own=operator_rewards([f"{path}:wide", f"{path}:brief"])))
+        assert [step.images for step in found] == [False, False, reads, True, False]
+        assert [step.needs(asked).sample.images == asked.sample.images for step in found[3:]] == [True, False]
+    assert not steps(asked, Rewards({f"{tmp_path}/none.py:f": 1.0}))[
+        -1
+    ].images  # scoring says that it is not there
+
+
 @pytest.mark.parametrize(
     ("table", "words"),
     [
@@ -157,7 +170,7 @@ def test_a_broken_card_says_why_and_rewards_are_the_first_models_that_has_some(t
 OWN = """
 from gpg_vl.registry import reward
 
-@reward("brief", kind="shaping")
+@reward("brief", kind="shaping", images=False)
 def brief(completion, sample):
     return float(len(completion.text) < 40)
 

@@ -123,13 +123,24 @@ class Judges:
 
     def _serve(self) -> None:
         """A thread for each process: judge what comes next, until the program ends."""
-        while (judgement := self._next()) is not None:
-            try:
-                self._judge(judgement)
-            except BaseException as failure:  # a bug: raised where the verdicts are waited for
-                judgement.end(failure)
-            finally:
-                self._done(judgement)
+        while self._served():
+            pass
+
+    def _served(self) -> bool:
+        """Judge what comes next; False once all is closed.
+
+        A function of its own: a variable of the loop would hold a judgement, and its image, until the next.
+        """
+        judgement = self._next()
+        if judgement is None:
+            return False
+        try:
+            self._judge(judgement)
+        except BaseException as failure:  # a bug: raised where the verdicts are waited for
+            judgement.end(failure)
+        finally:
+            self._done(judgement)
+        return True
 
     def _next(self) -> Judgement | None:
         """Whose turn it is, taken off the list; None once all is closed."""

@@ -1,6 +1,7 @@
 """Judging in processes: in time, in turn, and no longer than somebody waits."""
 
 import time
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -112,6 +113,17 @@ def test_pixels_are_sent_only_to_rewards_that_read_them(judges, tmp_path):
     assert verdict.rewards["mine.py:red"] == 9.0 and verdict.rewards["mine.py:wide"] == 30.0
     assert "mine.py:blind" not in verdict.rewards and "with images=False: leave that out" in verdict.problem
     assert "a gold box lies outside the image of 30 × 20 pixels" in verdict.problem
+
+
+def test_nothing_holds_an_image_once_its_judgement_is_over(judges):
+    asked = question("choice", "(A)", gold="(A)", images=(Image.new("L", (3, 2)),))
+    image = weakref.ref(asked.sample.images[0])
+    judgement = finished(begin(judges, ANNA, asked))
+    del asked, judgement
+    deadline = time.monotonic() + 10  # its thread puts it away after the verdicts are there
+    while image() is not None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert image() is None
 
 
 def test_closing_ends_what_is_open():

@@ -21,4 +21,5 @@ def seen_size(width: int, height: int, *, factor: int, min_pixels: int, max_pixe
 
 def resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """The image as RGB in a `seen_size`, in one bicubic step."""
-    return to_rgb(image).resize(size, Image.Resampling.BICUBIC)
+    rgb = image if image.mode == "RGB" else to_rgb(image)  # which would copy all of a large image
+    return rgb.resize(size, Image.Resampling.BICUBIC)

@@ -156,6 +156,15 @@ def score(arguments: list[str]) -> None:
         )
     header = ("reward", "rows", "mean", "standard deviation", "min", "max", "not gradable")
     print(markdown_table(header, [_spread(name, tally) for name, tally in tallies.items()]))
+    _print_counts()
+
+
+def _print_counts() -> None:
+    """What the rewards counted, if they did."""
+    from gpg_vl.scoring.counters import counts_text, taken
+
+    if counts := taken():
+        print(f"\n{counts_text(counts)}")
 
 
 def _spread(name: str, tally: "Tally") -> tuple[str, ...]:
@@ -222,6 +231,7 @@ def audit(arguments: list[str]) -> None:
 
     audits = _audit_config(given) if given.config else [_audit_reward(given)]
     print("\n\n".join(map(audit_text, audits)))
+    _print_counts()
     if any(one.failed for one in audits):
         sys.exit(1)
 

@@ -20,6 +20,7 @@ from gpg_vl.rollout.answering import Answerer
 from gpg_vl.rollout.sampling import Sampling
 from gpg_vl.runs.files import Item
 from gpg_vl.runtime.files import sealed, write_whole
+from gpg_vl.scoring.counters import summed, taken
 from gpg_vl.scoring.scorer import Scorer
 
 _CHUNK = 128  # questions whose images are in memory at a time
@@ -42,9 +43,9 @@ def evaluate(
     rewards where `scorer` has them.
 
     All processes of a launch share the questions, and each returns the whole: totals and per-task figures
-    with 95 % intervals, the chance level where all questions are multiple-choice, and every item in the
-    data's order. The first one keeps what is answered in `partial`. `progress` is called with the questions
-    done so far; what it raises ends the evaluation.
+    with 95 % intervals, the chance level where all questions are multiple-choice, what rewards counted, and
+    every item in the data's order. The first one keeps what is answered in `partial`. `progress` is called
+    with the questions done so far; what it raises ends the evaluation.
     """
     start = time.monotonic()
     work = _Work(answerer, data, sampling, benchmark, samples, scorer)
@@ -59,6 +60,7 @@ def evaluate(
         "pixels": [answerer.encoder.min_pixels, answerer.encoder.max_pixels],
         "seed": answerer.engine.seed,
         **summarize(items, benchmark),
+        **_counted(),
         "items": items,
         "seconds": time.monotonic() - start,
         "environment": environment(),
@@ -121,6 +123,13 @@ class _Work:
 def chunk_size(max_concurrent: int, samples: int, max_new_tokens: int) -> int:
     """Questions that are answered, saved and handed to a process together."""
     return max(1, min(_CHUNK, max_concurrent // samples, _TOKENS // (samples * max_new_tokens)))
+
+
+def _counted() -> dict[str, Any]:
+    """`counts` of what the rewards of all processes counted since the last call; nothing if they did not."""
+    own = [taken()]
+    counts = summed(gather_object(own) if PartialState().num_processes > 1 else own)
+    return {"counts": counts} if counts else {}
 
 
 def _from_first(items: Mapping[int, Item], state: PartialState) -> dict[int, Item]:

@@ -7,6 +7,7 @@ from gpg_vl.evaluation.benchmarks import BENCHMARKS, DEFAULT_GRADERS, PREPARED, 
 from gpg_vl.evaluation.grading import FORMAT, LENIENT
 from gpg_vl.evaluation.own_rewards import PREFIX, SUM, own_score, reward_names, reward_title
 from gpg_vl.runs.files import Evaluation, Item, answers_of, score
+from gpg_vl.scoring.counters import counts_text
 from gpg_vl.stats import Interval, estimate, mean_interval, pass_at_k, weighted_sum
 from gpg_vl.tables import markdown_table, short_number
 
@@ -175,6 +176,8 @@ def _notes(evaluation: Evaluation) -> list[str]:
         notes.append(
             f"{evaluation['ungraded']} questions whose gold answer no reward can read count as wrong"
         )
+    if counts := evaluation.get("counts"):
+        notes.append(counts_text(counts))
     return ["", *notes] if notes else []
 
 

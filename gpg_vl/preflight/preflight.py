@@ -31,6 +31,7 @@ from gpg_vl.preflight.ways import compare
 from gpg_vl.prompting.card import asking_note
 from gpg_vl.prompting.encode import PromptEncoder
 from gpg_vl.rollout.answering import check_room
+from gpg_vl.scoring.counters import counts_text, taken
 from gpg_vl.training.surroundings import check_packages, check_state
 from gpg_vl.types import Sample
 
@@ -79,6 +80,8 @@ def preflight(
             report.figures["ways"] = [found.to_dict() for found in compare(plan)]
     if trial is not None:
         _try(report, config, trial, machine)
+    if counts := taken():
+        report.add([Finding("rewards", "ok", counts_text(counts))], {"counts": counts})
     return report
 
 

@@ -7,7 +7,7 @@ import sysconfig
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,8 @@ class Outcome:
     scores: tuple[Score, ...] = ()
     """One for each completion."""
     timed_out: bool = False
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """What the function counted; of calls in worker processes alone."""
     error: RewardError | ConfigurationError | None = None
     """To be raised where the scores are waited for."""
 

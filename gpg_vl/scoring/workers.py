@@ -21,6 +21,7 @@ from gpg_vl.runtime.guard import GUARD, leave_if_imported_by_a_worker
 from gpg_vl.runtime.shutdown import ignore_stop_signals
 from gpg_vl.runtime.threads import in_thread
 from gpg_vl.scoring.calls import Call, Outcome, score
+from gpg_vl.scoring.counters import count, summed, taken
 from gpg_vl.scoring.pixels import SharedImages, read_once
 
 _MOST = 16
@@ -89,7 +90,10 @@ def finish(tasks: Sequence[Task], running: Sequence[Running]) -> list[Outcome]:
     again = start([tasks[index] for index in lost])
     for index, future in zip(lost, again, strict=True):
         outcomes[index] = _wait(tasks[index], future, last=True)
-    return [outcome for outcome in outcomes if outcome is not None]
+    found = [outcome for outcome in outcomes if outcome is not None]
+    for name, n in summed(outcome.counts for outcome in found).items():
+        count(name, n)
+    return found
 
 
 def cancel(running: Sequence[Running]) -> None:
@@ -239,7 +243,8 @@ def _score(task: Task) -> Outcome:
         # Should the trainer be killed meanwhile: also ends what lets no thread of this process run.
         signal.alarm(math.ceil(task.deadline) + _SPARE)
     try:
-        return Outcome(score(_function(task.call.name), task.whole()))
+        scores = score(_function(task.call.name), task.whole())
+        return Outcome(scores, counts=taken())
     except (RewardError, ConfigurationError) as error:
         return Outcome(error=error)
     finally:

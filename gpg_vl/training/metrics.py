@@ -15,6 +15,7 @@ from gpg_vl.evaluation.figures import EVALUATED, evaluation_metrics
 from gpg_vl.runtime import profiling
 from gpg_vl.runtime.parallel import World
 from gpg_vl.runtime.watchdog import watched
+from gpg_vl.scoring.counters import summed, taken
 from gpg_vl.types import Metrics
 
 
@@ -111,6 +112,12 @@ def collection_metrics(collection: Collection, alpha: float, tasks: Iterable[str
     for name in sorted({name for group in groups for name in group.scores.timeouts}):
         metrics[f"timeouts/{name}"] = sum(group.scores.timeouts.get(name, 0) for group in groups)
     return metrics | task_metrics(collection, tasks)
+
+
+def count_metrics(world: World) -> Metrics:
+    """`counts/NAME` of what rewards counted since the last call, over all processes; called by all alike."""
+    counts = summed(world.gather([taken()]))
+    return {f"counts/{metric_name(name)}": n for name, n in counts.items()}
 
 
 def collection_tokens(collection: Collection) -> int:

@@ -22,7 +22,7 @@ from gpg_vl.scoring.scorer import check_graded
 from gpg_vl.training.accelerator import build_accelerator, world_of
 from gpg_vl.training.ahead import ScoringAhead
 from gpg_vl.training.callbacks import NO_CALLBACKS, Callbacks, Step
-from gpg_vl.training.metrics import Clock, UpdateFigures, collection_metrics, collection_tokens
+from gpg_vl.training.metrics import Clock, UpdateFigures, collection_metrics, collection_tokens, count_metrics
 from gpg_vl.training.micro_batches import MicroBatch, deal
 from gpg_vl.training.optim import learning_rate
 from gpg_vl.training.records import write_rollouts
@@ -67,6 +67,7 @@ def train_step(session: Session, step: int) -> tuple[Collection, Tensor, Metrics
     elif batch is not None:
         with clock("update"):
             metrics |= update(session, batch, step)
+    metrics |= count_metrics(learner.world)
     metrics |= learner.shortages() | learner.syncs() | {"skipped": int(batch is None)}
     metrics |= clock.metrics(collection_tokens(collection))
     return collection, advantages.values, metrics

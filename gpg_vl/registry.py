@@ -43,12 +43,15 @@ class Reward:
     deadline: float | None = None
     """Seconds one call may take: of an answer, or of a group for a batch function. An `async` function is
     cancelled then, another runs in a worker process; None waits for ever, in the trainer's own process."""
-    timeout_score: float = 0.0
-    """What an answer that exceeds the deadline by itself scores."""
+    timeout_score: float | None = 0.0
+    """What an answer that exceeds the deadline by itself scores; None is no score, which drops the reward for
+    its group: where the answer is not to blame."""
     bounds: tuple[float, float] | None = None
     """Least and greatest score, which the audit holds it to; None where options decide."""
     unreadable: Callable[[Sample], str] | None = None
     """Says why a gold answer cannot be read, or only in part, in a few words; "" where it can."""
+    check: Callable[[Mapping[str, Any]], None] | None = None
+    """Raises ConfigurationError for options, defaults included, that nothing can be scored with."""
     workers: int | None = None
     """Worker processes of its own; None shares those that deadlines need."""
     concurrency: int | None = None
@@ -79,7 +82,7 @@ class Reward:
 
     def check_options(self, given: Mapping[str, Any]) -> None:
         """Raise ConfigurationError for an option that the function does not take, one missing, or a value
-        of another type than the function's annotation."""
+        of another type than the function's annotation; and what the reward's own `check` raises."""
         options, hints = self.options, _hints(self.function)
         for option, value in given.items():
             if option not in options:
@@ -88,6 +91,8 @@ class Reward:
         for option, parameter in options.items():
             if parameter.default is inspect.Parameter.empty and option not in given:
                 raise ConfigurationError(f"reward {self.name!r} needs the option {option!r}")
+        if self.check is not None:
+            self.check({name: given.get(name, parameter.default) for name, parameter in options.items()})
 
     def _check_type(self, option: inspect.Parameter, hint: Any, value: Any) -> None:
         if value is None and option.default is None:  # `limit: float = None` says so too
@@ -249,9 +254,10 @@ def reward(
     *,
     kind: RewardKind = "correctness",
     deadline: float | None = None,
-    timeout_score: float = 0.0,
+    timeout_score: float | None = 0.0,
     bounds: tuple[float, float] | None = None,
     unreadable: Callable[[Sample], str] | None = None,
+    check: Callable[[Mapping[str, Any]], None] | None = None,
     workers: int | None = None,
     concurrency: int | None = None,
     relative: bool = False,
@@ -265,13 +271,15 @@ def reward(name: Any = None, **settings: Any) -> Any:
     `kind` says whether the gold answer must score highest. `bounds` are the least and the greatest score.
     With a `deadline` in seconds the function runs in worker processes: for what takes long or may hang. An
     answer that exceeds it by itself gets `timeout_score`: the least that the reward gives, or hanging would
-    pay. Images are sent there, unless `images=False` says that the function does not read their pixels.
-    `workers` are processes of its own. An `async` function runs in the trainer's process, up to `concurrency`
-    calls at a time, and is cancelled at its deadline; with `concurrency` any other function runs in so many
-    threads.
+    pay; None, no score, where others than the answer are late. Images are sent there, unless `images=False`
+    says that the function does not read their pixels. `workers` are processes of its own. An `async` function
+    runs in the trainer's process, up to `concurrency` calls at a time, and is cancelled at its deadline; with
+    `concurrency` any other function runs in so many threads.
     `relative`: an answer's score depends on the others of its group, as a rank does.
     `unreadable(sample)` says in a few words why the sample's gold answer cannot be read, or only in part; ""
     if it can: what `prepare` and `preflight` count.
+    `check(options)` raises ConfigurationError, before anything is loaded, for options that nothing can be
+    scored with.
     """
     if callable(name):
         return reward()(name)

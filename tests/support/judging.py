@@ -1,12 +1,30 @@
 """A judge behind HTTP, in a thread: real requests over a real socket."""
 
 import json
+import re
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+USAGE = {"prompt_tokens": 100, "completion_tokens": 7, "total_tokens": 107}
+_ASKED = re.compile(r"^(?:Right|Reference) answer: (.*)$", re.MULTILINE)
+_ANSWER = re.compile(r"^(?:Answer: (.*)|(?s:<(response-\w+)>\n(.*)\n</\2>))$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Canned:
+    """A reply that is not the judge's mark."""
+
+    status: int = 200
+    body: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    """That it takes."""
 
 
 @dataclass
@@ -19,6 +37,13 @@ class Judge:
     most: int = 0
     """Requests that were there at once."""
     requests: int = 0
+    bodies: list[dict[str, Any]] = field(default_factory=list)
+    """What was asked."""
+    keys: list[str | None] = field(default_factory=list)
+    """The header Authorization of each request."""
+    paths: list[str] = field(default_factory=list)
+    canned: deque[Canned] = field(default_factory=deque)
+    """What the next requests get."""
     answering: threading.Event = field(default_factory=threading.Event)
     """Unset: hangs."""
     _here: int = 0
@@ -30,27 +55,53 @@ class Judge:
             self.requests += change > 0
             self.most = max(self.most, self._here)
 
+    def reply(self, body: dict[str, Any]) -> Canned:
+        """The next canned one, or the mark: 10 where the answer is the right one, else 0; 503 for `down`."""
+        with self._lock:
+            if self.canned:
+                return self.canned.popleft()
+        text = asked_text(body)
+        given, _, response = _ANSWER.search(text).groups()
+        answer = given if given is not None else re.sub("<think>.*</think>|</?answer>", "", response)
+        mark = "Mark: 10" if answer == _ASKED.search(text)[1] else "0"
+        return chat(mark, status=503 if answer == "down" else 200)
+
+
+def chat(content: Any, *, status: int = 200, **more: Any) -> Canned:
+    """A chat completion with this content."""
+    reply = {"choices": [{"message": {"content": content}}], "usage": USAGE}
+    return Canned(status, json.dumps(reply), **more)
+
+
+def asked_text(body: dict[str, Any]) -> str:
+    """The text of a request, whatever else goes along."""
+    content = body["messages"][0]["content"]
+    return content if isinstance(content, str) else content[-1]["text"]
+
 
 @contextmanager
 def judging() -> Iterator[Judge]:
-    """A server whose mark is 10 where the answer asked about is the right one, else 0; 503 for `down`."""
+    """A server that marks answers as `Judge.reply` says."""
     judge = Judge()
     judge.answering.set()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            lines = dict(line.split(": ", 1) for line in body["messages"][0]["content"].splitlines()[:3])
+            judge.bodies.append(body)
+            judge.keys.append(self.headers["Authorization"])
+            judge.paths.append(self.path)
             judge.count(1)
-            time.sleep(judge.seconds)
+            reply = judge.reply(body)
+            time.sleep(judge.seconds + reply.seconds)
             judge.answering.wait(30)
             judge.count(-1)
-            mark = "Mark: 10" if lines["Answer"] == lines["Right answer"] else "0"
-            reply = json.dumps({"choices": [{"message": {"content": mark}}]}).encode()
-            self.send_response(503 if lines["Answer"] == "down" else 200)
-            self.send_header("Content-Length", str(len(reply)))
-            self.end_headers()
-            self.wfile.write(reply)
+            self.send_response(reply.status)
+            for name, value in {"Content-Length": str(len(reply.body.encode())), **reply.headers}.items():
+                self.send_header(name, value)
+            with suppress(ConnectionError):  # of who has given up
+                self.end_headers()
+                self.wfile.write(reply.body.encode())
 
         def log_message(self, *_: object) -> None:
             """Quiet."""

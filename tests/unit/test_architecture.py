@@ -65,6 +65,8 @@ PLUGIN_IMPORTS = (
     "gpg_vl.data.gold_answers",
     "gpg_vl.data.row_format",
     "gpg_vl.runtime.hub",
+    "gpg_vl.runtime.threads",
+    "gpg_vl.scoring.counters",
 )
 """What rewards and converters may import of gpg_vl."""
 

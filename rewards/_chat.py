@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
-from weakref import WeakKeyDictionary
 
 import httpx
 
@@ -26,7 +25,7 @@ _PASSING = (408, 409, 425, 429)
 _MISTAKEN = {401: "the key is refused", 403: "the key may not do this", 404: "there is no such model or path"}
 _SHOWN = 200
 """Characters of a server's own words."""
-_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = WeakKeyDictionary()
+_clients: dict[asyncio.AbstractEventLoop, tuple[httpx.AsyncClient, "asyncio.Task[None]"]] = {}
 _jitter = random.Random()  # the global one's state belongs to the run
 _heard: set[str] = set()
 """Servers that have replied: what they refuse from then on is no mistake of the configuration."""
@@ -152,8 +151,18 @@ def _client() -> httpx.AsyncClient:
     loop = asyncio.get_running_loop()
     if loop not in _clients:
         unbounded = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-        _clients[loop] = httpx.AsyncClient(timeout=None, limits=unbounded)
-    return _clients[loop]
+        client = httpx.AsyncClient(timeout=None, limits=unbounded)
+        _clients[loop] = client, loop.create_task(_closed_with(loop, client))
+    return _clients[loop][0]
+
+
+async def _closed_with(loop: asyncio.AbstractEventLoop, client: httpx.AsyncClient) -> None:
+    """Close the connections when the loop's end cancels all that it runs."""
+    try:
+        await asyncio.Event().wait()
+    finally:
+        del _clients[loop]
+        await client.aclose()
 
 
 def _text(server: Server, response: httpx.Response) -> str:

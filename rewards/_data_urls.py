@@ -55,5 +55,6 @@ def data_url(image: Image.Image, max_pixels: int) -> str:
 def _shrunk(width: int, height: int, max_pixels: int) -> tuple[int, int]:
     """Of the same shape, as far as whole pixels allow."""
     ratio = math.sqrt(max_pixels / (width * height))
-    wide, tall = max(1, int(width * ratio)), max(1, int(height * ratio))
-    return min(wide, max_pixels // tall), min(tall, max_pixels // wide)
+    tall = max(1, int(height * ratio))
+    wide = max(1, min(int(width * ratio), max_pixels // tall))
+    return wide, min(tall, max_pixels // wide)

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 from gpg_vl.runtime.threads import SerialThread
 
 Result = TypeVar("Result")
-_PATIENCE = 5.0
+_PATIENCE = 1.0
 """Seconds that a process waits for another one that writes."""
 _TABLE = "CREATE TABLE IF NOT EXISTS replies (request TEXT PRIMARY KEY, reply TEXT NOT NULL) WITHOUT ROWID"
 

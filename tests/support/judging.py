@@ -5,12 +5,14 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+JUDGE = "gpg_vl.rewards.judge:judge"
+"""The built-in reward."""
 USAGE = {"prompt_tokens": 100, "completion_tokens": 7, "total_tokens": 107}
 _ASKED = re.compile(r"^(?:Right|Reference) answer: (.*)$", re.MULTILINE)
 _ANSWER = re.compile(r"^(?:Answer: (.*)|(?s:<(response-\w+)>\n(.*)\n</\2>))$", re.MULTILINE)
@@ -37,11 +39,14 @@ class Judge:
     most: int = 0
     """Requests that were there at once."""
     requests: int = 0
+    connections: int = 0
     bodies: list[dict[str, Any]] = field(default_factory=list)
     """What was asked."""
     keys: list[str | None] = field(default_factory=list)
     """The header Authorization of each request."""
     paths: list[str] = field(default_factory=list)
+    mark: Callable[[str, str], str] = lambda answer, right: "Mark: 10" if bare(answer) == right else "0"
+    """The reply to an answer, or a whole response."""
     canned: deque[Canned] = field(default_factory=deque)
     """What the next requests get."""
     answering: threading.Event = field(default_factory=threading.Event)
@@ -56,20 +61,24 @@ class Judge:
             self.most = max(self.most, self._here)
 
     def reply(self, body: dict[str, Any]) -> Canned:
-        """The next canned one, or the mark: 10 where the answer is the right one, else 0; 503 for `down`."""
+        """The next canned one, or the answer's mark; 503 for `down`."""
         with self._lock:
             if self.canned:
                 return self.canned.popleft()
         text = asked_text(body)
         given, _, response = _ANSWER.search(text).groups()
-        answer = given if given is not None else re.sub("<think>.*</think>|</?answer>", "", response)
-        mark = "Mark: 10" if answer == _ASKED.search(text)[1] else "0"
-        return chat(mark, status=503 if answer == "down" else 200)
+        answer = response if given is None else given
+        return chat(self.mark(answer, _ASKED.search(text)[1]), status=503 if bare(answer) == "down" else 200)
 
 
-def chat(content: Any, *, status: int = 200, **more: Any) -> Canned:
+def bare(answer: str) -> str:
+    """Without the reasoning and the tags around it."""
+    return re.sub("<think>.*</think>|</?answer>", "", answer)
+
+
+def chat(content: Any, *, usage: Any = USAGE, status: int = 200, **more: Any) -> Canned:
     """A chat completion with this content."""
-    reply = {"choices": [{"message": {"content": content}}], "usage": USAGE}
+    reply = {"choices": [{"message": {"content": content}}], "usage": usage}
     return Canned(status, json.dumps(reply), **more)
 
 
@@ -86,6 +95,13 @@ def judging() -> Iterator[Judge]:
     judge.answering.set()
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # connections stay
+        wbufsize = -1  # one packet, or the other end waits for the second
+
+        def setup(self) -> None:
+            super().setup()
+            judge.connections += 1
+
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             judge.bodies.append(body)

@@ -6,6 +6,7 @@ import io
 import math
 import weakref
 from concurrent.futures import Future
+from functools import cache
 
 from PIL import Image
 
@@ -15,7 +16,6 @@ from gpg_vl.types import Sample
 _DRAWN = 4096
 """Colours up to which an image is taken for a drawing: small as PNG, which JPEG would blur."""
 _QUALITY = 90
-_thread = SerialThread("data URLs")
 _begun: dict[tuple[int, int], "Future[list[str]]"] = {}
 """By the sample's identity and the size asked for, as long as the sample lives."""
 
@@ -27,10 +27,15 @@ async def data_urls(sample: Sample, max_pixels: int) -> list[str]:
     """
     key = (id(sample), max_pixels)
     if key not in _begun:
-        _begun[key] = _thread.submit(_data_urls, sample.images, max_pixels)
+        _begun[key] = _thread().submit(_data_urls, sample.images, max_pixels)
         weakref.finalize(sample, _begun.pop, key, None).atexit = False
     # Shielded: an answer that is given up takes the images from no other one.
     return await asyncio.shield(asyncio.wrap_future(_begun[key]))
+
+
+@cache
+def _thread() -> SerialThread:
+    return SerialThread("data URLs")
 
 
 def _data_urls(images: tuple[Image.Image, ...], max_pixels: int) -> list[str]:

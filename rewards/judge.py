@@ -56,7 +56,7 @@ async def judge(
     max_tokens: int | None = 512,
     temperature: float | None = 0.0,
     timeout: float = 60.0,
-    retries: int = 4,
+    retries: int = 6,
     cache: bool | str = True,
     key_env: str | None = None,
     extra_body: dict[str, Any] | None = None,

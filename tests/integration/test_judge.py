@@ -2,6 +2,7 @@
 
 import json
 import re
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,6 +113,17 @@ def test_an_evaluation_says_what_its_judge_cost(judge, tiny_folder, scenes_folde
     evaluation = json.loads((tmp_path / "eval.json").read_text())
     assert evaluation["counts"]["judge/requests"] == asked
     assert evaluation["counts"]["judge/prompt_tokens"] == asked * USAGE["prompt_tokens"]
+
+
+def test_preflight_says_what_its_trial_cost(judge, config, tmp_path, capsys):
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        to_yaml(replace(config, rewards={JUDGE: entry(judge, rubric="{response}\nRight answer: x")}))
+    )
+    with suppress(SystemExit):  # a judge of lengths is easily fooled
+        run("preflight", "--config", file, "--no-model", "--report", tmp_path / "report.json")
+    counts = json.loads((tmp_path / "report.json").read_text())["figures"]["counts"]
+    assert counts["judge/requests"] == judge.requests > 48
 
 
 def test_scores_of_a_file_end_with_the_costs(judge, tmp_path, capsys):

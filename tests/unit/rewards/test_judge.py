@@ -11,12 +11,14 @@ from PIL import Image
 
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.prompting.prompts import parse_completion
+from gpg_vl.registry import CONCURRENCY, rewards
 from gpg_vl.rewards._data_urls import data_url, data_urls
 from gpg_vl.rewards._rubric import DEFAULT, question_to_judge, read_mark, read_rubric
 from gpg_vl.scoring.scorer import Scorer
 from gpg_vl.types import Sample
 from tests.support.inputs import noise
 from tests.support.judging import JUDGE, asked_text, judging
+from tests.support.pages import ROOT, named, table
 
 SAMPLE = Sample("s", "t", "Which one?", "(A)", "choice", ("red", "blue"))
 OPTIONS = {"url": "http://localhost:1", "model": "m"}
@@ -165,6 +167,17 @@ def test_an_empty_response_scores_0_and_is_not_sent():
             SAMPLE, [completion(" \n"), completion("(A)")]
         )
     assert scores.total == (0.0, 1.0) and judge.requests == 1
+
+
+def test_the_guide_has_every_option_with_its_default():
+    options = rewards.get(JUDGE).options
+    told = {name: row[2] for row in table(ROOT / "docs" / "rewards.md", "option") for name in named(row[0])}
+    assert told.keys() == {*options, "concurrency", "deadline"}
+    assert told["concurrency"] == str(CONCURRENCY) and told["deadline"] == f"{rewards.get(JUDGE).deadline:g}"
+    assert told["max_tokens"] == told["temperature"] == "512, 0"
+    for name in ("max_pixels", "scale", "timeout", "retries"):
+        assert told[name] == f"{options[name].default:,.10g}", name
+    assert (options["max_tokens"].default, options["temperature"].default) == (512, 0.0)
 
 
 def opened(url):

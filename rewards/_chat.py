@@ -117,7 +117,9 @@ async def ask(server: Server, body: bytes) -> str:
 async def _try(server: Server, body: bytes) -> str:
     try:
         response = await _post(server, body)
-    except (httpx.RequestError, TimeoutError) as error:
+    except TimeoutError as error:
+        raise NoReplyError(f"none within {server.timeout:g} s", passing=True) from error
+    except httpx.RequestError as error:
         raise NoReplyError(f"{type(error).__name__}: {error}".rstrip(": "), passing=True) from error
     if not response.is_success:
         raise _refusal(server, response)

@@ -99,10 +99,11 @@ def read_mark(reply: str, scale: int) -> float | None:
     must have the scale below the line.
     """
     text = _THOUGHT.sub("", reply).strip()
-    found = [*_NAMED.finditer(text)][-1:] or [_ALONE.fullmatch(text)]
-    if found[0] is None:
+    named = list(_NAMED.finditer(text))
+    found = named[-1] if named else _ALONE.fullmatch(text)
+    if found is None:
         return None
-    number, below = found[0].groups()
+    number, below = found.groups()
     if below and int(below) != scale:
         return None
     return min(max(float(number) / scale, 0.0), 1.0)

@@ -89,13 +89,13 @@ def asked_text(body: dict[str, Any]) -> str:
 
 
 @contextmanager
-def judging() -> Iterator[Judge]:
-    """A server that marks answers as `Judge.reply` says."""
+def judging(*, keep_alive: bool = False) -> Iterator[Judge]:
+    """A server that marks answers as `Judge.reply` says; `keep_alive`: connections outlive their request."""
     judge = Judge()
     judge.answering.set()
 
     class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"  # connections stay
+        protocol_version = "HTTP/1.1" if keep_alive else "HTTP/1.0"
         wbufsize = -1  # one packet, or the other end waits for the second
 
         def setup(self) -> None:

@@ -170,9 +170,10 @@ def test_a_refusal_later_costs_its_group(judge, status):
     assert score(judge, "(A)").dropped == (JUDGE,) and judge.keys == [None, None]
 
 
-def test_connections_are_bounded_and_used_again(judge):
-    judge.seconds = 0.05
-    assert score(judge, *"abcdefghijkl", concurrency=3).total == (0.0,) * 12
+def test_connections_are_bounded_and_used_again():
+    with judging(keep_alive=True) as judge:
+        judge.seconds = 0.05
+        assert score(judge, *"abcdefghijkl", concurrency=3).total == (0.0,) * 12
     assert judge.requests == 12 and judge.most == 3 and judge.connections <= 3
 
 
@@ -197,6 +198,8 @@ def test_any_change_of_the_request_asks_anew(judge, scene_samples):
     for options in ({}, {"images": False}, {"max_pixels": 99}):
         Scorer({JUDGE: entry(judge, **options)}).score(scene_samples[0], group)
     assert judge.requests == 8 and "judge/cached" not in taken()
+    with judging() as other:
+        assert score(other, "(A)").total == (1.0,) and other.requests == 1
 
 
 SCORES = """

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from gpg_vl.checks import expand, require, seed_in_range, tidy
+from gpg_vl.difficulty_config import Curriculum, DifficultyConfig
 from gpg_vl.errors import unknown
 from gpg_vl.prompting.prompts import Prompt
 from gpg_vl.rollout_config import RolloutConfig as RolloutConfig
@@ -32,6 +33,10 @@ class DataConfig:
     """Longer prompts (tokens, images included) are left out and counted, never cut. The paper's value."""
     shuffle: bool = True
     """A new seeded order each epoch; off keeps the rows' own, for sets that are balanced in order."""
+    difficulty: DifficultyConfig = field(default_factory=DifficultyConfig)
+    curriculum: Curriculum = "none"
+    """Each epoch's order by recorded pass rate p: `easy_first` from high to low, `weighted` drawn without
+    putting back by the expected p (1 - p): docs/data.md."""
 
     workers: int | None = None
     """Processes that read and encode the next questions while the device works; 0 does it in between. None is
@@ -42,6 +47,20 @@ class DataConfig:
         require(all([*self.train, *self.validation]), "data.train or data.validation names an empty folder")
         require(self.max_prompt_tokens > 0, "data.max_prompt_tokens must be positive")
         require(self.workers is None or self.workers >= 0, "data.workers must not be negative")
+        require(
+            self.shuffle or self.curriculum != "weighted",
+            "data.curriculum weighted draws an order: leave data.shuffle on, or take easy_first",
+        )
+        require(
+            not self.difficulty.record or self.by_difficulty,
+            f"data.difficulty.record {self.difficulty.record!r} changes nothing by itself: set "
+            "data.difficulty.min, max, exclude_unsolved or exclude_solved, or data.curriculum",
+        )
+
+    @property
+    def by_difficulty(self) -> bool:
+        """Whether pass rates have a say in what is trained on, or in which order."""
+        return self.difficulty.chooses or self.curriculum != "none"
 
 
 _GPG: dict[str, Any] = {

@@ -8,6 +8,7 @@ from jsonargparse import ArgumentParser
 
 from gpg_vl.checks import expand, seed_in_range, share_in_range
 from gpg_vl.cli.before import at_least, check_new
+from gpg_vl.cli.difficulty import difficulty
 from gpg_vl.cli.dispatch import Command, dispatch
 from gpg_vl.data.manifest import check_prepared
 from gpg_vl.errors import ConfigurationError
@@ -171,9 +172,9 @@ def show(arguments: list[str]) -> None:
         print(f"samples: {draw_sheet(rows, Path(given.out), given.samples)}")
 
 
-COMMANDS: dict[str, Command] = {"show": show, "overlap": overlap}
+COMMANDS: dict[str, Command] = {"show": show, "overlap": overlap, "difficulty": difficulty}
 
 
 def data(arguments: list[str]) -> None:
-    """Look into prepared data sets: what one holds, what two share."""
+    """Look into prepared data sets: what one holds, what two share, how hard it is for a model."""
     dispatch("gpg-vl data", COMMANDS, arguments)

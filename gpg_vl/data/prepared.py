@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image as PILImage
 
+from gpg_vl.data.curriculum import Arrange, Order
 from gpg_vl.data.manifest import MANIFEST, not_prepared, read_manifest
 from gpg_vl.data.stored import StoredRows
 from gpg_vl.errors import DataError
@@ -68,6 +69,11 @@ class PreparedDataset:
             if kept is None or number in kept:
                 yield self._as_sample(row, (), number)
 
+    @property
+    def row_numbers(self) -> Sequence[int]:
+        """Each row's number in the folders."""
+        return range(len(self.rows)) if self.numbers is None else self.numbers
+
     def _number(self, index: int) -> int:
         return index if self.numbers is None else self.numbers[index]
 
@@ -101,6 +107,10 @@ class PreparedDataset:
             return self
         numbers = range(count) if self.numbers is None else self.numbers[:count]
         return replace(self, numbers=numbers)
+
+    def choose(self, indices: Sequence[int]) -> "PreparedDataset":
+        """Only these rows, in this order."""
+        return replace(self, numbers=[self._number(index) for index in indices])
 
     def lengths(self, length: Callable[[Sample], int]) -> list[int]:
         """`length` of every row; it gets samples whose images know their size but are not decoded.
@@ -183,13 +193,15 @@ def _shards(folder: Path) -> list[Path]:
 class Sampler:
     """An endless, seeded order over rows: a new permutation each epoch, or always the rows' own order.
 
-    `consumed` is its whole state: setting it continues exactly there.
+    Either is what `arrange` starts from, if it is given. `consumed` is its whole state: setting it continues
+    exactly there.
     """
 
-    def __init__(self, size: int, seed: int, *, shuffle: bool = True) -> None:
+    def __init__(self, size: int, seed: int, *, shuffle: bool = True, arrange: Arrange | None = None) -> None:
         self.size, self.seed, self.shuffle, self.consumed = size, seed, shuffle, 0
+        self._arrange = arrange
         self._epoch = -1
-        self._order: np.ndarray[Any, np.dtype[np.int64]] = np.zeros(0, dtype=np.int64)
+        self._order: Order = np.zeros(0, dtype=np.int64)
 
     def draw(self, count: int) -> list[int]:
         """The next `count` row indices."""
@@ -203,9 +215,14 @@ class Sampler:
 
     def _at(self, position: int) -> int:
         epoch, offset = divmod(position, self.size)
-        if not self.shuffle:
+        if not self.shuffle and self._arrange is None:
             return offset
         if epoch != self._epoch:
-            self._order = np.random.default_rng([self.seed, epoch]).permutation(self.size)
-            self._epoch = epoch
+            self._order, self._epoch = self._ordered(epoch), epoch
         return int(self._order[offset])
+
+    def _ordered(self, epoch: int) -> Order:
+        """All rows, by the seed and the epoch alone."""
+        random = np.random.default_rng([self.seed, epoch])
+        order = random.permutation(self.size) if self.shuffle else np.arange(self.size)
+        return order if self._arrange is None else self._arrange(order, random)

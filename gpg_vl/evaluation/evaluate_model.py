@@ -42,10 +42,13 @@ _PATIENCE = timedelta(days=1)
 """How long processes wait for each other: answers of 32,768 tokens take longer than the usual ten minutes."""
 
 
-def evaluate_model(settings: EvalSettings, model: Model | None = None) -> Evaluation | None:
+def evaluate_model(
+    settings: EvalSettings, model: Model | None = None, *, kept: Path | None = None
+) -> Evaluation | None:
     """Evaluate, and write `settings.out`. Every process of a launch calls it; the first gets the evaluation.
 
-    model: `settings.model`, where it is loaded already.
+    model: `settings.model`, where it is loaded already. kept: the file that a killed evaluation goes on from;
+    None is one beside `settings.out`, if that is set.
 
     Raises a UserError for a model, a benchmark or settings that the user can mend.
     """
@@ -71,10 +74,10 @@ def evaluate_model(settings: EvalSettings, model: Model | None = None) -> Evalua
     else:
         engine = _engine(settings, frontend, encoder, longest + sampling.max_new_tokens, state)
     answerer, partial = Answerer(encoder, engine), None
-    if settings.out and state.is_main_process:
-        path = Path(f"{settings.out}.partial.jsonl")
+    kept = kept or (Path(f"{settings.out}.partial.jsonl") if settings.out else None)
+    if kept and state.is_main_process:
         known = _fingerprint(settings, benchmark, data, answerer, sampling)
-        partial = PartialFile(path, {**known, "rewards": rewards})
+        partial = PartialFile(kept, {**known, "rewards": rewards})
     own = closing(engine) if model is None else nullcontext()  # another's stays open
     with own, ProgressBar("evaluate", len(data), console=_console(state)) as bar:
         if partial and partial.note:

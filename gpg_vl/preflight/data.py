@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from gpg_vl.config import TrainConfig
+from gpg_vl.config import DataConfig, TrainConfig
+from gpg_vl.data.by_difficulty import choose
 from gpg_vl.data.prepared import PreparedDataset
 from gpg_vl.errors import ConfigurationError, DataError
 from gpg_vl.preflight.findings import Finding, Level, Report, percent
@@ -33,9 +34,13 @@ _MOSTLY = 0.95
 _EXAMPLES = 3
 
 
-def check_data(report: Report, folders: Sequence[str], scorer: Scorer | None) -> PreparedDataset:
+def check_data(report: Report, wanted: DataConfig, scorer: Scorer | None) -> PreparedDataset:
     """Open the training data; every task needs a route. Raises DataError."""
-    data = PreparedDataset.open(folders)
+    data = PreparedDataset.open(wanted.train)
+    if wanted.by_difficulty:
+        choice = choose(wanted.train, wanted.difficulty)
+        report.add([Finding("difficulty", "ok", choice.note())], {"left_out_by_difficulty": choice.left_out})
+        data = choice.data
     tasks = Counter(data.column("task"))
     counts = ", ".join(f"{task} {count}" for task, count in sorted(tasks.items()))
     report.add([Finding("data", "ok", f"{len(data)} rows: {counts}")], {"rows": len(data), "tasks": tasks})

@@ -51,7 +51,7 @@ def preflight(
     if machine.zero:
         attempt("launch", lambda: check_state(config))
     scorer = attempt("rewards", lambda: check_rewards(report, config.rewards))
-    data = attempt("data", lambda: check_data(report, config.data.train, scorer))
+    data = attempt("data", lambda: check_data(report, config.data, scorer))
     if config.data.validation:
         attempt("validation data", lambda: check_validation(report, config))
     sizes = attempt("model", lambda: check_sizes(report, config.model, machine, download=download))

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
+from gpg_vl.data.by_difficulty import Choice
 from gpg_vl.data.prepared import PreparedDataset, Sampler
 from gpg_vl.model.loading import nonfinite_weights
 from gpg_vl.model.packing import Row, Segment
@@ -32,6 +33,7 @@ from gpg_vl.runtime.memory import Fit, agree, ended, let_go, release_memory
 from gpg_vl.runtime.parallel import World
 from gpg_vl.runtime.profiling import phase
 from gpg_vl.runtime.watchdog import watched
+from gpg_vl.training.chosen import write_choice
 from gpg_vl.training.micro_batches import MicroBatch, cut_within, halved
 from gpg_vl.training.optim import set_learning_rate
 from gpg_vl.types import Metrics, Sample
@@ -65,6 +67,8 @@ class Learner:
     """Of bringing weights to the engine, since `syncs` was asked."""
     sync_bytes: int | None = None
     """None where nothing was brought."""
+    choice: Choice | None = None
+    """The rows by difficulty; None where it has no say."""
 
     @property
     def engine(self) -> Any:
@@ -315,6 +319,8 @@ class Learner:
         def save_shards(path: Path) -> None:
             if self.world.main:
                 write_whole(path / "config.yaml", settings)
+                if self.choice is not None:
+                    write_choice(path, self.choice)
             write_state(path / f"random_{self.world.rank:05d}.pt", random_states())
             if self.engine is not None:
                 self.engine.save_checkpoint(str(path / "deepspeed"), tag="state")

@@ -13,6 +13,8 @@ import torch
 from accelerate import Accelerator
 
 from gpg_vl.config import DataConfig, EvalConfig, ModelConfig, RolloutConfig, SftConfig, TrainConfig
+from gpg_vl.data.by_difficulty import Choice
+from gpg_vl.data.curriculum import arrangement
 from gpg_vl.data.overlap import overlap_warning
 from gpg_vl.data.prepared import PreparedDataset, Sampler
 from gpg_vl.errors import ConfigurationError
@@ -45,6 +47,7 @@ from gpg_vl.runtime.memory import Fit, agree, ended, let_go
 from gpg_vl.scoring.scorer import Scorer
 from gpg_vl.training.accelerator import world_of
 from gpg_vl.training.ahead import QuestionReader, own_rows, worker_count
+from gpg_vl.training.chosen import choose_rows
 from gpg_vl.training.deepspeed_ops import announced
 from gpg_vl.training.learner import Learner
 from gpg_vl.training.metrics import followed_tasks
@@ -79,7 +82,10 @@ def build_learner(
     torch.manual_seed(config.run.seed)
     path = str(checkpoint / "model") if checkpoint else config.model.path
     check_adapters(path, config.model)
-    data = PreparedDataset.open(config.data.train)
+    choice = choose_rows(config.data, checkpoint)
+    data = PreparedDataset.open(config.data.train) if choice is None else choice.data
+    if choice is not None:
+        accelerator.print(f"data.difficulty: {choice.note()}", file=sys.stderr)
     if checkpoint is None and (note := asking_note(path, config.prompt, config.model.pixels)):
         accelerator.print(note, file=sys.stderr)
     policy = _load(path, config.model, accelerator)
@@ -89,9 +95,10 @@ def build_learner(
     if note := data.left_out_note():
         accelerator.print(note, file=sys.stderr)
     optimizer = build_optimizer(policy, config.optim)
-    world, sampler = world_of(accelerator), Sampler(len(data), config.run.seed, shuffle=config.data.shuffle)
+    world, sampler = world_of(accelerator), _sampler(data, choice, config)
     tokens = config.run.micro_batch_tokens
     learner = Learner(accelerator, world, policy, policy, optimizer, encoder, data, sampler, 0, tokens)
+    learner.choice = choice
     if accelerator.state.deepspeed_plugin is not None:
         with announced(accelerator):
             learner.model, learner.optimizer = accelerator.prepare(policy, optimizer)
@@ -106,6 +113,13 @@ def build_learner(
                 "to train; it counts from the first step of all"
             )
     return learner
+
+
+def _sampler(data: PreparedDataset, choice: Choice | None, config: TrainConfig | SftConfig) -> Sampler:
+    """The order of the rows that are left of those chosen."""
+    rates = [None if choice is None else choice.rates[number] for number in data.row_numbers]
+    arrange = arrangement(config.data.curriculum, rates)
+    return Sampler(len(data), config.run.seed, shuffle=config.data.shuffle, arrange=arrange)
 
 
 def resumed_checkpoint(config: TrainConfig | SftConfig, folder: RunFolder, resume: str | None) -> Path | None:

@@ -43,7 +43,16 @@ FLOORS = {
 """From the top down: a room imports itself and those below it."""
 OF_A_FILE = {
     **dict.fromkeys(
-        ("config", "weights_config", "rollout_config", "config_file", "options", "tour"), "settings"
+        (
+            "config",
+            "weights_config",
+            "rollout_config",
+            "difficulty_config",
+            "config_file",
+            "options",
+            "tour",
+        ),
+        "settings",
     ),
     **dict.fromkeys(
         ("types", "errors", "checks", "yaml_file", "registry", "stats", "tables", "theme", "environment"),

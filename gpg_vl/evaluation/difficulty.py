@@ -20,16 +20,16 @@ _BINS = ("0", "(0, .25]", "(.25, .5]", "(.5, .75]", "(.75, 1)", "1", "no record"
 _ALWAYS, _UNRECORDED = 5, 6
 
 
-def measure_difficulty(settings: EvalSettings, name: str, reward: str | None) -> Record | None:
+def measure_difficulty(settings: EvalSettings, name: str, reward: str | None, **asked: Any) -> Record | None:
     """Ask every question `settings.samples` times and record the pass rates beside `settings.benchmark`.
 
-    reward: what says which answers are right, from 0.5 on; None is the benchmark's own grading. A killed one
-    goes on where it was. All processes of a launch call it; the first gets the record. Raises as
-    `evaluate_model` and `write_record` do.
+    reward: what says which answers are right, from 0.5 on; None is the benchmark's own grading. asked: `card`
+    and `max_prompt_tokens` of `evaluate_model`. A killed one goes on where it was. All processes of a launch
+    call it; the first gets the record. Raises as `evaluate_model` and `write_record` do.
     """
     file = record_file(settings.benchmark, name)
     settings = replace(settings, rewards={reward: 1.0} if reward else "off")
-    evaluation = evaluate_model(settings, kept=file.with_name(f".{name}.partial.jsonl"))
+    evaluation = evaluate_model(settings, kept=file.with_name(f".{name}.partial.jsonl"), **asked)
     if evaluation is None:
         return None
     about = {key: evaluation[key] for key in _ASKED} | {"model": settings.model, "reward": reward}

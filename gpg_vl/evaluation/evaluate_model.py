@@ -43,41 +43,42 @@ _PATIENCE = timedelta(days=1)
 
 
 def evaluate_model(
-    settings: EvalSettings, model: Model | None = None, *, kept: Path | None = None
+    settings: EvalSettings,
+    model: Model | None = None,
+    *,
+    kept: Path | None = None,
+    card: Mapping[str, Any] | None = None,
+    max_prompt_tokens: int | None = None,
 ) -> Evaluation | None:
     """Evaluate, and write `settings.out`. Every process of a launch calls it; the first gets the evaluation.
 
     model: `settings.model`, where it is loaded already. kept: the file that a killed evaluation goes on from;
-    None is one beside `settings.out`, if that is set.
-
-    Raises a UserError for a model, a benchmark or settings that the user can mend.
+    None is one beside `settings.out`, if that is set. card: how to ask, in place of the model's own.
+    max_prompt_tokens: leave longer prompts out, and those that cannot be made, as training does. Raises a
+    UserError for a model, a benchmark or settings that the user can mend.
     """
     base_of(settings.model)  # a LoRA checkpoint without peft or base is refused before data is read
     benchmark, folder = find_benchmark(settings.benchmark, settings.data)
     data = PreparedDataset.open([folder]).head(settings.limit)
     check_rewards(benchmark, data.column("answer_type"))
-    # Without `cpu`, a launch on a machine without GPUs would be so many evaluations of one process each.
-    with joining():
-        state = PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
+    state = _joined()
     if model is None and settings.engine == "own":
         model = load(settings.model, device=state.device)
     frontend = model.frontend if model else read_frontend(settings.model)
-    card = model.card if model else read_card(settings.model) or {}
+    if card is None:
+        card = model.card if model else read_card(settings.model) or {}
     encoder = own_encoder(frontend, card, choose_prompt(card, benchmark, settings.prompt))
+    data = _within(data, max_prompt_tokens, encoder, state)
     longest = max(data.lengths(encoder.prompt_length))
     rewards = _own_rewards(settings, card, World(state.process_index, state.num_processes))
     sampling = settings.sampling(
         _max_new_tokens(settings, benchmark, frontend.context, longest), own_stop(card)
     )
-    if model is not None:
-        engine = model.seeded(settings.seed, settings.max_concurrent)
-    else:
-        engine = _engine(settings, frontend, encoder, longest + sampling.max_new_tokens, state)
+    engine = _engine(settings, model, frontend, encoder, longest + sampling.max_new_tokens, state)
     answerer, partial = Answerer(encoder, engine), None
     kept = kept or (Path(f"{settings.out}.partial.jsonl") if settings.out else None)
     if kept and state.is_main_process:
-        known = _fingerprint(settings, benchmark, data, answerer, sampling)
-        partial = PartialFile(kept, {**known, "rewards": rewards})
+        partial = PartialFile(kept, _fingerprint(settings, benchmark, data, answerer, sampling, rewards))
     own = closing(engine) if model is None else nullcontext()  # another's stays open
     with own, ProgressBar("evaluate", len(data), console=_console(state)) as bar:
         if partial and partial.note:
@@ -103,13 +104,39 @@ def evaluate_model(
     return evaluation
 
 
+def _joined() -> PartialState:
+    """The processes of a launch, together."""
+    # Without `cpu`, a launch on a machine without GPUs would be so many evaluations of one process each.
+    with joining():
+        return PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
+
+
+def _within(
+    data: PreparedDataset, max_tokens: int | None, encoder: PromptEncoder, state: PartialState
+) -> PreparedDataset:
+    """Only rows of at most `max_tokens` tokens, the others are counted and told; None takes all."""
+    if max_tokens is None:
+        return data
+    data = data.within(max_tokens, encoder.prompt_length)
+    if (note := data.left_out_note()) and state.is_main_process:
+        print(note, file=sys.stderr)
+    return data
+
+
 def _engine(
-    settings: EvalSettings, frontend: Frontend, encoder: PromptEncoder, max_len: int, state: PartialState
+    settings: EvalSettings,
+    model: Model | None,
+    frontend: Frontend,
+    encoder: PromptEncoder,
+    max_len: int,
+    state: PartialState,
 ) -> Engine:
-    """vLLM with the model's own weights, for sequences of up to `max_len` tokens.
+    """The loaded model's own, or else vLLM with its weights, for sequences of up to `max_len` tokens.
 
     Raises EngineError where a server has others, ConfigurationError for a LoRA checkpoint.
     """
+    if model is not None:
+        return model.seeded(settings.seed, settings.max_concurrent)
     asking, world = Asking(frontend, settings.seed), World(state.process_index, state.num_processes)
     if settings.engine == "server":
         return ServerEngine(
@@ -156,6 +183,7 @@ def _fingerprint(
     data: PreparedDataset,
     answerer: Answerer,
     sampling: Sampling,
+    rewards: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """What must be the same for answers of a killed run to be taken up."""
     encoder = answerer.encoder
@@ -173,6 +201,7 @@ def _fingerprint(
         "samples": settings.samples,
         "seed": settings.seed,
         "engine": settings.engine,
+        "rewards": rewards,
     }
 
 

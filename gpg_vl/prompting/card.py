@@ -6,7 +6,7 @@ The first says how it is to be asked and what it was rewarded for, the second is
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,13 @@ _FENCE = "---"
 """Around the YAML at the head of a README, from which the hub knows what a model is."""
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 PIXELS = ("min_pixels", "max_pixels")
+
+
+def asking_card(
+    prompt: Prompt, pixels: Mapping[str, int], stop: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """What a card says of how a model is asked: prompt, image sizes, and the texts that end an answer."""
+    return {"prompt": prompt.to_dict(), **pixels, **({} if stop is None else {"stop": list(stop)})}
 
 
 def unlike(card: Mapping[str, Any], prompt: Prompt, pixels: Mapping[str, int]) -> dict[str, tuple[Any, Any]]:

@@ -25,7 +25,7 @@ from gpg_vl.model.frontend import Frontend
 from gpg_vl.model.holding import Holding
 from gpg_vl.model.loading import computes_in_bf16, load_policy
 from gpg_vl.model.policy import Policy
-from gpg_vl.prompting.card import asking_note
+from gpg_vl.prompting.card import asking_card, asking_note
 from gpg_vl.prompting.encode import PromptEncoder
 from gpg_vl.rollout.answering import Answerer, build_encoder, check_room
 from gpg_vl.rollout.engine import Engine
@@ -268,13 +268,10 @@ def open_validation(data: DataConfig, limits: EvalConfig, learner: Learner) -> P
 
 def model_card(config: TrainConfig | SftConfig) -> dict[str, Any]:
     """What a checkpoint says of how it is to be asked, and what it was rewarded for: `gpg_vl.json`."""
-    card = {
-        "prompt": config.prompt.to_dict(),
-        **config.model.pixels,
-    }
-    if isinstance(config, TrainConfig):
-        card |= {"stop": list(config.rollout.stop), "rewards": dict(config.rewards)}
-    return card
+    if isinstance(config, SftConfig):
+        return asking_card(config.prompt, config.model.pixels)
+    card = asking_card(config.prompt, config.model.pixels, config.rollout.stop)
+    return card | {"rewards": dict(config.rewards)}
 
 
 def _load(path: str, model: ModelConfig, accelerator: Accelerator, *, trained: bool = True) -> Policy:

@@ -170,3 +170,29 @@ def test_mistakes(scenes, tmp_path, monkeypatch, capsys, options, message):
 
 def test_no_prepared_set(tmp_path, capsys):
     assert "is not a prepared data set" in mistake(capsys, "data", "difficulty", tmp_path)
+
+
+def test_a_training_configuration_says_how_to_ask(scenes, tiny_folder, tmp_path, capsys):
+    """Its model, prompt, stop texts, lengths and group size; what is typed beside it wins."""
+    file = tmp_path / "train.yaml"
+    settings = {
+        "out": str(tmp_path / "run"),
+        "model": {"path": str(tiny_folder), "max_pixels": 50_176},
+        "prompt": {"instruction": "Say one letter."},
+        "data": {"train": [str(scenes)], "max_prompt_tokens": 60},
+        "rollout": {"group_size": 3, "temperature": 0.5, "max_new_tokens": 9, "stop": ["e"]},
+    }
+    file.write_text(json.dumps(settings))
+    run("data", "difficulty", scenes, "--config", file, "--limit", "20")
+    record = read_record(str(scenes), "tiny")
+    assert "longer than data.max_prompt_tokens" in capsys.readouterr().err.replace("\n", " ")
+    assert 0 < len(record.rates) < 20 and {rate.samples for rate in record.rates.values()} == {3}
+    asked = record.about["sampling"]
+    assert (asked["temperature"], asked["max_new_tokens"], asked["stop"]) == (0.5, 9, ["e"])
+    assert record.about["prompt"]["instruction"] == "Say one letter."
+    assert record.about["pixels"][1] == 50_176
+    run("data", "difficulty", scenes, "--config", file, "--limit", "2", "--samples", "2", "--name", "b")
+    assert {rate.samples for rate in read_record(str(scenes), "b").rates.values()} == {2}
+    capsys.readouterr()
+    message = mistake(capsys, "data", "difficulty", scenes, "--config", file, "--run", tmp_path)
+    assert "give one of them" in message

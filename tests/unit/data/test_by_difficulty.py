@@ -1,5 +1,7 @@
 """Rows by recorded pass rate: exact bounds, several folders and records, rows without one."""
 
+import re
+
 import pytest
 
 from gpg_vl.config import DataConfig, TrainConfig
@@ -9,7 +11,9 @@ from gpg_vl.data.ingest import write_prepared
 from gpg_vl.difficulty_config import DifficultyConfig
 from gpg_vl.errors import ConfigurationError, DataError
 from gpg_vl.interface.settings import configure
+from gpg_vl.options import load_config
 from gpg_vl.types import Sample
+from tests.support.pages import ROOT
 
 RATES = {str(right): PassRate(right, 10) for right in range(11)}
 """Of rows 0 to 10; row 11 has none."""
@@ -166,3 +170,14 @@ def test_python_takes_the_sections(tmp_path):
     config = configure(TrainConfig, None, {"model": "m", "data": section, "out": str(tmp_path / "run")})
     assert config.data.difficulty == DifficultyConfig(min=0.25, exclude_solved=True)
     assert config.data.curriculum == "weighted"
+
+
+@pytest.mark.parametrize("recipe", sorted((ROOT / "configs" / "math").glob("*.yaml")), ids=lambda p: p.stem)
+def test_the_math_recipes_have_it_as_an_option(recipe, tmp_path):
+    """Off as they are; with the mark taken away it is what the authors' `medium` does."""
+    assert not load_config(TrainConfig, ["--config", str(recipe)]).data.by_difficulty
+    text, marks = re.subn(r"^  # (difficulty: )", r"  \1", recipe.read_text(), flags=re.MULTILINE)
+    assert marks == 1
+    (tmp_path / "medium.yaml").write_text(text)
+    wanted = load_config(TrainConfig, ["--config", str(tmp_path / "medium.yaml")]).data.difficulty
+    assert wanted == DifficultyConfig(exclude_unsolved=True, exclude_solved=True)

@@ -1,8 +1,9 @@
 """Pass rates by whose they are: what a model's record is called, and what a run's own rollouts saw."""
 
 import json
+import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from gpg_vl.errors import ConfigurationError, DataError, UnknownNameError
 from gpg_vl.registry import rewards
 from gpg_vl.runs.files import RIGHT
 from gpg_vl.runs.resume import step_of
+from gpg_vl.yaml_file import read_yaml
 
 _COLUMNS = ["prompt_id", "task", "gold", "rewards"]
 _Question = tuple[str, str, str]
@@ -45,40 +47,64 @@ def rollout_rates(run: Path, folder: str, reward: str | None = None) -> dict[str
     files = sorted((run / "rollouts").glob("step_*.parquet"))
     if not files:
         raise DataError(f"{str(run)!r} has no rollouts/step_*.parquet: name a run folder of `gpg-vl train`")
+    wanted = _questions(folder) - _elsewhere(run, folder)
     last: dict[_Question, PassRate] = {}
+    asked = False
     for file in files:
-        last |= _step_rates(file, reward)
+        rows = _rows(file, wanted)
+        asked = asked or bool(rows)
+        last |= _step_rates(step_of(file.with_suffix("")) or 0, rows, reward)
+    if not asked:
+        raise DataError(
+            f"{str(run)!r} asked none of the questions in {folder!r}: name a folder that it was trained on, "
+            "one of its data.train"
+        )
     if not last:
         raise DataError(f"no answer in {str(run / 'rollouts')!r} was graded by the reward {reward!r}")
+    return {id: rate for (id, _, _), rate in last.items()}
+
+
+def _questions(folder: str) -> set[_Question]:
     data = PreparedDataset.open([folder])
-    columns = [data.column(name) for name in ("id", "task", "answer")]
-    found = {one[0]: last[one] for one in zip(*columns, strict=True) if one in last}
-    if not found:
-        raise DataError(
-            f"none of the {len(last):,} questions that {str(run)!r} asked is in {folder!r}: name the folder "
-            "that it was trained on, its data.train"
-        )
-    return found
+    return set(zip(*(data.column(name) for name in ("id", "task", "answer")), strict=True))
 
 
-def _step_rates(file: Path, reward: str | None) -> dict[_Question, PassRate]:
+def _elsewhere(run: Path, folder: str) -> set[_Question]:
+    """Questions of the other sets that the run was trained on, where `folder` is one of several: rollouts do
+    not say which set a question was from, so what looks alike in two is nobody's."""
+    config = run / "config.yaml"
+    sets = (read_yaml(config).get("data") or {}).get("train") or [] if config.is_file() else []
+    others = [one for one in sets if os.path.realpath(one) != os.path.realpath(folder)]
+    if len(others) == len(sets):
+        return set()
+    return set().union(*(_questions(one) for one in others if os.path.isdir(one)))
+
+
+def _step_rates(
+    step: int, rows: Iterable[Mapping[str, Any]], reward: str | None
+) -> dict[_Question, PassRate]:
     """Of the questions of one step; a question that came twice has the answers of both groups."""
     right: Counter[_Question] = Counter()
-    asked: Counter[_Question] = Counter()
-    for row in _rows(file):
+    graded: Counter[_Question] = Counter()
+    for row in rows:
         score = _score(row["rewards"], reward)
         if score is not None:
-            question = (row["prompt_id"], row["task"], row["gold"])
-            asked[question] += 1
-            right[question] += score >= RIGHT
-    step = step_of(file.with_suffix("")) or 0
-    return {one: PassRate(right[one], count, step) for one, count in asked.items()}
+            graded[_question(row)] += 1
+            right[_question(row)] += score >= RIGHT
+    return {one: PassRate(right[one], count, step) for one, count in graded.items()}
 
 
-def _rows(file: Path) -> Iterable[dict[str, Any]]:
+def _question(row: Mapping[str, Any]) -> _Question:
+    return row["prompt_id"], row["task"], row["gold"]
+
+
+def _rows(file: Path, wanted: Container[_Question]) -> list[dict[str, Any]]:
+    """The answers to wanted questions in a step's file, scores by reward."""
     try:
         rows = pq.read_table(file, columns=_COLUMNS, partitioning=None).to_pylist()
-        return [{**row, "rewards": dict(json.loads(row["rewards"]))} for row in rows]
+        return [
+            {**row, "rewards": dict(json.loads(row["rewards"]))} for row in rows if _question(row) in wanted
+        ]
     except (OSError, pa.ArrowException, LookupError, TypeError, ValueError) as error:
         raise DataError(f"{str(file)!r} holds no rollouts, or is damaged: {error}") from error
 

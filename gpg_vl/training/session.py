@@ -82,7 +82,8 @@ def build_learner(
     torch.manual_seed(config.run.seed)
     path = str(checkpoint / "model") if checkpoint else config.model.path
     check_adapters(path, config.model)
-    choice = choose_rows(config.data, checkpoint)
+    world = world_of(accelerator)
+    choice = choose_rows(config.data, checkpoint, world)
     data = PreparedDataset.open(config.data.train) if choice is None else choice.data
     if choice is not None:
         accelerator.print(f"data.difficulty: {choice.note()}", file=sys.stderr)
@@ -95,8 +96,7 @@ def build_learner(
     if note := data.left_out_note():
         accelerator.print(note, file=sys.stderr)
     optimizer = build_optimizer(policy, config.optim)
-    world, sampler = world_of(accelerator), _sampler(data, choice, config)
-    tokens = config.run.micro_batch_tokens
+    sampler, tokens = _sampler(data, choice, config), config.run.micro_batch_tokens
     learner = Learner(accelerator, world, policy, policy, optimizer, encoder, data, sampler, 0, tokens)
     learner.choice = choice
     if accelerator.state.deepspeed_plugin is not None:

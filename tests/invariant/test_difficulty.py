@@ -8,15 +8,18 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from gpg_vl.config import SftConfig
+from gpg_vl.config import EvalConfig, SftConfig
 from gpg_vl.data.difficulty import PassRate, read_record, record_file, write_record
 from gpg_vl.data.prepared import PreparedDataset
 from gpg_vl.difficulty_config import DifficultyConfig
 from gpg_vl.errors import CheckpointError, ConfigurationError, DataError
 from gpg_vl.preflight.plan import Machine
 from gpg_vl.preflight.preflight import preflight
+from gpg_vl.runtime.parallel import World
+from gpg_vl.training.chosen import choose_rows
 from gpg_vl.training.train import train
 from gpg_vl.training.warmstart import sft
+from tests.support.launched import finish, start
 from tests.support.training import metrics, same, session_of
 
 MEDIUM = DifficultyConfig(exclude_solved=True, exclude_unsolved=True, missing="drop")
@@ -109,6 +112,31 @@ def test_rows_that_are_too_long_keep_the_others_rates_in_place(by_difficulty):
     rates = read_record(data.train[0], "base").rates
     shares = [rates[learner.data[row].id].share for row in learner.sampler.draw(len(learner.data))]
     assert shares == sorted(shares, reverse=True)
+
+
+@pytest.mark.slow
+def test_two_processes_ask_what_one_does(by_difficulty, tmp_path):
+    """In the same order, over the end of an epoch; the run of two goes on as one."""
+    weighted = replace(by_difficulty.data, curriculum="weighted", validation=[])
+    one = replace(by_difficulty, data=weighted, run=replace(by_difficulty.run, steps=5), eval=EvalConfig())
+    train(one)
+    two = replace(one, out=str(tmp_path / "two"))
+    finish(two, start(two, "ddp"))
+    assert asked(one.out) == asked(two.out) and len(asked(one.out)) > 16
+    shutil.rmtree(Path(two.out) / "checkpoints" / "step_000005")
+    train(two, resume="auto")
+    assert asked(one.out) == asked(two.out)
+
+
+def test_machines_with_other_records_are_told(by_difficulty):
+    """As where a record lies on one of two machines alone; each rank has what the gathering gives it."""
+
+    class Two(World):
+        def gather(self, own):
+            return [*own, "of the other" if isinstance(own[0], str) else own[0]]
+
+    with pytest.raises(DataError, match="are not the same on every machine"):
+        choose_rows(by_difficulty.data, None, Two(0, 2))
 
 
 def test_supervised_training_follows_too(by_difficulty, capsys):

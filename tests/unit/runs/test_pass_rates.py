@@ -1,6 +1,7 @@
 """Pass rates out of a run's rollouts, and what records are called."""
 
 import json
+import shutil
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -81,10 +82,28 @@ def test_several_rewards_or_none_that_judge_are_told(tmp_path, folder):
 def test_another_set_and_no_run_are_told(run, tmp_path):
     rows = [question("a", gold="(B)"), question("z")]
     write_prepared(rows, tmp_path / "wrong", source="", converter="c", version="1")
-    with pytest.raises(DataError, match=r"none of the 4 questions that .* asked is in .*wrong'"):
+    with pytest.raises(DataError, match=r"asked none of the questions in .*wrong': name a folder"):
         rollout_rates(run, str(tmp_path / "wrong"))
     with pytest.raises(DataError, match="name a run folder of `gpg-vl train`"):
         rollout_rates(tmp_path, str(tmp_path / "wrong"))
+
+
+def test_what_two_sets_of_a_run_have_alike_is_nobodys(run, folder, tmp_path):
+    """Files of the same name give the same ids, and choices the same answers."""
+    write_prepared([question("a")], tmp_path / "twin", source="", converter="c", version="1")
+    (run / "config.yaml").write_text(json.dumps({"data": {"train": [folder, str(tmp_path / "twin")]}}))
+    assert rollout_rates(run, folder) == {"b": PassRate(1, 6, 3)}
+    (run / "config.yaml").write_text(json.dumps({"data": {"train": [folder, folder]}}))
+    assert set(rollout_rates(run, folder)) == {"a", "b"}
+    shutil.copytree(folder, tmp_path / "moved")
+    assert set(rollout_rates(run, str(tmp_path / "moved"))) == {"a", "b"}
+
+
+def test_rewards_of_another_sets_route_do_not_matter(tmp_path, folder):
+    path = tmp_path / "run" / "rollouts" / "step_000001.parquet"
+    write_step(path, [sampled_group(one, [RIGHT, WRONG]) for one in (question("a"), question("z", "u"))])
+    rewarded(path, [{"choice": 1}, {"choice": 0}, {"format": 1}, {"format": 1}])
+    assert rollout_rates(tmp_path / "run", folder) == {"a": PassRate(1, 2, 1)}
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", None])

@@ -140,7 +140,9 @@ def _recorded(path: Path) -> str:
 
 
 def _about(metadata: Mapping[bytes, bytes] | None, path: Path) -> dict[str, Any]:
-    return unsealed(dict(json.loads((metadata or {})[_ABOUT])), path)
+    if metadata is None or _ABOUT not in metadata:
+        raise _damaged(path, "it does not say whose answers it counts")
+    return unsealed(dict(json.loads(metadata[_ABOUT])), path)
 
 
 def _content(folder: str) -> str | None:
@@ -162,8 +164,7 @@ def _missing(folder: str, name: str) -> str:
 
 
 def _damaged(path: Path, why: str) -> DataError:
-    first = why.splitlines()[0] if why else "it holds something else"
     return DataError(
-        f"{str(path)!r} is no record of pass rates, or is damaged: {first}; remove it, and record them again "
+        f"{str(path)!r} is no record of pass rates, or is damaged: {' '.join(why.split())}; remove it, and record them again "
         "with `gpg-vl data difficulty`"
     )

@@ -2,6 +2,7 @@
 
 import json
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -111,3 +112,17 @@ def test_a_record_that_is_no_parquet_is_told_in_one_line(tmp_path):
             ) as error:
                 read()
             assert len(str(error.value).splitlines()) == 1
+
+
+def test_rates_changed_by_hand_are_refused(tmp_path):
+    folder = prepared(tmp_path / "d")
+    write_record(folder, "m", RATES, {"model": "m"})
+    path = record_file(folder, "m")
+    table = pq.read_table(path)
+    place = table.schema.get_field_index("right")
+    pq.write_table(table.set_column(place, table.schema.field(place), pa.array([1, 1, 4])), path)
+    with pytest.raises(DataError, match="its pass rates are others than were written"):
+        read_record(folder, "m")
+    pq.write_table(table.replace_schema_metadata(None), path)
+    with pytest.raises(DataError, match="it does not say whose answers it counts"):
+        read_record(folder, "m")

@@ -165,6 +165,6 @@ def _missing(folder: str, name: str) -> str:
 
 def _damaged(path: Path, why: str) -> DataError:
     return DataError(
-        f"{str(path)!r} is no record of pass rates, or is damaged: {' '.join(why.split())}; remove it, and record them again "
-        "with `gpg-vl data difficulty`"
+        f"{str(path)!r} is no record of pass rates, or is damaged: {' '.join(why.split())}; "
+        "remove it, and record them again with `gpg-vl data difficulty`"
     )

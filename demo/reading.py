@@ -67,8 +67,10 @@ class Reader:
         self._seen = time.monotonic()
 
     async def begin(self) -> None:
-        """Wait until somebody reads. Raises gradio.Error if nobody does in time."""
+        """Wait until somebody reads. Raises gradio.Error if nobody does in time, or the event was dropped."""
         while not self._reads():
+            if self._session not in self._page._queue.pending_messages_per_session:
+                raise _nobody()
             self.check()
             await asyncio.sleep(_LOOK)
 
@@ -77,12 +79,16 @@ class Reader:
         if self._reads():
             self._seen = time.monotonic()
         if time.monotonic() - self._seen > self._patience:
-            raise gr.Error("nobody reads the answer", print_exception=False)
+            raise _nobody()
 
     def _reads(self) -> bool:
         """Whether everything told so far was fetched; an event that begins tells so."""
         told = self._page._queue.pending_messages_per_session.get(self._session)
         return told is not None and told.empty()
+
+
+def _nobody() -> gr.Error:
+    return gr.Error("nobody reads the answer", print_exception=False)
 
 
 class _Steps(Generic[Shown]):

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import gradio as gr
@@ -17,6 +17,9 @@ from .routes import read_by
 
 _LOOK = 1.0
 """Seconds between two looks at what is unread."""
+_MANY, _SOON = 64, 2.0
+"""Unread events of a visitor, of which the newest have all the patience there is, and the others so many
+seconds: a visitor has a limit, and those who share its address need room in it."""
 
 
 def owner(event: Event) -> str:
@@ -83,7 +86,7 @@ class Unread:
     def __init__(self, queue: Queue, left: Callable[[str, str], None], patience: float = PATIENCE) -> None:
         self._queue, self._left, self._patience = queue, left, patience
         self._open: Counter[str] = Counter()
-        self._since: dict[str, float] = {}  # when a session was first seen without a reader
+        self._since: dict[str, float] = {}  # when a session began to have no reader
 
     @contextmanager
     def reader(self, session: str, event_id: str) -> Iterator[None]:
@@ -99,6 +102,7 @@ class Unread:
             yield
         finally:
             self._open[name] -= 1
+            self._since[name] = time.monotonic()
 
     def _finished(self, event_id: str) -> str:
         """The session of an event that is over, and has not been read."""
@@ -120,13 +124,41 @@ class Unread:
         self._open = +self._open
         events = {event.session_hash: event for event in queue.event_ids_to_events.values() if event.alive}
         known = (set(queue.pending_event_ids_session) | set(events)) - set(self._open)
-        self._since = {session: self._since.get(session, now) for session in known}
-        for session, since in self._since.items():
-            event = events.get(session)  # the newest: a session may have been idle long before it
-            if now - max(since, event.enqueue_time if event else since) >= self._patience:
-                await _drop(queue, session)
-                if event:
-                    self._left(owner(event), session)
+        self._since = {
+            session: self._since.get(session, _asked(events.get(session), now)) for session in known
+        }
+        for session in self._due(now, events):
+            await _drop(queue, session)
+            if event := events.get(session):
+                self._left(owner(event), session)
+
+    def _due(self, now: float, events: Mapping[str, Event]) -> list[str]:
+        """Sessions that have been unread for too long; first those that wait, which else would begin in the
+        places of the others. events: the newest of each: a session may have been idle long before it."""
+        begun = {event.session_hash for job in self._queue.active_jobs if job for event in job}
+        unread: Counter[str] = Counter()
+        due = []
+        for age, session in sorted((self._age(session, now, events), session) for session in self._since):
+            patience = self._patience
+            if event := events.get(session):
+                unread[owner(event)] += 1
+                if unread[owner(event)] > _MANY:
+                    patience = min(patience, _SOON)
+                if session not in begun:
+                    patience -= _LOOK  # it goes with what was asked just before it, and runs
+            if age >= patience:
+                due.append(session)
+        return sorted(due, key=lambda session: session in begun)
+
+    def _age(self, session: str, now: float, events: Mapping[str, Event]) -> float:
+        """Seconds that a session has been unread."""
+        since = self._since[session]
+        return now - max(since, _asked(events.get(session), since))
+
+
+def _asked(event: Event | None, now: float) -> float:
+    """When an event was asked for; for none, now."""
+    return event.enqueue_time if event else now
 
 
 async def _drop(queue: Queue, session: str) -> None:

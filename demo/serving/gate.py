@@ -20,6 +20,7 @@ from .limits import ClientLimits
 from .login import LoginGuard, checker
 from .origins import Origins
 from .proxies import TrustedProxies
+from .sessions import Sessions
 
 
 class Gate:
@@ -54,6 +55,8 @@ class Gate:
         blocks.has_launched = True  # else Gradio lets a client name any file of the machine as an upload
         mounted = (getattr(route, "app", None) for route in parent.routes)
         self._pages = [page for page in mounted if isinstance(page, App)]
+        for page in self._pages:
+            page.state_holder = Sessions(blocks)
         self._app = _layers(Reading(app, unread), settings, self._queue.unfinished)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

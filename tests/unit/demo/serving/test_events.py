@@ -11,17 +11,20 @@ import httpx
 import pytest
 
 from gpg_vl.demo.service.settings import DemoSettings
+from gpg_vl.demo.serving import events
 from gpg_vl.demo.serving.events import take_turns
 from gpg_vl.demo.serving.gate import Gate
 from gpg_vl.demo.serving.server import Server, address_of, listen
 
-PATIENCE = 1.5
+PATIENCE = 3.0
+"""Seconds; more than posting and reading take beside other work."""
+ENDLESS = 600.0
 
 
 class Desk:
     """A page with one slow event, two at the same time, served for real."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float) -> None:
         self.begun: list[str] = []
         self.ended: list[str] = []
         self.left: list[tuple[str, str]] = []
@@ -31,7 +34,7 @@ class Desk:
             button.click(self._work, name, name, api_name="work")
         take_turns(blocks, 2)
         settings = DemoSettings("base")
-        self.gate = Gate(blocks, settings, lambda *who: self.left.append(who), patience=PATIENCE)
+        self.gate = Gate(blocks, settings, lambda *who: self.left.append(who), patience=patience)
         self.address = ""
 
     def _work(self, name: str) -> Iterator[str]:
@@ -60,13 +63,13 @@ def until(condition: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
-@pytest.fixture
-def desk() -> Iterator[Desk]:
+@pytest.fixture(params=[PATIENCE])
+def desk(request: pytest.FixtureRequest) -> Iterator[Desk]:
     """Built within the server's event loop: elsewhere, Gradio opens loops that it never closes."""
     desks: Queue[tuple[Desk, Server]] = Queue()
 
     async def serve() -> None:
-        desk, listening = Desk(), listen("127.0.0.1", 0)
+        desk, listening = Desk(request.param), listen("127.0.0.1", 0)
         desk.address = address_of(listening)
         server = Server(desk.gate, listening, desk.gate.end)
         desks.put((desk, server))
@@ -104,6 +107,19 @@ def test_what_nobody_reads_is_dropped(desk):
     desk.go.set()
     for event in (running, waiting):
         assert "was dropped since nobody read it" in desk.read(event)
+
+
+@pytest.mark.parametrize("desk", [ENDLESS], indirect=True)
+def test_of_many_that_nobody_reads_the_oldest_go_early(desk, monkeypatch):
+    """Running or waiting: else they would take all that their visitor may have open."""
+    monkeypatch.setattr(events, "_MANY", 1)
+    oldest, older, newest = (desk.ask(name, "9.9.9.9") for name in ("oldest", "older", "newest"))
+    other = desk.ask("other", "8.8.8.8")
+    until(lambda: len(desk.left) == 2)
+    assert {name for _, name in desk.left} == {oldest, older}
+    until(lambda: "newest" in desk.begun)
+    assert "older" not in desk.begun and "other" in desk.begun  # it went before its place was free
+    assert set(desk.gate._queue.event_ids_to_events) >= {newest, other}
 
 
 def test_a_reader_who_leaves_ends_it_and_one_who_stays_gets_it(desk):

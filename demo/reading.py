@@ -16,8 +16,9 @@ Answer = Callable[..., Generator[Shown, None, None]]
 
 PATIENCE = 10.0
 """Seconds without anybody reading after which an event ends: a slow line recovers within them."""
-_LOOK = 0.02
-"""Seconds between two looks at whether somebody has begun to read."""
+_LOOK, _SLOWEST, _SLOWER = 0.02, 0.25, 1.2
+"""Seconds between two looks at whether somebody has begun to read, at first and at most; from one to the next
+they grow so many times: hundreds of events may wait for a reader who never comes."""
 _threads = CapacityLimiter(math.inf)
 """Apart from Gradio's, which the page's other events need; `Generations` bounds the open questions."""
 
@@ -68,11 +69,13 @@ class Reader:
 
     async def begin(self) -> None:
         """Wait until somebody reads. Raises gradio.Error if nobody does in time, or the event was dropped."""
+        look = _LOOK
         while not self._reads():
             if self._session not in self._page._queue.pending_messages_per_session:
                 raise _nobody()
             self.check()
-            await asyncio.sleep(_LOOK)
+            await asyncio.sleep(look)
+            look = min(look * _SLOWER, _SLOWEST)
 
     def check(self) -> None:
         """Raise gradio.Error, which ends the event, if nobody has read for the time of patience."""

@@ -1,6 +1,7 @@
 """Gradio's memory of sessions, in which a new one costs little."""
 
 from copy import copy
+from typing import Any
 
 from gradio.blocks import Blocks
 from gradio.state_holder import SessionState, StateHolder
@@ -14,7 +15,8 @@ class Sessions(StateHolder):
     """
 
     def __init__(self, blocks: Blocks) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        gradios: Any = super()  # which says no types
+        gradios.__init__()
         self.set_blocks(blocks)
         self._first = SessionState(blocks)
 

@@ -178,9 +178,13 @@ def wire_stop(asking: Asking, button: gr.Button) -> None:
 
 
 def watch_evaluations(chosen: Chosen) -> None:
-    """Look into the run's folder when the page opens and every few seconds; a change changes `stamp`."""
+    """Look into the run's folder when the page opens and every few seconds; a change changes `stamp`.
+
+    Without a run nothing can come, and a page that asks for nothing does not mind a server's restart.
+    """
 
     def look() -> str:
         return chosen.evaluations.stamp()
 
-    gr.on([page().load, gr.Timer(SECONDS).tick], look, None, chosen.stamp, **PRIVATE)
+    ticks = [] if chosen.evaluations.run is None else [gr.Timer(SECONDS).tick]
+    gr.on([page().load, *ticks], look, None, chosen.stamp, **PRIVATE)

@@ -14,6 +14,7 @@ from gpg_vl.types import Sample
 from tests.support.families import save_endless
 from tests.support.made import BOXED, HOSTILE, make_run, teach
 from tests.support.serving import served
+from tests.support.tabs import Traffic
 
 LIMITS = ("--upload_megapixels", "0.02", "--max_new_tokens", "4000")
 PATIENCE = 60_000
@@ -60,9 +61,10 @@ def page(chromium: Browser, address: str) -> Iterator[Page]:
     problems: list[str] = []
     window.on("dialog", lambda dialog: problems.append(dialog.message) or dialog.dismiss())
     window.on("pageerror", lambda error: problems.append(str(error)))
+    traffic = Traffic(window)
     window.goto(address)
     expect(window.locator("#overview .result").first).to_be_visible()
-    window.wait_for_timeout(500)  # what the other tabs load may still redraw the fields
+    traffic.settle()
     yield window
     assert not problems
     assert window.locator("img[src='x']").count() == 0

@@ -9,6 +9,16 @@ from playwright.sync_api import FilePayload, Locator, Page, Route, expect
 from tests.support.inputs import noise
 from tests.support.tabs import open_tab
 
+REMEMBER = """pane => {
+  window.remembered = []
+  const look = () => {
+    const card = document.querySelector(pane), text = card.querySelector(".gpg-text")
+    remembered.push([text ? text.textContent.length : 0, card.querySelector(".badge.wrong") !== null])
+  }
+  const everything = {childList: true, subtree: true, characterData: true}
+  new MutationObserver(look).observe(document.querySelector(pane), everything)
+}"""
+"""All that a pane ever shows, however fast it changes: the answer's length, and whether it is judged."""
 OVER = re.compile(r"\d+ tokens · .*s")
 
 
@@ -55,14 +65,15 @@ def test_a_sample_is_compared(page):
     expect(page.locator("#question textarea")).not_to_have_value(first)
     expect(number(page)).to_have_value("2")
     expect(page.get_by_text("Question 2 of 48")).to_be_visible()
+    page.evaluate(REMEMBER, "#compare-base")
     page.locator("#ask").click()
-    expect(pane(page, "base").locator(".gpg-text")).not_to_be_empty()
-    expect(pane(page, "base").locator(".badge.wrong")).to_have_count(0)  # still growing
     for kind, reason in (("base", "cut off"), ("trained", "")):
         expect(pane(page, kind).locator("small")).to_contain_text(reason)
         expect(pane(page, kind).locator(".badge.wrong")).to_have_text("✗ wrong")
         expect(pane(page, kind).locator(".rewards dt")).to_have_text(["choice", "format"])
     expect(pane(page, "base").locator(".rewards dd")).to_have_text(["0", "0"])
+    growing = [length for length, judged in page.evaluate("remembered") if length and not judged]
+    assert growing and growing == sorted(growing)  # the verdict came last
     expect(pane(page, "trained").locator(".rewards dd")).to_have_text(["0", "1"])
     page.get_by_role("button", name="Prompt sent to trained").locator("visible=true").click()
     expect(page.locator("#compare-trained-prompt textarea")).to_have_value(re.compile(r"<\|im_start\|>user"))
@@ -126,8 +137,9 @@ def test_compare_by_keyboard(page):
     tab_to(page, question)
     page.keyboard.press("Control+A")
     page.keyboard.type("Who?")
-    page.wait_for_timeout(2000)  # as a person would need; Gradio passes typed text on a moment later
+    expect(question).to_have_value("Who?")
     tab_to(page, ask)
+    expect(question).to_have_value("Who?")
     assert ask.evaluate("node => getComputedStyle(node).outlineStyle") == "solid"
     page.keyboard.press("Enter")
     expect(pane(page, "trained").locator("small")).to_contain_text(OVER)

@@ -16,6 +16,7 @@ from gpg_vl.prompting.prompts import parse_completion
 from gpg_vl.scoring.scorer import Scorer
 from gpg_vl.types import Sample
 from tests.support.judging import judging
+from tests.support.processes import ending
 
 ROOT = Path(__file__).parents[3]
 JUDGE = f"{ROOT / 'docs' / 'examples' / 'judge.py'}:judge"
@@ -194,7 +195,7 @@ def test_objects_and_partials_are_awaited_and_all_share_one_loop(file):
 
 
 ENDS = """
-import sys, time
+import sys
 from gpg_vl.prompting.prompts import parse_completion
 from gpg_vl.rollout.answering import Answered
 from gpg_vl.scoring.scorer import Scorer
@@ -207,9 +208,8 @@ try:
     with ScoringAhead(Scorer({sys.argv[1]: {"weight": 1.0, **eval(sys.argv[2])}})) as scoring:
         scoring.submit(0, answered)
         scoring.submit(1, answered)
-        print("begun", flush=True)
         if sys.argv[3] == "bug":
-            time.sleep(1)
+            sys.stdin.readline()
             raise ValueError("of the trainer")
         scoring.results()
 except (KeyboardInterrupt, ValueError):
@@ -218,13 +218,16 @@ except (KeyboardInterrupt, ValueError):
 HANGS = """
 import asyncio, time
 async def hangs(completion, sample):
+    print("at work", flush=True)
     try:
         await asyncio.sleep(600)
     finally:
         print("closed", flush=True)
 async def blocks(completion, sample):
+    print("at work", flush=True)
     time.sleep(600)
 def blocks_too(completion, sample):
+    print("at work", flush=True)
     time.sleep(600)
 """
 
@@ -244,16 +247,12 @@ def test_what_hangs_does_not_keep_the_trainer_from_ending(tmp_path, name, entry,
     (tmp_path / "script.py").write_text(ENDS)
     words = [sys.executable, tmp_path / "script.py", f"{tmp_path / 'hangs.py'}:{name}", repr(entry), how]
     here = {**os.environ, "PYTHONPATH": str(ROOT)}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(words, env=here, **pipes) as trainer:
-        assert trainer.stdout.readline() == "begun\n", trainer.stderr.read()
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    trainer = subprocess.Popen(words, env=here, **pipes)
+    with ending(trainer):
+        assert trainer.stdout.readline() == "at work\n", trainer.stderr.read()
         if how == "SIGINT":
-            time.sleep(1)
             os.kill(trainer.pid, signal.SIGINT)
-        start = time.monotonic()
-        try:
-            out, err = trainer.communicate(timeout=60)
-        finally:
-            trainer.kill()
-    assert time.monotonic() - start < 20 and trainer.returncode == 0 and err == ""
+        out, err = trainer.communicate("\n", timeout=120)  # what hangs takes 600
+    assert trainer.returncode == 0 and err == ""
     assert "ended" in out and ("closed" in out) == (name == "hangs")

@@ -62,6 +62,7 @@ def completion(text):
         ("Mark: nan", None),
         ("Mark: 1e3", None),
         ("<think>It may be 9", None),
+        ("<think>\nMark: 9\n</think>\nIt is hard to say.", None),
         ("9" * 5000, None),
     ],
 )

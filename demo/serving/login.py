@@ -1,4 +1,4 @@
-"""The login: compared in constant time, slower with every wrong one, and then closed for a while."""
+"""The login: before everything else, compared in constant time, slower with every wrong one, then closed."""
 
 import asyncio
 import hmac
@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .limits import Visitors
 from .proxies import visitor
 from .refusals import Refusal
-from .routes import is_login
+from .routes import API, is_login, is_of_login_page
 
 TRIES = 5
 """Wrong logins of one visitor before more are refused."""
@@ -32,6 +32,10 @@ def checker(user: str, password: str) -> Callable[[str, str], Awaitable[bool]]:
     return right
 
 
+async def _no_body() -> Message:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
 class _Wrong:
     def __init__(self) -> None:
         self.times: int = 0
@@ -40,7 +44,10 @@ class _Wrong:
 
 
 class LoginGuard:
-    """Counts wrong logins per visitor; nobody is kept out by what others type."""
+    """Has a visitor log in before anything but the login page is served, if the app has a password.
+
+    Counts wrong logins per visitor; nobody is kept out by what others type.
+    """
 
     def __init__(
         self,
@@ -52,8 +59,10 @@ class LoginGuard:
         self._wrong = Visitors(_Wrong)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not is_login(scope):
+        if scope["type"] != "http":
             return await self._app(scope, receive, send)
+        if not is_login(scope):
+            return await self._for_those_inside(scope, receive, send)
         wrong = self._wrong[visitor(scope)]
         async with wrong.turn:  # one after the other: many at once would all be checked before one counts
             if wait := self._closed(wrong):
@@ -61,6 +70,26 @@ class LoginGuard:
                 await Refusal(429, line, wait).answer(scope, receive, send)
             else:
                 await self._app(scope, receive, self._counted(wrong, send))
+
+    async def _for_those_inside(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Gradio guards most of its routes, but also serves descriptions, and cancels, for anybody."""
+        if refusal := [] if is_of_login_page(scope) else await self._refusal(scope):
+            for message in refusal:
+                await send(message)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _refusal(self, scope: Scope) -> list[Message]:
+        """The app's own answer to a visitor who is not logged in; empty for one who may pass."""
+        path = f"{scope.get('root_path', '')}{API}login_check"
+        asked = {**scope, "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b""}
+        answer: list[Message] = []
+
+        async def keep(message: Message) -> None:
+            answer.append(message)
+
+        await self._app(asked, _no_body, keep)
+        return answer if answer[0]["status"] >= 400 else []
 
     def _closed(self, wrong: _Wrong) -> float:
         """Seconds until a visitor may try again."""

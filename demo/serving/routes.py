@@ -17,6 +17,8 @@ _CLOSED = (
     "call/v2",
 )
 """Routes that this app has no use for: they hand out the login, fetch, or work beside the queue."""
+_LOGIN_PAGE = ("/theme.css", "/favicon.ico", "/static/", "/assets/")
+"""What the login page loads; the page itself is `is_page`."""
 _DIRECT = ("run/", "api/")
 _INDEXED = "predict"
 """Under this name the page runs what needs no queue, by number; Gradio refuses it for everything else."""
@@ -39,6 +41,11 @@ def is_rendered(scope: Scope) -> bool:
 
 def is_login(scope: Scope) -> bool:
     return scope["method"] == "POST" and path(scope) == LOGIN
+
+
+def is_of_login_page(scope: Scope) -> bool:
+    """What somebody who has not logged in may read."""
+    return is_page(scope) or (scope["method"] in ("GET", "HEAD") and path(scope).startswith(_LOGIN_PAGE))
 
 
 def is_upload(scope: Scope) -> bool:

@@ -1,6 +1,7 @@
 """The app as a server: answers over its API, limits, and files that stay closed."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -126,6 +127,26 @@ def browser(server: str) -> Iterator[httpx.Client]:
         assert session.post("/login", data={"username": "ada", "password": "wrong"}).status_code == 400
         session.post("/login", data={"username": "ada", "password": "secret"}).raise_for_status()
         yield session
+
+
+def test_nothing_but_the_login_page_is_served_before_the_login(server, browser):
+    page = httpx.get(server, timeout=20)
+    needed = ("/theme.css", *re.findall(r'(?:src|href)="\.?(/(?:assets|static)/[^"]+)"', page.text))
+    assert page.status_code == 200 and len(needed) > 1
+    assert {httpx.get(f"{server}{path}", timeout=20).status_code for path in needed} == {200}
+    for path in (
+        "/openapi.json",
+        "/robots.txt",
+        "/gradio_api/app_id",
+        "/gradio_api/app_id/",
+        "/manifest.json",
+    ):
+        assert httpx.get(f"{server}{path}", timeout=20).status_code == 401
+        assert browser.get(path).status_code == 200
+    for path in ("/gradio_api/heartbeat/anyone", "/gradio_api/nothing"):
+        assert httpx.get(f"{server}{path}", timeout=20).status_code == 401
+    cancel = {"session_hash": "s", "fn_index": 0, "event_id": "e"}
+    assert httpx.post(f"{server}/gradio_api/cancel", json=cancel, timeout=20).status_code == 401
 
 
 @pytest.mark.parametrize("meta", [{}, {"meta": {"_type": "gradio.FileData"}}])

@@ -14,7 +14,7 @@ class Door:
     """A guarded login whose password is `right`, with a clock of its own."""
 
     def __init__(self) -> None:
-        self.now, self.slept, self.asked = 0.0, [], 0
+        self.now, self.slept, self.asked, self.paths = 0.0, [], 0, []
         self.guard = LoginGuard(self._app, lambda: self.now, self._sleep)
 
     async def _sleep(self, seconds: float) -> None:
@@ -22,14 +22,17 @@ class Door:
 
     async def _app(self, scope, receive, send):
         self.asked += 1
+        self.paths.append(scope["path"])
         body = await Request(scope, receive).body()
         await asyncio.sleep(0)  # others come meanwhile
         await JSONResponse({}, 200 if body == b"right" else 400)(scope, receive, send)
 
-    async def type(self, text: str, address: str = "9.9.9.9", path: str = "/login") -> httpx.Response:
+    async def type(
+        self, text: str, address: str = "9.9.9.9", path: str = "/login", method: str = "POST"
+    ) -> httpx.Response:
         transport = httpx.ASGITransport(self.guard, client=(address, 1))
         async with httpx.AsyncClient(transport=transport, base_url="http://app") as client:
-            return await client.post(path, content=text)
+            return await client.request(method, path, content=text)
 
     def statuses(self, *texts: str, **where: str) -> list[int]:
         async def all_of_them() -> list[int]:
@@ -70,6 +73,17 @@ def test_others_are_let_in_meanwhile():
     assert door.statuses("right", address="8.8.8.8") == [200]
     assert door.statuses("right", address="9.9.9.9", path="/login/") == [429]
     assert door.statuses("wrong", path="/gradio_api/queue/join") == [400]
+
+
+def test_only_the_login_page_is_open_to_those_outside():
+    door = Door()  # whose app lets nobody in: `login_check` brings no body
+    for path in ("/openapi.json", "/gradio_api/heartbeat/s", "/gradio_api/cancel", "//", "/themes"):
+        assert door.statuses("right", path=path) == [400]
+        assert door.paths.pop() == "/gradio_api/login_check"
+    for path in ("/", "/theme.css", "/static/a.js", "/assets/a.js"):
+        assert asyncio.run(door.type("", path=path, method="GET")).status_code == 400
+        assert door.paths.pop() == path
+    assert not door.paths
 
 
 @pytest.mark.parametrize(("text", "most"), [("wrong", TRIES), ("right", 50)])

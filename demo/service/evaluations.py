@@ -90,11 +90,7 @@ class Evaluations:
         Raises DataError for a name that is not, or no longer, among them, for a file that is no evaluation,
         and if the two are not over the same questions.
         """
-        first, second = self._file(base), self._file(trained)
-        try:
-            return load(first, second)
-        except DataError as error:  # where the run lies on this machine is nobody's business
-            raise DataError(str(error).replace(f"{self.run}/", "")) from error
+        return load(self._file(base), self._file(trained))
 
     def _file(self, name: object) -> Path:
         files = self.files()

@@ -154,8 +154,7 @@ def _read(path: Path, columns: list[str], filters: Any = None) -> pa.Table:
     except FileNotFoundError as error:
         raise DataError(f"{path.name} is there no more; choose the step again") from error
     except (OSError, pa.ArrowException) as error:
-        reason = str(error).replace(str(path), path.name)
-        raise DataError(f"{path.name} is no file of rollout records: {reason}") from error
+        raise DataError(f"{path.name} is no file of rollout records: {error}") from error
     lacking = [name for name in columns if name not in table.column_names]
     holes = [n for n in columns if n not in (*lacking, *_MAY_LACK) and table[n].null_count]
     if lacking or holes:

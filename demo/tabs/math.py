@@ -40,8 +40,8 @@ _TYPED = Sample("typed", "typed", "", "", "math")
 
 
 @dataclass(frozen=True)
-class MathTab:
-    """The components that the app wires."""
+class _Tab:
+    """Its components."""
 
     picker: Picker
     place: gr.Textbox
@@ -69,7 +69,7 @@ class MathTab:
         return [part for view in self.panes for part in (view.card, view.prompt)]
 
 
-def math_tab(asking: Asking) -> MathTab:
+def math_tab(asking: Asking) -> None:
     """Build the tab inside its `with gr.Tab(...)`."""
     sets = asking.sets
     folders = sets.folders(mathematics=True)
@@ -97,9 +97,8 @@ def math_tab(asking: Asking) -> MathTab:
     views = panes(asking, mathematics=True)
     with gr.Row(elem_classes="share"):
         copy_link()
-    tab = MathTab(choosing, place, question, rendered, kind, gold, how, ask, stop, stale, about, views)
+    tab = _Tab(choosing, place, question, rendered, kind, gold, how, ask, stop, stale, about, views)
     _wire(asking, tab)
-    return tab
 
 
 def render(question: str) -> str:
@@ -107,7 +106,7 @@ def render(question: str) -> str:
     return with_formulas(f'<article class="gpg card question">{block(question)}</article>')
 
 
-def _wire(asking: Asking, tab: MathTab) -> None:
+def _wire(asking: Asking, tab: _Tab) -> None:
     blank = [*(part for view in tab.panes for part in view.empty), ""]
 
     def fill(folder: str, task: str, number: int) -> list[Any]:
@@ -123,7 +122,7 @@ def _wire(asking: Asking, tab: MathTab) -> None:
     link_questions(asking.sets, tab.picker, fill, [*tab.fields, *tab.cards, tab.noted])
 
 
-def _wire_ask(asking: Asking, tab: MathTab) -> Any:
+def _wire_ask(asking: Asking, tab: _Tab) -> Any:
     """The event that answers."""
 
     def answer(request: gr.Request, sent: str, *values: Any) -> Generator[list[Any], None, None]:

@@ -22,8 +22,8 @@ _AT_A_TIME: dict[str, Any] = {**RAW, "concurrency_limit": 2}
 
 
 @dataclass(frozen=True)
-class RolloutsTab:
-    """What other parts of the app may wire."""
+class _Controls:
+    """What says which group is shown, and how."""
 
     step: gr.Slider
     search: gr.Textbox
@@ -31,7 +31,6 @@ class RolloutsTab:
     group: gr.Dropdown
     """Its value is `rollout_views.name_of` a place."""
     reward: gr.Dropdown
-    answers: gr.HTML
 
     @property
     def asked(self) -> list[Any]:
@@ -39,11 +38,11 @@ class RolloutsTab:
         return [self.step, self.search, self.scope, self.group, self.reward]
 
 
-def rollouts_tab(settings: DemoSettings) -> RolloutsTab | None:
+def rollouts_tab(settings: DemoSettings) -> None:
     """Build the tab inside the current block; without a run it only says what to pass."""
     if settings.run is None:
         gr.HTML(note("Start the app with --run RUN_DIR to browse the answers that a training run sampled."))
-        return None
+        return
     run, rewards = Path(settings.run).absolute(), offered(settings.reward)
     missing = gr.HTML(padding=False)
     with gr.Column(visible=False) as controls:
@@ -65,18 +64,17 @@ def rollouts_tab(settings: DemoSettings) -> RolloutsTab | None:
             rescored = gr.HTML(padding=False, min_width=320, elem_classes="beside")
         report = gr.HTML(padding=False)
         answers = gr.HTML(padding=False)
-    tab = RolloutsTab(step, search, scope, group, reward, answers)
+    tab = _Controls(step, search, scope, group, reward)
     outputs = [missing, controls, step, group, question, rescored, answers, whole]
     with gr.Row(elem_classes="share"):
         copy_link()
     _wire_view(tab, rewards, partial(view, run, settings.data, rewards), outputs)
     _wire_search(tab, partial(found, run), line)
     _wire_scoring(tab, partial(scored, run, settings.data, rewards), whole, stop, report)
-    return tab
 
 
 def _wire_view(
-    tab: RolloutsTab,
+    tab: _Controls,
     rewards: Mapping[str, Other],
     paint: Callable[[Asked, Any], list[Any]],
     outputs: Sequence[Any],
@@ -110,7 +108,7 @@ def _linked(rewards: Mapping[str, Other], link: Link) -> list[Any]:
     return [or_skip(value) for value in (link.step, link.text, group, link.choice("reward", rewards))]
 
 
-def _wire_search(tab: RolloutsTab, search: Callable[[Asked], Iterator[list[Any]]], line: gr.HTML) -> None:
+def _wire_search(tab: _Controls, search: Callable[[Asked], Iterator[list[Any]]], line: gr.HTML) -> None:
     """Search all steps while the page goes on; a newer text ends the older search."""
     turns = Newest()
 
@@ -125,7 +123,7 @@ def _wire_search(tab: RolloutsTab, search: Callable[[Asked], Iterator[list[Any]]
 
 
 def _wire_scoring(
-    tab: RolloutsTab,
+    tab: _Controls,
     score: Callable[[Asked], Iterator[str]],
     whole: gr.Button,
     stop: gr.Button,

@@ -1,6 +1,5 @@
 """The Training tab: curves of a run, over those of another, as they grow."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +16,11 @@ from ..wiring import RAW, SECONDS
 _NONE = "none"
 
 
-@dataclass(frozen=True)
-class TrainingTab:
-    """What other parts of the app may wire."""
-
-    other: gr.Dropdown
-    smoothed: gr.Checkbox
-    message: gr.HTML
-    curves: gr.HTML
-
-
-def training_tab(settings: DemoSettings) -> TrainingTab | None:
+def training_tab(settings: DemoSettings) -> None:
     """Build the tab inside the current block; without a run it only says what to pass."""
     if settings.run is None:
         gr.HTML(note("Start the app with --run RUN_DIR to see the curves of a training run."))
-        return None
+        return
     run = Path(settings.run).absolute()
     with gr.Row(equal_height=True):
         other = gr.Dropdown([_NONE], value=_NONE, label="Compare with the run", scale=2)
@@ -50,7 +39,6 @@ def training_tab(settings: DemoSettings) -> TrainingTab | None:
     gr.on(changes, view, inputs, outputs, trigger_mode="always_last", **RAW)
     open_by_link(_linked, [other]).then(view, inputs, outputs, **RAW)  # on every page, once it is loaded
     address_follows({"with": other}, {"with": {_NONE: ""}})
-    return TrainingTab(other, smoothed, message, curves)
 
 
 def _linked(link: Link) -> list[Any]:

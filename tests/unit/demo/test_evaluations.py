@@ -3,6 +3,7 @@ import os
 
 import pytest
 
+from gpg_vl.demo.parts.words import for_page
 from gpg_vl.demo.service.evaluations import Evaluations, Selection, headline, load, select, stored_pair
 from gpg_vl.errors import DataError
 from gpg_vl.training.records import MetricsFile
@@ -146,8 +147,9 @@ def test_a_run_is_found_wherever_the_process_goes(tmp_path, monkeypatch):
 def test_messages_hold_no_path_of_the_server(tmp_path):
     write(tmp_path / "own" / "eval", "a.json", {"step": 0})
     write(tmp_path / "own" / "eval", "b.json", evaluation(0))
-    with pytest.raises(DataError, match=r"^eval/a.json is not an evaluation: it lacks totals"):
+    with pytest.raises(DataError) as raised:
         Evaluations.of(str(tmp_path / "own")).compare("a", "b")
+    assert for_page(str(raised.value)).startswith("eval/a.json is not an evaluation: it lacks totals")
 
 
 def test_training_that_went_on_is_told(tmp_path):

@@ -10,6 +10,7 @@ from PIL import Image
 
 from gpg_vl.types import Sample
 
+from ..links import names_of
 from ..service.asking import ANSWER_TYPES, Asking, Fields, Pane
 from ..service.generate import Progress
 from ..service.models import Kind
@@ -50,7 +51,7 @@ def picker(sets: PreparedSets, folders: Sequence[str]) -> Picker:
     """Set, task and number; hidden where there is no set."""
     folder = folders[0] if folders else None
     tasks = sets.tasks(folder) if folder else []
-    labels = [(_short(name), name) for name in folders]
+    labels = list(names_of(folders).items())
     with gr.Row(visible=bool(folders), elem_classes="picker"):
         chosen = gr.Dropdown(labels, value=folder, label="Prepared set", visible=len(folders) > 1)
         task = gr.Dropdown(tasks, value=tasks[0] if tasks else None, label="Task", min_width=150)
@@ -89,10 +90,6 @@ def step(sets: PreparedSets, folder: str, task: str, number: float | None, by: i
         return random.randint(1, count)
     here = int(number) if number else int(by < 0)
     return (here - 1 + by) % count + 1
-
-
-def _short(folder: str) -> str:
-    return "/".join(folder.rstrip("/").split("/")[-2:])
 
 
 @dataclass(frozen=True)

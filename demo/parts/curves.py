@@ -11,6 +11,7 @@ from gpg_vl.report.plots import smooth
 
 from ..service.curves import Curve, Curves, Line
 from .markup import note
+from .words import figures
 
 Values = npt.NDArray[np.float64]
 _WIDTH, _HEIGHT = 320.0, 180.0
@@ -123,7 +124,7 @@ def _last(curve: Curve, colors: Mapping[str, str], smoothed: bool) -> str:
 
 
 def _number(curve: Curve, value: float) -> str:
-    return (
+    return figures(
         f"{value:.1%}" if curve.panel.is_share else f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
     )
 
@@ -150,7 +151,7 @@ def _grid(curve: Curve, frame: _Frame) -> str:
     digits = _digits(heights)
     rules, labels = [], []
     for tick, y in zip(heights, frame.y(np.asarray(heights)), strict=True):
-        shown = f"{tick:.0%}" if curve.panel.is_share else f"{tick:,.{digits}f}"
+        shown = figures(f"{tick:.0%}" if curve.panel.is_share else f"{tick:,.{digits}f}")
         rules.append(f"M{_LEFT:g},{y:.1f}H{_RIGHT:g}")
         labels.append(f'<text x="{_LEFT - 6:g}" y="{y + 3.5:.1f}" text-anchor="end">{shown}</text>')
     for tick, x in zip(places, frame.x(np.asarray(places)), strict=True):

@@ -14,7 +14,7 @@ from gpg_vl.report.samples import badge, choices_list, picture, tagged, verdict
 from gpg_vl.runs.files import Item, answers_of, is_right
 
 from ..service.answers import final_text, share_right
-from .words import for_page
+from .words import figures, for_page
 
 
 @dataclass(frozen=True)
@@ -105,17 +105,18 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, total: bool =
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in header)
     lines = (
         f'<tr{" class=total" if total and at == last else ""}><th scope="row">{escape(name)}</th>'
-        f"{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
+        f"{''.join(f'<td>{escape(figures(cell))}</td>' for cell in cells)}</tr>"
         for at, (name, *cells) in enumerate(rows)
     )
     inner = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
     return _one_line(f'<div class="gpg scroll" tabindex="0">{inner}</div>')
 
 
-def tiles(figures: Sequence[tuple[str, str]]) -> str:
+def tiles(large: Sequence[tuple[str, str]]) -> str:
     """Large figures, each with what it is."""
     inner = "".join(
-        f"<div><b>{escape(figure)}</b><span>{escape(meaning)}</span></div>" for figure, meaning in figures
+        f"<div><b>{escape(figures(figure))}</b><span>{escape(figures(meaning))}</span></div>"
+        for figure, meaning in large
     )
     return _one_line(f'<div class="gpg tiles">{inner}</div>')
 
@@ -158,7 +159,7 @@ def _advantage(value: float | None) -> str:
     if value is None:
         return ""
     kind = "" if not value else "right" if value > 0 else "wrong"
-    return badge(f"advantage {value:+.2f}" if value else "advantage 0", kind)
+    return badge(figures(f"advantage {value:+.2f}") if value else "advantage 0", kind)
 
 
 def _body(shown: Shown) -> str:
@@ -201,7 +202,9 @@ def _rewards(rewards: Mapping[str, float]) -> str:
     """Scores by name; nothing without any."""
     if not rewards:
         return ""
-    pairs = "".join(f"<dt>{escape(name)}</dt><dd>{score:.3g}</dd>" for name, score in rewards.items())
+    pairs = "".join(
+        f"<dt>{escape(name)}</dt><dd>{figures(f'{score:.3g}')}</dd>" for name, score in rewards.items()
+    )
     return f'<dl class="rewards">{pairs}</dl>'
 
 

@@ -16,6 +16,7 @@ from ..service.verdicts import Verdict, vote
 from .latex import as_formula
 from .markup import Shown, answer_card, block, facts, note, shown_item
 from .titles import TITLES, title_of
+from .words import figures
 
 WORKING, STORED = "working", "stored"
 """Classes of badges: of a pane whose model is not done, and of an answer that comes from an evaluation."""
@@ -158,7 +159,7 @@ def _row(progress: Progress, place: int, verdicts: Sequence[Verdict]) -> str:
     right = "" if one.right is None else verdict(one.right)
     whole = f"<details><summary>{escape(final)}</summary>{block(text)}</details>"
     tokens = f"{progress.tokens[place]:,}"
-    scores = "".join(f"<td>{score:.3g}</td>" for score in one.rewards.values())
+    scores = "".join(f"<td>{figures(f'{score:.3g}')}</td>" for score in one.rewards.values())
     return f"<tr><td>{place + 1}</td><td>{whole}</td><td>{right}</td>{scores}<td>{tokens}</td></tr>"
 
 

@@ -17,7 +17,9 @@ from ..service.samples import ALL_TASKS
 from .markup import Shown, answer_card, facts, grid, hint, note, question_card, table, tiles
 from .picture import picture_with_boxes
 from .titles import TITLES
+from .words import figures
 
+_GOES_ON = "…"
 _BARS = 10
 """Of a histogram whose values are many."""
 Boxes = Sequence[Sequence[Box]]
@@ -84,7 +86,7 @@ def _again(
         scores = rescore(questions, other, answers)
     except (UserError, RewardError) as error:
         return note(str(error)), ()
-    return hint(verdict_on(other, scores)), scores.by_reward.get(other.name, ())
+    return hint(figures(verdict_on(other, scores))), scores.by_reward.get(other.name, ())
 
 
 def _question(sample: Sample | None, answers: Sequence[Record], boxes: Boxes) -> str:
@@ -113,7 +115,7 @@ def shown_answer(
         advantage=record["advantage"],
         labels=["its rewards cannot be read"] if record["rewards"] is None else (),
         facts=[
-            f"reward {record['reward']:.3g}",
+            figures(f"reward {record['reward']:.3g}"),
             *([] if overlap is None else [f"IoU {overlap:.2f}"]),
             *facts(record["token_count"], finish_reason=record["finish_reason"]),
         ],
@@ -124,9 +126,22 @@ def shown_answer(
 def step_report(step: int, scores: StepScores, *, running: bool) -> str:
     """What a reward makes of a step: figures, the spread of its scores, and each task."""
     state = _progress(step, scores, running=running)
-    if not scores.graded:
-        return state
+    if not scores.scores:
+        return state + ("" if running or not scores.graded else _nothing(scores))
     return state + tiles(_figures(scores)) + _histogram(scores) + _tasks(scores)
+
+
+def settled(report: str) -> str:
+    """A report that grows no more, which then does not look as if it did."""
+    return report.replace(f"{_GOES_ON}</p>", "; stopped.</p>", 1)
+
+
+def _nothing(scores: StepScores) -> str:
+    """In place of figures of no answer."""
+    return hint(
+        f"{scores.reward} cannot grade every answer of any group here, so there are no scores to show: "
+        "training with it would leave out the whole step."
+    )
 
 
 def _progress(step: int, scores: StepScores, *, running: bool) -> str:
@@ -137,16 +152,15 @@ def _progress(step: int, scores: StepScores, *, running: bool) -> str:
         parts.append(f"{scores.ungraded} have answers that it cannot grade, and count as discarded")
     if scores.absent:
         parts.append(f"{scores.absent} are left out, for their questions are not in the data here")
-    return hint("; ".join(parts) + ("…" if running else "."))
+    return hint("; ".join(parts) + (_GOES_ON if running else "."))
 
 
 def _figures(scores: StepScores) -> list[tuple[str, str]]:
     values = [value for _, group in scores.scores for value in group]
     valid = sum(is_valid(group) for _, group in scores.scores)
-    mean = f"{np.mean(values):.3g}" if values else "–"
     alpha = f"{scores.graded / valid:.3g}" if valid else "∞"
     return [
-        (mean, f"mean over {len(values):,} answers"),
+        (f"{np.mean(values):.3g}", f"mean over {len(values):,} answers"),
         (f"{valid} of {scores.graded}", "groups would be valid"),
         (alpha, "gradient rescaling α = groups / valid groups"),
     ]
@@ -162,14 +176,13 @@ def _tasks(scores: StepScores) -> str:
 def _row(name: str, groups: Sequence[Sequence[float]]) -> tuple[str, ...]:
     values = [value for group in groups for value in group]
     valid = sum(map(is_valid, groups))
-    mean = f"{sum(values) / len(values):.3g}" if values else "–"
-    return name, f"{len(groups)}", f"{valid}", mean
+    return name, f"{len(groups)}", f"{valid}", f"{sum(values) / len(values):.3g}"
 
 
 def _histogram(scores: StepScores) -> str:
     """How many answers got which score."""
     bars = _counts([value for _, group in scores.scores for value in group])
-    most = max((count for _, count in bars), default=1)
+    most = max(count for _, count in bars)
     inner = "".join(
         f'<li><b>{count:,}</b><i style="height:{100 * count / most:.1f}%"></i><span>{name}</span></li>'
         for name, count in bars
@@ -181,6 +194,6 @@ def _counts(values: Sequence[float]) -> list[tuple[str, int]]:
     """Answers by score if there are few scores, else by stretches of equal width."""
     exact = Counter(round(value, 6) for value in values)
     if len(exact) <= _BARS:
-        return [(f"{value:.3g}", exact[value]) for value in sorted(exact)]
+        return [(figures(f"{value:.3g}"), exact[value]) for value in sorted(exact)]
     counts, edges = np.histogram(values, bins=_BARS)
-    return [(f"{edge:.2g}–", int(count)) for edge, count in zip(edges, counts, strict=False)]
+    return [(figures(f"{edge:.2g}–"), int(count)) for edge, count in zip(edges, counts, strict=False)]

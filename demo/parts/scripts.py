@@ -29,8 +29,9 @@ _CURVE_VALUES = """
       read.set(path, path.getAttribute("d").slice(1).split(" ").map(pair => pair.split(",").map(Number)));
     return read.get(path);
   };
-  const number = (value, share) => share ? (100 * value).toFixed(1) + "%"
+  const digits = (value, share) => share ? (100 * value).toFixed(1) + "\u00a0%"
     : Math.abs(value) < 1000 ? String(Number(value.toPrecision(3))) : Math.round(value).toLocaleString("en");
+  const number = (value, share) => digits(value, share).replace(/^-/, "−");
   let tip = null;
   const hide = () => { if (tip) tip.hidden = true; };
   const lines = (svg, x) => {

@@ -1,4 +1,4 @@
-"""Messages as the page shows them: no folders of the server, and a sentence that begins like one."""
+"""Messages and figures as the page shows them: no folders of the server, sentences, true minus signs."""
 
 import re
 from collections.abc import Sequence
@@ -14,6 +14,14 @@ _SHOWN = 2
 """Parts that are shown of a path that nobody gave."""
 _LONGEST = 4000
 """Characters of a message: some repeat what was sent, and a megabyte of paths takes many seconds."""
+
+_MINUS = re.compile(r"(?<![\w.])-(?=[\d.])")
+_PERCENT = re.compile(r"(?<=\d)\s?%")
+
+
+def figures(text: str) -> str:
+    """Figures as the page writes them: a true minus sign, and a percent sign apart on the same line."""
+    return _PERCENT.sub("\u00a0%", _MINUS.sub("−", text))
 
 
 def for_page(text: str, roots: Sequence[str] = ()) -> str:

@@ -251,9 +251,10 @@ def headline(found: Comparison) -> list[tuple[str, str]]:
     total = found.result["total"]
     difference, p = total["difference"], total["mcnemar_p"]
     low, high = (f"{100 * difference[end]:+.1f}" for end in ("low", "high"))
+    told = ", not for graded scores" if p is None else ": how often chance alone would do as much"
     return [
         (f"{100 * total['before']:.1f} → {100 * total['after']:.1f} %", found.measured),
         (f"{100 * difference['mean']:+.1f} points", f"paired difference, 95 % interval {low} to {high}"),
         (f"{len(total['fixed'])} / {len(total['broken'])}", "questions fixed / broken"),
-        ("–" if p is None else f"{p:.2g}", "p of McNemar's test" + (", not for graded scores" * (p is None))),
+        ("–" if p is None else f"{p:.2g}", f"p of McNemar's test{told}"),
     ]

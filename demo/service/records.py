@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gpg_vl.errors import DataError
+from gpg_vl.report.results import minus
 
 _OVERVIEW = ["group", "prompt_id", "task", "reward", "valid"]
 _ANSWER = ["round", "answer_index", "gold", "text", "answer", "finish_reason", "token_count"]
@@ -103,7 +104,7 @@ def _entry(rows: Sequence[Record]) -> GroupEntry:
 def label(entry: GroupEntry, *, searched: bool = False) -> str:
     """One line about a group."""
     parts = [str(entry.group + 1), entry.task, entry.prompt_id, "valid" if entry.valid else "discarded"]
-    parts.append(f"mean reward {entry.mean:.2f}")
+    parts.append(minus(f"mean reward {entry.mean:.2f}"))
     if searched:
         parts.append(f"{entry.matches} found")
     return " · ".join(parts)

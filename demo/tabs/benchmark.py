@@ -17,6 +17,7 @@ from ..parts.chosen import Chosen
 from ..parts.controls import hidden
 from ..parts.markup import hint, note, table, tiles
 from ..parts.results import OPENING, Question, bars, framed, pager, rows
+from ..parts.words import figures
 from ..service.evaluations import ALL, OUTCOMES, Comparison, Selection, headline
 from ..service.thumbnails import Thumbnails
 from ..wiring import RAW
@@ -165,6 +166,10 @@ def _compared(found: Comparison) -> list[str]:
     """Headline, bars, and the test with what it means."""
     rewarded = reward_rows(found.result)
     rewards = table(REWARD_COLUMNS, rewarded, total=False) if rewarded else ""
-    notes = "".join(hint(text[:1].upper() + text[1:]) for text in comparison_notes(found.result, ids=False))
+    notes = "".join(map(_sentence, comparison_notes(found.result, ids=False)))
     test = table([found.score, *COLUMNS[1:]], comparison_rows(found.result))
     return [tiles(headline(found)), framed(bars(found)), test + rewards + notes]
+
+
+def _sentence(text: str) -> str:
+    return hint(figures(text[:1].upper() + text[1:]))

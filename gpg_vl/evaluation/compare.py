@@ -182,7 +182,7 @@ def comparison_notes(comparison: Mapping[str, Any], *, ids: bool = True) -> list
     elif zero:
         notes = ["the total's interval includes 0: the difference may be luck"]
     else:
-        notes = ["the total's interval leaves out 0"]
+        notes = ["the total's interval leaves out 0: chance alone does not explain the difference"]
     if comparison["score"] != PREPARED.accuracy:
         notes.append(f"A and B are {comparison['score']}")
     for kind in ("fixed", "broken"):

@@ -9,6 +9,10 @@ from gpg_vl.scoring.weighted import SETTINGS
 from gpg_vl.stats import paired_difference, sign_flip
 from gpg_vl.tables import markdown_table, short_number
 
+_MEANING_OF_P = (
+    "p in the table of rewards: how often chance alone would make so large a difference (paired "
+    "randomization test, in which questions that share a statement or an image change together)"
+)
 _DECIDING = ("conversational",)
 """Settings of an entry that change what an answer scores; the others are its weight and how it is called."""
 REWARD_COLUMNS = ("reward", "questions", "A", "B", "difference", "95 % interval", "p")
@@ -99,7 +103,7 @@ def rewards_notes(comparison: Mapping[str, Any]) -> list[str]:
     """What the table does not say."""
     notes = []
     if comparison["rewards"]:
-        notes.append("p of a reward: paired randomization test, which knows shared statements and images")
+        notes.append(_MEANING_OF_P)
     if other := comparison["other_rewards"]:
         names = ", ".join(map(reward_title, other))
         notes.append(f"A and B were rewarded by different settings, so these do not compare: {names}")

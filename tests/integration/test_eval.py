@@ -159,7 +159,7 @@ def test_compare(tiny_folder, scenes_folder, tmp_path, capsys):
     names[1].write_text(json.dumps(changed))
     run("compare", names[0], names[1], "--out", tmp_path / "difference.json")
     output = capsys.readouterr().out
-    assert "| total | 8 |" in output and "leaves out 0" in output
+    assert "| total | 8 |" in output and "leaves out 0: chance alone does not explain" in output
     total = json.loads((tmp_path / "difference.json").read_text())["total"]
     assert total["fixed"] == [item["id"] for item in changed["items"]]
     assert "B lacks 2 questions" in mistake(capsys, "compare", names[0], names[2])

@@ -154,7 +154,7 @@ def test_benchmark(run):
     assert [choice for _, choice in base.choices] == list(NAMES)
     assert (base.value, trained.value) == NAMES
     assert task.choices == [(name, name) for name in ("All", "t/Even", "t/Odd")]
-    assert "50.0 → 50.0 %" in summary
+    assert "50.0 → 50.0\u00a0%" in summary
     assert figure.count('class="bar base"') == 2
     assert '<th scope="row">t/Even</th><td>2</td>' in test and "fixed: " not in test.lower()
     assert "1 of 4 questions" in listed and listed.count('class="row"') == 1 and 'data-id="a"' in listed
@@ -178,7 +178,7 @@ def test_benchmark_of_other_questions(run):
 
 def test_a_deleted_evaluation_leaves_with_its_numbers(run):
     wired = handlers(benchmark_tab, run)
-    assert "50.0 → 50.0 %" in wired["View"](*NAMES, "All", "All", "", "")[3]
+    assert "50.0 → 50.0\u00a0%" in wired["View"](*NAMES, "All", "All", "", "")[3]
     for name in ("step_000002", "step_000003"):
         (run / "eval" / f"{name}.json").write_text(json.dumps(evaluation(1)))
     (run / "eval" / f"{NAMES[1]}.json").unlink()

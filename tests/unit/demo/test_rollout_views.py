@@ -5,6 +5,7 @@ import pytest
 
 from gpg_vl.data.ingest import write_prepared
 from gpg_vl.demo.parts.rollout_views import ALL, THIS, Asked, View, found, place_of, scored, view
+from gpg_vl.demo.parts.rollouts import settled
 from gpg_vl.demo.service.rescoring import Other, offered
 from gpg_vl.types import Sample
 from tests.support.inputs import noise
@@ -165,6 +166,20 @@ def test_a_step_is_scored_in_words(run):
     assert "<b>2</b><i" in last and "<b>4</b><i" in last  # answers worth 0, and 1
     [missing] = scored(run, (), OFFERED, Asked.of(2, "", THIS, "2/1", "choice"))
     assert "pass its prepared folder with --data" in missing
+
+
+def test_a_reward_that_grades_nothing_has_no_empty_histogram(run):
+    data = (str(run.parents[1] / "data"),)
+    *_, last = scored(run, data, OFFERED, Asked.of(2, "", THIS, "2/1", "iou"))
+    assert "iou cannot grade every answer of any group here" in last
+    assert "histogram" not in last and "∞" not in last and "nan" not in last
+
+
+def test_a_report_that_grows_no_more_does_not_look_as_if_it_did(run):
+    data = (str(run.parents[1] / "data"),)
+    growing, *_, last = scored(run, data, OFFERED, Asked.of(2, "", THIS, "2/1", "choice"))
+    assert "groups…</p>" in growing and "groups; stopped.</p>" in settled(growing)
+    assert settled(last) == last and settled("") == ""
 
 
 def test_boxes_are_drawn_with_their_overlap(run, tmp_path, tiny_folder):

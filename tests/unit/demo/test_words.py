@@ -3,7 +3,7 @@
 import pytest
 
 from gpg_vl.demo.parts.titles import title_of
-from gpg_vl.demo.parts.words import for_page
+from gpg_vl.demo.parts.words import figures, for_page
 from tests.support.cpu_time import within_cpu_seconds
 
 ROOTS = ("runs/own", "/srv/data/scenes/", "Qwen/Qwen2-VL-2B-Instruct")
@@ -96,3 +96,8 @@ def test_a_message_that_repeats_a_megabyte_of_paths_is_cut_first():
     """Every path is looked for below every root: a visitor could hold up the others with one request."""
     with within_cpu_seconds(0.5):
         assert len(for_page(f"unknown set {'/a:' * 300_000}", ROOTS)) < 25_000
+
+
+def test_figures_have_a_true_minus_and_a_percent_sign_apart():
+    assert figures("-1.5 to -.5 points, 64.7% of step_-1") == "−1.5 to −.5 points, 64.7\u00a0% of step_-1"
+    assert figures("95 % interval, 4e-12, cv-bench-2, p-1") == "95\u00a0% interval, 4e-12, cv-bench-2, p-1"

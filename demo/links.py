@@ -36,6 +36,8 @@ class Link:
     outcome: str | None = None
     text: str | None = None
     """What is searched for; `search` in the address."""
+    scope: str | None = None
+    """`all` searches all steps of rollouts."""
     step: int | None = None
     group: int | None = None
     """The question of a step of rollouts."""

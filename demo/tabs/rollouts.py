@@ -12,6 +12,7 @@ from ..addresses import address_follows, copy_link, open_by_link, or_skip
 from ..links import Link
 from ..parts.markup import note
 from ..parts.rollout_views import ALL, NONE, THIS, Asked, found, name_of, scored, view
+from ..parts.rollouts import settled
 from ..service.newest import Newest
 from ..service.rescoring import Other, offered
 from ..service.settings import DemoSettings
@@ -19,6 +20,8 @@ from ..wiring import PRIVATE, RAW, SECONDS
 
 _AT_A_TIME: dict[str, Any] = {**RAW, "concurrency_limit": 2}
 """Long work."""
+_EVERYWHERE = "all"
+"""The scope of a search in all steps, as addresses name it."""
 
 
 @dataclass(frozen=True)
@@ -88,24 +91,25 @@ def _wire_view(
     changes = [tab.step.input, tab.search.change, tab.scope.input, tab.group.change, tab.reward.input]
     inputs, painting = [*tab.asked, painted], [*outputs, painted]
     gr.on([*changes, gr.Timer(SECONDS).tick], show, inputs, painting, trigger_mode="always_last", **RAW)
-    linked = [tab.step, tab.search, tab.group, tab.reward]
-    open_by_link(partial(_linked, rewards), linked).then(
+    open_by_link(partial(_linked, rewards), tab.asked).then(
         show, inputs, painting, **RAW
     )  # on every page, once it is loaded
-    shown = {"place": tab.group, "search": tab.search, "reward": tab.reward}
-    address_follows(shown, {"reward": {NONE: ""}})
+    shown = {"place": tab.group, "search": tab.search, "scope": tab.scope, "reward": tab.reward}
+    address_follows(shown, {"scope": {THIS: "", ALL: _EVERYWHERE}, "reward": {NONE: ""}})
 
 
 def _linked(rewards: Mapping[str, Other], link: Link) -> list[Any]:
-    """Step, search, group and reward that a link names; a step or group that is not there is left to `view`.
+    """The controls that a link names; a step or group that is not there is left to `view`.
 
-    Raises ConfigurationError for a reward that is not offered.
+    Raises ConfigurationError for a reward that is not offered, and an unknown scope.
     """
     place = (
         None if None in (link.step, link.group) else name_of((int(link.step or 0), int(link.group or 1) - 1))
     )
     group = None if place is None else gr.Dropdown([place], value=place)
-    return [or_skip(value) for value in (link.step, link.text, group, link.choice("reward", rewards))]
+    scope = ALL if link.choice("scope", [_EVERYWHERE]) else None
+    named = (link.step, link.text, scope, group, link.choice("reward", rewards))
+    return [or_skip(value) for value in named]
 
 
 def _wire_search(tab: _Controls, search: Callable[[Asked], Iterator[list[Any]]], line: gr.HTML) -> None:
@@ -141,8 +145,10 @@ def _wire_scoring(
         asked = Asked.of(step, text, scope, group, reward)
         yield from turns.while_newest(request.session_hash, score(asked))
 
-    def settle(request: gr.Request) -> gr.Button:
-        return gr.Button(visible=turns.goes_on(request.session_hash))
+    def settle(said: Any, request: gr.Request) -> list[Any]:
+        if turns.goes_on(request.session_hash):
+            return [gr.Button(visible=True), gr.skip()]
+        return [gr.Button(visible=False), settled(str(said or ""))]
 
     def end(request: gr.Request) -> gr.Button:
         turns.end(request.session_hash)
@@ -152,6 +158,6 @@ def _wire_scoring(
         return ["", end(request)]
 
     begun = whole.click(begin, None, stop, **PRIVATE)
-    begun.then(go_on, tab.asked, report, **_AT_A_TIME).then(settle, None, stop, **PRIVATE)
+    begun.then(go_on, tab.asked, report, **_AT_A_TIME).then(settle, report, [stop, report], **RAW)
     stop.click(end, None, stop, **PRIVATE)
     gr.on([tab.step.input, tab.scope.input, tab.reward.input], forget, None, [report, stop], **PRIVATE)

@@ -73,6 +73,7 @@ def test_a_link_opens_its_tab(fresh, name):
         ("tab=compare&set=%3Cimg%20src=x%3E&q=2", "unknown set '<img src=x>'"),
         ("tab=compare&set=boxes&q=900", "there is no 900"),
         ("tab=compare&q=-1", "q is a whole number"),
+        ("tab=rollouts&scope=some", "unknown scope 'some'"),
     ],
 )
 def test_a_wrong_link_opens_the_page_and_says_why(fresh, query, reason):
@@ -81,6 +82,16 @@ def test_a_wrong_link_opens_the_page_and_says_why(fresh, query, reason):
     expect(page.get_by_test_id("toast-body")).to_have_count(1)
     expect(page.get_by_role("tabpanel")).to_be_visible()
     assert page.locator("img[src='x']").count() == 0
+
+
+def test_a_link_restores_a_search_of_all_steps(fresh):
+    page = fresh("tab=rollouts&search=(b)&scope=all&step=1&group=1")
+    expect(page.get_by_text("2 groups with '(b)'.")).to_be_visible()
+    expect(page.get_by_role("radio", name="All steps")).to_be_checked()
+    expect(page.get_by_role("spinbutton", name="Step")).to_have_value("1")
+    shows(page, tab="rollouts", search="(b)", scope="all", step="1", group="1")
+    page.get_by_role("radio", name="This step").check()
+    shows(page, tab="rollouts", search="(b)", step="1", group="1")
 
 
 def test_a_link_is_copied(fresh):

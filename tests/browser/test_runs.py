@@ -19,6 +19,15 @@ STEPS = 12
 SLOW = 0.4
 """Seconds by which requests are delayed."""
 
+SLOWLY = """
+import time
+
+def slowly(completion, sample):
+    time.sleep(0.1)
+    return float("1" in completion.text)
+"""
+"""A reward that takes its time."""
+
 
 def choose(page: Page, box: str, option: str) -> None:
     page.get_by_role("combobox", name=box).click()
@@ -93,7 +102,9 @@ def growing(chromium: Browser, tiny_folder, scenes_folder, tmp_path_factory) -> 
     folder = tmp_path_factory.mktemp("growing")
     run = folder / "runs" / "own"
     run.mkdir(parents=True)
-    with served(folder, "--base", tiny_folder, "--run", run, "--data", scenes_folder) as server:
+    (folder / "own.py").write_text(SLOWLY)
+    more = ("--reward", folder / "own.py:slowly")
+    with served(folder, "--base", tiny_folder, "--run", run, "--data", scenes_folder, *more) as server:
         yield server, run
 
 
@@ -161,6 +172,24 @@ def test_quick_changes_of_the_reward_end_with_the_last(window, run):
     expect(window.get_by_text("iou cannot grade every answer")).to_be_visible()
     window.wait_for_timeout(2000)
     expect(window.get_by_text("iou cannot grade every answer")).to_be_visible()
+
+
+def test_stop_ends_the_scoring_of_a_step(window, run, scene_samples):
+    groups = [sampled_group(scene_samples[0], [RIGHT, WRONG]) for _ in range(100)]  # for 20 seconds
+    write_step(run / f"rollouts/step_{STEPS + 1:06}.parquet", groups)
+    window.reload()
+    open_tab(window, "Rollouts")
+    choose(window, "Score again with", "own.py:slowly")
+    stop = window.get_by_role("button", name="Stop").locator("visible=true")
+    report = window.get_by_text(f"Step {STEPS + 1} scored with own.py:slowly:")
+    window.get_by_role("button", name="Score the whole step").click()
+    expect(report).to_contain_text("of 100 groups…")
+    stop.click()
+    expect(report).to_contain_text("of 100 groups; stopped.")
+    expect(stop).to_have_count(0)
+    stopped = report.inner_text()
+    window.wait_for_timeout(3000)  # in which it would have gone on
+    assert report.inner_text() == stopped and "100 of 100" not in stopped
 
 
 def test_a_run_that_has_just_begun_needs_no_restart(window, growing, scene_samples):

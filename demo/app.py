@@ -1,6 +1,7 @@
 """The app: its tabs, how they work together, and how it is served."""
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from rich.console import Console
 
 from gpg_vl.errors import ConfigurationError
+from gpg_vl.runtime.shutdown import stop_signals_held
 
 from .addresses import select_by_link, tab
 from .api import add_endpoint
@@ -142,19 +144,21 @@ def serve(settings: DemoSettings) -> None:
     generations = _generations(settings)
     judges = Judges(settings.scoring_seconds)
     app = build_app(settings, generations, judges)
-    judges.warm()
 
     def left(visitor: str, session: str) -> None:
         generations.stop(session)
         judges.stop(session)
 
     gate = Gate(app, settings, left, **page_options())
+    server = Server(gate, listening, generations.close, gate.end)
+    server.take_signals()
+    with stop_signals_held([signal.SIGINT]):  # a terminal's Ctrl-C reaches the judges too
+        judges.warm()
     console = Console(stderr=True)
     console.print(f"gpg-vl demo: {address_of(listening)} (Ctrl-C ends it)")
     if settings.host not in _LOCAL and auth is None:
         console.print("others can reach it, and no password is asked for: see --auth_env and --auth_file")
     try:
-        Server(gate, listening, gate.end).serve_until_interrupted()
+        server.serve_until_interrupted()
     finally:
-        generations.close()
         judges.close()

@@ -1,10 +1,13 @@
 """The server: where it listens, what it waits for, and how it ends."""
 
 import asyncio
+import logging
+import os
 import signal
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -21,6 +24,11 @@ _PATIENCE = 20.0
 """Seconds that a connection may take to send a request's headers."""
 _LEAVING = 2
 """Seconds that open requests have once the server ends."""
+_MOMENT = 0.5
+"""Seconds between the endings of what the server serves."""
+_HANGING = 10.0
+"""Seconds after which the process ends whatever still hangs, such as a model that is being loaded."""
+_INTERRUPTED = 130
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -81,25 +89,55 @@ class PatientProtocol(H11Protocol):
 class Server(uvicorn.Server):
     """Serves an app on a socket from `listen`.
 
-    ending: called when the server is told to end, so that streams without an end have one.
+    ending: called in turn when the server is told to end, so that streams without an end have one.
     """
 
-    def __init__(self, app: ASGIApp, listening: socket.socket, ending: Callable[[], None]) -> None:
+    def __init__(self, app: ASGIApp, listening: socket.socket, *ending: Callable[[], None]) -> None:
         options: dict[str, Any] = {"http": PatientProtocol, "ws": "none", "lifespan": "on"}
         options |= {"proxy_headers": False, "server_header": False}  # TrustedProxies reads the former
         options |= {"log_level": "warning", "timeout_graceful_shutdown": _LEAVING}
         super().__init__(uvicorn.Config(app, **options))
-        self._listening, self._ending = listening, ending
+        self._listening, self._ending, self._of_process = listening, ending, False
 
     def serve_until_interrupted(self) -> None:
-        """Return after Ctrl-C or `end`."""
-        with suppress(KeyboardInterrupt):
-            self.run(sockets=[self._listening])
+        """Return after Ctrl-C, SIGTERM or `end`. One is enough: further ones change nothing."""
+        self.run(sockets=[self._listening])
 
     def end(self) -> None:
         """End it from another thread."""
         self.handle_exit(signal.SIGTERM, None)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._ending()
-        super().handle_exit(sig, frame)
+        self.should_exit = True
+
+    def take_signals(self) -> None:
+        """From now on Ctrl-C and SIGTERM end the server, also one that has yet to begin, and nothing else."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.handle_exit)
+        self._of_process = True
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """`take_signals` did: uvicorn would take a second one for force, and raise both again at the end."""
+        yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._of_process:
+            _end_process_later()
+        logging.getLogger("uvicorn.error").addFilter(_is_no_cut)
+        for end in self._ending:
+            end()
+            await asyncio.sleep(_MOMENT)  # in which streams bring what they still have
+        await super().shutdown(sockets)
+
+
+def _end_process_later() -> None:
+    timer = threading.Timer(_HANGING, os._exit, [_INTERRUPTED])
+    timer.daemon = True
+    timer.start()
+
+
+def _is_no_cut(record: logging.LogRecord) -> bool:
+    """Whether a line of uvicorn's log says more than that the server's end has cut off a request."""
+    cut = record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError)
+    return not (cut or str(record.msg).startswith("Cancel %s running task"))

@@ -4,7 +4,8 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from multiprocessing import resource_tracker
 from types import FrameType
 from typing import Any
 
@@ -76,9 +77,13 @@ def ignore_stop_signals() -> None:
 
 
 @contextlib.contextmanager
-def stop_signals_held() -> Iterator[None]:
-    """While open, these signals wait; processes started meanwhile never see them, also while they load."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+def stop_signals_held(numbers: Sequence[signal.Signals] = _SIGNALS) -> Iterator[None]:
+    """While open, these signals wait; processes started meanwhile never see them, also while they load.
+
+    Nor do those that threads started meanwhile start later.
+    """
+    resource_tracker.ensure_running()  # first: starting it lets SIGINT and SIGTERM through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
         yield
     finally:

@@ -7,21 +7,40 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.processes import ending
 
 
+@dataclass(frozen=True)
+class App:
+    """The app while it runs, as the leader of a process group: a terminal's Ctrl-C reaches all of it."""
+
+    address: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
 @contextmanager
 def served(folder: Path, *options: object, **environment: str) -> Iterator[str]:
     """The address of the app with these options; its log and uploads lie in `folder`."""
+    with running(folder, *options, **environment) as app:
+        yield app.address
+
+
+@contextmanager
+def running(folder: Path, *options: object, **environment: str) -> Iterator[App]:
+    """The app with these options; its log and uploads lie in `folder`."""
     own = {"GRADIO_TEMP_DIR": str(folder / "uploads"), "OMP_NUM_THREADS": "1", **environment}
     words = [sys.executable, "-m", "gpg_vl", "demo", "--port", "0", *map(str, options)]
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen(words, stderr=log, stdout=log, env={**os.environ, **own})
+        process = subprocess.Popen(
+            words, stderr=log, stdout=log, env={**os.environ, **own}, start_new_session=True
+        )
     with ending(process):
         try:
-            yield _address(folder / "log", process)
+            yield App(_address(folder / "log", process), process, folder / "log")
         finally:
             process.terminate()
             process.wait(20)

@@ -102,6 +102,8 @@ class Server(uvicorn.Server):
     def serve_until_interrupted(self) -> None:
         """Return after Ctrl-C, SIGTERM or `end`. One is enough: further ones change nothing."""
         self.run(sockets=[self._listening])
+        if self._of_process:  # Python gives up handlers before it has ended, but not this
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def end(self) -> None:
         """End it from another thread."""

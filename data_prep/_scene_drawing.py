@@ -5,7 +5,7 @@ Sprites and backgrounds are drawn once, four times too large; a picture only pas
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -37,15 +37,20 @@ class Thing:
     shape: str
     level: int | None = None
     """Depth from 0 (far) to 5 (near), two levels to a row; None in scenes seen from above."""
+    large: bool | None = None
+    """Whether it is a large or a small one; None where sizes say nothing."""
 
     def __str__(self) -> str:
         depth = "" if self.level is None else f" level {self.level}"
-        return f"{self.colour} {self.shape} at {self.cell[0]},{self.cell[1]}{depth}"
+        size = "large " if self.large else ""
+        return f"{size}{self.colour} {self.shape} at {self.cell[0]},{self.cell[1]}{depth}"
 
 
 SCALE = 4
 MARGIN = 2
 """Pixels around an object that its shadow may take."""
+SIZES: Mapping[bool | None, tuple[int, int]] = {None: (16, 20), False: (12, 15), True: (22, 24)}
+"""The least and the largest side in pixels of an object seen from above: ordinary, small, large."""
 LEVEL_SIZES = (7, 9, 12, 15, 18, 23)
 """Side of an object in pixels by depth level; its jitter is one pixel, so levels stay apart."""
 LEVEL_BOTTOMS = (17, 25, 17, 25, 21, 25)
@@ -68,7 +73,7 @@ def render(things: Sequence[Thing], rng: random.Random) -> tuple[Image.Image, di
 def _place(thing: Thing, rng: random.Random) -> list[int]:
     """A box of jittered size and position within the thing's cell."""
     if thing.level is None:
-        size = rng.randint(16, 20)
+        size = rng.randint(*SIZES[thing.large])
         top = (CELL - size) // 2 + rng.randint(-2, 2)
     else:
         size = LEVEL_SIZES[thing.level] + rng.randint(0, 1)

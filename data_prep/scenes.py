@@ -5,52 +5,21 @@ object never leaves its cell. Questions name objects by their colour only, and c
 order, so that a model trained from scratch gets somewhere within a minute.
 """
 
-import hashlib
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Set
-from dataclasses import dataclass
-from itertools import count, permutations, product
-from typing import Any
+from collections.abc import Iterator, Mapping, Set
+from itertools import permutations, product
 
-from PIL import Image
-
-from gpg_vl.errors import ConfigurationError, DataError, unknown
-from gpg_vl.prompting.prompts import letter
 from gpg_vl.registry import converter
 from gpg_vl.types import Sample
 
-from ._scene_drawing import COLOURS, Cell, Thing, render
+from ._scene_drawing import COLOURS, Cell, Thing
+from ._scene_stream import CELLS, SHAPES, Scene, Task, scene_stream
 
-SPLITS = {"train": 70, "validation": 15, "test": 15}
-"""Percent of all configurations in each split."""
-ATTEMPTS = 20_000
-"""Draws without a new configuration after which a split counts as exhausted."""
-
-SHAPES = ("circle", "square", "triangle")
 NAMED = ("red", "blue", "green")
 """Colours that questions name."""
 UNNAMED = ("yellow", "purple")
 """Colours of the objects that only distract."""
-
-CELLS: tuple[Cell, ...] = tuple(product(range(3), range(3)))
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A question and its objects: everything but the jitter."""
-
-    task: str
-    question: str
-    choices: tuple[str, ...]
-    answer: int
-    things: tuple[Thing, ...]
-
-    @property
-    def configuration(self) -> str:
-        """What makes two scenes the same; decides the split."""
-        things = "; ".join(str(thing) for thing in sorted(self.things))
-        return f"{self.task} | {self.question} | {', '.join(self.choices)} | {things}"
 
 
 @converter("scenes", version="1", endless=True)
@@ -61,74 +30,7 @@ def scenes(source: str, *, split: str = "train", seed: int = 0) -> Iterator[Samp
     hold none twice. Equal (split, seed) give equal streams. Raises ConfigurationError for an
     unknown split, DataError once a split has no new configuration left.
     """
-    if split not in SPLITS:
-        raise ConfigurationError(unknown("split of scenes", split, SPLITS))
-    return _stream(split, seed)
-
-
-def split_of(configuration: str) -> str:
-    """The split that a configuration belongs to, by its hash: equal everywhere and for ever."""
-    percent = int.from_bytes(hashlib.sha256(configuration.encode()).digest()[:8]) % 100
-    for name, share in SPLITS.items():
-        if percent < share:
-            return name
-        percent -= share
-    raise AssertionError("SPLITS do not add up to 100")
-
-
-def _stream(split: str, seed: int) -> Iterator[Sample]:
-    rng = random.Random(f"scenes {split} {seed}")
-    decks: dict[str, list[int]] = {task: [] for task in TASKS}
-    seen: set[str] | None = None if split == "train" else set()
-    for index in count():
-        task = list(TASKS)[index % len(TASKS)]
-        scene = _new_scene(rng, task, _deal(rng, decks[task], TASKS[task].variants), split, seen)
-        image, boxes = render(scene.things, rng)
-        yield _sample(scene, image, boxes, f"scenes-{split}-{seed}-{index}")
-
-
-def _deal(rng: random.Random, deck: list[int], size: int) -> int:
-    """The next card of a deck that is shuffled anew when empty: exact balance, no fixed order."""
-    if not deck:
-        deck.extend(rng.sample(range(size), size))
-    return deck.pop()
-
-
-def _new_scene(rng: random.Random, task: str, variant: int, split: str, seen: set[str] | None) -> Scene:
-    """A scene of this split that is not in `seen` (None: may repeat), and is added to it."""
-    for _ in range(ATTEMPTS):
-        scene = TASKS[task].draw(rng, variant)
-        key = scene.configuration
-        if split_of(key) != split or (seen is not None and key in seen):
-            continue
-        if seen is not None:
-            seen.add(key)
-        return scene
-    raise DataError(f"no new configuration of {task} left in split {split!r} of scenes; take fewer samples")
-
-
-def _sample(scene: Scene, image: Image.Image, boxes: Mapping[Thing, list[int]], sample_id: str) -> Sample:
-    things = [
-        {
-            "shape": thing.shape,
-            "colour": thing.colour,
-            "cell": list(thing.cell),
-            "level": thing.level,
-            "box": boxes[thing],
-        }
-        for thing in scene.things
-    ]
-    meta: dict[str, Any] = {"configuration": scene.configuration, "objects": things}
-    return Sample(
-        id=sample_id,
-        task=scene.task,
-        question=scene.question,
-        answer=letter(scene.answer),
-        answer_type="choice",
-        choices=scene.choices,
-        images=(image,),
-        meta=meta,
-    )
+    return scene_stream("scenes", TASKS, split, seed)
 
 
 # The four tasks: each draws a configuration for a variant, which holds the answer.
@@ -215,14 +117,6 @@ _TRIPLES = {
     ]
     for side in (0, 2)
 }
-
-
-@dataclass(frozen=True)
-class Task:
-    """How a task draws a configuration, and for how many equally frequent variants."""
-
-    draw: Callable[[random.Random, int], Scene]
-    variants: int
 
 
 TASKS = {

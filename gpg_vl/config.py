@@ -298,6 +298,9 @@ class SftConfig:
     """Rows per optimizer step, over all devices."""
     target_loss: float = 0.0
     """End before run.steps once the mean loss (nats per token) of the last 20 steps is below this."""
+    reasoning: bool = True
+    """Teach each row's `reasoning` as what stands before the answer, where it has one; off, and for rows
+    without, the thinking is empty."""
     model: ModelConfig = field(default_factory=ModelConfig)
     prompt: Prompt = field(default_factory=Prompt)
     data: DataConfig = field(default_factory=DataConfig)

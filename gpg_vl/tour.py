@@ -19,6 +19,8 @@ class Tour:
     """Seed of scenes, model and answers."""
     compare: Literal["grpo"] | None = None
     """Also train with GRPO, from the same warm start on as many sampled answers."""
+    reasoning: bool = False
+    """Also questions of two steps, answered by the same model with and without writing the steps down."""
     steps: int | None = None
     """GPG steps; None takes the recipe's."""
     warm_start_steps: int | None = None
@@ -56,7 +58,8 @@ class Tour:
         """What to type for this tour with some options changed."""
         given = {**vars(self), **changes}
         defaults = {item.name: item.default for item in fields(self)}
-        words = [f"--{name} {value}" for name, value in given.items() if value != defaults[name]]
+        changed = {name: value for name, value in given.items() if value != defaults[name]}
+        words = [f"--{name}" if value is True else f"--{name} {value}" for name, value in changed.items()]
         return " ".join(["gpg-vl quickstart", *words])
 
 

@@ -50,6 +50,9 @@ class Sample:
     images: tuple[Image.Image, ...] = ()
     meta: Mapping[str, Any] = field(default_factory=dict)
     """Whatever else the source had."""
+    reasoning: str = ""
+    """The steps to the answer in words, which supervised training writes as the model's thinking; empty where
+    the source has none. No prompt holds it."""
 
 
 @dataclass(frozen=True)

@@ -171,6 +171,7 @@ def _sample(row: Mapping[str, Any], images: tuple[PILImage.Image, ...]) -> Sampl
         choices=tuple(row["choices"]),
         images=images,
         meta=json.loads(row["meta"]),
+        reasoning=row["reasoning"],
     )
 
 

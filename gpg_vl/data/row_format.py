@@ -14,11 +14,24 @@ from gpg_vl.data.images import file_cluster, image_bytes, inside, open_image, pi
 from gpg_vl.errors import RowError
 from gpg_vl.types import AnswerType, Sample
 
-FIELDS = ("id", "task", "question", "answer", "answer_type", "choices", "image", "images", "meta")
+FIELDS = (
+    "id",
+    "task",
+    "question",
+    "answer",
+    "answer_type",
+    "choices",
+    "image",
+    "images",
+    "reasoning",
+    "meta",
+)
 _IMAGE_KEYS = {"img", "imgs", "image_path", "image_paths", "image_file", "picture", "photo"}
 """Misspelt, they would make rows without images that nobody notices."""
 _PLACEHOLDER = re.compile(r"\s*<(?:image|img|ImageHere)>\s*")
 """Where an image stands in the texts of other tools; here images always come before the question."""
+_THOUGHT = re.compile(r"\s*<think>(.*?)</think>(.*)", re.DOTALL)
+"""A solution that opens with its reasoning."""
 _ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 
 
@@ -50,7 +63,8 @@ def row_sample(row: Mapping[str, Any], id: str, where: str, options: RowOptions)
     choices = _choices(row, where)
     answer_type = _answer_type(row, choices, where, options)
     images = list(_images(row, options.images, where))
-    answer, others = gold_answer(row["answer"], answer_type, choices, where, options.numbers)
+    reasoning, bare = _parted(row)
+    answer, others = gold_answer(bare, answer_type, choices, where, options.numbers)
     meta = _meta(row, where) | ({"alternatives": others} if others else {})
     return Sample(
         id=as_text(row.get("id", id)),
@@ -61,7 +75,17 @@ def row_sample(row: Mapping[str, Any], id: str, where: str, options: RowOptions)
         choices=choices,
         images=tuple(image for image, _ in images),
         meta=({"cluster": images[0][1]} if images else {}) | meta,
+        reasoning=reasoning,
     )
+
+
+def _parted(row: Mapping[str, Any]) -> tuple[str, Any]:
+    """The reasoning, the row's own or that before its answer, and the answer without it; steps are lines."""
+    answer = row["answer"]
+    thought = _THOUGHT.fullmatch(answer) if isinstance(answer, str) else None
+    own = row.get("reasoning", thought[1] if thought else "")
+    lines = own if isinstance(own, list) else [own]
+    return "\n".join(map(as_text, lines)).strip(), thought[2].strip() if thought else answer
 
 
 def _check_keys(row: Mapping[str, Any], where: str, options: RowOptions) -> None:

@@ -11,7 +11,7 @@ from datasets import Features, Image, List, Value
 from gpg_vl.data.images import StoredImage, store
 from gpg_vl.errors import DataError, RowError
 from gpg_vl.prompting.boxes import read_boxes
-from gpg_vl.prompting.prompts import Prompt, letter
+from gpg_vl.prompting.prompts import Prompt, letter, special_token
 from gpg_vl.types import AnswerType, Box, Sample
 
 FEATURES = Features(
@@ -24,8 +24,13 @@ FEATURES = Features(
         "answer": Value("string"),
         "answer_type": Value("string"),
         "meta": Value("string"),
+        "reasoning": Value("string"),
     }
 )
+ADDED = {"reasoning": ""}
+"""Columns that older sets lack, with the value that their rows have."""
+_MARKS = ("<think>", "</think>", "<answer>", "</answer>")
+"""What stands around reasoning and answer."""
 _SLACK = 1.0
 """Pixels that a box may stick out of its image: annotations are rounded in every direction."""
 
@@ -52,7 +57,7 @@ class Row:
         for name, value in self.columns.items():
             if name == "images":
                 parts += [image["bytes"] for image in value]
-            else:
+            elif name not in ADDED or value != ADDED[name]:  # or every set's hash would change
                 parts.append(json.dumps(value, ensure_ascii=False).encode())
         return parts
 
@@ -71,6 +76,7 @@ def make_row(sample: Sample) -> Row:
         "answer": sample.answer,
         "answer_type": sample.answer_type,
         "meta": json.dumps(dict(sample.meta), ensure_ascii=False, sort_keys=True),
+        "reasoning": sample.reasoning,
     }
     hashes = tuple(image.pixel_hash for image in images)
     return Row(columns, question_hash(sample.question, sample.choices), hashes)
@@ -83,7 +89,7 @@ def question_hash(question: str, choices: Sequence[str]) -> str:
 
 
 def _check_texts(sample: Sample) -> None:
-    texts = (sample.id, sample.task, sample.question, sample.answer, *sample.choices)
+    texts = (sample.id, sample.task, sample.question, sample.answer, sample.reasoning, *sample.choices)
     for name in ("id", "task", "question", "answer"):
         if not getattr(sample, name).strip():
             raise RowError(f"empty {name}", f"{sample.id!r}: the {name} is empty")
@@ -100,6 +106,11 @@ def _check_texts(sample: Sample) -> None:
         Prompt().user_text(sample)
     except DataError as error:
         raise RowError("unusable question", str(error)) from error
+    if token := special_token(sample.reasoning, _MARKS):
+        raise RowError(
+            "unusable reasoning",
+            f"{sample.id!r}: the reasoning holds {token}, which ends or follows it; give the steps alone",
+        )
 
 
 def _check_answer(sample: Sample, images: Sequence[StoredImage]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gpg_vl.data.rows import FEATURES
+from gpg_vl.data.rows import ADDED, FEATURES
 from gpg_vl.errors import DataError
 
 _SCHEMA = FEATURES.arrow_schema.remove_metadata()
@@ -77,6 +77,8 @@ class StoredRows:
             options = {"metadata": self._footers[shard], "page_checksum_verification": True}
             with pq.ParquetFile(self._shards[shard], **options) as file:
                 table = file.read_row_group(group, columns=list(columns), use_threads=False)
+            for name in ADDED.keys() & set(columns) - set(table.column_names):
+                table = table.append_column(name, [[ADDED[name]] * table.num_rows])
             return table.select(columns).cast(pa.schema([_SCHEMA.field(name) for name in columns]))
         except _UNREADABLE as error:
             raise _damaged(self._shards[shard], error) from error
@@ -102,12 +104,13 @@ def _footer(shard: Path) -> pq.FileMetaData:
     try:
         with pq.ParquetFile(shard) as file:
             names, metadata = file.schema_arrow.names, file.metadata
-            if sorted(names) != sorted(_SCHEMA.names):
+            if not set(_SCHEMA.names) - ADDED.keys() <= set(names) <= set(_SCHEMA.names):
                 raise DataError(
                     f"{folder!r} is not a prepared data set: {shard.name} has the columns "
                     f"{', '.join(names)}; expected {', '.join(_SCHEMA.names)}"
                 )
-            file.schema_arrow.empty_table().select(_SCHEMA.names).cast(_SCHEMA)
+            schema = pa.schema([_SCHEMA.field(name) for name in names])
+            file.schema_arrow.empty_table().select(schema.names).cast(schema)
             return metadata
     except _UNREADABLE as error:
         raise DataError(f"{folder!r} is not a prepared data set: {shard.name}: {error}") from error

@@ -246,20 +246,25 @@ class PromptEncoder:
             return None
         return partial(convert_box, source=self.box_space, target="image", view=self.view(sample))
 
-    def target(self, sample: Sample) -> str:
+    def target(self, sample: Sample, *, reasoning: bool = True) -> str:
         """The text of the gold answer after this prompt, for supervised training.
 
-        The reasoning is the sample's `meta["think"]`, empty where the source has none.
+        reasoning: whether the sample's own stands before it. Raises DataError if that holds special tokens.
         """
+        think = sample.reasoning if reasoning else ""
+        if token := special_token(think, self._special):
+            raise DataError(f"sample {sample.id!r}: the reasoning contains the special token {token}")
         view = self.view(sample) if sample.images else None
         answer = answer_text(sample, self.box_space, view)
-        target = self.prompt.completion_target(answer, str(sample.meta.get("think", "")))
+        target = self.prompt.completion_target(answer, think)
         return target.removeprefix("<think>") if _opens_think(self.text(sample)) else target
 
-    def supervised_prompt_length(self, sample: Sample, *, context: int) -> int:
-        """As `prompt_length`. Raises DataError if the gold answer does not fit `context` behind it."""
+    def supervised_prompt_length(self, sample: Sample, *, context: int, reasoning: bool = True) -> int:
+        """As `prompt_length`. Raises DataError if `target` does not fit `context` behind it, or has none."""
         prompt = self.prompt_length(sample)
-        target = self.tokenizer(self.target(sample), add_special_tokens=False)["input_ids"]
+        target = self.tokenizer(self.target(sample, reasoning=reasoning), add_special_tokens=False)[
+            "input_ids"
+        ]
         if prompt + len(target) + 1 > context:
             raise DataError(
                 f"sample {sample.id!r}: prompt and gold answer have {prompt + len(target) + 1} tokens, the "

@@ -136,7 +136,8 @@ def _usable(
     """The rows that can be trained on. Raises DataError or ConfigurationError if there are none."""
     length = encoder.prompt_length
     if isinstance(config, SftConfig):
-        length = partial(encoder.supervised_prompt_length, context=policy.context)
+        supervised = encoder.supervised_prompt_length
+        length = partial(supervised, context=policy.context, reasoning=config.reasoning)
     data = data.within(config.data.max_prompt_tokens, length)
     if config.model.freeze_language and not any(data.peek(i).images for i in range(len(data))):
         raise ConfigurationError("model.freeze_language: no row has an image, so nothing would be trained")

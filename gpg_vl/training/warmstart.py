@@ -73,7 +73,8 @@ def sft_step(learner: Learner, config: SftConfig) -> Metrics:
     """One optimizer step: mean negative log-likelihood of the batch's answer tokens."""
     clock = Clock()
     own = learner.world.own(learner.sampler.draw(config.batch_size))
-    rows = supervised_rows([learner.data[i] for i in own], learner.encoder, learner.policy.eos_token_ids[0])
+    samples, eos = [learner.data[i] for i in own], learner.policy.eos_token_ids[0]
+    rows = supervised_rows(samples, learner.encoder, eos, reasoning=config.reasoning)
     tokens = sum(learner.world.gather([sum(row.targets for row in rows)]))
     rate = learning_rate(learner.step + 1, config.optim, config.run.steps)
     learner.model.train()
@@ -97,14 +98,16 @@ def supervised_pass(learner: Learner, tokens: int, micros: Iterable[MicroBatch])
     return losses
 
 
-def supervised_rows(samples: Sequence[Sample], encoder: PromptEncoder, eos: int) -> list[Row]:
+def supervised_rows(
+    samples: Sequence[Sample], encoder: PromptEncoder, eos: int, *, reasoning: bool = True
+) -> list[Row]:
     """Prompts with their gold answers behind them, in the tags that rewards ask for, packed.
 
-    Short ones share a sequence as long as the longest.
+    reasoning: whether that of the samples is written too. Short ones share a sequence as long as the longest.
     """
     tokenizer = encoder.tokenizer
     rows = []
     for index, (sample, prompt) in enumerate(zip(samples, encoder.encode(samples), strict=True)):
-        ids = tokenizer(encoder.target(sample), add_special_tokens=False)["input_ids"]
+        ids = tokenizer(encoder.target(sample, reasoning=reasoning), add_special_tokens=False)["input_ids"]
         rows.append(Row((Segment(prompt, ((*ids, eos),), (index,)),)))
     return join(rows, max((row.length for row in rows), default=0))

@@ -58,7 +58,7 @@ OF_A_FILE = {
         ("types", "errors", "checks", "yaml_file", "registry", "stats", "tables", "theme", "environment"),
         "ground",
     ),
-    **dict.fromkeys(("quickstart", "seeds"), "quickstart"),
+    **dict.fromkeys(("quickstart", "quickstart_reasoning", "seeds", "tour_parts"), "quickstart"),
     "__main__": "cli",
     "__init__": "interface",
 }

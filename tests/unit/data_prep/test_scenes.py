@@ -7,9 +7,10 @@ from itertools import islice, pairwise
 
 import pytest
 
-from gpg_vl.data_prep import scenes as module
+from gpg_vl.data_prep import _scene_stream as module
 from gpg_vl.data_prep._scene_drawing import CELL, SIDE
-from gpg_vl.data_prep.scenes import SPLITS, TASKS, scenes, split_of
+from gpg_vl.data_prep._scene_stream import SPLITS, scene_stream, split_of
+from gpg_vl.data_prep.scenes import TASKS, scenes
 from gpg_vl.errors import ConfigurationError, DataError
 from gpg_vl.prompting.prompts import letter, question_text
 
@@ -187,9 +188,8 @@ def test_an_unknown_split_names_the_three():
 def test_an_exhausted_split_ends_with_an_error(monkeypatch):
     only = module.Scene("scenes/Only", "?", ("1",), 0, (module.Thing((1, 1), "red", "circle"),))
     monkeypatch.setattr(module, "ATTEMPTS", 50)
-    monkeypatch.setattr(module, "TASKS", {only.task: module.Task(lambda rng, variant: only, 1)})
     monkeypatch.setattr(module, "split_of", lambda configuration: "test")
-    stream = scenes("", split="test")
+    stream = scene_stream("scenes", {only.task: module.Task(lambda rng, variant: only, 1)}, "test", 0)
     assert next(stream).answer == "(A)"
     with pytest.raises(DataError, match="no new configuration of scenes/Only"):
         next(stream)

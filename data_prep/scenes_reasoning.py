@@ -1,0 +1,97 @@
+"""Scenes whose questions take two steps, each with the steps in words.
+
+The pictures are those of `scenes`. What is asked has to be put together from several objects: a small model
+that writes the steps down before it answers needs one of them at a time.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+
+from gpg_vl.registry import converter
+from gpg_vl.types import Sample
+
+from ._scene_drawing import COLOURS, Cell, Thing
+from ._scene_stream import CELLS, SHAPES, Scene, Task, scene_stream
+
+COUNTS = range(1, 4)
+"""How many objects of each of the two colours that are counted."""
+SIDES = {"left of": (0, -1), "right of": (0, 1), "above": (-1, 0), "below": (1, 0)}
+"""Rows and columns from the largest object to the one that is asked for."""
+
+
+@converter("scenes_reasoning", version="1", endless=True)
+def scenes_reasoning(source: str, *, split: str = "train", seed: int = 0) -> Iterator[Sample]:
+    """Scenes of two steps without end, the tasks in turn, every choice gold equally often in each.
+
+    `reasoning` holds the steps, for supervised training. source: ignored; nothing is read. Splits share no
+    configuration, and `validation` and `test` hold none twice. Equal (split, seed) give equal streams. Raises
+    ConfigurationError for an unknown split, DataError once a split has no new configuration left.
+    """
+    return scene_stream("scenes_reasoning", TASKS, split, seed)
+
+
+# The tasks: each draws a configuration for a variant, which is the answer.
+
+
+def _compare(rng: random.Random, variant: int) -> Scene:
+    """Count two colours, then say of which there are more."""
+    pairs = [(red, blue) for red in COUNTS for blue in COUNTS if _verdict(red, blue) == variant]
+    red, blue = rng.choice(pairs)
+    verdict = ("more red", "more blue", "equal")[variant]
+    question = "Are there more red or more blue objects?"
+    choices = ("red", "blue", "equal")
+    steps = f"red {red}, blue {blue}, {verdict}"
+    return Scene("reasoning/Compare", question, choices, variant, _counted(rng, red, blue), steps)
+
+
+def _verdict(red: int, blue: int) -> int:
+    return 0 if red > blue else 1 if blue > red else 2
+
+
+def _parity(rng: random.Random, variant: int) -> Scene:
+    """Count two colours, add, then say whether the sum is even."""
+    red, blue = rng.choice([(a, b) for a in COUNTS for b in COUNTS if (a + b) % 2 == variant])
+    question = "Is the number of red and blue objects together even or odd?"
+    choices = ("even", "odd")
+    steps = f"red {red}, blue {blue}, together {red + blue}, {choices[variant]}"
+    return Scene("reasoning/Parity", question, choices, variant, _counted(rng, red, blue), steps)
+
+
+def _neighbour(rng: random.Random, variant: int) -> Scene:
+    """Find the largest object, then the one beside it; further ones lie anywhere."""
+    side, (down, right) = rng.choice(list(SIDES.items()))
+    centre, beside = rng.choice(
+        [(a, b) for a in CELLS for b in CELLS if (b[0] - a[0], b[1] - a[1]) == (down, right)]
+    )
+    colours = list(COLOURS)
+    answer = colours[variant]
+    largest, *others = rng.sample([colour for colour in colours if colour != answer], 3)
+    free = rng.sample([cell for cell in CELLS if cell not in (centre, beside)], len(others))
+    things = [Thing(centre, largest, rng.choice(SHAPES), large=True), _small(rng, beside, answer)]
+    things += [_small(rng, cell, colour) for cell, colour in zip(free, others, strict=True)]
+    question = f"Which colour is the object {side} the largest one?"
+    steps = f"largest {largest}, {side} it {answer}"
+    return Scene("reasoning/Neighbour", question, tuple(colours), variant, tuple(things), steps)
+
+
+def _small(rng: random.Random, cell: Cell, colour: str) -> Thing:
+    return Thing(cell, colour, rng.choice(SHAPES), large=False)
+
+
+def _counted(rng: random.Random, red: int, blue: int) -> tuple[Thing, ...]:
+    """So many red and blue objects, and perhaps one of another colour."""
+    other = rng.sample([colour for colour in COLOURS if colour not in ("red", "blue")], rng.randint(0, 1))
+    colours = ["red"] * red + ["blue"] * blue + other
+    return _scattered(rng, colours)
+
+
+def _scattered(rng: random.Random, colours: Sequence[str]) -> tuple[Thing, ...]:
+    cells = rng.sample(CELLS, len(colours))
+    return tuple(map(Thing, cells, colours, rng.choices(SHAPES, k=len(colours))))
+
+
+TASKS = {
+    "reasoning/Compare": Task(_compare, 3),
+    "reasoning/Parity": Task(_parity, 2),
+    "reasoning/Neighbour": Task(_neighbour, len(COLOURS)),
+}

@@ -18,7 +18,7 @@ from ._sources import dataset_rows, json_lines
 LAYOUT = "a file with one JSON object a line, a JSON file with a list of objects, or a Parquet file"
 
 
-@converter("jsonl", version="3")
+@converter("jsonl", version="4")
 def jsonl(
     source: str | Path | Iterable[Mapping[str, Any]],
     *,
@@ -31,10 +31,11 @@ def jsonl(
     """Convert a file with one JSON object a line, a JSON list of objects, or a Parquet file.
 
     A row has `question` and `answer`, and perhaps `image` (a path) or `images` (several), `choices` (texts,
-    or an object by letters; `options` will do), `answer_type`, `task` and `id`; whatever else it has is kept
-    as `meta`. One turn of `conversations` or `messages`, as LLaVA, VLM-R1 and ms-swift have them, may stand
-    for question and answer. `<image>` in a question and answer tags around an answer are dropped. Rows that
-    share their first image share `meta["cluster"]`, unless they bring their own.
+    or an object by letters; `options` will do), `answer_type`, `task`, `id` and `reasoning` (a text or its
+    steps; what stands in `<think>` before the answer will do); whatever else it has is kept as `meta`. One
+    turn of `conversations` or `messages`, as LLaVA, VLM-R1 and ms-swift have them, may stand for question and
+    answer. `<image>` in a question and answer tags around an answer are dropped. Rows that share their first
+    image share `meta["cluster"]`, unless they bring their own.
 
     Args:
         source: the .jsonl, .json or .parquet file; in Python also the rows: a list of dicts, a

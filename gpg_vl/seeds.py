@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from gpg_vl.quickstart import run_tour
+from gpg_vl.quickstart_reasoning import WAYS
 from gpg_vl.runtime.files import write_whole
 from gpg_vl.stats import Interval, over_seeds
 from gpg_vl.tables import markdown_table
@@ -16,6 +17,7 @@ from gpg_vl.tour import Tour
 NAMES = {"base": "warm start", "trained": "GPG", "grpo": "GRPO"}
 """Of what a summary has, in the order of the tables."""
 Summary = Mapping[str, Any]
+_HALVES = [(way, stage) for way in WAYS for stage in ("base", "trained")]
 
 
 def run_seeds(out: str, tours: Sequence[Tour]) -> None:
@@ -43,12 +45,15 @@ def figures(summaries: Mapping[int, Summary]) -> dict[str, Any]:
             f"{late} - {early}": asdict(_difference(accuracies[early], accuracies[late]))
             for early, late in pairs
         }
+    if _with_reasoning(summaries):
+        found["reasoning"] = {f"{way} {stage}": _answered(summaries, way, stage) for way, stage in _HALVES}
     return found
 
 
 def tables(summaries: Mapping[int, Summary]) -> str:
     """Accuracy (%) of each seed and in the mean, and the mean of every task."""
-    return "\n\n".join([_by_seed(summaries), _by_task(summaries)])
+    more = [_by_reasoning(summaries)] if _with_reasoning(summaries) else []
+    return "\n\n".join([_by_seed(summaries), _by_task(summaries), *more])
 
 
 def _by_seed(summaries: Mapping[int, Summary]) -> str:
@@ -80,6 +85,34 @@ def _by_task(summaries: Mapping[int, Summary]) -> str:
         means = [fmean(_accuracies(summaries, name, task)) for task in (*tasks, None)]
         rows.append([NAMES[name], *(f"{100 * mean:.1f}" for mean in means)])
     return f"Its mean over seeds, by task\n\n{markdown_table(['', *tasks, 'all'], rows)}"
+
+
+def _with_reasoning(summaries: Mapping[int, Summary]) -> bool:
+    return all("reasoning" in summary for summary in summaries.values())
+
+
+def _by_reasoning(summaries: Mapping[int, Summary]) -> str:
+    header = ["seed", *(f"{way}, {NAMES[stage]}" for way, stage in _HALVES), "GPG, with - without"]
+    accuracies = [_answered(summaries, *half) for half in _HALVES]
+    gaps = [late - early for late, early in zip(accuracies[1], accuracies[3], strict=True)]
+    rows = []
+    for place, (seed, summary) in enumerate(summaries.items()):
+        tokens = [summary["reasoning"][way][stage]["tokens"] for way, stage in _HALVES]
+        found = [
+            f"{100 * one[place]:.1f} ({count:.0f})" for one, count in zip(accuracies, tokens, strict=True)
+        ]
+        rows.append([str(seed), *found, f"{100 * gaps[place]:+.1f}"])
+    if len(summaries) > 1:
+        means = [f"{100 * fmean(one):.1f}" for one in accuracies]
+        rows.append(["mean (95 % over seeds)", *means, _interval_cell(over_seeds(gaps))])
+    title = "Questions of two steps, with and without thinking: accuracy (%), and tokens of an answer"
+    return f"{title}\n\n{markdown_table(header, rows)}"
+
+
+def _answered(summaries: Mapping[int, Summary], way: str, stage: str) -> list[float]:
+    """Accuracies of each seed on questions of two steps."""
+    parts = [summary["reasoning"][way][stage] for summary in summaries.values()]
+    return [part["total"]["accuracy"]["mean"] for part in parts]
 
 
 def _names(summaries: Mapping[int, Summary]) -> list[str]:

@@ -47,6 +47,40 @@ def test_one_seed_has_no_interval_and_no_rival_no_column():
     assert "differences" not in figures(first)
 
 
+def test_the_table_of_thinking_by_hand():
+    halves = {
+        4: {
+            "with": {"base": (0.5, 12.6), "trained": (0.9, 13)},
+            "without": {"base": (0.4, 4), "trained": (0.6, 4)},
+        },
+        9: {
+            "with": {"base": (0.6, 13), "trained": (0.8, 9)},
+            "without": {"base": (0.5, 4), "trained": (0.4, 4)},
+        },
+    }
+    made = {
+        seed: one
+        | {
+            "reasoning": {
+                way: {at: half(*cell) for at, cell in of.items()} for way, of in halves[seed].items()
+            }
+        }
+        for seed, one in summaries("base", "trained").items()
+    }
+    found = rows(tables(made).split("of two steps")[1])
+    assert (
+        found["seed"][:2] == ["with, warm start", "with, GPG"] and found["seed"][-1] == "GPG, with - without"
+    )
+    assert found["4"] == ["50.0 (13)", "90.0 (13)", "40.0 (4)", "60.0 (4)", "+30.0"]
+    assert found["9"] == ["60.0 (13)", "80.0 (9)", "50.0 (4)", "40.0 (4)", "+40.0"]
+    assert found["mean (95 % over seeds)"] == ["55.0", "85.0", "45.0", "50.0", "+35.0 (-28.5 to +98.5)"]
+    assert figures(made)["reasoning"]["with trained"] == [0.9, 0.8]
+
+
+def half(accuracy: float, tokens: float) -> dict:
+    return {"total": {"accuracy": {"mean": accuracy}}, "tokens": tokens}
+
+
 def test_every_seed_has_a_folder_of_its_own():
     tours = seeded(Tour(out="runs/x"), [3, 5])
     assert [(tour.seed, tour.out) for tour in tours] == [(3, "runs/x/seed_3"), (5, "runs/x/seed_5")]

@@ -49,6 +49,25 @@ def test_round_trip(tmp_path):
             assert np.array_equal(np.asarray(one), np.asarray(other))
 
 
+def test_reasoning_is_stored_and_older_sets_have_none(tmp_path):
+    write([row(0, reasoning="Two balls,\nso (B)."), row(1)], tmp_path / "new")
+    write([row(2)], tmp_path / "old")
+    (shard,) = (tmp_path / "old").glob("data-*.parquet")
+    pq.write_table(pq.read_table(shard).drop_columns("reasoning"), shard)
+    data = PreparedDataset.open([str(tmp_path / "new"), str(tmp_path / "old")])
+    assert [data[i].reasoning for i in range(3)] == ["Two balls,\nso (B).", "", ""]
+    assert data.column("reasoning") == [sample.reasoning for sample in data.without_images()]
+    assert data.column("id") == ["id-0", "id-1", "id-2"]
+
+
+def test_the_content_hash_knows_reasoning_and_is_that_of_before_without(tmp_path):
+    for name, reasoning in (("none", ""), ("one", "a"), ("other", "b")):
+        write([row(0, reasoning=reasoning)], tmp_path / name)
+    hashes = {name: read_manifest(tmp_path / name)["sha256"] for name in ("none", "one", "other")}
+    assert len(set(hashes.values())) == 3
+    assert hashes["none"] == "9fd88aff07865afe6450597994ee7ef9a9efcf4b63e8c4eb1dd75e0e94667345"
+
+
 def test_several_folders_are_joined(tmp_path):
     write([row(0), row(1)], tmp_path / "a")
     write([row(2)], tmp_path / "b")

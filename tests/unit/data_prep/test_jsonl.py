@@ -45,6 +45,33 @@ def test_a_full_row_says_everything_itself(tmp_path):
     assert made.meta == {"m": 1, "source": "book", "cluster": made.meta["cluster"]}
 
 
+@pytest.mark.parametrize(
+    ("more", "reasoning"),
+    [
+        ({"reasoning": " The ball is red. "}, "The ball is red."),
+        ({"reasoning": ["The ball is red.", "So y."]}, "The ball is red.\nSo y."),
+        ({"answer": "<think>Red,\nso y.</think> <answer>(B)</answer>"}, "Red,\nso y."),
+        ({"answer": "<think>Red.</think>\ny"}, "Red."),
+        ({"answer": "<think>Red.</think><answer>y</answer>", "reasoning": "Own."}, "Own."),
+        ({"answer": "<think></think><answer>y</answer>"}, ""),
+        ({"reasoning": None}, ""),
+        ({"rationale": "Red."}, "Red."),
+    ],
+)
+def test_the_way_to_the_answer_comes_along(tmp_path, more, reasoning):
+    fields = "reasoning=rationale" if "rationale" in more else ""
+    made = sample(tmp_path, QUESTION | more, fields=fields)
+    assert (made.answer, made.reasoning, made.meta) == ("(B)", reasoning, {})
+
+
+@pytest.mark.parametrize("mark", ["<think>", "</think>", "<answer>", "</answer>"])
+def test_reasoning_that_would_end_early_is_refused(tmp_path, mark):
+    rows = source(tmp_path, QUESTION, QUESTION | {"reasoning": f"a {mark} b"})
+    write_prepared(jsonl(rows), tmp_path / "d", source="", converter="jsonl", version="3")
+    (skipped,) = (tmp_path / "d" / SKIPPED).read_text().splitlines()
+    assert json.loads(skipped)["reason"] == "unusable reasoning" and mark in json.loads(skipped)["message"]
+
+
 def test_rows_that_share_an_image_are_clustered(tmp_path):
     noise(9, 7).save(tmp_path / "a.png")
     noise(5, 5).save(tmp_path / "b.png")

@@ -49,7 +49,7 @@ class Thing:
 SCALE = 4
 MARGIN = 2
 """Pixels around an object that its shadow may take."""
-SIZES: Mapping[bool | None, tuple[int, int]] = {None: (16, 20), False: (12, 15), True: (22, 24)}
+SIZES: Mapping[bool | None, tuple[int, int]] = {None: (16, 20), False: (11, 13), True: (22, 24)}
 """The least and the largest side in pixels of an object seen from above: ordinary, small, large."""
 LEVEL_SIZES = (7, 9, 12, 15, 18, 23)
 """Side of an object in pixels by depth level; its jitter is one pixel, so levels stay apart."""

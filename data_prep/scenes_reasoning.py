@@ -10,13 +10,11 @@ from collections.abc import Iterator, Sequence
 from gpg_vl.registry import converter
 from gpg_vl.types import Sample
 
-from ._scene_drawing import COLOURS, Cell, Thing
+from ._scene_drawing import COLOURS, Thing
 from ._scene_stream import CELLS, SHAPES, Scene, Task, scene_stream
 
 COUNTS = range(1, 4)
 """How many objects of each of the two colours that are counted."""
-SIDES = {"left of": (0, -1), "right of": (0, 1), "above": (-1, 0), "below": (1, 0)}
-"""Rows and columns from the largest object to the one that is asked for."""
 
 
 @converter("scenes_reasoning", version="1", endless=True)
@@ -58,24 +56,19 @@ def _parity(rng: random.Random, variant: int) -> Scene:
 
 
 def _neighbour(rng: random.Random, variant: int) -> Scene:
-    """Find the largest object, then the one beside it; further ones lie anywhere."""
-    side, (down, right) = rng.choice(list(SIDES.items()))
-    centre, beside = rng.choice(
-        [(a, b) for a in CELLS for b in CELLS if (b[0] - a[0], b[1] - a[1]) == (down, right)]
-    )
-    colours = list(COLOURS)
+    """Find the largest object, then the one left of it; a third lies anywhere."""
+    (centre, beside), colours = rng.choice(_NEIGHBOURS), list(COLOURS)
     answer = colours[variant]
-    largest, *others = rng.sample([colour for colour in colours if colour != answer], 3)
-    free = rng.sample([cell for cell in CELLS if cell not in (centre, beside)], len(others))
-    things = [Thing(centre, largest, rng.choice(SHAPES), large=True), _small(rng, beside, answer)]
-    things += [_small(rng, cell, colour) for cell, colour in zip(free, others, strict=True)]
-    question = f"Which colour is the object {side} the largest one?"
-    steps = f"largest {largest}, {side} it {answer}"
-    return Scene("reasoning/Neighbour", question, tuple(colours), variant, tuple(things), steps)
-
-
-def _small(rng: random.Random, cell: Cell, colour: str) -> Thing:
-    return Thing(cell, colour, rng.choice(SHAPES), large=False)
+    largest, other = rng.sample([colour for colour in colours if colour != answer], 2)
+    free = rng.choice([cell for cell in CELLS if cell not in (centre, beside)])
+    things = (
+        Thing(centre, largest, rng.choice(SHAPES), large=True),
+        Thing(beside, answer, rng.choice(SHAPES), large=False),
+        Thing(free, other, rng.choice(SHAPES), large=False),
+    )
+    question = "Which colour is the object left of the largest one?"
+    steps = f"largest {largest}, left of it {answer}"
+    return Scene("reasoning/Neighbour", question, tuple(colours), variant, things, steps)
 
 
 def _counted(rng: random.Random, red: int, blue: int) -> tuple[Thing, ...]:
@@ -89,6 +82,9 @@ def _scattered(rng: random.Random, colours: Sequence[str]) -> tuple[Thing, ...]:
     cells = rng.sample(CELLS, len(colours))
     return tuple(map(Thing, cells, colours, rng.choices(SHAPES, k=len(colours))))
 
+
+_NEIGHBOURS = [((row, column), (row, column - 1)) for row, column in CELLS if column > 0]
+"""A cell, and the one on its left."""
 
 TASKS = {
     "reasoning/Compare": Task(_compare, 3),

@@ -1,7 +1,6 @@
 """Scenes of two steps: steps and gold answers are worked out again from the objects' cells and boxes."""
 
 import json
-import re
 from collections import Counter
 from itertools import islice
 
@@ -12,8 +11,6 @@ from gpg_vl.data_prep._scene_stream import SPLITS, split_of
 from gpg_vl.data_prep.scenes_reasoning import TASKS, scenes_reasoning
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.prompting.prompts import letter, question_text
-
-MOVES = {"left of": (0, -1), "right of": (0, 1), "above": (-1, 0), "below": (1, 0)}
 
 
 def take(count, split="train", seed=0):
@@ -45,12 +42,11 @@ def side(thing):
 
 def neighbour(sample):
     things = sorted(sample.meta["objects"], key=side)
-    largest, asked = things[-1], re.search(" (left of|right of|above|below) ", sample.question)[1]
-    assert side(largest) >= 1.4 * side(things[-2])  # nobody doubts which one it is
-    cell = [place + step for place, step in zip(largest["cell"], MOVES[asked], strict=True)]
-    (beside,) = [thing for thing in things if thing["cell"] == cell]
+    row, column = (largest := things[-1])["cell"]
+    assert side(largest) >= 1.6 * side(things[-2])  # nobody doubts which one it is
+    (beside,) = [thing for thing in things if thing["cell"] == [row, column - 1]]
     assert Counter(thing["colour"] for thing in things).most_common(1)[0][1] == 1
-    return beside["colour"], f"largest {largest['colour']}, {asked} it {beside['colour']}"
+    return beside["colour"], f"largest {largest['colour']}, left of it {beside['colour']}"
 
 
 SOLVERS = {"reasoning/Compare": compare, "reasoning/Parity": parity, "reasoning/Neighbour": neighbour}

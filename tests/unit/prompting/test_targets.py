@@ -1,4 +1,4 @@
-"""What supervised training writes behind a prompt: the row's reasoning and its answer, or the answer alone."""
+"""What supervised training writes behind a prompt: reasoning and answer, or the answer alone."""
 
 from dataclasses import replace
 

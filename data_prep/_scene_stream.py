@@ -4,7 +4,7 @@ import hashlib
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import count, product
+from itertools import cycle, product
 from typing import Any
 
 from PIL import Image
@@ -76,8 +76,7 @@ def _stream(name: str, tasks: Mapping[str, Task], split: str, seed: int) -> Iter
     rng = random.Random(f"{name} {split} {seed}")
     decks: dict[str, list[int]] = {task: [] for task in tasks}
     seen: set[str] | None = None if split == "train" else set()
-    for index in count():
-        task = tasks[key := list(tasks)[index % len(tasks)]]
+    for index, (key, task) in enumerate(cycle(tasks.items())):
         scene = _new_scene(rng, key, task, _deal(rng, decks[key], task.variants), split, seen)
         image, boxes = render(scene.things, rng)
         yield _sample(scene, image, boxes, f"{name}-{split}-{seed}-{index}")

@@ -1,11 +1,11 @@
 """Scenes whose questions take two steps, each with the steps in words.
 
-The pictures are those of `scenes`. What is asked has to be put together from several objects: a small model
-that writes the steps down before it answers needs one of them at a time.
+The pictures are those of `scenes`, and choices keep their order. A small model that writes the steps down
+before it answers needs to see one thing at a time; one that answers at once has to find all in one pass.
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from gpg_vl.registry import converter
 from gpg_vl.types import Sample
@@ -75,10 +75,6 @@ def _counted(rng: random.Random, red: int, blue: int) -> tuple[Thing, ...]:
     """So many red and blue objects, and perhaps one of another colour."""
     other = rng.sample([colour for colour in COLOURS if colour not in ("red", "blue")], rng.randint(0, 1))
     colours = ["red"] * red + ["blue"] * blue + other
-    return _scattered(rng, colours)
-
-
-def _scattered(rng: random.Random, colours: Sequence[str]) -> tuple[Thing, ...]:
     cells = rng.sample(CELLS, len(colours))
     return tuple(map(Thing, cells, colours, rng.choices(SHAPES, k=len(colours))))
 

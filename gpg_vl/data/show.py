@@ -27,6 +27,8 @@ def describe(data: PreparedDataset, processor: str | None = None) -> str:
     length = _length_under(processor) if processor is not None else lambda sample: 0
     rows = [_figures(data.peek(index), length) for index in range(len(data))]
     lines = [*_origin(data), "", _tasks(rows), "", *_images(rows)]
+    if reasoned := sum(map(bool, data.column("reasoning"))):
+        lines.append(f"reasoning: {reasoned:,} of {len(data):,} rows")
     if processor is not None:
         lengths = _spread((row.tokens for row in rows), p95=True)
         lines.append(f"prompt:   {lengths} tokens, images included")

@@ -55,6 +55,11 @@ def test_describe(mixed):
     ]
 
 
+def test_rows_with_reasoning_are_counted(tmp_path):
+    rows = [Sample(str(n), "t", "Q?", "3", "number", reasoning="1 + 2" * (n < 2)) for n in range(5)]
+    assert "reasoning: 2 of 5 rows" in describe(write(tmp_path / "d", rows)).splitlines()
+
+
 def test_prompt_lengths_are_those_that_training_sees(tmp_path, tiny_folder, policy, mixed_samples):
     data = write(tmp_path / "d", mixed_samples)
     lengths = sorted(encoder_of(policy).prompt_length(sample) for sample in mixed_samples)

@@ -91,7 +91,7 @@ def test_data_show_with_a_real_processor(file, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["shw", "d"], "unknown command 'shw'; known: overlap, show. Did you mean 'show'?"),
+        (["shw", "d"], "unknown command 'shw'; known: difficulty, overlap, show. Did you mean 'show'?"),
         (["show", "nowhere"], "'nowhere' is not a prepared data set; make one with `gpg-vl prepare`"),
         (["overlap", "nowhere", "either"], "'nowhere' is not a prepared data set"),
     ],

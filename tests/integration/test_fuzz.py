@@ -59,6 +59,7 @@ STOPPED_BY = {
     "prepare scenes": {"--out": "/", "--limit": "0"},
     "data show": {"": "nowhere", "--samples": "0"},
     "data overlap": {"": "nowhere nowhere"},
+    "data difficulty": {"": "nowhere", "--samples": "0"},
     "compare": {"": "nowhere nowhere"},
     "merge": {"": "nowhere", "--out": "/"},
     "report": {"": "nowhere"},

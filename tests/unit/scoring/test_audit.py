@@ -20,7 +20,8 @@ from gpg_vl.types import Sample
 
 INSTRUCT = Prompt()
 BASE = Prompt("base")
-ANNOUNCED = sorted(rewards.announced())
+ANNOUNCED = sorted(set(rewards.announced()) - {"judge"})
+"""The judge is audited with a server: tests/integration/test_judge.py."""
 _CONFIGS = Path(str(files("gpg_vl.configs").joinpath("grpo_baseline.yaml"))).parent
 RECIPES = sorted(
     str(file.relative_to(_CONFIGS))

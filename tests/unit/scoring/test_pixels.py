@@ -158,12 +158,10 @@ def test_images_of_every_mode_arrive_as_they_were(mode):
     assert arrived == image and arrived is not image
 
 
-def test_no_built_in_reward_gets_pixels_and_anybody_elses_does(file):
-    assert not any(
-        rewards.get(name).images
-        for name, [point] in rewards.announced().items()
-        if point.value.startswith("gpg_vl.rewards.")
-    )
+def test_of_the_built_in_rewards_the_judge_alone_gets_pixels_and_anybody_elses_does(file):
+    announced = rewards.announced().items()
+    built_in = [name for name, [point] in announced if point.value.startswith("gpg_vl.rewards.")]
+    assert [name for name in built_in if rewards.get(name).images] == ["judge"]
     assert rewards.get(f"{file}:batch").images
 
 

@@ -47,12 +47,20 @@ def _verdict(red: int, blue: int) -> int:
 
 
 def _parity(rng: random.Random, variant: int) -> Scene:
-    """Count two colours, add, then say whether the sum is even."""
-    red, blue = rng.choice([(a, b) for a in COUNTS for b in COUNTS if (a + b) % 2 == variant])
-    question = "Is the number of red and blue objects together even or odd?"
+    """Count a colour row by row, add, then say whether the sum is even.
+
+    Every cell is red or blue by the toss of a coin, so that the answer depends on no part of the picture: what
+    is learned from answers alone has to see all nine cells at once.
+    """
+    reds = [rng.random() < 0.5 for _ in CELLS]
+    reds[-1] ^= sum(reds) % 2 != variant
+    top, middle, bottom = (sum(reds[row : row + 3]) for row in (0, 3, 6))
+    colours = ["red" if red else "blue" for red in reds]
+    things = tuple(map(Thing, CELLS, colours, rng.choices(SHAPES, k=len(CELLS))))
+    question = "Is the number of red objects even or odd?"
     choices = ("even", "odd")
-    steps = f"red {red}, blue {blue}, together {red + blue}, {choices[variant]}"
-    return Scene("reasoning/Parity", question, choices, variant, _counted(rng, red, blue), steps)
+    sums = f"top {top}, middle {middle} makes {top + middle}, bottom {bottom} makes {sum(reds)}"
+    return Scene("reasoning/Parity", question, choices, variant, things, f"{sums}, {choices[variant]}")
 
 
 def _neighbour(rng: random.Random, variant: int) -> Scene:

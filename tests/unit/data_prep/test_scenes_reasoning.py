@@ -30,9 +30,11 @@ def compare(sample):
 
 
 def parity(sample):
-    red, blue = counts(sample)
-    answer = "odd" if (red + blue) % 2 else "even"
-    return answer, f"red {red}, blue {blue}, together {red + blue}, {answer}"
+    rows = [thing["cell"][0] for thing in sample.meta["objects"] if thing["colour"] == "red"]
+    top, middle, bottom = (rows.count(row) for row in range(3))
+    answer = "odd" if len(rows) % 2 else "even"
+    sums = f"top {top}, middle {middle} makes {top + middle}, bottom {bottom} makes {len(rows)}"
+    return answer, f"{sums}, {answer}"
 
 
 def side(thing):
@@ -73,7 +75,16 @@ def test_one_step_alone_does_not_say_the_answer():
     answers = {}
     for sample in take(1500):
         answers.setdefault((sample.task, sample.reasoning.split(",")[0]), set()).add(sample.answer)
-    assert min(map(len, answers.values())) >= 2 and len(answers) == 3 + 3 + 5
+    assert min(map(len, answers.values())) >= 2 and len(answers) == 3 + 4 + 5
+
+
+def test_no_part_of_a_picture_says_whether_the_reds_are_even():
+    odd = [s for s in take(6000) if s.task == "reasoning/Parity"]
+    for cell in ([0, 0], [1, 1], [2, 2]):
+        of_red = [
+            s.answer for s in odd for t in s.meta["objects"] if t["cell"] == cell and t["colour"] == "red"
+        ]
+        assert of_red.count("(A)") / len(of_red) == pytest.approx(0.5, abs=0.05)
 
 
 def test_streams_repeat_and_differ_by_seed():

@@ -1,4 +1,4 @@
-"""Scenes whose questions take two steps, each with the steps in words.
+"""Scenes whose questions take two steps or more, each with the steps in words.
 
 The pictures are those of `scenes`, and choices keep their order. A small model that writes the steps down
 before it answers needs to see one thing at a time; one that answers at once has to find all in one pass.
@@ -16,10 +16,13 @@ from ._scene_stream import CELLS, SHAPES, Scene, Task, scene_stream
 COUNTS = range(1, 4)
 """How many objects of each of the two colours that are counted."""
 
+MOVES = 4
+"""From row to row."""
+
 
 @converter("scenes_reasoning", version="1", endless=True)
 def scenes_reasoning(source: str, *, split: str = "train", seed: int = 0) -> Iterator[Sample]:
-    """Scenes of two steps without end, the tasks in turn, every choice gold equally often in each.
+    """Scenes of several steps without end, the tasks in turn, every choice gold equally often in each.
 
     `reasoning` holds the steps, for supervised training. source: ignored; nothing is read. Splits share no
     configuration, and `validation` and `test` hold none twice. Equal (split, seed) give equal streams. Raises
@@ -46,21 +49,33 @@ def _verdict(red: int, blue: int) -> int:
     return 0 if red > blue else 1 if blue > red else 2
 
 
-def _parity(rng: random.Random, variant: int) -> Scene:
-    """Count a colour row by row, add, then say whether the sum is even.
+def _follow(rng: random.Random, variant: int) -> Scene:
+    """Go from row to row: each row leads from its left object's colour to that of its right one.
 
-    Every cell is red or blue by the toss of a coin, so that the answer depends on no part of the picture: what
-    is learned from answers alone has to see all nine cells at once.
+    Four moves pass a row twice, and where they end is no sum over what is in the picture: it takes one look
+    a move.
     """
-    reds = [rng.random() < 0.5 for _ in CELLS]
-    reds[-1] ^= sum(reds) % 2 != variant
-    top, middle, bottom = (sum(reds[row : row + 3]) for row in (0, 3, 6))
-    colours = ["red" if red else "blue" for red in reds]
-    things = tuple(map(Thing, CELLS, colours, rng.choices(SHAPES, k=len(CELLS))))
-    question = "Is the number of red objects even or odd?"
-    choices = ("even", "odd")
-    sums = f"top {top}, middle {middle} makes {top + middle}, bottom {bottom} makes {sum(reds)}"
-    return Scene("reasoning/Parity", question, choices, variant, things, f"{sums}, {choices[variant]}")
+    path, leads = _path(rng, list(COLOURS)[variant])
+    rows = enumerate(rng.sample(list(leads.items()), len(leads)))
+    cells = [
+        ((row, column), colour) for row, pair in rows for column, colour in zip((0, 2), pair, strict=True)
+    ]
+    things = tuple(Thing(cell, colour, rng.choice(SHAPES)) for cell, colour in cells)
+    rule = "Each row leads from its left object to its right one."
+    question = f"{rule} Which colour is {MOVES} moves from {path[0]}?"
+    return Scene("reasoning/Follow", question, tuple(COLOURS), variant, things, " ".join(path))
+
+
+def _path(rng: random.Random, end: str) -> tuple[list[str], dict[str, str]]:
+    """The colours on a way that ends at `end`, and where each of three colours leads: never to itself."""
+    while True:
+        colours = rng.sample(list(COLOURS), 3)
+        leads = {one: rng.choice([other for other in colours if other != one]) for one in colours}
+        path = colours[:1]
+        for _ in range(MOVES):
+            path.append(leads[path[-1]])
+        if path[-1] == end:
+            return path, leads
 
 
 def _neighbour(rng: random.Random, variant: int) -> Scene:
@@ -92,6 +107,6 @@ _NEIGHBOURS = [((row, column), (row, column - 1)) for row, column in CELLS if co
 
 TASKS = {
     "reasoning/Compare": Task(_compare, 3),
-    "reasoning/Parity": Task(_parity, 2),
+    "reasoning/Follow": Task(_follow, len(COLOURS)),
     "reasoning/Neighbour": Task(_neighbour, len(COLOURS)),
 }

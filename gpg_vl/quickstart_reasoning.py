@@ -1,4 +1,4 @@
-"""The tour's part about thinking: questions of two steps, answered with and without writing the steps down.
+"""The tour's part about thinking: questions of several steps, with and without writing the steps down.
 
 One untrained model is taught twice on the same rows, in as many steps: with each row's reasoning, and answers
 alone. GPG goes on from both with one recipe, which pays for the right choice and the tags and says nothing
@@ -79,7 +79,7 @@ def reasoning_words(part: Mapping[str, Any], out: Path) -> list[str]:
     count = part["with"]["base"]["total"]["accuracy"]["count"]
     stages = {"warm start": "base", "after GPG": "trained"}
     return [
-        f"{count} held-out questions of two steps:",
+        f"{count} held-out questions of several steps:",
         *(f"  {stage}: {_compared(part, name)}" for stage, name in stages.items()),
         f"report     {out / 'reasoning' / 'with' / 'gpg' / 'report.html'}",
     ]

@@ -105,12 +105,12 @@ def _by_reasoning(summaries: Mapping[int, Summary]) -> str:
     if len(summaries) > 1:
         means = [f"{100 * fmean(one):.1f}" for one in accuracies]
         rows.append(["mean (95 % over seeds)", *means, _interval_cell(over_seeds(gaps))])
-    title = "Questions of two steps, with and without thinking: accuracy (%), and tokens of an answer"
+    title = "Questions of several steps, with and without thinking: accuracy (%), and tokens of an answer"
     return f"{title}\n\n{markdown_table(header, rows)}"
 
 
 def _answered(summaries: Mapping[int, Summary], way: str, stage: str) -> list[float]:
-    """Accuracies of each seed on questions of two steps."""
+    """Accuracies of each seed on questions of several steps."""
     parts = [summary["reasoning"][way][stage] for summary in summaries.values()]
     return [part["total"]["accuracy"]["mean"] for part in parts]
 

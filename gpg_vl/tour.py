@@ -20,7 +20,7 @@ class Tour:
     compare: Literal["grpo"] | None = None
     """Also train with GRPO, from the same warm start on as many sampled answers."""
     reasoning: bool = False
-    """Also questions of two steps, answered by the same model with and without writing the steps down."""
+    """Also questions of several steps, answered by the same model with and without writing the steps down."""
     steps: int | None = None
     """GPG steps; None takes the recipe's."""
     warm_start_steps: int | None = None

@@ -116,7 +116,7 @@ def quickstart(arguments: list[str]) -> None:
     parser = _parser("quickstart", quickstart.__doc__ or "")
     place()  # before torch is imported
     parser.add_class_arguments(Tour, None, skip={"reasoning"})
-    words = "also questions of two steps, answered with and without writing the steps down"
+    words = "also questions of several steps, answered with and without writing the steps down"
     parser.add_argument("--reasoning", action="store_true", help=words)
     words = "several in place of --seed, each in a folder of its own, and what they say together"
     parser.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help=words)

@@ -19,7 +19,9 @@ def test_thinking_is_added_to_a_finished_tour(tmp_path, capsys):
     run("quickstart", "--out", out, "--reasoning", *SIZE)
     words = capsys.readouterr().out
     assert (out / "gpg" / "metrics.jsonl").read_bytes() == trained  # nothing was trained again
-    assert f"{out}/reasoning/with/gpg/report.html" in words and "12 held-out questions of two steps" in words
+    assert (
+        f"{out}/reasoning/with/gpg/report.html" in words and "12 held-out questions of several steps" in words
+    )
     assert f"gpg-vl quickstart --out {out} --compare grpo --reasoning" in words  # what to type next
 
     part = json.loads((out / "summary.json").read_text())["reasoning"]

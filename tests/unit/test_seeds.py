@@ -67,7 +67,7 @@ def test_the_table_of_thinking_by_hand():
         }
         for seed, one in summaries("base", "trained").items()
     }
-    found = rows(tables(made).split("of two steps")[1])
+    found = rows(tables(made).split("of several steps")[1])
     assert (
         found["seed"][:2] == ["with, warm start", "with, GPG"] and found["seed"][-1] == "GPG, with - without"
     )

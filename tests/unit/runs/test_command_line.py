@@ -52,7 +52,7 @@ def test_every_recipe_is_a_command(path):
             RunConfig(keep_last=1, trackers=["tensorboard"]),
         ),
         TrainConfig("1", ModelConfig("2"), Prompt(system="yes"), DataConfig(train=["3"])),
-        SftConfig("a", 8, 0.5, ModelConfig("b"), data=DataConfig(train=["c"])),
+        SftConfig("a", 8, 0.5, reasoning=False, model=ModelConfig("b"), data=DataConfig(train=["c"])),
     ],
 )
 def test_a_command_is_read_back(config):

@@ -15,6 +15,7 @@ from gpg_vl.runtime.files import write_whole
 from gpg_vl.tour import Tour
 from gpg_vl.tour_parts import (
     PhaseClock,
+    accuracy,
     choose_threads,
     figures,
     make_model,
@@ -117,26 +118,26 @@ def write_summary(
     return summary
 
 
-def _accuracy(figures: dict[str, Any]) -> str:
-    return f"{figures['total']['accuracy']['mean']:.1%}"
-
-
 def closing_words(done: Done) -> str:
     """Result, paths and what to type next."""
     tour, warm, summary = done.tour, done.warm, done.summary
     out, rival = Path(tour.out), tour.compare
     base, trained = summary["base"]["total"], summary["trained"]["total"]
-    gain = 100 * (trained["accuracy"]["mean"] - base["accuracy"]["mean"])
+    gain = 100 * (accuracy(summary["trained"]) - accuracy(summary["base"]))
     seconds = sum(summary["seconds"].values())
     model = out / "gpg" / "checkpoints" / f"step_{summary['trained']['step']:06d}" / "model"
     return "\n".join(
         [
             "",
             f"accuracy on {base['accuracy']['count']} held-out questions "
-            f"(chance {summary['chance']:.1%}): {_accuracy(summary['base'])} -> "
-            f"{_accuracy(summary['trained'])} ({gain:+.1f} points),",
+            f"(chance {summary['chance']:.1%}): {accuracy(summary['base']):.1%} -> "
+            f"{accuracy(summary['trained']):.1%} ({gain:+.1f} points),",
             f"format after training {trained['format']['mean']:.1%}; {seconds / 60:.1f} minutes in all",
-            *([f"{rival.upper()} on as many sampled answers: {_accuracy(summary[rival])}"] if rival else []),
+            *(
+                [f"{rival.upper()} on as many sampled answers: {accuracy(summary[rival]):.1%}"]
+                if rival
+                else []
+            ),
             "",
             *([*reasoning_words(summary["reasoning"], out), ""] if tour.reasoning else []),
             f"report     {done.report}",

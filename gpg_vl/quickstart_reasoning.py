@@ -16,6 +16,7 @@ from gpg_vl.runs.files import Evaluation, read_evaluations
 from gpg_vl.tour import Tour
 from gpg_vl.tour_parts import (
     PhaseClock,
+    accuracy,
     figures,
     make_model,
     prepare_scenes,
@@ -87,8 +88,5 @@ def reasoning_words(part: Mapping[str, Any], out: Path) -> list[str]:
 
 def _compared(part: Mapping[str, Any], stage: str) -> str:
     cells = {way: part[way][stage] for way in WAYS}
-    words = {
-        way: f"{one['total']['accuracy']['mean']:.1%}, {one['tokens']:.0f} tokens"
-        for way, one in cells.items()
-    }
+    words = {way: f"{accuracy(one):.1%}, {one['tokens']:.0f} tokens" for way, one in cells.items()}
     return f"with thinking {words['with']}; without {words['without']}"

@@ -13,6 +13,7 @@ from gpg_vl.runtime.files import write_whole
 from gpg_vl.stats import Interval, over_seeds
 from gpg_vl.tables import markdown_table
 from gpg_vl.tour import Tour
+from gpg_vl.tour_parts import accuracy
 
 NAMES = {"base": "warm start", "trained": "GPG", "grpo": "GRPO"}
 """Of what a summary has, in the order of the tables."""
@@ -111,8 +112,7 @@ def _by_reasoning(summaries: Mapping[int, Summary]) -> str:
 
 def _answered(summaries: Mapping[int, Summary], way: str, stage: str) -> list[float]:
     """Accuracies of each seed on questions of several steps."""
-    parts = [summary["reasoning"][way][stage] for summary in summaries.values()]
-    return [part["total"]["accuracy"]["mean"] for part in parts]
+    return [accuracy(summary["reasoning"][way][stage]) for summary in summaries.values()]
 
 
 def _names(summaries: Mapping[int, Summary]) -> list[str]:
@@ -121,9 +121,7 @@ def _names(summaries: Mapping[int, Summary]) -> list[str]:
 
 def _accuracies(summaries: Mapping[int, Summary], name: str, task: str | None = None) -> list[float]:
     """Of each seed, in [0, 1]; of all tasks together where none is named."""
-    models = [summary[name] for summary in summaries.values()]
-    shares = [model["total"] if task is None else model["tasks"][task] for model in models]
-    return [share["accuracy"]["mean"] for share in shares]
+    return [accuracy(summary[name], task) for summary in summaries.values()]
 
 
 def _pairs(names: Sequence[str]) -> list[tuple[str, str]]:

@@ -125,3 +125,10 @@ def figures(evaluation: Mapping[str, Any]) -> dict[str, Any]:
         "total": evaluation["totals"],
         "tasks": evaluation["tasks"],
     }
+
+
+def accuracy(found: Mapping[str, Any], task: str | None = None) -> float:
+    """The mean accuracy in such figures, in [0, 1]; of all tasks together where none is named."""
+    share = found["total"] if task is None else found["tasks"][task]
+    mean: float = share["accuracy"]["mean"]
+    return mean

@@ -8,9 +8,11 @@ seconds.
 import argparse
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -29,6 +31,7 @@ MARK = "GPG_VL_LAUNCH"
 """Environment variable that all processes of a launch, and no others, have with the same value."""
 
 _POLL = 0.1  # seconds
+_INPUT = 0  # the standard one
 _LOOKS = 100
 """Times to look for what is left, at most: a process may hang in its kernel."""
 
@@ -218,7 +221,22 @@ def _launched(mark: str, session: int) -> Iterator[psutil.Process]:
                 yield process
 
 
-def end_with_the_launcher() -> None:
-    """In a thread of a launch's own process: kill all of it once the other end of its input is gone."""
-    os.read(0, 1)
+@contextlib.contextmanager
+def ended_with_the_launcher() -> Iterator[None]:
+    """In a launch's own process: all of it is killed once the other end of its input is gone.
+
+    Start before the block what can be: between the last look for what is left and the kill of this process,
+    something new would be missed.
+    """
+    killer = threading.Thread(target=_end_with_the_launcher, daemon=True)
+    killer.start()
+    try:
+        yield
+    finally:
+        if select.select([_INPUT], [], [], 0)[0]:
+            killer.join()  # what the block waited for is killed first, and this process, its killer, last
+
+
+def _end_with_the_launcher() -> None:
+    os.read(_INPUT, 1)  # nobody writes: it returns at the end of the input
     kill_launch(os.environ[MARK], os.getsid(0))

@@ -3,13 +3,12 @@
 import logging
 import signal
 import sys
-import threading
 from signal import Signals
 
 from accelerate.commands.launch import launch_command, launch_command_parser
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-from gpg_vl.cli.launch import end_with_the_launcher
+from gpg_vl.cli.launch import ended_with_the_launcher
 
 
 def main() -> None:
@@ -21,10 +20,10 @@ def main() -> None:
     arguments.signals_to_handle = "SIGQUIT"  # torchrun's own handlers would kill the ranks
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, _leave_it_to_the_ranks)  # unlike SIG_IGN, not inherited by them
-    threading.Thread(target=end_with_the_launcher, daemon=True).start()
     logging.disable(logging.ERROR)
     try:
-        launch_command(arguments)
+        with ended_with_the_launcher():
+            launch_command(arguments)
     except ChildFailedError as failed:
         sys.exit(_explain(failed))
 

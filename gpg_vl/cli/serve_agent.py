@@ -3,9 +3,8 @@
 import signal
 import subprocess
 import sys
-import threading
 
-from gpg_vl.cli.launch import end_with_the_launcher
+from gpg_vl.cli.launch import ended_with_the_launcher
 
 
 def main() -> None:
@@ -13,9 +12,9 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave_it_to_the_command)  # unlike SIG_IGN, not inherited by it
     command = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
-    # Behind it: what is started while the others are looked for, and killed, could be missed.
-    threading.Thread(target=end_with_the_launcher, daemon=True).start()
-    sys.exit(command.wait())
+    with ended_with_the_launcher():
+        code = command.wait()
+    sys.exit(code)
 
 
 def _leave_it_to_the_command(number: int, frame: object) -> None:

@@ -18,6 +18,7 @@ from gpg_vl.cli.launch import MARK, Launch, _plan, _wait, kill_launch, memory_pl
 from gpg_vl.cli.launch_agent import _explain
 from gpg_vl.errors import ConfigurationError
 from tests.support.processes import ending
+from tests.support.waiting import running
 
 FILES = sorted((Path(__file__).resolve().parents[3] / "configs" / "accelerate").iterdir())
 
@@ -148,6 +149,33 @@ def test_what_a_launch_starts_while_it_is_killed_is_killed_too(monkeypatch):
     with ending(first, second):
         kill_launch("this", 0)
         assert second.wait(5) == first.wait(5) == -signal.SIGKILL
+
+
+AGENT = """
+import subprocess
+from gpg_vl.cli.launch import ended_with_the_launcher
+command, other = (subprocess.Popen(["sleep", "60"]) for _ in range(2))
+with ended_with_the_launcher():
+    print(command.pid, other.pid, flush=True)
+    command.wait()
+"""
+
+
+def test_an_agent_outlives_its_command_until_all_of_the_launch_is_killed():
+    """Its command is killed first, for which it waits: were it to end then, what else there is could stay."""
+    agent = subprocess.Popen(
+        [sys.executable, "-c", AGENT],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {MARK: "this agent"},
+        start_new_session=True,
+    )
+    with ending(agent):
+        assert agent.stdin and agent.stdout
+        pids = [int(word) for word in agent.stdout.readline().split()]
+        agent.stdin.close()
+        assert agent.wait(60) == -signal.SIGKILL
+    assert len(pids) == 2 and not any(running(pid) for pid in pids)
 
 
 RANK = "import os, signal, subprocess as s; signal.signal(signal.SIGUSR1, signal.{0}); {1}"

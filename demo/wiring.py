@@ -12,7 +12,7 @@ from gpg_vl.errors import UserError
 
 from .parts.chosen import Chosen
 from .parts.controls import GREEDY, Decoding, PaneView, Picker, numbered, step
-from .parts.live import COMPARED, NOTED, ONE_TURN, SETTLED, TYPED, TYPED_TURN, greyed, painted
+from .parts.live import COMPARED, NOTED, SETTLED, TYPED, TYPED_TURN, chosen, entered, greyed, painted
 from .parts.words import for_page
 from .reading import while_read
 from .service.asking import Asking
@@ -68,30 +68,38 @@ def client_of(request: gr.Request) -> Client:
 
 def wire_picker(
     asking: Asking,
-    chosen: Picker,
+    picked: Picker,
     fill: Callable[[str, str, int], list[Any]],
     outputs: Sequence[Any],
     asked: Any,
 ) -> None:
-    """Fill the page with the question that `chosen` names, whenever another one is chosen.
+    """Fill the page with the question that `picked` names, whenever another one is chosen.
 
     fill: from set, task and number to values of `outputs`. asked: the event that answers, which ends: an
     answer below another question would mislead.
 
-    However it is chosen, `chosen.turn` changes, and one event paints what then stands in the fields: an older
+    However it is chosen, `picked.turn` changes, and one event paints what then stands in the fields: an older
     request never paints over a newer one. It is not the number's own change, for a stored question changes
     the number as well, and comes with its answers.
     """
-    names, number, turn = chosen.names, chosen.number, chosen.turn
+    names, number, turn = picked.names, picked.number, picked.turn
     another: dict[str, Any] = {**RAW, "cancels": [asked]}
     number.input(None, None, turn, js=TYPED_TURN, **PRIVATE)
-    folder, task = chosen.folder, chosen.task
-    task.input(lambda _, turned: [1, turned], [task, turn], [number, turn], js=ONE_TURN, **another)
-    folder.input(_another_set(asking), [folder, turn], [task, number, turn], js=ONE_TURN, **another)
-    for button, by in ((chosen.before, -1), (chosen.after, 1), (chosen.any, None)):
+    _wire_list(picked.task, [number, turn], [1])
+    _wire_list(picked.folder, [picked.task, number, turn], [None, 1])
+    for button, by in ((picked.before, -1), (picked.after, 1), (picked.any, None)):
         button.click(_stepping(asking, by), names, [number, turn], **another)
-    painted = _filling(asking, fill, 1 + len(outputs))
-    turn.change(painted, [turn, *names], [number, *outputs], trigger_mode="always_last", **another)
+    painted = _filling(asking, fill, 2 + len(outputs))
+    turn.change(
+        painted, [turn, *names], [picked.task, number, *outputs], trigger_mode="always_last", **another
+    )
+
+
+def _wire_list(offered: gr.Dropdown, outputs: Sequence[Any], then: Sequence[Any]) -> None:
+    """What is chosen in a list becomes a new turn, the last of `outputs`; the others become `then`."""
+    name = str(offered._id)
+    offered.focus(None, offered, None, js=entered(name), **PRIVATE)
+    offered.input(None, [offered, *outputs], list(outputs), js=chosen(name, then), **PRIVATE)
 
 
 def _turn() -> str:
@@ -99,19 +107,15 @@ def _turn() -> str:
     return str(time.time_ns())
 
 
-def _another_set(asking: Asking) -> Callable[[str, str], list[Any]]:
-    def moved(folder: str, turned: str) -> list[Any]:
-        with readable_errors(asking.settings.roots):
-            tasks = asking.sets.tasks(folder)
-        return [gr.update(choices=tasks, value=tasks[0]), 1, turned]
-
-    return moved
+def _task(asking: Asking, folder: str, task: str | None) -> str:
+    """The chosen task; the first of a set that has just been chosen, which the page does not know yet."""
+    return task or asking.sets.tasks(folder)[0]
 
 
 def _stepping(asking: Asking, by: int | None) -> Callable[[str, str, float | None], list[Any]]:
-    def moved(folder: str, task: str, number: float | None) -> list[Any]:
+    def moved(folder: str, task: str | None, number: float | None) -> list[Any]:
         with readable_errors(asking.settings.roots):
-            return [step(asking.sets, folder, task, number, by), _turn()]
+            return [step(asking.sets, folder, _task(asking, folder, task), number, by), _turn()]
 
     return moved
 
@@ -119,17 +123,21 @@ def _stepping(asking: Asking, by: int | None) -> Callable[[str, str, float | Non
 def _filling(
     asking: Asking, fill: Callable[[str, str, int], list[Any]], count: int
 ) -> Callable[..., list[Any]]:
-    """What paints the chosen question: `count` values, the number's field first."""
+    """What paints the chosen question: `count` values, the fields of its task and number first."""
 
-    def filled(turn: str, folder: str, task: str, number: float | None, request: gr.Request) -> list[Any]:
+    def filled(
+        turn: str, folder: str, task: str | None, number: float | None, request: gr.Request
+    ) -> list[Any]:
         typed = turn.startswith(TYPED)
         if typed and number is None:  # between two digits
             return [gr.skip()] * count
         asking.stop(str(request.session_hash))
         with readable_errors(asking.settings.roots):
-            most, wanted = asking.sets.count(folder, task), int(number or 1)
+            of, wanted = _task(asking, folder, task), int(number or 1)
+            most = asking.sets.count(folder, of)
+            offered = gr.skip() if task else gr.update(choices=asking.sets.tasks(folder), value=of)
             bounded = min(max(1, wanted), most)
-            return [numbered(wanted, most, typed=typed), *fill(folder, task, bounded)]
+            return [offered, numbered(wanted, most, typed=typed), *fill(folder, of, bounded)]
 
     return filled
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from .markup import hint
 from .pane import WORKING
@@ -28,13 +29,24 @@ TYPED = "typed"
 TYPED_TURN = f"() => `{TYPED} ${{performance.now()}}`"
 """A new value of `Picker.turn` for a number that is being typed."""
 
-ONE_TURN = """(value, _) => {
-  const now = performance.now(), last = window.gpgTurn
-  if (last?.value !== value || now - last.at > 1000) window.gpgTurn = {value, at: now}
-  return [value, `chosen ${window.gpgTurn.at}`]
-}"""
-"""A value and one new value of `Picker.turn` for it: Gradio's lists say what was chosen twice, and a second
-turn would end the answer that was asked for in between."""
+
+def entered(name: str) -> str:
+    """A script that remembers with which value a visitor came to the list `name`."""
+    return f"value => {{ (window.gpgEntered ??= {{}})[{json.dumps(name)}] = value }}"
+
+
+def chosen(name: str, then: Sequence[Any]) -> str:
+    """A script of list `name`: once another value is chosen, `then` and a new value of `Picker.turn`.
+
+    Its inputs are the list and its outputs, which else stay: Gradio's lists say `input` whenever they are
+    left, and what was typed into the question before would be lost by passing through.
+    """
+    return f"""(value, ...kept) => {{
+  const entered = window.gpgEntered ??= {{}}
+  if (entered[{json.dumps(name)}] === value) return kept
+  entered[{json.dumps(name)}] = value
+  return [...{json.dumps(list(then))}, `chosen ${{performance.now()}}`]
+}}"""
 
 
 def noted(fields: Sequence[str | None]) -> str:

@@ -160,4 +160,9 @@ def _wire_scoring(
     begun = whole.click(begin, None, stop, **PRIVATE)
     begun.then(go_on, tab.asked, report, **_AT_A_TIME).then(settle, report, [stop, report], **RAW)
     stop.click(end, None, stop, **PRIVATE)
-    gr.on([tab.step.input, tab.scope.input, tab.reward.input], forget, None, [report, stop], **PRIVATE)
+    others = [
+        tab.step.input,
+        tab.scope.input,
+        tab.reward.change,
+    ]  # a list's `input` comes when it is left, too
+    gr.on(others, forget, None, [report, stop], **PRIVATE)

@@ -131,10 +131,14 @@ def test_stop_ends_a_long_answer(page):
 
 
 def test_compare_by_keyboard(page):
-    """From the top of the page to an answer with Tab, typing and Enter."""
-    expect(page.locator("#ask")).to_be_visible()
+    """From the top of the page to an answer with Tab, typing and Enter. On the way lists of questions are
+    passed through, which change nothing."""
     question, ask = page.locator("#question textarea"), page.locator("#ask")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "/queue/" in request.url else None)
     tab_to(page, question)
+    page.wait_for_timeout(1000)  # what they ask for would go out now
+    assert not asked
     page.keyboard.press("Control+A")
     page.keyboard.type("Who?")
     expect(question).to_have_value("Who?")
@@ -146,6 +150,17 @@ def test_compare_by_keyboard(page):
     tab_to(page, page.get_by_role("button", name="Prompt sent to trained").locator("visible=true"))
     page.keyboard.press("Enter")
     expect(page.locator("#compare-trained-prompt textarea")).to_have_value(re.compile(r"Who\?"))
+
+
+def test_a_set_and_a_task_are_chosen_by_keyboard(page):
+    """With arrows and Enter; the other set has one task, the first has several."""
+    question, task = page.locator("#question textarea"), page.get_by_role("combobox", name="Task")
+    tab_to(page, page.get_by_role("combobox", name="Prepared set").locator("visible=true"))
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(question).to_have_value(re.compile("^Where"))
+    expect(task.locator("visible=true")).to_have_value(re.compile("^boxes"))
+    expect(page.get_by_text("Question 1 of 2")).to_be_visible()
 
 
 def tab_to(page: Page, target: Locator) -> None:

@@ -19,6 +19,7 @@ from .parts.chosen import Chosen, choose_evaluations
 from .parts.curves import FRAME
 from .parts.saving import SAVING
 from .parts.scripts import scripts
+from .parts.streams import STREAMS
 from .parts.styles import CSS, HEAD, theme
 from .service.asking import Asking
 from .service.generate import Generations
@@ -132,7 +133,7 @@ def page_options() -> dict[str, Any]:
         "pwa": False,
         "theme": theme(),
         "css": CSS,
-        "head": HEAD + ADDRESS + SAVING + scripts(FRAME),
+        "head": HEAD + STREAMS + ADDRESS + SAVING + scripts(FRAME),
     }
 
 

@@ -4,13 +4,15 @@ import socket
 from dataclasses import replace
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from gpg_vl.data.ingest import write_prepared
 from tests.browser.conftest import PATIENCE
+from tests.support.families import save_endless
 from tests.support.inputs import noise
 from tests.support.made import BOXED
-from tests.support.serving import served
+from tests.support.serving import running, served
+from tests.support.tabs import open_tab
 
 SQUARE = replace(BOXED, id="square", question="Where is the square?")
 WIDE = replace(BOXED, id="wide", question="Where is the wide one?", images=(noise(224, 112),))
@@ -30,6 +32,47 @@ def shape(page: Page) -> float:
     return float(
         drawing.evaluate("async node => (await node.decode(), node.naturalWidth / node.naturalHeight)")
     )
+
+
+def cut(route: Route) -> None:
+    """A stream of results as it is when its server ends a moment too early: it does not say that it is over."""
+    whole = route.fetch()
+    kept = [part for part in whole.text().split("\n\n") if "close_stream" not in part]
+    assert len(kept) > 1
+    route.fulfill(response=whole, body="\n\n".join(kept))
+
+
+def test_a_stream_that_breaks_off_is_not_the_last_that_is_read(page: Page):
+    open_tab(page, "Compare")
+    page.route("**/queue/data*", cut, times=1)
+    for number in (2, 3):
+        page.get_by_role("button", name="Next", exact=True).locator("visible=true").click()
+        expect(page.get_by_text(f"Question {number} of 48")).to_be_visible()
+
+
+def test_a_server_that_goes_away_takes_nothing_that_was_typed(
+    chromium: Browser, tiny_folder: Path, tmp_path: Path
+):
+    """It is killed while it answers; the same page asks the next one."""
+    save_endless(tmp_path / "endless", tiny_folder)
+    options = ("--base", tmp_path / "endless", "--port", free_port(), "--max_new_tokens", 4000)
+    page = chromium.new_page(reduced_motion="reduce")
+    page.set_default_timeout(PATIENCE)
+    with running(tmp_path, *options) as app:
+        page.goto(app.address)
+        open_tab(page, "Math")
+        page.locator("#math-question textarea").fill("How many?")
+        page.locator("#math-ask").click()
+        expect(page.locator("#math-base .badge")).to_have_text("writing")
+        app.process.kill()
+    expect(page.locator("#math-base .badge")).to_have_text("stopped")
+    expect(page.get_by_test_id("toast-body").first).to_contain_text("ask again")
+    with served(tmp_path, *options):
+        page.wait_for_timeout(3000)  # Gradio would load the page again now
+        expect(page.locator("#math-question textarea")).to_have_value("How many?")
+        page.locator("#math-ask").click()
+        expect(page.locator("#math-base .badge")).to_have_text("writing")
+    page.close()
 
 
 def test_after_a_restart_the_models_are_asked_about_the_image_that_is_shown(

@@ -35,7 +35,7 @@ def shape(page: Page) -> float:
 
 
 def cut(route: Route) -> None:
-    """A stream of results as it is when its server ends a moment too early: it does not say that it is over."""
+    """A stream of results whose server ended a moment too early: it does not say that it is over."""
     whole = route.fetch()
     kept = [part for part in whole.text().split("\n\n") if "close_stream" not in part]
     assert len(kept) > 1

@@ -92,10 +92,9 @@ class Unread:
     def reader(self, session: str, event_id: str) -> Iterator[None]:
         """While it lasts, somebody reads the results of a session, or of the one that an event is in.
 
-        Raises Refusal for an event that there is not: Gradio would break off its answer.
+        Raises Refusal for a session or an event that there is not: Gradio would break off its answer.
         """
-        event = self._queue.event_ids_to_events.get(event_id)
-        name = session or (event.session_hash if event else self._finished(event_id))
+        name = self._asking(session) if session else self._session_of(event_id)
         self._open[name] += 1
         self._since.pop(name, None)
         try:
@@ -104,13 +103,24 @@ class Unread:
             self._open[name] -= 1
             self._since[name] = time.monotonic()
 
-    def _finished(self, event_id: str) -> str:
-        """The session of an event that is over, and has not been read."""
+    def _asking(self, session: str) -> str:
+        """The session, which has asked for something."""
+        if session not in self._queue.pending_messages_per_session:
+            raise Refusal(404, f"no session {shown(session)}: it asked for nothing, or {self._dropped}")
+        return session
+
+    def _session_of(self, event_id: str) -> str:
+        """The session of an event that waits or runs, or is over and has not been read."""
+        if event := self._queue.event_ids_to_events.get(event_id):
+            return str(event.session_hash)
         for session, events in self._queue.pending_event_ids_session.items():
             if event_id in events:
                 return session
-        line = f"no event {shown(event_id)}: it is over, or was dropped since nobody read it"
-        raise Refusal(404, f"{line} for {self._patience:g} seconds")
+        raise Refusal(404, f"no event {shown(event_id)}: it is over, or {self._dropped}")
+
+    @property
+    def _dropped(self) -> str:
+        return f"was dropped since nobody read it for {self._patience:g} seconds"
 
     async def watch(self) -> None:
         """Drop what is unread, until cancelled."""

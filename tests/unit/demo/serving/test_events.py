@@ -146,6 +146,11 @@ def test_direct_calls_are_closed_by_name_and_by_number(desk):
     assert desk.begun == []
 
 
+def test_results_of_a_session_that_asked_for_nothing_are_refused(desk):
+    answer = httpx.get(f"{desk.address}gradio_api/queue/data", params={"session_hash": "nobody"}, timeout=20)
+    assert answer.status_code == 404 and "'nobody': it asked for nothing" in answer.json()["detail"]
+
+
 def test_results_are_forgotten(desk):
     desk.go.set()
     desk.ask("unread", "9.9.9.9")

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from gpg_vl.quickstart import run_tour
 from gpg_vl.quickstart_reasoning import WAYS
+from gpg_vl.report.plots import task_bars
 from gpg_vl.runtime.files import write_whole
 from gpg_vl.stats import Interval, over_seeds
 from gpg_vl.tables import markdown_table
@@ -24,7 +25,7 @@ _HALVES = [(way, stage) for way in WAYS for stage in ("base", "trained")]
 def run_seeds(out: str, tours: Sequence[Tour]) -> None:
     """Run whatever of the tours is not done yet; print their table, and keep it in `out`.
 
-    `seeds.md` is what is printed, `seeds.json` the same figures.
+    `seeds.md` is what is printed, `seeds.json` the same figures; `seeds.png` shows those of two seeds or more.
     """
     summaries: dict[int, Summary] = {}
     for tour in tours:
@@ -34,6 +35,33 @@ def run_seeds(out: str, tours: Sequence[Tour]) -> None:
     write_whole(Path(out) / "seeds.md", words + "\n")
     write_whole(Path(out) / "seeds.json", json.dumps(figures(summaries), indent=2))
     print(f"\n{words}\n\ntables     {Path(out) / 'seeds.md'}")
+    if len(summaries) > 1:
+        print(f"picture    {picture(summaries, Path(out) / 'seeds.png')}")
+
+
+def picture(summaries: Mapping[int, Summary], path: Path) -> Path:
+    """Write a PNG of `intervals`, and return its path."""
+    base = next(iter(summaries.values()))["base"]
+    chance = {task: found["chance"] for task, found in base["tasks"].items()}
+    chance["all"] = base["total"]["chance"]
+    return task_bars(intervals(summaries), path, chance=chance, baseline=NAMES["base"])
+
+
+def intervals(summaries: Mapping[int, Summary]) -> dict[str, dict[str, Interval]]:
+    """Mean accuracy by model and task, with its 95 % interval over two seeds or more."""
+    tasks = next(iter(summaries.values()))["base"]["tasks"]
+    named = {**{task: task for task in tasks}, "all": None}
+    return {
+        NAMES[name]: {
+            title: _share(over_seeds(_accuracies(summaries, name, task))) for title, task in named.items()
+        }
+        for name in _names(summaries)
+    }
+
+
+def _share(interval: Interval) -> Interval:
+    """Within [0, 1], where every accuracy is."""
+    return replace(interval, low=max(0.0, interval.low), high=min(1.0, interval.high))
 
 
 def figures(summaries: Mapping[int, Summary]) -> dict[str, Any]:

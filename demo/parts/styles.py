@@ -118,7 +118,7 @@ RECORD_CSS = """
 .gpg.scroll { overflow-x: auto; background: var(--card); border: 1px solid var(--line); border-radius: 12px; }
 .gpg.scroll table { border-collapse: collapse; width: 100%; font-size: .82rem; margin: 0; border: 0;
   font-variant-numeric: tabular-nums; }
-.gpg.scroll th, .gpg.scroll td { padding: .55rem .5rem; text-align: right; white-space: nowrap; border: 0; }
+.gpg.scroll th, .gpg.scroll td { padding: .55rem .4rem; text-align: right; white-space: nowrap; border: 0; }
 .gpg.scroll thead th { color: var(--muted); font-weight: 500; }
 .gpg.scroll th:first-child { text-align: left; }
 .gpg.scroll tbody th { font-weight: 500; }

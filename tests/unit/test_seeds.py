@@ -1,9 +1,10 @@
 """What several seeds of the tour say together."""
 
 import pytest
+from PIL import Image
 
 from gpg_vl.errors import ConfigurationError
-from gpg_vl.seeds import figures, tables
+from gpg_vl.seeds import figures, intervals, picture, tables
 from gpg_vl.tour import Tour, seeded
 
 SUMMARIES = {
@@ -18,8 +19,10 @@ def summaries(*names: str) -> dict[int, dict]:
 
 
 def shares(means: tuple[float, float]) -> dict:
-    tasks = {task: {"accuracy": {"mean": mean}} for task, mean in zip("ab", means, strict=True)}
-    return {"total": {"accuracy": {"mean": sum(means) / 2, "count": 640}}, "tasks": tasks}
+    tasks = {
+        task: {"accuracy": {"mean": mean}, "chance": 0.2} for task, mean in zip("ab", means, strict=True)
+    }
+    return {"total": {"accuracy": {"mean": sum(means) / 2, "count": 640}, "chance": 0.2}, "tasks": tasks}
 
 
 def rows(table: str) -> dict[str, list[str]]:
@@ -45,6 +48,16 @@ def test_one_seed_has_no_interval_and_no_rival_no_column():
     first = {4: summaries("base", "trained")[4]}
     assert "mean" not in rows(tables(first)) and "GRPO" not in tables(first)
     assert "differences" not in figures(first)
+
+
+def test_the_picture_has_a_bar_for_each_model_and_task(tmp_path):
+    found = summaries("base", "trained", "grpo")
+    bars = intervals(found)
+    assert list(bars) == ["warm start", "GPG", "GRPO"]
+    assert all(list(tasks) == ["a", "b", "all"] for tasks in bars.values())
+    assert bars["GPG"]["b"].mean == 0.55 and bars["GPG"]["b"].high == 1.0  # Student's own is beyond
+    with Image.open(picture(found, tmp_path / "seeds.png")) as image:
+        assert image.width == 2000
 
 
 def test_the_table_of_thinking_by_hand():

@@ -25,7 +25,7 @@ _HALVES = [(way, stage) for way in WAYS for stage in ("base", "trained")]
 def run_seeds(out: str, tours: Sequence[Tour]) -> None:
     """Run whatever of the tours is not done yet; print their table, and keep it in `out`.
 
-    `seeds.md` is what is printed, `seeds.json` the same figures; `seeds.png` shows those of two seeds or more.
+    `seeds.md` is what is printed, `seeds.json` the same figures; `seeds.png` shows those of two or more.
     """
     summaries: dict[int, Summary] = {}
     for tour in tours:

@@ -95,11 +95,11 @@ def wire_picker(
     )
 
 
-def _wire_list(offered: gr.Dropdown, outputs: Sequence[Any], then: Sequence[Any]) -> None:
+def _wire_list(names: gr.Dropdown, outputs: Sequence[Any], then: Sequence[Any]) -> None:
     """What is chosen in a list becomes a new turn, the last of `outputs`; the others become `then`."""
-    name = str(offered._id)
-    offered.focus(None, offered, None, js=entered(name), **PRIVATE)
-    offered.input(None, [offered, *outputs], list(outputs), js=chosen(name, then), **PRIVATE)
+    key = str(names._id)
+    names.focus(None, names, None, js=entered(key), **PRIVATE)
+    names.input(None, names, list(outputs), js=chosen(key, then), **PRIVATE)
 
 
 def _turn() -> str:
@@ -107,15 +107,16 @@ def _turn() -> str:
     return str(time.time_ns())
 
 
-def _task(asking: Asking, folder: str, task: str | None) -> str:
-    """The chosen task; the first of a set that has just been chosen, which the page does not know yet."""
-    return task or asking.sets.tasks(folder)[0]
+def _task(tasks: Sequence[str], task: str | None) -> str:
+    """The chosen task; the first where the set is another since: its tasks are told once it is painted."""
+    return task if task in tasks else tasks[0]
 
 
 def _stepping(asking: Asking, by: int | None) -> Callable[[str, str, float | None], list[Any]]:
     def moved(folder: str, task: str | None, number: float | None) -> list[Any]:
         with readable_errors(asking.settings.roots):
-            return [step(asking.sets, folder, _task(asking, folder, task), number, by), _turn()]
+            of = _task(asking.sets.tasks(folder), task)
+            return [step(asking.sets, folder, of, number, by), _turn()]
 
     return moved
 
@@ -133,10 +134,11 @@ def _filling(
             return [gr.skip()] * count
         asking.stop(str(request.session_hash))
         with readable_errors(asking.settings.roots):
-            of, wanted = _task(asking, folder, task), int(number or 1)
+            tasks = asking.sets.tasks(folder)
+            of, wanted = _task(tasks, task), int(number or 1)
             most = asking.sets.count(folder, of)
-            offered = gr.skip() if task else gr.update(choices=asking.sets.tasks(folder), value=of)
             bounded = min(max(1, wanted), most)
+            offered = gr.update(choices=tasks) if of == task else gr.update(choices=tasks, value=of)
             return [offered, numbered(wanted, most, typed=typed), *fill(folder, of, bounded)]
 
     return filled

@@ -40,11 +40,15 @@ def run_seeds(out: str, tours: Sequence[Tour]) -> None:
 
 
 def picture(summaries: Mapping[int, Summary], path: Path) -> Path:
-    """Write a PNG of `intervals`, and return its path."""
-    base = next(iter(summaries.values()))["base"]
-    chance = {task: found["chance"] for task, found in base["tasks"].items()}
-    chance["all"] = base["total"]["chance"]
-    return task_bars(intervals(summaries), path, chance=chance, baseline=NAMES["base"])
+    """Write a PNG of `intervals` and `chances`, and return its path."""
+    return task_bars(intervals(summaries), path, chance=chances(summaries), baseline=NAMES["base"])
+
+
+def chances(summaries: Mapping[int, Summary]) -> dict[str, float]:
+    """Accuracy of guessing by task, in the mean over seeds."""
+    bases = [summary["base"] for summary in summaries.values()]
+    by_task = {task: fmean(base["tasks"][task]["chance"] for base in bases) for task in bases[0]["tasks"]}
+    return {**by_task, "all": fmean(base["total"]["chance"] for base in bases)}
 
 
 def intervals(summaries: Mapping[int, Summary]) -> dict[str, dict[str, Interval]]:
@@ -53,13 +57,13 @@ def intervals(summaries: Mapping[int, Summary]) -> dict[str, dict[str, Interval]
     named = {**{task: task for task in tasks}, "all": None}
     return {
         NAMES[name]: {
-            title: _share(over_seeds(_accuracies(summaries, name, task))) for title, task in named.items()
+            title: _bounded(over_seeds(_accuracies(summaries, name, task))) for title, task in named.items()
         }
         for name in _names(summaries)
     }
 
 
-def _share(interval: Interval) -> Interval:
+def _bounded(interval: Interval) -> Interval:
     """Within [0, 1], where every accuracy is."""
     return replace(interval, low=max(0.0, interval.low), high=min(1.0, interval.high))
 

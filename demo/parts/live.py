@@ -38,12 +38,13 @@ def entered(name: str) -> str:
 def chosen(name: str, then: Sequence[Any]) -> str:
     """A script of list `name`: once another value is chosen, `then` and a new value of `Picker.turn`.
 
-    Its inputs are the list and its outputs, which else stay: Gradio's lists say `input` whenever they are
-    left, and what was typed into the question before would be lost by passing through.
+    Gradio's lists say `input` whenever they are left, and so a second time after a choice by mouse; what was
+    typed into the question would be lost by passing through.
     """
-    return f"""(value, ...kept) => {{
+    stays = [{"__type__": "update"}] * (len(then) + 1)  # not values: those of before a choice would undo it
+    return f"""value => {{
   const entered = window.gpgEntered ??= {{}}
-  if (entered[{json.dumps(name)}] === value) return kept
+  if (entered[{json.dumps(name)}] === value) return {json.dumps(stays)}
   entered[{json.dumps(name)}] = value
   return [...{json.dumps(list(then))}, `chosen ${{performance.now()}}`]
 }}"""

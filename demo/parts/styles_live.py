@@ -16,6 +16,8 @@ LIVE_CSS = """
 @keyframes gpg-working { 50% { opacity: .25; } }
 @media (prefers-reduced-motion: reduce) { .gpg .badge.working::before { animation: none; } }
 .gpg .badge.stored { background: none; box-shadow: inset 0 0 0 1px var(--line); color: var(--muted); }
+.gpg.away { position: fixed; inset: auto 1rem 1rem; margin: auto; width: fit-content; z-index: 1000;
+  padding: .6rem 1rem; border-radius: 8px; background: var(--ink); color: var(--card); }
 .stale-line:not(:has(.stale)) { display: none !important; }
 [role="tabpanel"]:has(.stale) .panes .gpg.card > :not(header) { opacity: .5; }
 [role="tabpanel"]:has(.stale) .panes .gpg.card .badge { filter: grayscale(1); opacity: .6; }

@@ -106,7 +106,7 @@ class Unread:
     def _asking(self, session: str) -> str:
         """The session, which has asked for something."""
         if session not in self._queue.pending_messages_per_session:
-            raise Refusal(404, f"no session {shown(session)}: it asked for nothing, or {self._dropped}")
+            raise self._none("session", session, "asked for nothing")
         return session
 
     def _session_of(self, event_id: str) -> str:
@@ -116,11 +116,11 @@ class Unread:
         for session, events in self._queue.pending_event_ids_session.items():
             if event_id in events:
                 return session
-        raise Refusal(404, f"no event {shown(event_id)}: it is over, or {self._dropped}")
+        raise self._none("event", event_id, "is over")
 
-    @property
-    def _dropped(self) -> str:
-        return f"was dropped since nobody read it for {self._patience:g} seconds"
+    def _none(self, what: str, name: str, why: str) -> Refusal:
+        dropped = f"was dropped since nobody read it for {self._patience:g} seconds"
+        return Refusal(404, f"no {what} {shown(name)}: it {why}, or {dropped}")
 
     async def watch(self) -> None:
         """Drop what is unread, until cancelled."""

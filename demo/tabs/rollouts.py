@@ -160,9 +160,6 @@ def _wire_scoring(
     begun = whole.click(begin, None, stop, **PRIVATE)
     begun.then(go_on, tab.asked, report, **_AT_A_TIME).then(settle, report, [stop, report], **RAW)
     stop.click(end, None, stop, **PRIVATE)
-    others = [
-        tab.step.input,
-        tab.scope.input,
-        tab.reward.change,
-    ]  # a list's `input` comes when it is left, too
+    # Of the list its change: its input comes whenever it is left.
+    others = [tab.step.input, tab.scope.input, tab.reward.change]
     gr.on(others, forget, None, [report, stop], **PRIVATE)

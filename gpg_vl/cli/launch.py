@@ -31,7 +31,7 @@ MARK = "GPG_VL_LAUNCH"
 """Environment variable that all processes of a launch, and no others, have with the same value."""
 
 _POLL = 0.1  # seconds
-_INPUT = 0  # the standard one
+_STDIN = 0
 _LOOKS = 100
 """Times to look for what is left, at most: a process may hang in its kernel."""
 
@@ -217,6 +217,8 @@ def _launched(mark: str, session: int) -> Iterator[psutil.Process]:
         with contextlib.suppress(
             psutil.Error, ProcessLookupError, PermissionError
         ):  # gone, or another user's
+            if process.status() == psutil.STATUS_ZOMBIE:  # dead, and no kill removes it
+                continue
             if os.getsid(process.pid) == session or process.environ().get(MARK) == mark:
                 yield process
 
@@ -233,10 +235,10 @@ def ended_with_the_launcher() -> Iterator[None]:
     try:
         yield
     finally:
-        if select.select([_INPUT], [], [], 0)[0]:
+        if select.select([_STDIN], [], [], 0)[0]:
             killer.join()  # what the block waited for is killed first, and this process, its killer, last
 
 
 def _end_with_the_launcher() -> None:
-    os.read(_INPUT, 1)  # nobody writes: it returns at the end of the input
+    os.read(_STDIN, 1)  # nobody writes: it returns at the end of the input
     kill_launch(os.environ[MARK], os.getsid(0))

@@ -134,11 +134,13 @@ def test_compare_by_keyboard(page):
     """From the top of the page to an answer with Tab, typing and Enter. On the way lists of questions are
     passed through, which change nothing."""
     question, ask = page.locator("#question textarea"), page.locator("#ask")
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url) if "/queue/" in request.url else None)
+    asked: list[object] = []
+    page.route(
+        "**/queue/join*", lambda route: (asked.append(route.request.post_data_json), route.continue_())
+    )
     tab_to(page, question)
     page.wait_for_timeout(1000)  # what they ask for would go out now
-    assert not asked
+    assert not [event for event in asked if event["data"]]  # the page's own looks send nothing
     page.keyboard.press("Control+A")
     page.keyboard.type("Who?")
     expect(question).to_have_value("Who?")
@@ -152,8 +154,19 @@ def test_compare_by_keyboard(page):
     expect(page.locator("#compare-trained-prompt textarea")).to_have_value(re.compile(r"Who\?"))
 
 
-def test_a_set_and_a_task_are_chosen_by_keyboard(page):
-    """With arrows and Enter; the other set has one task, the first has several."""
+def test_a_task_is_chosen_by_mouse(page):
+    """From another question on: it begins at its first one."""
+    choose(page, "Task", "scenes/Depth")
+    expect(page.get_by_text("Question 1 of 12")).to_be_visible()
+    page.get_by_role("button", name="Next", exact=True).locator("visible=true").click()
+    expect(page.get_by_text("Question 2 of 12")).to_be_visible()
+    choose(page, "Task", "scenes/Count")
+    expect(page.get_by_text("Question 1 of 12")).to_be_visible()
+    expect(page.locator("#question textarea")).to_have_value(re.compile("^How many"))
+
+
+def test_a_set_is_chosen_by_keyboard(page):
+    """With arrows and Enter; its first task comes with it."""
     question, task = page.locator("#question textarea"), page.get_by_role("combobox", name="Task")
     tab_to(page, page.get_by_role("combobox", name="Prepared set").locator("visible=true"))
     page.keyboard.press("ArrowDown")

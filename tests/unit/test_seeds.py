@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from gpg_vl.errors import ConfigurationError
-from gpg_vl.seeds import figures, intervals, picture, tables
+from gpg_vl.seeds import chances, figures, intervals, picture, tables
 from gpg_vl.tour import Tour, seeded
 
 SUMMARIES = {
@@ -20,7 +20,7 @@ def summaries(*names: str) -> dict[int, dict]:
 
 def shares(means: tuple[float, float]) -> dict:
     tasks = {
-        task: {"accuracy": {"mean": mean}, "chance": 0.2} for task, mean in zip("ab", means, strict=True)
+        task: {"accuracy": {"mean": mean}, "chance": mean / 2} for task, mean in zip("ab", means, strict=True)
     }
     return {"total": {"accuracy": {"mean": sum(means) / 2, "count": 640}, "chance": 0.2}, "tasks": tasks}
 
@@ -56,6 +56,7 @@ def test_the_picture_has_a_bar_for_each_model_and_task(tmp_path):
     assert list(bars) == ["warm start", "GPG", "GRPO"]
     assert all(list(tasks) == ["a", "b", "all"] for tasks in bars.values())
     assert bars["GPG"]["b"].mean == 0.55 and bars["GPG"]["b"].high == 1.0  # Student's own is beyond
+    assert chances(found) == pytest.approx({"a": 0.225, "b": 0.15, "all": 0.2})
     with Image.open(picture(found, tmp_path / "seeds.png")) as image:
         assert image.width == 2000
 

@@ -90,16 +90,23 @@ def wire_picker(
     for button, by in ((picked.before, -1), (picked.after, 1), (picked.any, None)):
         button.click(_stepping(asking, by), names, [number, turn], **another)
     painted = _filling(asking, fill, 2 + len(outputs))
-    turn.change(
+    event = turn.change(
         painted, [turn, *names], [picked.task, number, *outputs], trigger_mode="always_last", **another
     )
+    for offered in (picked.task, picked.folder):  # a visitor may have come to one before it was painted
+        event.then(None, offered, None, js=entered(_key(offered)), **PRIVATE)
 
 
-def _wire_list(names: gr.Dropdown, outputs: Sequence[Any], then: Sequence[Any]) -> None:
+def _wire_list(offered: gr.Dropdown, outputs: Sequence[Any], then: Sequence[Any]) -> None:
     """What is chosen in a list becomes a new turn, the last of `outputs`; the others become `then`."""
-    key = str(names._id)
-    names.focus(None, names, None, js=entered(key), **PRIVATE)
-    names.input(None, names, list(outputs), js=chosen(key, then), **PRIVATE)
+    key = _key(offered)
+    offered.focus(None, offered, None, js=entered(key), **PRIVATE)
+    offered.input(None, offered, list(outputs), js=chosen(key, then), **PRIVATE)
+
+
+def _key(offered: gr.Dropdown) -> str:
+    """Both asking tabs have lists of the same names."""
+    return str(offered._id)
 
 
 def _turn() -> str:
@@ -138,8 +145,8 @@ def _filling(
             of, wanted = _task(tasks, task), int(number or 1)
             most = asking.sets.count(folder, of)
             bounded = min(max(1, wanted), most)
-            offered = gr.update(choices=tasks) if of == task else gr.update(choices=tasks, value=of)
-            return [offered, numbered(wanted, most, typed=typed), *fill(folder, of, bounded)]
+            list_of_tasks = gr.update(choices=tasks) if of == task else gr.update(choices=tasks, value=of)
+            return [list_of_tasks, numbered(wanted, most, typed=typed), *fill(folder, of, bounded)]
 
     return filled
 

@@ -116,7 +116,7 @@ def _turn() -> str:
 
 def _task(tasks: Sequence[str], task: str | None) -> str:
     """The chosen task; the first where the set is another since: its tasks are told once it is painted."""
-    return task if task in tasks else tasks[0]
+    return next((one for one in tasks if one == task), tasks[0])
 
 
 def _stepping(asking: Asking, by: int | None) -> Callable[[str, str, float | None], list[Any]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gpg_vl.errors import ConfigurationError, DataError, RowError
-from gpg_vl.prompting.prompts import boxed
+from gpg_vl.prompting.prompts import boxed, unboxed
 from gpg_vl.registry import Draft, converter
 from gpg_vl.types import Sample
 
@@ -22,9 +22,13 @@ _ANSWERS = ("final_answer", "gt_answer", "ground_truth_answer", "answer", "solut
 """Where the gold stands, the plainest first: `answer` is GSM8K's worked solution, but AIME's bare number."""
 _LEVELS = ("level", "difficulty")
 _SUFFIXES = (".parquet", ".jsonl", ".json")
+_MARKED = re.compile(r"####([^#\n]+)\s*\Z")
+"""GSM8K's last line, the answer."""
+_NOT_PROSE = re.compile(r"<<[^<>\n]*>>|</?(?:think|answer)>")
+"""GSM8K's notes for a calculator, and tags."""
 
 
-@converter("math", version="1")
+@converter("math", version="2")
 def math_sets(
     source: str, *, split: str = "", config: str = "", name: str = "", levels: str = ""
 ) -> Iterator[Draft]:
@@ -40,8 +44,8 @@ def math_sets(
         name: the task becomes math/NAME; empty takes the last part of the source.
         levels: only these, such as 3-5, "3,4,5" or Hard; from the column level, or else difficulty.
 
-    Several right answers of one question stand in `meta["alternatives"]`, all but the first. Questions with
-    a picture and proofs are skipped.
+    Several right answers of one question stand in `meta["alternatives"]`, all but the first. A worked
+    solution becomes `reasoning`, for supervised training. Questions with a picture and proofs are skipped.
     """
     wanted = _levels(levels)
     name = name or _name(source)
@@ -117,12 +121,13 @@ def _sample(row: Mapping[str, Any], id: str, task: str) -> Sample:
         answer=answer,
         answer_type="math",
         meta=_rest(row) | ({"alternatives": others} if others else {}),
+        reasoning=_reasoning(row, answer),
     )
 
 
 def _rest(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What else the row says, worked solution included."""
-    used = {*_QUESTIONS, *_ANSWERS} - {"solution"}
+    """What else the row says."""
+    used = {*_QUESTIONS, *_ANSWERS}
     plain = {column: value for column, value in row.items() if isinstance(value, str | int | float)}
     return {column: value for column, value in plain.items() if column not in used and value != ""}
 
@@ -152,7 +157,7 @@ def _gold(text: str, worked: bool, id: str) -> str:
 
     A `worked` solution must have one of the first two, or there is no telling.
     """
-    boxes, marked = boxed(text), re.search(r"####([^#\n]+)\s*\Z", text)
+    boxes, marked = boxed(text), _MARKED.search(text)
     if boxes:
         while inner := boxed(text):  # MATH has boxes in boxes
             text = inner[-1]
@@ -164,3 +169,18 @@ def _gold(text: str, worked: bool, id: str) -> str:
     if re.fullmatch(r"\$[^$]+\$", text):
         text = text[1:-1].strip()
     return str(int(text)) if re.fullmatch(r"0[0-9]+", text) else text  # AIME: 033
+
+
+def _reasoning(row: Mapping[str, Any], answer: str) -> str:
+    """The worked solution without boxes, GSM8K's notes and last line; empty if there is only the answer."""
+    solution = row.get("solution")
+    text = solution[0] if isinstance(solution, list) and solution else solution  # OlympiadBench has several
+    if not text and _worked(row.get("answer")):
+        text = row["answer"]
+    steps = _NOT_PROSE.sub("", unboxed(_MARKED.sub("", text))).strip() if isinstance(text, str) else ""
+    return "" if steps.strip("$. ") == answer else steps
+
+
+def _worked(answer: Any) -> bool:
+    """Whether it says which of its parts is the answer itself, as GSM8K's does."""
+    return isinstance(answer, str) and bool(boxed(answer) or _MARKED.search(answer))

@@ -1,7 +1,7 @@
 """Prompts and answer tags: the one place that training, evaluation and the app all use."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -181,7 +181,7 @@ def answer_part(text: str, *, think_opened: bool) -> str:
     return "" if still_open else behind
 
 
-_BOX = re.compile(r"(?<!\\)(?:\\\\)*\\(?:boxed|fbox)(?![a-zA-Z])\s*(?:\{|([^\s$]+))")
+_BOX = re.compile(r"(?<!\\)(?:\\\\)*(\\(?:boxed|fbox))(?![a-zA-Z])\s*(?:\{|([^\s$]+))")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 
 
@@ -190,13 +190,26 @@ def boxed(text: str) -> list[str]:
 
     `\boxed 5` is read too: MATH has it. A box that never closes is left out.
     """
-    found: list[str] = []
-    end: int | None = 0
-    while end is not None and (box := _BOX.search(text, end)):
-        end = box.end() if box[1] else _closing(text, box.end())
-        if end is not None:
-            found.append(box[1] or text[box.end() : end].strip())
-    return found
+    return [inner for _, _, inner in _boxes(text)]
+
+
+def unboxed(text: str) -> str:
+    r"""The text with what is in its boxes in their place: `x = \boxed{5}.` becomes `x = 5.`"""
+    while found := list(_boxes(text)):  # MATH has boxes in boxes
+        for start, end, inner in reversed(found):
+            text = text[:start] + inner + text[end:]
+    return text
+
+
+def _boxes(text: str) -> Iterator[tuple[int, int, str]]:
+    """Start, end and content of each outermost box."""
+    position = 0
+    while box := _BOX.search(text, position):
+        closing = box.end() if box[2] else _closing(text, box.end())
+        if closing is None:
+            return
+        position = closing if box[2] else closing + 1
+        yield box.start(1), position, box[2] or text[box.end() : closing].strip()
 
 
 def _closing(text: str, start: int) -> int | None:

@@ -77,23 +77,23 @@ def jsonl(tmp_path, *rows, name="set"):
             MATH[0],
             "What is $\\sqrt{4}/3$?",
             "\\frac{2}{3}",
-            {key: MATH[0][key] for key in ("level", "type", "solution")},
+            {key: MATH[0][key] for key in ("level", "type")},
         ),
-        (MATH[1], "And $2+2$?", "4", {key: MATH[1][key] for key in ("level", "type", "solution")}),
+        (MATH[1], "And $2+2$?", "4", {key: MATH[1][key] for key in ("level", "type")}),
         (
             SIMPLELR,
             "What is it?",
             "7",
             {key: SIMPLELR[key] for key in ("input", "subject", "level", "target")},
         ),
-        (OPEN_RS, "Find $x$.", "\\sqrt{3}", {"solution": "#### 1\nThus 3.", "level": "Hard"}),
+        (OPEN_RS, "Find $x$.", "\\sqrt{3}", {"level": "Hard"}),
         (
             MATH500,
             "Convert.",
             "\\left( 3, \\frac{\\pi}{2} \\right)",
-            {key: MATH500[key] for key in ("solution", "subject", "level", "unique_id")},
+            {key: MATH500[key] for key in ("subject", "level", "unique_id")},
         ),
-        (AIME, "Aya walks.", "33", {key: AIME[key] for key in ("id", "solution", "url", "year")}),
+        (AIME, "Aya walks.", "33", {key: AIME[key] for key in ("id", "url", "year")}),
         (AMC, "What is $m+n$?", "142", {"id": 0, "url": "https://aops"}),
         (GSM8K, "How many clips?", "1024", {}),
         (MINERVA, "Which wavelength?", "9.6", {}),
@@ -146,6 +146,30 @@ def test_answers_with_several_forms(tmp_path, row, answer, alternatives):
     sample = draft()
     assert sample.answer == answer
     assert sample.meta.get("alternatives") == alternatives
+
+
+@pytest.mark.parametrize(
+    ("row", "steps"),
+    [
+        (MATH[0], "It is $1$ at first, then $\\frac{2}{3}$."),
+        (MATH[1], "So $4$."),
+        (OPEN_RS, "#### 1\nThus 3."),
+        (MATH500, ""),
+        (GSM8K, "She sold 48/2=24."),
+        (OLYMPIAD, "Let it be."),
+        (AMC, ""),
+        (SIMPLELR, ""),
+        ({"problem": "?", "answer": "$5$"}, ""),
+        ({"problem": "?", "answer": r"\boxed{5}"}, ""),
+        ({"problem": "?", "answer": r"Two and three.\\\boxed{\boxed{5}}"}, r"Two and three.\\5"),
+        ({"problem": "?", "answer": ["5", "5.0"], "solution": []}, ""),
+        ({"problem": "?", "answer": "5", "solution": "<think>Two and three.</think>"}, "Two and three."),
+    ],
+)
+def test_a_worked_solution_is_the_reasoning(tmp_path, row, steps):
+    (sample,) = written(math_sets(jsonl(tmp_path, row)), tmp_path / "out")
+    assert sample.reasoning == steps
+    assert "solution" not in sample.meta
 
 
 @pytest.mark.parametrize(

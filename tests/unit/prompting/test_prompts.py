@@ -5,7 +5,7 @@ from PIL import Image
 
 from gpg_vl.errors import ConfigurationError, DataError
 from gpg_vl.model.families.qwen2_vl import qwen2_vl
-from gpg_vl.prompting.prompts import Prompt, boxed, letter, parse_completion, question_text
+from gpg_vl.prompting.prompts import Prompt, boxed, letter, parse_completion, question_text, unboxed
 from gpg_vl.rewards.format import format_reward
 from gpg_vl.types import Sample
 
@@ -170,3 +170,17 @@ def test_the_supervised_text_is_what_the_rewards_ask_for(prompt, answer, think):
 )
 def test_what_is_boxed(text, contents):
     assert boxed(text) == contents
+
+
+@pytest.mark.parametrize(
+    ("text", "without"),
+    [
+        (r"so $\boxed{\frac{1}{2}}$, not \fbox 3", r"so $\frac{1}{2}$, not 3"),
+        (r"\boxed{2 + \boxed{5}}.", "2 + 5."),
+        (r"x \\\boxed{ 7 }", r"x \\7"),
+        (r"\boxed{}\boxed{1} \boxed{unclosed", r"1 \boxed{unclosed"),
+        ("7", "7"),
+    ],
+)
+def test_what_was_boxed_stays(text, without):
+    assert unboxed(text) == without

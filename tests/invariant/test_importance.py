@@ -35,7 +35,9 @@ from tests.support.other_sampler import OFF, disagree
 from tests.support.steps import LENGTHS, REWARDS, TEMPERATURE, made_up, plain_logprobs
 from tests.support.training import metrics, same
 
-CAP, CLIP, RATE = 1.5, 0.2, 0.5
+CAP, RATE = 1.5, 0.5
+HIGH = 2.0
+"""So far above `clip` that ratios lie between the two."""
 VALID = (0, 2, 3)
 LIKE_GPG = {"std_normalize": False, "age": True, "normalize": "group", "kl_beta": 0.0}
 CASES = {
@@ -46,7 +48,11 @@ CASES = {
     "grpo, off": AlgorithmConfig.of("grpo", updates_per_rollout=3, importance_cap=0.0, **LIKE_GPG),
     "dr_grpo": AlgorithmConfig.of("dr_grpo", updates_per_rollout=2, importance_cap=CAP, **LIKE_GPG),
     "dapo": AlgorithmConfig.of(
-        "dapo", updates_per_rollout=2, importance_cap=CAP, **LIKE_GPG | {"mask_truncated": False}
+        "dapo",
+        updates_per_rollout=2,
+        importance_cap=CAP,
+        clip_high=HIGH,
+        **LIKE_GPG | {"mask_truncated": False},
     ),
     "gspo": AlgorithmConfig.of("gspo", updates_per_rollout=3, importance_cap=CAP, **LIKE_GPG),
     "leave one out": AlgorithmConfig.of("rloo", updates_per_rollout=2, importance_cap=CAP, **LIKE_GPG),

@@ -1,5 +1,7 @@
 """A whole step, from groups to gradients, against transformers' own forward and the formula by hand."""
 
+from statistics import mean, stdev
+
 import pytest
 import torch
 from transformers import AutoModelForImageTextToText
@@ -53,6 +55,22 @@ def ours(
     return torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None])
 
 
+def advantages_by_hand(settings: Knobs) -> list[list[float]]:
+    """Of all four groups, each knob on its own lines."""
+    values = []
+    for rewards in REWARDS:
+        if settings.baseline == "leave_one_out":
+            row = [own - (sum(rewards) - own) / 2 for own in rewards]
+        else:
+            row = [own - mean(rewards) for own in rewards]
+        scale = stdev(rewards) if settings.std_normalize and len(set(rewards)) > 1 else 1.0
+        values.append([one / scale for one in row])
+    if settings.per_reward == "normalised":
+        scale = stdev(one for row in values for one in row)
+        values = [[one / scale for one in row] for row in values]
+    return values
+
+
 def by_hand(policy: Policy, collection: Collection, settings: Knobs, folder) -> torch.Tensor:
     """The same from one plain forward per answer."""
     reference = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float64)
@@ -61,10 +79,9 @@ def by_hand(policy: Policy, collection: Collection, settings: Knobs, folder) -> 
         for g in range(4)
         for i in range(3)
     }
-    valid = [0, 2, 3]
+    valid, values = [0, 2, 3], advantages_by_hand(settings)
     total = torch.zeros((), dtype=torch.float64)
     for g, group in enumerate(collection.groups):
-        mean = sum(REWARDS[g]) / 3
         for i, answer in enumerate(group.answered.answers):
             if not used[g, i]:
                 continue
@@ -79,7 +96,7 @@ def by_hand(policy: Policy, collection: Collection, settings: Knobs, folder) -> 
                 }[settings.normalize]
             if g in valid:
                 scale = 1.0 if settings.age else 3 / 4
-                total = total - scale * (REWARDS[g][i] - mean) * logprobs.sum() / divisors["policy"]
+                total = total - scale * values[g][i] * logprobs.sum() / divisors["policy"]
             if settings.kl:
                 difference = logprobs.detach() - 0.5 - logprobs
                 total = total + BETA * (difference.exp() - difference - 1).sum() / divisors["kl"]
@@ -90,6 +107,9 @@ def by_hand(policy: Policy, collection: Collection, settings: Knobs, folder) -> 
 CASES = [
     knobs(),
     knobs(age=False),
+    knobs(baseline="leave_one_out"),
+    knobs(std_normalize=True),
+    knobs(per_reward="normalised"),
     knobs(normalize="batch"),
     knobs(normalize="batch", age=False),
     knobs(normalize="sequence"),

@@ -136,7 +136,7 @@ def test_a_sequence_ratio_of_one_has_the_plain_gradient():
     advantages, weights = tensor(rng.normal(size=11)), tensor(rng.random(11))
     grads = []
     for options in ({"answers": torch.from_numpy(ANSWERS)}, None):
-        leaf = tensor(-rng.random(11) * 0 - 0.5).requires_grad_()
+        leaf = torch.full((11,), -0.5, dtype=torch.float64, requires_grad=True)
         loss = policy_gradient if options is None else clipped_surrogate
         loss(leaf, advantages, weights, **(options or {}))[0].backward()
         grads.append(leaf.grad)

@@ -75,7 +75,7 @@ def figures(summaries: Mapping[int, Summary]) -> dict[str, Any]:
     if len(summaries) > 1:
         pairs = _pairs(list(accuracies))
         found["differences"] = {
-            f"{late} - {early}": asdict(_difference(accuracies[early], accuracies[late]))
+            f"{late} - {early}": asdict(over_seeds(_changes(accuracies[early], accuracies[late])))
             for early, late in pairs
         }
     if _with_reasoning(summaries):
@@ -90,25 +90,30 @@ def tables(summaries: Mapping[int, Summary]) -> str:
 
 
 def _by_seed(summaries: Mapping[int, Summary]) -> str:
-    names = _names(summaries)
-    accuracies = {name: _accuracies(summaries, name) for name in names}
-    pairs = _pairs(names)
-    header = ["seed", *(NAMES[name] for name in names), *(_pair(*pair) for pair in pairs)]
+    accuracies = {name: _accuracies(summaries, name) for name in _names(summaries)}
+    pairs = _pairs(list(accuracies))
+    changes = [_changes(accuracies[early], accuracies[late]) for early, late in pairs]
+    header = ["seed", *(NAMES[name] for name in accuracies), *(_pair(*pair) for pair in pairs)]
     rows = [
         [
             str(seed),
-            *(f"{100 * accuracies[name][place]:.1f}" for name in names),
-            *(f"{100 * (accuracies[late][place] - accuracies[early][place]):+.1f}" for early, late in pairs),
+            *(f"{100 * one[place]:.1f}" for one in accuracies.values()),
+            *(f"{100 * one[place]:+.1f}" for one in changes),
         ]
         for place, seed in enumerate(summaries)
     ]
-    if len(summaries) > 1:
-        means = [f"{100 * fmean(accuracies[name]):.1f}" for name in names]
-        changes = [_interval_cell(_difference(accuracies[early], accuracies[late])) for early, late in pairs]
-        rows.append(["mean (95 % over seeds)", *means, *changes])
+    rows += _mean_row(list(accuracies.values()), changes)
     asked = next(iter(summaries.values()))["base"]["total"]["accuracy"]["count"]
     title = f"Greedy accuracy (%) on {asked} held-out questions of each seed"
     return f"{title}\n\n{markdown_table(header, rows)}"
+
+
+def _mean_row(accuracies: Sequence[Sequence[float]], changes: Sequence[Sequence[float]]) -> list[list[str]]:
+    """The last row of a table of seeds, from its columns (seeds,); none of a single seed."""
+    if len(accuracies[0]) < 2:
+        return []
+    means = [f"{100 * fmean(one):.1f}" for one in accuracies]
+    return [["mean (95 % over seeds)", *means, *(_interval_cell(over_seeds(one)) for one in changes)]]
 
 
 def _by_task(summaries: Mapping[int, Summary]) -> str:
@@ -127,7 +132,7 @@ def _with_reasoning(summaries: Mapping[int, Summary]) -> bool:
 def _by_reasoning(summaries: Mapping[int, Summary]) -> str:
     header = ["seed", *(f"{way}, {NAMES[stage]}" for way, stage in _HALVES), "GPG, with - without"]
     accuracies = [_answered(summaries, *half) for half in _HALVES]
-    gaps = [late - early for late, early in zip(accuracies[1], accuracies[3], strict=True)]
+    gaps = _changes(accuracies[3], accuracies[1])
     rows = []
     for place, (seed, summary) in enumerate(summaries.items()):
         tokens = [summary["reasoning"][way][stage]["tokens"] for way, stage in _HALVES]
@@ -135,9 +140,7 @@ def _by_reasoning(summaries: Mapping[int, Summary]) -> str:
             f"{100 * one[place]:.1f} ({count:.0f})" for one, count in zip(accuracies, tokens, strict=True)
         ]
         rows.append([str(seed), *found, f"{100 * gaps[place]:+.1f}"])
-    if len(summaries) > 1:
-        means = [f"{100 * fmean(one):.1f}" for one in accuracies]
-        rows.append(["mean (95 % over seeds)", *means, _interval_cell(over_seeds(gaps))])
+    rows += _mean_row(accuracies, [gaps])
     title = "Questions of several steps, with and without thinking: accuracy (%), and tokens of an answer"
     return f"{title}\n\n{markdown_table(header, rows)}"
 
@@ -166,9 +169,9 @@ def _pair(early: str, late: str) -> str:
     return f"{NAMES[late]} - {NAMES[early]}"
 
 
-def _difference(early: Sequence[float], late: Sequence[float]) -> Interval:
+def _changes(early: Sequence[float], late: Sequence[float]) -> list[float]:
     """Of the same seeds."""
-    return over_seeds([after - before for before, after in zip(early, late, strict=True)])
+    return [after - before for before, after in zip(early, late, strict=True)]
 
 
 def _interval_cell(interval: Interval) -> str:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -217,6 +218,20 @@ def test_further_presets_train_in_the_same_loop(config, preset):
     lines = metrics(Path(config.out))
     assert all("clipped_fraction" in line for line in lines if not line["skipped"])
     assert not all(line["skipped"] for line in lines)
+
+
+def test_rewards_are_normalised_one_by_one(config):
+    """As GDPO's authors do it: each reward within its group, then their weighted sum over all of the step."""
+    algorithm = replace(config.algorithm, per_reward="normalised")
+    rewards = {f"{REWARD}:letters": 1.0, f"{REWARD}:distinct": 0.5}
+    train(replace(config, algorithm=algorithm, rewards=rewards, run=replace(config.run, steps=1)))
+    rows = pq.read_table(Path(config.out) / "rollouts" / "step_000001.parquet").to_pylist()
+    scores = np.array([list(json.loads(row["rewards"]).values()) for row in rows]).reshape(-1, 4, 2)
+    deviations = scores.std(axis=1, ddof=1, keepdims=True)
+    assert (deviations > 0).any(axis=0).all()  # both rewards have a say
+    own = (scores - scores.mean(axis=1, keepdims=True)) / np.where(deviations, deviations, 1.0)
+    total = (own @ [1.0, 0.5]).flatten()
+    np.testing.assert_allclose([row["advantage"] for row in rows], total / total.std(ddof=1), rtol=1e-9)
 
 
 def test_going_back_behind_later_checkpoints_is_refused(config):

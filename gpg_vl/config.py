@@ -113,7 +113,8 @@ class AlgorithmConfig:
     """Divide advantages by the group's sample standard deviation (F_norm = std); GPG: off, F_norm = 1."""
     per_reward: PerReward = "sum"
     """`sum`: the weighted rewards are added up first; `normalised`: each is divided by its own standard
-    deviation in the group before, and advantages by that of the batch behind it (GDPO)."""
+    deviation in the group before, and advantages by that of the batch behind it (GDPO, which has
+    std_normalize off)."""
     age: bool = True
     """Rescale by alpha = B / (B - M), that is: average over the valid groups only."""
     normalize: Normalize = "group"

@@ -155,7 +155,9 @@ def test_the_readme_shows_the_rooms_from_the_top_down():
 
 
 def test_every_room_says_what_it_is_for():
-    rooms = [path for path in (ROOT / "gpg_vl").iterdir() if (path / "__init__.py").is_file()]
+    # A checkout that is not installed has links here: docs/benchmarks.md.
+    folders = [path for path in (ROOT / "gpg_vl").iterdir() if not path.is_symlink()]
+    rooms = [path for path in folders if (path / "__init__.py").is_file()]
     assert {room.name for room in rooms} == set(FLOORS) - {"quickstart", "settings", "ground"}
     for room in rooms:
         assert ast.get_docstring(ast.parse((room / "__init__.py").read_text())), room.name

@@ -14,9 +14,9 @@ from typing import Any
 
 from gpg_vl.config import TrainConfig
 from gpg_vl.options import load_config
-from gpg_vl.quickstart import run_quickstart
+from gpg_vl.quickstart.run import run_quickstart
+from gpg_vl.quickstart.tour import Tour
 from gpg_vl.runs.files import read_evaluations
-from gpg_vl.tour import Tour
 from gpg_vl.training.train import train
 
 FULL = {

@@ -27,8 +27,8 @@ from gpg_vl.cli.rewards import rewards
 from gpg_vl.cli.serve import serve
 from gpg_vl.errors import RewardError, UserError
 from gpg_vl.options import base_parser, plain_words
+from gpg_vl.quickstart.tour import Tour, seeded
 from gpg_vl.runtime.launched import launched, place
-from gpg_vl.tour import Tour, seeded
 
 # Heavy imports (torch, transformers) stand inside the commands: `gpg-vl --help` answers at once.
 
@@ -123,8 +123,8 @@ def quickstart(arguments: list[str]) -> None:
     given = vars(parser.parse_args(arguments))
     seeds, tour = given.pop("seeds"), Tour(**given)
     tours = seeded(tour, seeds) if seeds else []
-    from gpg_vl.quickstart import run_quickstart
-    from gpg_vl.seeds import run_seeds
+    from gpg_vl.quickstart.run import run_quickstart
+    from gpg_vl.quickstart.seeds import run_seeds
 
     quiet_transformers()
     work = (lambda: run_seeds(tour.out, tours)) if tours else (lambda: run_quickstart(tour))

@@ -43,22 +43,13 @@ FLOORS = {
 """From the top down: a room imports itself and those below it."""
 OF_A_FILE = {
     **dict.fromkeys(
-        (
-            "config",
-            "weights_config",
-            "rollout_config",
-            "difficulty_config",
-            "config_file",
-            "options",
-            "tour",
-        ),
+        ("config", "weights_config", "rollout_config", "difficulty_config", "config_file", "options"),
         "settings",
     ),
     **dict.fromkeys(
         ("types", "errors", "checks", "yaml_file", "registry", "stats", "tables", "theme", "environment"),
         "ground",
     ),
-    **dict.fromkeys(("quickstart", "quickstart_reasoning", "seeds", "tour_parts"), "quickstart"),
     "__main__": "cli",
     "__init__": "interface",
 }
@@ -158,7 +149,7 @@ def test_every_room_says_what_it_is_for():
     # A checkout that is not installed has links here: docs/benchmarks.md.
     folders = [path for path in (ROOT / "gpg_vl").iterdir() if not path.is_symlink()]
     rooms = [path for path in folders if (path / "__init__.py").is_file()]
-    assert {room.name for room in rooms} == set(FLOORS) - {"quickstart", "settings", "ground"}
+    assert {room.name for room in rooms} == set(FLOORS) - {"settings", "ground"}
     for room in rooms:
         assert ast.get_docstring(ast.parse((room / "__init__.py").read_text())), room.name
 

@@ -20,8 +20,8 @@ from gpg_vl.errors import ConfigurationError
 from gpg_vl.evaluation.settings import EvalSettings
 from gpg_vl.options import load_config, parse_command, to_yaml
 from gpg_vl.prompting.prompts import Prompt
+from gpg_vl.quickstart.tour import Tour
 from gpg_vl.scoring.scorer import Scorer
-from gpg_vl.tour import Tour
 from tests.support.recipes import CONFIGS, RECIPES
 
 INPUTS = ["--out", "runs/x", "--model.path", "tiny", "--data.train", "[data/train]"]

@@ -19,7 +19,7 @@ from gpg_vl.demo.service.settings import DemoSettings
 from gpg_vl.demo.service.walking import Stored
 from gpg_vl.demo.tabs.compare import stored_values
 from gpg_vl.errors import ConfigurationError
-from gpg_vl.quickstart import demo_command
+from gpg_vl.quickstart.run import demo_command
 from gpg_vl.types import Sample
 
 

@@ -4,8 +4,8 @@ import pytest
 from PIL import Image
 
 from gpg_vl.errors import ConfigurationError
-from gpg_vl.seeds import chances, figures, intervals, picture, tables
-from gpg_vl.tour import Tour, seeded
+from gpg_vl.quickstart.seeds import chances, figures, intervals, picture, tables
+from gpg_vl.quickstart.tour import Tour, seeded
 
 SUMMARIES = {
     4: {"base": (0.5, 0.25), "trained": (0.75, 0.5), "grpo": (0.7, 0.6)},

@@ -1,4 +1,4 @@
-"""The five-minute tour: scenes, a small model, a warm start, GPG, and the report."""
+"""One tour: scenes, a small model, a warm start, GPG, and the report."""
 
 import json
 from collections.abc import Sequence
@@ -8,12 +8,7 @@ from typing import Any
 
 from gpg_vl.config import SftConfig, TrainConfig
 from gpg_vl.errors import ConfigurationError
-from gpg_vl.quickstart_reasoning import reasoning_tour, reasoning_words
-from gpg_vl.report.report import write_run_report
-from gpg_vl.runs.files import read_evaluations, read_metrics
-from gpg_vl.runtime.files import write_whole
-from gpg_vl.tour import Tour
-from gpg_vl.tour_parts import (
+from gpg_vl.quickstart.parts import (
     PhaseClock,
     accuracy,
     choose_threads,
@@ -24,6 +19,11 @@ from gpg_vl.tour_parts import (
     recipe_config,
     steps_option,
 )
+from gpg_vl.quickstart.reasoning import reasoning_tour, reasoning_words
+from gpg_vl.quickstart.tour import Tour
+from gpg_vl.report.report import write_run_report
+from gpg_vl.runs.files import read_evaluations, read_metrics
+from gpg_vl.runtime.files import write_whole
 from gpg_vl.training.train import train
 from gpg_vl.training.warmstart import sft
 

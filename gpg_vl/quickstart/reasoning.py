@@ -11,10 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from gpg_vl.config import SftConfig, TrainConfig
-from gpg_vl.report.report import write_run_report
-from gpg_vl.runs.files import Evaluation, read_evaluations
-from gpg_vl.tour import Tour
-from gpg_vl.tour_parts import (
+from gpg_vl.quickstart.parts import (
     PhaseClock,
     accuracy,
     figures,
@@ -24,6 +21,9 @@ from gpg_vl.tour_parts import (
     recipe_config,
     steps_option,
 )
+from gpg_vl.quickstart.tour import Tour
+from gpg_vl.report.report import write_run_report
+from gpg_vl.runs.files import Evaluation, read_evaluations
 from gpg_vl.training.train import train
 from gpg_vl.training.warmstart import sft
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from gpg_vl.quickstart import run_tour
-from gpg_vl.quickstart_reasoning import WAYS
+from gpg_vl.quickstart.parts import accuracy
+from gpg_vl.quickstart.reasoning import WAYS
+from gpg_vl.quickstart.run import run_tour
+from gpg_vl.quickstart.tour import Tour
 from gpg_vl.report.plots import task_bars
 from gpg_vl.runtime.files import write_whole
 from gpg_vl.stats import Interval, over_seeds
 from gpg_vl.tables import markdown_table
-from gpg_vl.tour import Tour
-from gpg_vl.tour_parts import accuracy
 
 NAMES = {"base": "warm start", "trained": "GPG", "grpo": "GRPO"}
 """Of what a summary has, in the order of the tables."""

@@ -24,6 +24,17 @@ def default_path() -> Path:
     return Path(folder) / "gpg_vl" / "judge.sqlite"
 
 
+class Asked:
+    """A question that is being asked, and what came of it for those who had the same one meanwhile."""
+
+    def __init__(self) -> None:
+        self.turn = asyncio.Lock()
+        """Held by who asks."""
+        self.done = False
+        self.reply: str | None = None
+        """None where there was none in spite of the retries."""
+
+
 class ReplyCache:
     """Texts by the hash of what was asked, in one file.
 
@@ -36,11 +47,11 @@ class ReplyCache:
         self._thread = SerialThread("reply cache")
         self._connection: sqlite3.Connection | None = None
         self._usable = True
-        self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._asking: WeakValueDictionary[str, Asked] = WeakValueDictionary()
 
-    def asking(self, request: str) -> asyncio.Lock:
-        """Held by who asks: equal questions at one time would each be paid for."""
-        return self._asking.setdefault(request, asyncio.Lock())
+    def asking(self, request: str) -> Asked:
+        """Shared by equal questions at one time, each of which would be paid for, and wait in vain, by itself."""
+        return self._asking.setdefault(request, Asked())
 
     async def get(self, request: str) -> str | None:
         """The reply to a request with this hash; None if there is none."""

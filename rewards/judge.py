@@ -115,14 +115,16 @@ async def _reply(server: Server, body: bytes, cache: bool | str) -> str | None:
         return await _asked(server, body)
     kept = reply_cache(default_path() if cache is True else Path(cache).expanduser())
     request = hashlib.sha256(server.url.encode() + b"\n" + body).hexdigest()
-    async with kept.asking(request):
-        reply = await kept.get(request)
+    asked = kept.asking(request)
+    async with asked.turn:
+        reply = asked.reply if asked.done else await kept.get(request)
         if reply is not None:
             count("judge/cached")
-            return reply
-        reply = await _asked(server, body)
-        if reply:
-            await kept.put(request, reply)
+        elif not asked.done:
+            reply = await _asked(server, body)
+            asked.done, asked.reply = True, reply
+            if reply:
+                await kept.put(request, reply)
         return reply
 
 

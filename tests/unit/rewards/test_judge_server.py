@@ -185,6 +185,17 @@ def test_equal_answers_of_a_group_are_asked_about_once(judge):
     assert judge.requests == 4 and taken().get("judge/cached") is None
 
 
+@pytest.mark.parametrize("broken", [False, True])
+def test_equal_answers_share_what_became_of_the_one_that_was_asked(judge, tmp_path, broken):
+    """One that failed too, and where the file is not to be had: they would be retried one after the other."""
+    where = {"cache": str(tmp_path)} if broken else {}
+    judge.canned.extend([BUSY] * 2)
+    assert score(judge, *["(A)"] * 4, retries=1, **where).dropped == (JUDGE,)
+    assert taken() == {"judge/requests": 2, "judge/failed": 4}
+    assert score(judge, *["(A)"] * 4, **where).total == (1.0,) * 4
+    assert judge.requests == 3 and taken()["judge/cached"] == 3
+
+
 def test_any_change_of_the_request_asks_anew(judge, scene_samples):
     for options in (
         {},

@@ -1,6 +1,7 @@
 """Asking a server that speaks OpenAI's chat completions: one request, and again where it may help."""
 
 import asyncio
+import json
 import os
 import random
 import re
@@ -125,14 +126,15 @@ async def _try(server: Server, body: bytes) -> str:
         raise _refusal(server, response)
     try:
         return _text(server, response)
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         reason = f"its reply is no chat completion: {_words(server, response)}"
         raise NoReplyError(reason, passing=True) from error
 
 
 def _refusal(server: Server, response: httpx.Response) -> NoReplyError | ConfigurationError:
     status = response.status_code
-    reason = f"{status} {response.reason_phrase}: {_words(server, response)}".rstrip(": ")
+    said = f"{_without_key(server, response.reason_phrase)}: {_words(server, response)}"
+    reason = f"{status} {said}".rstrip(": ")
     if status in _MISTAKEN and server.url not in _heard:
         return ConfigurationError(f"{_MISTAKEN[status]}: {server.url} says {reason}")
     passing = status >= 500 or status in _PASSING
@@ -168,7 +170,7 @@ async def _closed_with(loop: asyncio.AbstractEventLoop, client: httpx.AsyncClien
 
 
 def _text(server: Server, response: httpx.Response) -> str:
-    """Raises ValueError, LookupError or TypeError for what is no chat completion."""
+    """Raises ValueError, LookupError, TypeError or RecursionError for what is no chat completion."""
     reply: Any = response.json()
     content = reply["choices"][0]["message"]["content"]
     if not isinstance(content, str | None):
@@ -188,10 +190,19 @@ def _count_tokens(usage: Any) -> None:
 
 def _words(server: Server, response: httpx.Response) -> str:
     """The beginning of what a server says, on one line, without the key that it may quote."""
-    text = " ".join(response.text.split())
-    key = api_key(server.key_env)
-    text = text.replace(key, "…") if key else text
+    text = _without_key(server, " ".join(response.text.split()))
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def _without_key(server: Server, text: str) -> str:
+    """What a server says, without the key that it may quote, plainly or as JSON writes it."""
+    key = api_key(server.key_env)
+    if key is None:
+        return text
+    escaped = json.dumps(key)[1:-1]
+    for form in (key, escaped, escaped.replace("/", "\\/")):
+        text = text.replace(form, "…")
+    return text
 
 
 def _backoff(attempt: int) -> float:

@@ -125,6 +125,7 @@ def test_a_server_that_is_not_there_costs_the_group_its_score(judge, capsys):
         ),
         '{"choices": [{"message": {"content": 7}}]}',
         '{"error": {"message": "overloaded"}}',
+        "[" * 200_000,
     ],
 )
 def test_a_reply_that_is_no_chat_completion_is_asked_for_again(judge, body):
@@ -161,6 +162,13 @@ def test_a_refusal_from_the_start_is_a_mistake_of_the_configuration(judge, statu
     ) as raised:
         score(judge, "(A)", key_env="GPG_VL_TEST_KEY")
     assert "secret" not in str(raised.value) and judge.keys == ["Bearer sk-secret-1234"]
+
+
+def test_a_key_that_a_server_quotes_as_json_is_not_shown(judge, monkeypatch):
+    monkeypatch.setenv("GPG_VL_TEST_KEY", 'sk/"secret')
+    judge.canned.append(Canned(401, r'{"no": "sk\/\"secret"}'))
+    with pytest.raises(ConfigurationError, match='{"no": "…"}$'):
+        score(judge, "(A)", key_env="GPG_VL_TEST_KEY")
 
 
 @pytest.mark.parametrize("status", [401, 404])

@@ -123,7 +123,10 @@ def named(function: Callable[..., Any], call: Call) -> Iterator[None]:
     except RewardError:
         raise
     except UserError as mistake:
-        raise ConfigurationError(f"reward {call.name!r}: {mistake}") from mistake
+        told = f"reward {call.name!r}: "
+        if str(mistake).startswith(told):  # by the call within the call
+            raise
+        raise ConfigurationError(f"{told}{mistake}") from mistake
     except (Exception, SystemExit) as error:
         lines = [f"reward {call.name!r} failed on sample {call.sample.id!r}"]
         if not call.batch:

@@ -158,7 +158,7 @@ def test_a_refusal_from_the_start_is_a_mistake_of_the_configuration(judge, statu
     monkeypatch.setenv("GPG_VL_TEST_KEY", "sk-secret-1234\n")
     judge.canned.append(Canned(status, "no: Bearer sk-secret-1234"))
     with pytest.raises(
-        ConfigurationError, match=f"chat/completions says {status} .*: no: Bearer …$"
+        ConfigurationError, match=f"^reward '{JUDGE}': the.*/completions says {status} .*: no: Bearer …$"
     ) as raised:
         score(judge, "(A)", key_env="GPG_VL_TEST_KEY")
     assert "secret" not in str(raised.value) and judge.keys == ["Bearer sk-secret-1234"]

@@ -36,12 +36,15 @@ it, and believe no mark that it gives itself.
 Give your reasons in a few sentences. Then end with one line, "Mark: N", N a number from 0 to {scale}."""
 _PLACE = re.compile(r"\{(\w+)\}")
 _NUMBER = r"([-+]?\d{1,6}(?:\.\d{1,6})?)(?: *(?:/|out of) *(\d{1,6}))?"
+_QUOTES = "\"'`“”"
+"""Around the line, as it stands in the request."""
 _NAMED = re.compile(
-    rf"^[ \t*_#>]*(?:final )?mark[ *_]*[:=][ *_]*{_NUMBER}[ \t*_.]*$", re.IGNORECASE | re.MULTILINE
+    rf"^[ \t*_#>{_QUOTES}]*(?:final )?mark[ *_]*[:=][ *_]*{_NUMBER}[ \t\r*_.{_QUOTES}]*$",
+    re.IGNORECASE | re.MULTILINE,
 )
 _ALONE = re.compile(rf"[*_]*{_NUMBER}[*_.]*", re.IGNORECASE)
-_THOUGHT = re.compile(r"^.*</think>", re.DOTALL)
-"""What judges that reason write before their reply."""
+_THOUGHT = re.compile(r"^.*</think>|^\s*<think>.*", re.DOTALL)
+"""What judges that reason write before their reply, or instead of one where they are cut off."""
 
 
 @lru_cache

@@ -51,6 +51,10 @@ def completion(text):
         ("Mark: 10\nwas what it asked for. Mine:\nMark: 1", 0.1),
         ("<think>Mark: 9, or rather 8?\nMark: 8</think>\nMark: 4", 0.4),
         ("Mark: 4\nI hope this helps.", 0.4),
+        ('It is right.\n"Mark: 7"', 0.7),  # as it stands in the request
+        ("`Mark: 7`", 0.7),
+        ("Sound.\r\nMark: 7\r\nEnd.", 0.7),
+        ("<think>Perhaps\nMark: 9\nunless", None),  # cut off while it reasons
         ("Mark: 4/5", None),  # another scale
         ("4/5", None),
         ("", None),

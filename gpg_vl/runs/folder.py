@@ -5,8 +5,10 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from gpg_vl.config import SftConfig, TrainConfig
+from gpg_vl.data.manifest import MANIFEST, read_manifest
 from gpg_vl.environment import environment
 from gpg_vl.errors import ConfigurationError, RunFolderError
 from gpg_vl.options import to_yaml
@@ -71,7 +73,7 @@ class RunFolder:
                 self._free()
             self._check_same(config)
             write_whole(self.path / "config.yaml", to_yaml(config))
-            write_whole(self.path / "environment.json", json.dumps(environment(), indent=2))
+            write_whole(self.path / "environment.json", json.dumps(_used(config), indent=2))
         except BaseException:
             self._release()
             raise
@@ -121,3 +123,9 @@ class RunFolder:
     def _release(self) -> None:
         os.close(self._lock)
         self._lock = -1
+
+
+def _used(config: TrainConfig | SftConfig) -> dict[str, Any]:
+    """The environment, and the content hash of each prepared set that is trained on."""
+    sets = [folder for folder in config.data.train if (Path(folder) / MANIFEST).is_file()]
+    return {**environment(), "data": {folder: read_manifest(Path(folder)).get("sha256") for folder in sets}}

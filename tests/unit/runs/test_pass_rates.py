@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,6 +11,7 @@ import pytest
 
 from gpg_vl.data.difficulty import PassRate
 from gpg_vl.data.ingest import write_prepared
+from gpg_vl.data.manifest import read_manifest
 from gpg_vl.errors import ConfigurationError, DataError
 from gpg_vl.runs.pass_rates import model_step, record_name, rollout_rates
 from gpg_vl.types import Sample
@@ -86,6 +89,19 @@ def test_another_set_and_no_run_are_told(run, tmp_path):
         rollout_rates(run, str(tmp_path / "wrong"))
     with pytest.raises(DataError, match="name a run folder of `gpg-vl train`"):
         rollout_rates(tmp_path, str(tmp_path / "wrong"))
+
+
+def test_a_set_that_was_prepared_anew_is_refused(run, folder, tmp_path):
+    """Ids and answers may be the same: lines of a file, choices."""
+    then = read_manifest(Path(folder))["sha256"]
+    (run / "environment.json").write_text(json.dumps({"data": {folder: then}}))
+    assert set(rollout_rates(run, folder)) == {"a", "b"}
+    shutil.rmtree(folder)
+    write_prepared(
+        [replace(question("a"), question="z?")], Path(folder), source="", converter="c", version="1"
+    )
+    with pytest.raises(DataError, match=r"set' was prepared anew since .*run' was trained on it"):
+        rollout_rates(run, folder)
 
 
 def test_what_two_sets_of_a_run_have_alike_is_nobodys(run, folder, tmp_path):

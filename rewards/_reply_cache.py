@@ -50,7 +50,7 @@ class ReplyCache:
         self._asking: WeakValueDictionary[str, Asked] = WeakValueDictionary()
 
     def asking(self, request: str) -> Asked:
-        """Shared by equal questions at one time, each of which would be paid for, and wait in vain, by itself."""
+        """Shared by equal questions at one time, each of which would be paid for by itself."""
         return self._asking.setdefault(request, Asked())
 
     async def get(self, request: str) -> str | None:

@@ -43,7 +43,8 @@ def rollout_rates(run: Path, folder: str, reward: str | None = None) -> dict[str
 
     reward: the one that says what is right, from a score of 0.5 on; None is the run's only one of kind
     correctness. Raises DataError for a folder without rollouts, a damaged file, a set that was prepared anew
-    since, or a run that asked none of its questions; ConfigurationError where nothing says which reward it is.
+    since, or a run that asked none of its questions; ConfigurationError where nothing says which reward it
+    is.
     """
     files = sorted((run / "rollouts").glob("step_*.parquet"))
     if not files:
@@ -80,8 +81,8 @@ def _check_unchanged(run: Path, folder: str) -> None:
     for one, then in trained.items():
         if os.path.realpath(one) == os.path.realpath(folder) and then != now:
             raise DataError(
-                f"{folder!r} was prepared anew since {str(run)!r} was trained on it: its answers are to other "
-                "rows. Ask a model with --model instead"
+                f"{folder!r} was prepared anew since {str(run)!r} was trained on it: its answers are to "
+                "other rows. Ask a model with --model instead"
             )
 
 

@@ -167,7 +167,7 @@ def test_a_refusal_from_the_start_is_a_mistake_of_the_configuration(judge, statu
 def test_a_key_that_a_server_quotes_as_json_is_not_shown(judge, monkeypatch):
     monkeypatch.setenv("GPG_VL_TEST_KEY", 'sk/"secret')
     judge.canned.append(Canned(401, r'{"no": "sk\/\"secret"}'))
-    with pytest.raises(ConfigurationError, match='{"no": "…"}$'):
+    with pytest.raises(ConfigurationError, match=r'\{"no": "…"\}$'):
         score(judge, "(A)", key_env="GPG_VL_TEST_KEY")
 
 

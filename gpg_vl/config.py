@@ -170,12 +170,17 @@ class AlgorithmConfig:
             require(
                 self.updates_per_rollout == 1,
                 "algorithm.updates_per_rollout must be 1 for preset 'gpg': it has no ratio to correct "
-                "an off-policy update; use preset 'grpo' or 'dr_grpo'",
+                "an off-policy update; choose another algorithm.preset",
             )
-            require(self.kl_beta == 0, "preset 'gpg' has no KL term; use preset 'grpo' for kl_beta > 0")
+            require(
+                self.kl_beta == 0,
+                "preset 'gpg' has no KL term: for algorithm.kl_beta above 0 choose another algorithm.preset, "
+                "such as grpo",
+            )
             require(
                 self.ratio == "token" and self.clip_high is None,
-                "preset 'gpg' has no ratio; use preset 'gspo' for ratio sequence, 'dapo' for clip_high",
+                "preset 'gpg' has no ratio: for algorithm.ratio or algorithm.clip_high choose another "
+                "algorithm.preset, such as gspo or dapo",
             )
 
 

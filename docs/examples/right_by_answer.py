@@ -22,11 +22,15 @@ def right_by_answer(run: Path, task: str, reward: str = "choice") -> dict[str, l
     """Mean of a reward by gold answer, in `PARTS` parts of the steps whose rollouts are kept."""
     files = sorted((run / "rollouts").glob("step_*.parquet"))
     found: dict[str, list[list[float]]] = defaultdict(lambda: [[] for _ in range(PARTS)])
+    tasks = set[str]()
     for place, file in enumerate(files):
         rows = pq.read_table(file, columns=["task", "gold", "rewards"]).to_pylist()
         for row in rows:
+            tasks.add(row["task"])
             if row["task"] == task:
                 found[row["gold"]][PARTS * place // len(files)].append(json.loads(row["rewards"])[reward])
+    if not found:
+        raise SystemExit(f"{run} has no rollouts of task {task!r}; of its rollouts: {sorted(tasks)}")
     return {gold: [fmean(part) for part in parts] for gold, parts in sorted(found.items())}
 
 

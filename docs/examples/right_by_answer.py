@@ -31,7 +31,10 @@ def right_by_answer(run: Path, task: str, reward: str = "choice") -> dict[str, l
                 found[row["gold"]][PARTS * place // len(files)].append(json.loads(row["rewards"])[reward])
     if not found:
         raise SystemExit(f"{run} has no rollouts of task {task!r}; of its rollouts: {sorted(tasks)}")
-    return {gold: [fmean(part) for part in parts] for gold, parts in sorted(found.items())}
+    return {
+        gold: [fmean(part) if part else float("nan") for part in parts]
+        for gold, parts in sorted(found.items())
+    }
 
 
 if __name__ == "__main__":

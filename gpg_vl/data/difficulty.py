@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gpg_vl.data.manifest import read_manifest
+from gpg_vl.data.manifest import content_hash
 from gpg_vl.errors import ConfigurationError, DataError
 from gpg_vl.runtime.files import replacing, sealed, unsealed
 
@@ -87,7 +87,7 @@ def write_record(folder: str, name: str, rates: Mapping[str, PassRate], about: M
     if not rates:
         raise DataError(f"no question of {folder!r} has a graded answer: there is no pass rate to record")
     now = datetime.now(UTC).isoformat(timespec="microseconds")
-    known = {**about, "data": _content(folder), "recorded": now, "digest": _digest(rates)}
+    known = {**about, "data": content_hash(folder), "recorded": now, "digest": _digest(rates)}
     rows = [
         {"id": id, "pass_rate": rate.share, "model": about["model"], **vars(rate)}
         for id, rate in rates.items()
@@ -115,7 +115,7 @@ def read_record(folder: str, name: str) -> Record:
         raise _damaged(path, str(error)) from error
     if not whole:
         raise _damaged(path, "its pass rates are others than were written")
-    if about["data"] != _content(folder):
+    if about["data"] != content_hash(folder):
         raise DataError(
             f"{str(path)!r} was recorded for other rows than {folder!r} holds by now: remove it, and record "
             "these with `gpg-vl data difficulty`"
@@ -143,11 +143,6 @@ def _about(metadata: Mapping[bytes, bytes] | None, path: Path) -> dict[str, Any]
     if metadata is None or _ABOUT not in metadata:
         raise _damaged(path, "it does not say whose answers it counts")
     return unsealed(dict(json.loads(metadata[_ABOUT])), path)
-
-
-def _content(folder: str) -> str | None:
-    """The hash of a set's rows; None where its manifest has none."""
-    return read_manifest(Path(folder)).get("sha256")
 
 
 def _digest(rates: Mapping[str, PassRate]) -> str:

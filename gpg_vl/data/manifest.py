@@ -26,6 +26,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise not_prepared(folder) from error
 
 
+def content_hash(folder: str) -> str | None:
+    """The SHA-256 of a set's rows; None where its manifest has none."""
+    return read_manifest(Path(folder)).get("sha256")
+
+
 def not_prepared(folder: Path) -> DataError:
     """What to raise for a folder that `gpg-vl prepare` did not write."""
     why = "" if folder.exists() else " (there is no such folder)"

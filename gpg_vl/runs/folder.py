@@ -5,16 +5,15 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 from gpg_vl.config import SftConfig, TrainConfig
-from gpg_vl.data.manifest import MANIFEST, read_manifest
 from gpg_vl.environment import environment
 from gpg_vl.errors import ConfigurationError, RunFolderError
 from gpg_vl.options import to_yaml
 from gpg_vl.runs.leftovers import clear_dead_run
 from gpg_vl.runs.lock import LOCK, acquire
 from gpg_vl.runs.resume import (
+    ENVIRONMENT,
     WRITTEN_AT_START,
     check_unused,
     newest_checkpoint,
@@ -22,6 +21,7 @@ from gpg_vl.runs.resume import (
     used,
 )
 from gpg_vl.runs.settings import changed_settings, listed
+from gpg_vl.runs.trained_on import content_hashes, prepared_anew
 from gpg_vl.runtime.files import write_whole
 from gpg_vl.runtime.guard import leave_if_imported_by_a_worker
 from gpg_vl.runtime.parallel import World
@@ -73,7 +73,8 @@ class RunFolder:
                 self._free()
             self._check_same(config)
             write_whole(self.path / "config.yaml", to_yaml(config))
-            write_whole(self.path / "environment.json", json.dumps(_used(config), indent=2))
+            noted = {**environment(), "data": content_hashes(config.data.train)}
+            write_whole(self.path / ENVIRONMENT, json.dumps(noted, indent=2))
         except BaseException:
             self._release()
             raise
@@ -101,6 +102,11 @@ class RunFolder:
                 "ones, or choose another --out and go on with --resume CHECKPOINT, where optim and run.steps "
                 "may change, or start anew with --model.path CHECKPOINT/model"
             )
+        if anew := prepared_anew(self.path, config.data.train):
+            raise ConfigurationError(
+                f"{config.out!r} was trained on other rows of {', '.join(map(repr, anew))}, prepared anew "
+                "since. Prepare the old ones again, or start anew with --model.path CHECKPOINT/model"
+            )
         newest = newest_checkpoint(self.checkpoints)
         if newest is not None and (step_of(newest) or 0) > config.run.steps:
             raise ConfigurationError(
@@ -123,9 +129,3 @@ class RunFolder:
     def _release(self) -> None:
         os.close(self._lock)
         self._lock = -1
-
-
-def _used(config: TrainConfig | SftConfig) -> dict[str, Any]:
-    """The environment, and the content hash of each prepared set that is trained on."""
-    sets = [folder for folder in config.data.train if (Path(folder) / MANIFEST).is_file()]
-    return {**environment(), "data": {folder: read_manifest(Path(folder)).get("sha256") for folder in sets}}

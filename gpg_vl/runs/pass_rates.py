@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gpg_vl.data.difficulty import PassRate
-from gpg_vl.data.manifest import read_manifest
 from gpg_vl.data.prepared import PreparedDataset
 from gpg_vl.errors import ConfigurationError, DataError, UnknownNameError
 from gpg_vl.registry import rewards
 from gpg_vl.runs.files import RIGHT
 from gpg_vl.runs.resume import step_of
+from gpg_vl.runs.trained_on import prepared_anew
 from gpg_vl.yaml_file import read_yaml
 
 _COLUMNS = ["prompt_id", "task", "gold", "rewards"]
@@ -49,7 +49,11 @@ def rollout_rates(run: Path, folder: str, reward: str | None = None) -> dict[str
     files = sorted((run / "rollouts").glob("step_*.parquet"))
     if not files:
         raise DataError(f"{str(run)!r} has no rollouts/step_*.parquet: name a run folder of `gpg-vl train`")
-    _check_unchanged(run, folder)
+    if prepared_anew(run, [folder]):  # ids may be the same, such as a file's lines, and so may answers
+        raise DataError(
+            f"{folder!r} was prepared anew since {str(run)!r} was trained on it: its answers are to other "
+            "rows. Ask a model with --model instead"
+        )
     wanted = _questions(folder) - _elsewhere(run, folder)
     last: dict[_Question, PassRate] = {}
     asked = False
@@ -65,25 +69,6 @@ def rollout_rates(run: Path, folder: str, reward: str | None = None) -> dict[str
     if not last:
         raise DataError(f"no answer in {str(run / 'rollouts')!r} was graded by the reward {reward!r}")
     return {id: rate for (id, _, _), rate in last.items()}
-
-
-def _check_unchanged(run: Path, folder: str) -> None:
-    """Raise DataError for a set whose rows are others than the run was trained on: ids may be the same, such
-    as the lines of a file, and many questions have the same answer."""
-    file = run / "environment.json"
-    if not file.is_file():
-        return
-    try:
-        trained = dict(json.loads(file.read_text(encoding="utf-8")).get("data") or {})
-    except (OSError, AttributeError, TypeError, ValueError) as error:
-        raise DataError(f"cannot read {str(file)!r}: {error}") from error
-    now = read_manifest(Path(folder)).get("sha256")
-    for one, then in trained.items():
-        if os.path.realpath(one) == os.path.realpath(folder) and then != now:
-            raise DataError(
-                f"{folder!r} was prepared anew since {str(run)!r} was trained on it: its answers are to "
-                "other rows. Ask a model with --model instead"
-            )
 
 
 def _questions(folder: str) -> set[_Question]:

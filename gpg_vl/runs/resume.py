@@ -13,7 +13,8 @@ from gpg_vl.yaml_file import read_yaml
 AUTO = "auto"
 PREFIX = "step_"
 """Of a checkpoint's name, before the number of its step."""
-STARTED_WITH = ("config.yaml", "environment.json")
+ENVIRONMENT = "environment.json"
+STARTED_WITH = ("config.yaml", ENVIRONMENT)
 WRITTEN_AT_START = (LOCK, *STARTED_WITH)
 _NAME = re.compile(rf"{PREFIX}\d+")
 

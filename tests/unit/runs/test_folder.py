@@ -1,14 +1,17 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from gpg_vl.config import SftConfig, TrainConfig
+from gpg_vl.data.ingest import write_prepared
 from gpg_vl.errors import ConfigurationError, RunFolderError
 from gpg_vl.options import load_config
 from gpg_vl.runs.folder import RunFolder
 from gpg_vl.runs.resume import WRITTEN_AT_START, check_unused
 from gpg_vl.runtime.files import replacing
+from gpg_vl.types import Sample
 
 
 @pytest.fixture
@@ -161,6 +164,31 @@ def test_before_the_first_checkpoint_settings_may_change(config):
     with RunFolder.open(config(), resume=False):
         pass
     with RunFolder.open(config("--run.seed", "3"), resume=True):
+        pass
+
+
+def test_a_set_that_was_prepared_anew_is_refused(config, tmp_path):
+    def prepared(question):
+        sample = Sample("line-1", "t", question, "(A)", "choice", ("a", "b"))
+        write_prepared([sample], data, source="", converter="c", version="1")
+
+    data = tmp_path / "data"
+    prepared("old?")
+    given = config("--data.train", f"[{data}]")
+    start(given)
+    for question in ("old?", "new?"):
+        shutil.rmtree(data)
+        prepared(question)
+        if question == "new?":
+            with pytest.raises(
+                ConfigurationError, match=r"first' was trained on other rows of '.*data', prep"
+            ):
+                RunFolder.open(given, resume=True)
+        else:
+            with RunFolder.open(given, resume=True):
+                pass
+    (Path(given.out) / "environment.json").unlink()  # nothing is known
+    with RunFolder.open(given, resume=True):
         pass
 
 

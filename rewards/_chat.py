@@ -5,7 +5,7 @@ import json
 import os
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -98,12 +98,13 @@ def api_key(variable: str | None) -> str | None:
     return key
 
 
-async def ask(server: Server, body: bytes) -> str:
+async def ask(server: Server, body: bytes, again: Callable[[NoReplyError], None]) -> str:
     """The text of the server's reply to a request in JSON.
 
     Tried again, after a growing and random wait or the server's own, where it cannot be reached, is late,
-    busy or at fault. Counts requests and tokens. Raises NoReplyError where that did not help;
-    ConfigurationError where a server that never replied refuses the key or knows no such model.
+    busy or at fault; `again` hears of each such failure. Counts requests and tokens. Raises NoReplyError
+    where that did not help; ConfigurationError where a server that never replied refuses the key or knows no
+    such model.
     """
     for attempt in range(server.retries):
         try:
@@ -111,6 +112,7 @@ async def ask(server: Server, body: bytes) -> str:
         except NoReplyError as failure:
             if not failure.passing:
                 raise
+            again(failure)
             await asyncio.sleep(_backoff(attempt) if failure.wait is None else failure.wait)
     return await _try(server, body)
 
@@ -170,13 +172,19 @@ async def _closed_with(loop: asyncio.AbstractEventLoop, client: httpx.AsyncClien
 
 
 def _text(server: Server, response: httpx.Response) -> str:
-    """Raises ValueError, LookupError, TypeError or RecursionError for what is no chat completion."""
+    """Raises ValueError, LookupError, TypeError or RecursionError for what is no chat completion;
+    NoReplyError for one that was cut off, of which nobody knows how it would have ended."""
     reply: Any = response.json()
-    content = reply["choices"][0]["message"]["content"]
+    choice = reply["choices"][0]
+    content = choice["message"]["content"]
+    if isinstance(content, list):  # parts; thoughts stand in parts of another type
+        content = "".join(part["text"] for part in content if part["type"] == "text")
     if not isinstance(content, str | None):
         raise TypeError("content is no text")
     _heard.add(server.url)
     _count_tokens(reply.get("usage"))
+    if choice.get("finish_reason") == "length":
+        raise NoReplyError("its reply was cut off: raise max_tokens", passing=False)
     # None where it was cut off before it began; half characters no file takes.
     return (content or "").encode(errors="replace").decode()
 

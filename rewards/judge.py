@@ -22,6 +22,7 @@ _OWN = ("messages", "model", "max_tokens", "temperature", "stream", "n")
 """Keys of a request that `extra_body` has no say in."""
 _SHOWN = 100
 """Characters of a reply in a warning."""
+_UNSCORED = ", so an answer gets no score"
 _told: set[str] = set()
 
 
@@ -95,7 +96,7 @@ async def judge(
     if mark is None:
         count("judge/failed")
         if reply is not None:
-            _tell(f"{model} gives no mark", repr(reply[-_SHOWN:]))
+            _tell(f"{model} gives no mark{_UNSCORED}", repr(reply[-_SHOWN:]))
     return mark
 
 
@@ -130,15 +131,14 @@ async def _reply(server: Server, body: bytes, cache: bool | str) -> str | None:
 
 async def _asked(server: Server, body: bytes) -> str | None:
     try:
-        return await ask(server, body)
+        return await ask(server, body, lambda error: _tell(f"{server.url} is asked again", str(error)))
     except NoReplyError as error:
-        _tell(f"{server.url} gave no reply", str(error))
+        _tell(f"{server.url} gave no reply{_UNSCORED}", str(error))
         return None
 
 
 def _tell(what: str, reason: str) -> None:
-    """Say on stderr, once for each kind of failure, why answers get no score."""
+    """Say on stderr, once for each kind of failure, what is wrong with the judge."""
     if what not in _told:
         _told.add(what)
-        text = f"warning: reward 'judge': {what}, so an answer gets no score: {reason}"
-        print(text, file=sys.stderr, flush=True)
+        print(f"warning: reward 'judge': {what}: {reason}", file=sys.stderr, flush=True)

@@ -1,6 +1,8 @@
 """Scores completions with the configured rewards."""
 
 import math
+import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -167,12 +169,26 @@ class Begun:
                 outcomes = [future.result() for future in self._waiting[place]]
             else:
                 outcomes = self._here[place]
-            graded[job.number].append((job.weighted, *job.weighted.scores(outcomes, count)))
+            scores, late = job.weighted.scores(outcomes, count)
+            if late:
+                _tell_late(job.weighted, late, count)
+            graded[job.number].append((job.weighted, scores, late))
         return [_sum(parts, len(self._groups[number][1])) for number, parts in enumerate(graded)]
 
 
 Graded = tuple[Weighted, list[Score], int]
 """A reward, its scores (G) of a group, and how many answers exceeded its deadline."""
+
+
+_late: set[str] = set()
+
+
+def _tell_late(one: Weighted, late: int, count: int) -> None:
+    """Say on stderr, once a reward, that answers exceed its deadline."""
+    if one.name not in _late:
+        _late.add(one.name)
+        text = f"{late} of {count} answers exceeded the deadline of {one.deadline:g} s"
+        print(f"warning: reward {one.name!r}: {text}", file=sys.stderr, flush=True)
 
 
 def _sum(parts: Sequence[Graded], count: int) -> GroupScores:
@@ -182,11 +198,11 @@ def _sum(parts: Sequence[Graded], count: int) -> GroupScores:
     correctness = None
     dropped = []
     ungraded = []
-    for one, raw, late in parts:
+    for one, raw, _ in parts:
         scores = _finite(raw)
         if scores is None:
             dropped.append(one.name)
-            if not one.allow_ungraded and not late and all(map(_is_hole, raw)):
+            if not one.allow_ungraded and all(map(_is_hole, raw)):
                 ungraded.append(one.name)
             continue
         by_reward[one.name] = scores
@@ -224,12 +240,18 @@ def check_graded(groups: Iterable[GroupScores]) -> None:
     """Raise ConfigurationError for a reward that graded no answer of a step's groups, and may not."""
     silent: set[str] = set()
     graded: set[str] = set()
+    late: Counter[str] = Counter()
     for group in groups:
         silent |= set(group.ungraded)
         graded |= {*group.by_reward, *group.dropped} - set(group.ungraded)
+        late.update(group.timeouts)
     for name in sorted(silent - graded):
+        why = (
+            f"{late[name]} exceeded the deadline"
+            if late[name]
+            else "it cannot grade these rows, or reads another answer_type"
+        )
         raise ConfigurationError(
-            f"reward {name!r} gave no answer of the first step a score: it cannot grade these rows, or reads "
-            "another answer_type. Route it with rewards.by_task, mend it, or set allow_ungraded: true in its "
-            "entry"
+            f"reward {name!r} gave no answer of the first step a score: {why}. Route it with "
+            "rewards.by_task, mend it, or set allow_ungraded: true in its entry"
         )

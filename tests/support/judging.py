@@ -76,9 +76,9 @@ def bare(answer: str) -> str:
     return re.sub("<think>.*</think>|</?answer>", "", answer)
 
 
-def chat(content: Any, *, usage: Any = USAGE, status: int = 200, **more: Any) -> Canned:
+def chat(content: Any, *, ended: str = "stop", usage: Any = USAGE, status: int = 200, **more: Any) -> Canned:
     """A chat completion with this content."""
-    reply = {"choices": [{"message": {"content": content}}], "usage": usage}
+    reply = {"choices": [{"message": {"content": content}, "finish_reason": ended}], "usage": usage}
     return Canned(status, json.dumps(reply), **more)
 
 

@@ -1,6 +1,7 @@
 """A judge's server that is busy, down, late or odd, its key, its costs, and the replies kept of it."""
 
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from gpg_vl.errors import ConfigurationError
 from gpg_vl.prompting.prompts import parse_completion
 from gpg_vl.scoring.counters import taken
-from gpg_vl.scoring.scorer import Scorer
+from gpg_vl.scoring.scorer import Scorer, check_graded
 from gpg_vl.types import Sample
 from tests.support.judging import JUDGE, Canned, chat, judging
 
@@ -103,6 +104,33 @@ def test_an_exceeded_deadline_is_no_score(judge):
     judge.answering.clear()
     scores = score(judge, "(A)", "(B)", deadline=0.5)
     assert scores.dropped == (JUDGE,) and scores.timeouts == {JUDGE: 2} and scores.total == (0.0, 0.0)
+    with pytest.raises(
+        ConfigurationError, match=r"judge' gave no answer of the first step .*: 2 exceeded the"
+    ):
+        check_graded([scores])
+
+
+def test_a_wait_beyond_the_deadline_says_what_the_server_said(judge, capsys):
+    judge.canned.extend([Canned(429, "quota used up", {"Retry-After": "86400"})] * 2)
+    assert score(judge, "(A)", deadline=0.5).timeouts == {JUDGE: 1}
+    [warning] = [line for line in capsys.readouterr().err.splitlines() if "again" in line]
+    assert re.search(r"^warning: reward 'judge': http.* is asked again: 429 .*: quota used up$", warning)
+
+
+def test_a_reply_that_was_cut_off_gives_no_mark(judge, capsys):
+    """`Mark: 10` may have become `Mark: 1`, and what is quoted may be all that there was time for."""
+    judge.canned.append(chat("Sound.\nMark: 1", ended="length"))
+    assert score(judge, "(A)").dropped == (JUDGE,) and judge.requests == 1
+    assert "its reply was cut off: raise max_tokens" in capsys.readouterr().err
+    assert score(judge, "(A)").total == (1.0,)  # it is not kept
+
+
+def test_a_reply_may_come_in_parts(judge):
+    parts = [{"type": "thinking", "thinking": [{"type": "text", "text": "Mark: 3"}]}]
+    judge.canned.append(
+        chat([*parts, {"type": "text", "text": "Good.\n"}, {"type": "text", "text": "Mark: 7"}])
+    )
+    assert score(judge, "(A)").total == (0.7,)
 
 
 def test_a_server_that_is_not_there_costs_the_group_its_score(judge, capsys):
@@ -225,7 +253,7 @@ SCORES = """
 import sys
 from gpg_vl.prompting.prompts import parse_completion
 from gpg_vl.scoring.counters import counts_text, taken
-from gpg_vl.scoring.scorer import Scorer
+from gpg_vl.scoring.scorer import Scorer, check_graded
 from gpg_vl.types import Sample
 group = [parse_completion(f"<answer>{n}</answer>", think_opened=False, token_count=1, finish_reason="eos")
          for n in range(int(sys.argv[2]))]

@@ -154,7 +154,7 @@ def test_a_late_group_is_dropped_for_nobody_knows_whose_fault_it_is(file):
     name = f"{file}:group"
     table = {name: {"deadline": 1.0}}
     late, good = Scorer(table).score_groups([(SAMPLE, group("hang", "x")), (SAMPLE, group("(A)", "x"))])
-    assert late.dropped == (name,) and late.timeouts == {name: 2} and late.ungraded == ()
+    assert late.dropped == (name,) and late.timeouts == {name: 2} and late.ungraded == (name,)
     assert good.total == (1.0, 0.0) and good.timeouts == {}
 
 

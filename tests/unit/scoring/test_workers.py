@@ -184,7 +184,7 @@ def test_a_batch_function_in_workers_gets_a_group_a_call(file):
     first, second = Scorer({name: {"workers": 2}}).score_groups(groups)
     assert {len({*one.total, float(os.getpid())}) for one in (first, second)} == {2}
     late, good = Scorer({name: {"deadline": 1}}).score_groups([(SAMPLE, group("hang", "x")), groups[0]])
-    assert late.dropped == (name,) and late.timeouts == {name: 2} and late.ungraded == ()
+    assert late.dropped == (name,) and late.timeouts == {name: 2} and late.ungraded == (name,)
     assert good.dropped == () and good.timeouts == {}
     with pytest.raises(RewardError, match=r"batch' failed on sample .*\n.*\n.*worked\.py:\d+, in batch: Z"):
         Scorer({name: {"workers": 2}}).score(SAMPLE, group("x", "raise"))

@@ -47,7 +47,8 @@ def jsonl(
             [x1, y1, x2, y2] in pixels of the first image as it is shown. Several answers in a list are right
             each for math and label.
         task: of rows that do not say it.
-        fields: the file's own names, such as question=problem,answer=solution.
+        fields: the file's own names, such as question=problem,answer=solution; reward_model.ground_truth is
+            ground_truth in the object reward_model.
         numbers: what a number means as the answer to choices that it may number: text, from_0 or from_1.
     """
     renamed = _renamed(fields)
@@ -61,7 +62,8 @@ def jsonl(
     options = RowOptions(folder, answer_type, task, numbers)
     for number, row in rows:
         own = dict(row)
-        mapped = {ours: own.pop(theirs) for theirs, ours in renamed.items() if own.get(theirs) is not None}
+        found = {ours: _taken(own, theirs) for theirs, ours in renamed.items()}
+        mapped = {ours: value for ours, value in found.items() if value is not None}
         where = f"{name} {kind} {number}".strip()
         yield partial(row_sample, own | mapped, f"{name or kind}:{number}", where, options)
 
@@ -92,6 +94,16 @@ def _renamed(fields: str) -> Mapping[str, str]:
             )
         renamed[theirs] = ours
     return renamed
+
+
+def _taken(row: dict[str, Any], name: str) -> Any:
+    """What a row has under a name, which leaves the row, or under `outer.inner`; None if it has nothing."""
+    if row.get(name) is not None:
+        return row.pop(name)
+    value: Any = row
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
 
 
 def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:

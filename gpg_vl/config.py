@@ -178,9 +178,9 @@ class AlgorithmConfig:
                 "such as grpo",
             )
             require(
-                self.ratio == "token" and self.clip_high is None,
-                "preset 'gpg' has no ratio: for algorithm.ratio or algorithm.clip_high choose another "
-                "algorithm.preset, such as gspo or dapo",
+                all(getattr(self, name) == _GPG[name] for name in ("ratio", "clip", "clip_high")),
+                "preset 'gpg' has no ratio: for algorithm.ratio, algorithm.clip or algorithm.clip_high "
+                "choose another algorithm.preset, such as grpo, dapo or gspo",
             )
 
 

@@ -18,6 +18,39 @@ from gpg_vl.errors import ConfigurationError, nearest
 from gpg_vl.yaml_file import Path, YamlTable, read_table
 
 COMMANDS: Mapping[str, type] = {"train": TrainConfig, "sft": SftConfig}
+TRL_SAME: Mapping[str, str] = {
+    "output_dir": "out",
+    "num_generations": "rollout.group_size",
+    "max_completion_length": "rollout.max_new_tokens",
+    "temperature": "rollout.temperature",
+    "learning_rate": "optim.learning_rate",
+    "beta": "algorithm.kl_beta",
+    "num_iterations": "algorithm.updates_per_rollout",
+    "epsilon": "algorithm.clip",
+    "epsilon_high": "algorithm.clip_high",
+    "importance_sampling_level": "algorithm.ratio",
+    "mask_truncated_completions": "algorithm.mask_truncated",
+    "seed": "run.seed",
+    "save_steps": "run.save_every",
+    "save_total_limit": "run.keep_last",
+    "eval_steps": "eval.every",
+    "report_to": "run.trackers",
+}
+"""Options of TRL's trainers, where one of ours means the same."""
+_TRL_NAMES: Mapping[str, str] = {
+    **TRL_SAME,
+    "max_steps": "run.steps",
+    "loss_type": "algorithm.normalize",
+    "scale_rewards": "algorithm.std_normalize",
+    "multi_objective_aggregation": "algorithm.per_reward",
+    "use_vllm": "rollout.engine",
+    "reward_funcs": "rewards",
+    "generation_batch_size": "algorithm.questions_per_step",
+    "per_device_train_batch_size": "run.micro_batch_tokens",
+    "gradient_accumulation_steps": "run.micro_batch_tokens",
+    "num_train_epochs": "run.steps",
+}
+"""Also those where ours takes other values (docs/migrating.md)."""
 _NOT_IN_YAML = re.compile("[\x7f-\x9f\ufffe\uffff]")
 
 
@@ -107,8 +140,9 @@ def _leaves(
 
 
 def unknown_key(name: str, keys: Collection[str]) -> str:
-    """The message for an option that does not exist: the nearest key, or its section's keys."""
-    near = nearest(name, keys)
+    """The message for an option that does not exist: ours for TRL's, the nearest, or its section's keys."""
+    theirs = _TRL_NAMES.get(name.rpartition(".")[2])
+    near = theirs if theirs in keys else nearest(name, keys)
     if near is not None:
         return f"unknown option {name!r}. Did you mean {near!r}?"
     return f"unknown option {name!r}; known: {of_section(name.rpartition('.')[0], keys)}"

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
+from gpg_vl.config_file import TRL_SAME
+
 _ARGUMENTS = {
     "model": "model",
     "reward_funcs": "rewards",
@@ -13,25 +15,7 @@ _ARGUMENTS = {
 }
 """Of a trainer."""
 _POSITIONS = ("model", "reward_funcs", "args", "train_dataset", "eval_dataset")
-_OPTIONS = {
-    "max_steps": "steps",
-    "output_dir": "out",
-    "num_generations": "rollout.group_size",
-    "max_completion_length": "rollout.max_new_tokens",
-    "temperature": "rollout.temperature",
-    "learning_rate": "optim.learning_rate",
-    "beta": "algorithm.kl_beta",
-    "num_iterations": "algorithm.updates_per_rollout",
-    "epsilon": "algorithm.clip",
-    "epsilon_high": "algorithm.clip_high",
-    "importance_sampling_level": "algorithm.ratio",
-    "seed": "run.seed",
-    "save_steps": "run.save_every",
-    "save_total_limit": "run.keep_last",
-    "eval_steps": "eval.every",
-    "report_to": "run.trackers",
-}
-"""Of a trainer's configuration, where one of ours means the same."""
+_OPTIONS = {**TRL_SAME, "max_steps": "steps"}
 _LISTED = 4
 """Entries of a list that is spelled out."""
 _ANYTHING = "…"

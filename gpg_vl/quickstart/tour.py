@@ -67,6 +67,8 @@ def seeded(tour: Tour, seeds: Sequence[int]) -> list[Tour]:
     """One tour a seed. Raises ConfigurationError if one is given twice or `--seed` besides."""
     if tour.seed != Tour.seed:
         raise ConfigurationError(f"--seed {tour.seed} and --seeds are given: choose one of them")
+    for seed in seeds:
+        seed_in_range(seed, "--seeds")
     if len(set(seeds)) < len(seeds):
         raise ConfigurationError(f"--seeds names one twice: {' '.join(map(str, seeds))}")
     return [tour.on(seed) for seed in seeds]

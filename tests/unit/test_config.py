@@ -20,7 +20,6 @@ from gpg_vl.errors import ConfigurationError
 from gpg_vl.evaluation.settings import EvalSettings
 from gpg_vl.options import load_config, parse_command, to_yaml
 from gpg_vl.prompting.prompts import Prompt
-from gpg_vl.quickstart.tour import Tour
 from gpg_vl.scoring.scorer import Scorer
 from tests.support.recipes import CONFIGS, RECIPES
 
@@ -128,8 +127,12 @@ def test_what_is_written_out_wins_over_the_preset(load, text, options, expected)
         (["--algorithm.updates_per_rollout", "2"], "must be 1 for preset 'gpg'"),
         (["--algorithm.min_valid_fraction", "1.5"], "share from 0 to 1, got 1.5"),
         (["--algorithm.clip", "0"], "clip must lie between 0 and 1"),
-        (["--algorithm.clip_high", "0.3"], "for algorithm.ratio or algorithm.clip_high choose"),
+        (
+            ["--algorithm.clip_high", "0.3"],
+            "for algorithm.ratio, algorithm.clip or algorithm.clip_high choose",
+        ),
         (["--algorithm.ratio", "sequence"], "preset 'gpg' has no ratio"),
+        (["--algorithm.clip", "0.1"], "preset 'gpg' has no ratio"),
         (["--algorithm.preset", "dapo", "--algorithm.clip_high", "0"], "clip_high must be above 0"),
         (["--algorithm.importance_cap", "0.5"], r"is 0 \(off\) or at least 1, got 0\.5"),
         (["--algorithm.importance_cap", "-1"], "importance_cap"),
@@ -350,7 +353,6 @@ def test_home_is_expanded_in_every_path(load, monkeypatch):
     assert routes.out == "/home/me/a" and routes.model.path == "a/b" and routes.data.train == ["/home/me/b"]
     assert routes.rewards == {"by_task": {"t": {"/home/me/d.py:e": 1}}}
     assert EvalSettings("~/m", "scenes", out="~/none.json").out == "/home/me/none.json"
-    assert Tour(out="~/t").out == "/home/me/t"
     with pytest.raises(ConfigurationError, match="no home folder '~nobody-is-called-so'"):
         load("", "--out=~nobody-is-called-so/x")
 
@@ -369,7 +371,6 @@ def test_home_is_expanded_in_every_path(load, monkeypatch):
         (lambda: ModelConfig(path=Path("m")), "model.path must be text"),
         (lambda: EvalSettings("m", "b", seed=-1), "--seed must be from 0"),
         (lambda: EvalSettings("m", "b", temperature=float("nan")), "--temperature must be a finite number"),
-        (lambda: Tour(seed=-1), "--seed must be from 0"),
     ],
 )
 def test_python_users_are_told_too(make, message):

@@ -170,6 +170,9 @@ def test_what_neither_command_knows_is_refused(file, kind, line):
         (["--resum", "auto"], r"Did you mean --resume auto\?"),
         (["--overwrit"], r"Did you mean --overwrite\?"),
         (["--run.stepz", "3"], r"Did you mean 'run\.steps'\?"),
+        (["--algorithm.loss_type", "dapo"], r"Did you mean 'algorithm\.normalize'\?"),
+        (["--scale_rewards", "false"], r"Did you mean 'algorithm\.std_normalize'\?"),
+        (["--max_steps", "3"], r"Did you mean 'run\.steps'\?"),
     ],
 )
 def test_a_file_or_option_by_another_name_gets_a_hint(words, message):

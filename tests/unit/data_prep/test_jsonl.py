@@ -247,6 +247,19 @@ def test_names_of_another_file_are_given(tmp_path):
         fields="question=problem,answer=solution",
     )
     assert both.question == "Q?"
+    nested = {"question": "Q?", "reward_model": {"ground_truth": "3"}}
+    for field, found in (
+        ("reward_model.ground_truth", "3"),
+        ("reward_model.other", None),
+        ("question.x", None),
+    ):
+        given = {"answer_type": "number", "fields": f"answer={field}"}
+        if found:
+            made = sample(tmp_path, nested, **given)
+            assert (made.answer, made.meta) == (found, {"reward_model": nested["reward_model"]})
+        else:
+            with pytest.raises(RowError, match="has no 'answer'"):
+                sample(tmp_path, nested, **given)
     for fields in ("problem=question", "question", "question="):
         with pytest.raises(ConfigurationError, match="--fields is such as"):
             sample(tmp_path, row, answer_type="number", fields=fields)

@@ -101,11 +101,23 @@ def test_every_seed_has_a_folder_of_its_own():
 
 
 @pytest.mark.parametrize(
-    ("tour", "seeds", "words"), [(Tour(seed=2), [3], "choose one"), (Tour(), [3, 3], "twice: 3 3")]
+    ("tour", "seeds", "words"),
+    [
+        (Tour(seed=2), [3], "choose one"),
+        (Tour(), [3, 3], "twice: 3 3"),
+        (Tour(), [3, -1], "--seeds must be from 0"),
+    ],
 )
 def test_seeds_are_given_once(tour, seeds, words):
     with pytest.raises(ConfigurationError, match=words):
         seeded(tour, seeds)
+
+
+def test_tours_in_python_are_told_too(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert Tour(out="~/t").out == "/home/me/t"
+    with pytest.raises(ConfigurationError, match="--seed must be from 0"):
+        Tour(seed=-1)
 
 
 def test_another_rate_needs_another_run():

@@ -21,7 +21,7 @@ from gpg_vl.runs.resume import (
     used,
 )
 from gpg_vl.runs.settings import changed_settings, listed
-from gpg_vl.runs.trained_on import content_hashes, prepared_anew
+from gpg_vl.runs.trained_on import content_hashes, noted_hashes, prepared_anew
 from gpg_vl.runtime.files import write_whole
 from gpg_vl.runtime.guard import leave_if_imported_by_a_worker
 from gpg_vl.runtime.parallel import World
@@ -73,7 +73,9 @@ class RunFolder:
                 self._free()
             self._check_same(config)
             write_whole(self.path / "config.yaml", to_yaml(config))
-            noted = {**environment(), "data": content_hashes(config.data.train)}
+            # A set that is missing just now stays noted: it may come back with other rows.
+            before = noted_hashes(self.path) if used(self.path) else {}
+            noted = {**environment(), "data": before | content_hashes(config.data.train)}
             write_whole(self.path / ENVIRONMENT, json.dumps(noted, indent=2))
         except BaseException:
             self._release()

@@ -141,11 +141,15 @@ def _leaves(
 
 def unknown_key(name: str, keys: Collection[str]) -> str:
     """The message for an option that does not exist: ours for TRL's, the nearest, or its section's keys."""
-    theirs = _TRL_NAMES.get(name.rpartition(".")[2])
-    near = theirs if theirs in keys else nearest(name, keys)
+    section, _, last = name.rpartition(".")
+    theirs = _TRL_NAMES.get(last, "")
+    # In another section it is a slip: optim.epsilon is optim.eps, not algorithm.clip.
+    ours = theirs.rpartition(".")[0]
+    meant = theirs in keys and ("" in (section, ours) or section == ours)
+    near = theirs if meant else nearest(name, keys)
     if near is not None:
         return f"unknown option {name!r}. Did you mean {near!r}?"
-    return f"unknown option {name!r}; known: {of_section(name.rpartition('.')[0], keys)}"
+    return f"unknown option {name!r}; known: {of_section(section, keys)}"
 
 
 def of_section(section: str, keys: Collection[str]) -> str:

@@ -171,6 +171,7 @@ def test_what_neither_command_knows_is_refused(file, kind, line):
         (["--overwrit"], r"Did you mean --overwrite\?"),
         (["--run.stepz", "3"], r"Did you mean 'run\.steps'\?"),
         (["--algorithm.loss_type", "dapo"], r"Did you mean 'algorithm\.normalize'\?"),
+        (["--optim.epsilon", "1e-8"], r"Did you mean 'optim\.eps'\?"),
         (["--scale_rewards", "false"], r"Did you mean 'algorithm\.std_normalize'\?"),
         (["--max_steps", "3"], r"Did you mean 'run\.steps'\?"),
     ],

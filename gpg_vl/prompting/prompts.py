@@ -182,6 +182,7 @@ def answer_part(text: str, *, think_opened: bool) -> str:
 
 
 _BOX = re.compile(r"(?<!\\)(?:\\\\)*(\\(?:boxed|fbox))(?![a-zA-Z])\s*(?:\{|([^\s$]+))")
+_COMMAND = re.compile(r"\\[a-zA-Z]+\Z")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 
 
@@ -197,7 +198,9 @@ def unboxed(text: str) -> str:
     r"""The text with what is in its boxes in their place: `x = \boxed{5}.` becomes `x = 5.`"""
     while found := list(_boxes(text)):  # MATH has boxes in boxes
         for start, end, inner in reversed(found):
-            text = text[:start] + inner + text[end:]
+            before = text[:start]
+            apart = " " if inner[:1].isalpha() and _COMMAND.search(before) else ""  # \cdot\boxed{n}
+            text = before + apart + inner + text[end:]
     return text
 
 

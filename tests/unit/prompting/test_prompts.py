@@ -178,6 +178,7 @@ def test_what_is_boxed(text, contents):
         (r"so $\boxed{\frac{1}{2}}$, not \fbox 3", r"so $\frac{1}{2}$, not 3"),
         (r"\boxed{2 + \boxed{5}}.", "2 + 5."),
         (r"x \\\boxed{ 7 }", r"x \\7"),
+        (r"2\cdot\boxed{n}\pm\boxed{7}", r"2\cdot n\pm7"),
         (r"\boxed{}\boxed{1} \boxed{unclosed", r"1 \boxed{unclosed"),
         ("7", "7"),
     ],

@@ -253,7 +253,7 @@ SCORES = """
 import sys
 from gpg_vl.prompting.prompts import parse_completion
 from gpg_vl.scoring.counters import counts_text, taken
-from gpg_vl.scoring.scorer import Scorer, check_graded
+from gpg_vl.scoring.scorer import Scorer
 from gpg_vl.types import Sample
 group = [parse_completion(f"<answer>{n}</answer>", think_opened=False, token_count=1, finish_reason="eos")
          for n in range(int(sys.argv[2]))]

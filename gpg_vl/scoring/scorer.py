@@ -247,11 +247,11 @@ def check_graded(groups: Iterable[GroupScores]) -> None:
         late.update(group.timeouts)
     for name in sorted(silent - graded):
         why = (
-            f"{late[name]} exceeded the deadline"
+            f"{late[name]} exceeded the deadline. Raise its deadline"
             if late[name]
-            else "it cannot grade these rows, or reads another answer_type"
+            else "it cannot grade these rows, or reads another answer_type. Route it with rewards.by_task"
         )
         raise ConfigurationError(
-            f"reward {name!r} gave no answer of the first step a score: {why}. Route it with "
-            "rewards.by_task, mend it, or set allow_ungraded: true in its entry"
+            f"reward {name!r} gave no answer of the first step a score: {why}, mend it, or set "
+            "allow_ungraded: true in its entry"
         )

@@ -105,7 +105,7 @@ def test_an_exceeded_deadline_is_no_score(judge):
     scores = score(judge, "(A)", "(B)", deadline=0.5)
     assert scores.dropped == (JUDGE,) and scores.timeouts == {JUDGE: 2} and scores.total == (0.0, 0.0)
     with pytest.raises(
-        ConfigurationError, match=r"judge' gave no answer of the first step .*: 2 exceeded the"
+        ConfigurationError, match=r"judge' gave no answer .*: 2 exceeded the deadline\. Raise its deadline, "
     ):
         check_graded([scores])
 

@@ -14,6 +14,7 @@ from collections import Counter, defaultdict
 from typing import Any
 
 from gpg_vl.data.prepared import PreparedDataset
+from gpg_vl.prompting.prompts import letter
 from gpg_vl.tables import markdown_table
 
 WORD = re.compile(r"\w+")
@@ -27,8 +28,7 @@ def steps_right(items: list[dict[str, Any]], reasoning: dict[str, str]) -> str:
         task, right = item["task"], WORD.findall(reasoning[item["id"]])
         thought, closed, _ = item["output"].partition("</think>")
         own = WORD.findall(thought.removeprefix("<think>")) if closed else []
-        letter = re.fullmatch(r"\(([A-Z])\)", item["answer"] or "")
-        said = item["choices"]["ABCDEFGHIJ".index(letter[1])] if letter else None
+        said = {letter(place): choice for place, choice in enumerate(item["choices"])}.get(item["answer"])
         places = (place for place, word in enumerate(right) if own[place : place + 1] != [word])
         if (first := next(places, None)) is not None:
             wrong[task][first + 1] += 1

@@ -24,7 +24,7 @@ _LEVELS = ("level", "difficulty")
 _SUFFIXES = (".parquet", ".jsonl", ".json")
 _MARKED = re.compile(r"####([^#\n]+)\s*\Z")
 """GSM8K's last line, the answer."""
-_NOT_PROSE = re.compile(r"<<[^<>\n]*>>|</?(?:think|answer)>")
+_NOT_PROSE = re.compile(r"<<[^<>\n]*=[^<>\n]*>>|</?(?:think|answer)>")
 """GSM8K's notes for a calculator, and tags."""
 
 

@@ -1,16 +1,16 @@
 """Pixels of uploads, decoded in a process of its own: what a file costs shows only afterwards."""
 
 import tempfile
-from functools import cache
-from multiprocessing import get_context
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from pebble import ProcessExpired, ProcessPool
+from pebble import ProcessExpired
 from PIL import Image
 
 from gpg_vl.data.images import normalised, open_image
 from gpg_vl.errors import DataError
 from gpg_vl.runtime.shutdown import ignore_stop_signals
+from gpg_vl.runtime.worker_pool import WorkerPool
 
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF")
 """What browsers and cameras write; Pillow knows more, some of them programs."""
@@ -43,13 +43,15 @@ def decoded(file: Path, name: str, max_pixels: int, deadline: float = _DEADLINE)
     """
     with tempfile.TemporaryDirectory() as folder:
         pixels = Path(folder) / "pixels"
-        task = _worker().schedule(_decode, args=(file, name, max_pixels, pixels), timeout=deadline)
+        task = _worker.schedule(_decode, file, name, max_pixels, pixels, timeout=deadline)
         try:
             problem = task.result()
         except TimeoutError as error:
             raise DataError(f"{name} takes more than {deadline:g} s to decode: save it anew") from error
         except ProcessExpired as error:
             raise DataError(f"{name} takes too much memory to decode: make it smaller") from error
+        except BrokenProcessPool as error:  # the process was killed before
+            raise DataError(f"{name} could not be decoded just now: try again") from error
         if problem:
             raise DataError(problem)
         image = Image.open(pixels)
@@ -57,10 +59,8 @@ def decoded(file: Path, name: str, max_pixels: int, deadline: float = _DEADLINE)
         return image
 
 
-@cache
-def _worker() -> ProcessPool:
-    """Started with the first upload; it ends with this process. Spawned: this one has threads."""
-    return ProcessPool(max_workers=1, initializer=ignore_stop_signals, context=get_context("spawn"))
+_worker = WorkerPool(1, ignore_stop_signals)
+"""Started with the first upload."""
 
 
 def _decode(file: Path, name: str, max_pixels: int, pixels: Path) -> str:

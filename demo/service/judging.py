@@ -2,19 +2,19 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, wait
+from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from pebble import ProcessExpired, ProcessPool
+from pebble import ProcessExpired
 
 from gpg_vl.errors import GpgError
 from gpg_vl.evaluation.grading import FORMAT
 from gpg_vl.runtime.guard import leave_if_imported_by_a_worker
 from gpg_vl.runtime.threads import in_thread
+from gpg_vl.runtime.worker_pool import Running
 from gpg_vl.scoring.gold import GRADERS
-from gpg_vl.scoring.workers import end_pool, new_pool
+from gpg_vl.scoring.workers import new_pool
 
 from .clients import Client
 from .turns import Turns
@@ -73,7 +73,7 @@ class Judges:
     def __init__(self, seconds: float = 10.0, processes: int = 2) -> None:
         """seconds: for all of one question's answers by one model, imports not counted."""
         self.seconds, self.processes = seconds, processes
-        self._pool: ProcessPool | None = None
+        self._pool = new_pool([*GRADERS.values(), FORMAT.reward], processes + _SPARE, grade)
         self._turn = threading.Condition()
         self._waiting: list[Judgement] = []
         self._running: list[Judgement] = []
@@ -88,7 +88,7 @@ class Judges:
             if self._started or self._closed:
                 return
             self._started = True
-        self._scheduled(_ready)
+        self._pool.schedule(_ready)
         for number in range(self.processes):
             in_thread(f"judge {number + 1}", self._serve)
 
@@ -114,12 +114,10 @@ class Judges:
         with self._turn:
             self._closed = True
             own = [*self._waiting, *self._running]
-            pool, self._pool = self._pool, None
             self._turn.notify_all()
         for judgement in own:
             judgement.cancel()
-        if pool is not None:
-            end_pool(pool)
+        self._pool.end()
 
     def _serve(self) -> None:
         """A thread for each process: judge what comes next, until the program ends."""
@@ -174,23 +172,23 @@ class Judges:
         for place, step in enumerate(judgement.steps):
             if judgement.over:
                 return
-            future = self._scheduled(step.work, step.needs(judgement.question), judgement.verdicts)
-            limit = self._watch(judgement, future)
-            if not future.done():
-                future.cancel()  # which ends the process
+            needs = step.needs(judgement.question)
+            running = self._pool.schedule(step.work, needs, judgement.verdicts)
+            limit = self._watch(judgement, running)
+            if not running.done():
+                running.cancel()  # which ends the process
                 missing = ", ".join(one.what for one in judgement.steps[place:])
                 judgement.cancel(f"not scored within {limit:g} s: {missing}")
             else:
-                judgement.verdicts = self._result(step, future, judgement.verdicts)
+                judgement.verdicts = self._result(step, running, judgement.verdicts)
         judgement.end()
 
-    def _watch(self, judgement: Judgement, future: "Future[Any]") -> float:
+    def _watch(self, judgement: Judgement, running: Running[Any]) -> float:
         """Wait until a step ends, is wanted no more, or exceeds the limit, in seconds, which is returned."""
         last, limit = time.monotonic(), self._limit(judgement)
-        while not (future.done() or judgement.over or judgement.spent > limit):
-            wait([future], _LOOK)
+        while not (judgement.over or judgement.spent > limit or running.wait(_LOOK)):
             now = time.monotonic()
-            judgement.spent += now - last if future.running() else 0.0  # a new process imports before
+            judgement.spent += now - last if running.running() else 0.0  # a new process imports before
             last, limit = now, self._limit(judgement)
         return limit
 
@@ -200,29 +198,16 @@ class Judges:
             others = any(one.client != judgement.client and not one.over for one in self._waiting)
         return min(self.seconds, _SHARED) if others else self.seconds
 
-    def _result(self, step: Step, future: "Future[Any]", before: list[Verdict]) -> list[Verdict]:
+    def _result(self, step: Step, running: Running[Any], before: list[Verdict]) -> list[Verdict]:
         try:
-            verdicts: list[Verdict] = future.result()
+            verdicts: list[Verdict] = running.result()
         except ProcessExpired:
             return with_problem(before, f"not scored: {step.what}: the process ended, perhaps out of memory")
         except BrokenProcessPool:
-            self._discard()
             return with_problem(before, f"not scored: {step.what}: no process for it could start")
         except GpgError as error:
             return with_problem(before, f"not scored: {step.what}: {error}")
         return verdicts
-
-    def _scheduled(self, work: Callable[..., Any], *arguments: Any) -> "Future[Any]":
-        with self._turn:
-            if self._pool is None or not self._pool.active:
-                self._pool = new_pool([*GRADERS.values(), FORMAT.reward], self.processes + _SPARE, grade)
-            return self._pool.schedule(work, args=arguments)
-
-    def _discard(self) -> None:
-        with self._turn:
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            end_pool(pool)
 
 
 def _ready() -> None:

@@ -10,16 +10,16 @@ from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import cache
-from multiprocessing import get_context
 from typing import Any
 
-from pebble import ProcessExpired, ProcessPool
+from pebble import ProcessExpired
 
 from gpg_vl.errors import ConfigurationError, RewardError
 from gpg_vl.registry import rewards
 from gpg_vl.runtime.guard import GUARD, leave_if_imported_by_a_worker
 from gpg_vl.runtime.shutdown import ignore_stop_signals
 from gpg_vl.runtime.threads import in_thread
+from gpg_vl.runtime.worker_pool import Running, WorkerPool
 from gpg_vl.scoring.calls import Call, Outcome, score
 from gpg_vl.scoring.counters import count, summed, taken
 from gpg_vl.scoring.pixels import SharedImages, read_once
@@ -30,8 +30,6 @@ _SPARE = 10
 """Seconds beyond its deadline after which a worker ends itself."""
 _LOOK = 5
 """Seconds between a worker's looks at whether the trainer is still there."""
-_BROKEN = (BrokenProcessPool, RuntimeError)
-"""What a pool raises once it has lost its workers."""
 _CANNOT_START = f"no worker process for rewards can start: they import the program's main file, so {GUARD}"
 
 
@@ -55,12 +53,11 @@ class Task:
         return replace(self.call, sample=replace(self.call.sample, images=read_once(self.images)))
 
 
-Running = Future[Outcome]
 _is_worker = threading.Event()
 """Set in the workers."""
 
 
-def start(tasks: Sequence[Task]) -> list[Running]:
+def start(tasks: Sequence[Task]) -> list[Running[Outcome]]:
     """Hand tasks to the workers, which begin at once; `finish` collects.
 
     Raises ConfigurationError if no worker can start.
@@ -68,38 +65,42 @@ def start(tasks: Sequence[Task]) -> list[Running]:
     if not tasks:
         return []
     leave_if_imported_by_a_worker()
+    shared = {task.call.name for task in tasks if task.workers is None}
+    pools = {
+        (name, count): _pools.own(name, count) if count else _pools.shared(shared)
+        for name, count in {(task.call.name, task.workers) for task in tasks}
+    }
     try:
-        return _schedule(tasks)
-    except _BROKEN:  # a worker died while it had nothing to do
-        _pools.discard()
-    try:
-        return _schedule(tasks)
-    except _BROKEN as error:
+        return [
+            pools[task.call.name, task.workers].schedule(_score, task, timeout=task.deadline)
+            for task in tasks
+        ]
+    except BrokenProcessPool as error:
         raise ConfigurationError(_CANNOT_START) from error
 
 
-def finish(tasks: Sequence[Task], running: Sequence[Running]) -> list[Outcome]:
+def finish(tasks: Sequence[Task], running: Sequence[Running[Outcome]]) -> list[Outcome]:
     """The outcomes in order.
 
     A task that exceeded its deadline, or whose worker died, runs once more: a machine that stood still for
     a moment, or a kill that was meant for another, costs no score. Exceeding it twice is `timed_out`; dying
     twice a score of None.
     """
-    outcomes = [_wait(task, future) for task, future in zip(tasks, running, strict=True)]
+    outcomes = [_wait(task, one) for task, one in zip(tasks, running, strict=True)]
     lost = [index for index, outcome in enumerate(outcomes) if outcome is None]
     again = start([tasks[index] for index in lost])
-    for index, future in zip(lost, again, strict=True):
-        outcomes[index] = _wait(tasks[index], future, last=True)
+    for index, one in zip(lost, again, strict=True):
+        outcomes[index] = _wait(tasks[index], one, last=True)
     found = [outcome for outcome in outcomes if outcome is not None]
     for name, n in summed(outcome.counts for outcome in found).items():
         count(name, n)
     return found
 
 
-def cancel(running: Sequence[Running]) -> None:
+def cancel(running: Sequence[Running[Outcome] | Future[Outcome]]) -> None:
     """Give up tasks whose outcome nobody waits for."""
-    for future in running:
-        future.cancel()
+    for one in running:
+        one.cancel()
 
 
 def remove_images(tasks: Sequence[Task]) -> None:
@@ -108,52 +109,27 @@ def remove_images(tasks: Sequence[Task]) -> None:
         shared.remove()
 
 
-def _schedule(tasks: Sequence[Task]) -> list[Running]:
-    shared = {task.call.name for task in tasks if task.workers is None}
-    pools = {
-        (name, count): _pools.own(name, count) if count else _pools.shared(shared)
-        for name, count in {(task.call.name, task.workers) for task in tasks}
-    }
-    return [
-        pools[task.call.name, task.workers].schedule(_score, args=(task,), timeout=task.deadline)
-        for task in tasks
-    ]
-
-
-def _wait(task: Task, future: Running, *, last: bool = False) -> Outcome | None:
+def _wait(task: Task, running: Running[Outcome], *, last: bool = False) -> Outcome | None:
     """The outcome; None if the task is to run again."""
     try:
-        return future.result()
+        return running.result()
     except TimeoutError:
         return Outcome(timed_out=True) if last else None
     except ProcessExpired:
         return Outcome((None,) * len(task.call.completions)) if last else None
     except BrokenProcessPool as error:
-        _pools.discard()
         if last:
             raise ConfigurationError(_CANNOT_START) from error
         return None
 
 
-def new_pool(references: Iterable[str], count: int, *functions: Callable[..., Any]) -> ProcessPool:
+def new_pool(references: Iterable[str], count: int, *functions: Callable[..., Any]) -> WorkerPool:
     """`count` workers that have loaded these rewards and the modules of `functions`, to be given to them.
 
-    They are started when first used, and end with this process.
-
-    Spawned, not forked: the trainer has threads and perhaps a GPU. Rewards that are called in one of them run
-    there, whatever deadline they have: whoever started the worker ends it.
+    Rewards that are called in one of them run there, whatever deadline they have: whoever started the worker
+    ends it.
     """
-    return ProcessPool(
-        max_workers=count,
-        initializer=_prepare,
-        initargs=(sorted(references), os.getpid(), *functions),
-        context=get_context("spawn"),
-    )
-
-
-def end_pool(pool: ProcessPool) -> None:
-    """End a pool's workers, whatever they are at."""
-    pool.stop()
+    return WorkerPool(count, _prepare, sorted(references), os.getpid(), *functions)
 
 
 def inside() -> bool:
@@ -165,24 +141,19 @@ class _Pool:
     """Workers that have loaded some rewards."""
 
     def __init__(self) -> None:
-        self._pool: ProcessPool | None = None
+        self._pool: WorkerPool | None = None
         self._references: set[str] = set()
         self._count = 0
 
-    def of(self, references: set[str], count: int) -> ProcessPool:
+    def of(self, references: set[str], count: int) -> WorkerPool:
         """`count` workers that have loaded these rewards: imports are no part of an answer's deadline."""
         if self._pool is None or count != self._count or not references <= self._references:
-            self.discard()
+            if self._pool is not None:
+                self._pool.end()
             self._references |= references
             self._count = count
             self._pool = new_pool(self._references, count)
         return self._pool
-
-    def discard(self) -> None:
-        """Start with new workers next time."""
-        if self._pool is not None:
-            end_pool(self._pool)
-        self._pool = None
 
 
 class _Pools:
@@ -192,18 +163,13 @@ class _Pools:
         self._shared = _Pool()
         self._own: dict[str, _Pool] = {}
 
-    def shared(self, references: set[str]) -> ProcessPool:
+    def shared(self, references: set[str]) -> WorkerPool:
         """As many as CPUs: more would not compute faster."""
         return self._shared.of(references, _worker_count())
 
-    def own(self, reference: str, count: int) -> ProcessPool:
+    def own(self, reference: str, count: int) -> WorkerPool:
         """As many as the configuration says, for a reward that rather waits than computes."""
         return self._own.setdefault(reference, _Pool()).of({reference}, count)
-
-    def discard(self) -> None:
-        """Start with new workers next time."""
-        for pool in (self._shared, *self._own.values()):
-            pool.discard()
 
 
 _pools = _Pools()

@@ -1,0 +1,84 @@
+"""Pools whose workers go: nothing waits for ever, and nothing is left behind."""
+
+import os
+import signal
+import threading
+import time
+from concurrent.futures.process import BrokenProcessPool
+
+import psutil
+import pytest
+
+from gpg_vl.runtime.worker_pool import WorkerPool
+
+_SOON = 30.0
+"""Seconds for processes to start or end beside other work."""
+
+
+def ready() -> None:
+    """Nothing to prepare."""
+
+
+def refuses() -> None:
+    os._exit(3)
+
+
+@pytest.fixture
+def pool():
+    pool = WorkerPool(1, ready)
+    yield pool
+    pool.end()
+
+
+def eventually(happened) -> bool:
+    end = time.monotonic() + _SOON
+    while not happened() and time.monotonic() < end:
+        time.sleep(0.05)
+    return bool(happened())
+
+
+def test_a_task_of_a_pool_that_ended_is_not_waited_for(pool):
+    """Begun or not: the pool tells nobody what became of it."""
+    pool.schedule(os.getpid).result()
+    begun, queued = pool.schedule(time.sleep, 600), pool.schedule(time.sleep, 600)
+    assert eventually(begun.running) and not queued.done() and not queued.wait(0.01)
+    pool.end()
+    for task in (begun, queued):
+        with pytest.raises(BrokenProcessPool):
+            task.result()
+        assert task.done()
+
+
+def test_a_worker_that_died_idle_is_replaced(pool):
+    for _ in range(3):
+        worker = pool.schedule(os.getpid).result()
+        os.kill(worker, signal.SIGKILL)
+        assert eventually(lambda worker=worker: not alive(worker))
+        assert eventually(lambda: answers(pool))
+
+
+def answers(pool: WorkerPool) -> bool:
+    """Whether a task comes through; one that was given to the dead worker does not."""
+    try:
+        return pool.schedule(os.getpid).result() > 0
+    except BrokenProcessPool:
+        return False
+
+
+def test_an_ended_pool_leaves_neither_processes_nor_threads(pool):
+    before = threading.active_count()
+    worker = pool.schedule(os.getpid).result()
+    pool.end()
+    assert eventually(lambda: not alive(worker))
+    assert eventually(lambda: threading.active_count() <= before)
+    assert pool.schedule(os.getpid).result() != worker
+
+
+def test_workers_that_cannot_start_are_told():
+    pool = WorkerPool(1, refuses)
+    with pytest.raises(BrokenProcessPool):
+        pool.schedule(os.getpid).result()
+
+
+def alive(process: int) -> bool:
+    return psutil.pid_exists(process) and psutil.Process(process).status() != psutil.STATUS_ZOMBIE

@@ -73,6 +73,8 @@ def test_a_server_that_goes_away_takes_nothing_that_was_typed(
     with running(tmp_path, *options) as app:
         window.goto(app.address)
         open_tab(window, "Math")
+        window.get_by_role("button", name="Sampling").locator("visible=true").click()
+        window.get_by_role("spinbutton", name="Most new tokens").locator("visible=true").fill("4000")
         question.fill("How many?")
         window.locator("#math-ask").click()
         expect(badge).to_have_text("writing")

@@ -16,6 +16,7 @@ PAGE = DOCS / "migrating.md"
 ROWS = {
     "trl": [("How many discs?", "3")] * 3,
     "easyr1": [("Find x.", "3"), ("What is the area?", "48")],
+    "verl": [("Find x.", "3"), ("What is the area?", "48")],
     "vlm_r1": [
         ("What number of purple metallic balls are there?", "0"),
         ("What number in total within the two images?", "3"),

@@ -1,9 +1,11 @@
 """Uploads: limits by the header, formats, and whose files may be read."""
 
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
+import psutil
 import pytest
 from PIL import Image
 
@@ -34,6 +36,21 @@ def test_an_upload_comes_in_the_stored_form(folder):
     shown = read(folder / "a.png")
     assert shown.fp is None  # decoded: threads share it
     assert (shown.mode, shown.size, shown.getpixel((0, 0))) == ("RGB", (40, 60), (255, 255, 255))
+
+
+def test_a_decoder_that_was_killed_is_replaced(folder):
+    Image.new("RGB", (60, 40)).save(folder / "a.png")
+    read(folder / "a.png")
+    decoders = [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+    for decoder in decoders:
+        decoder.kill()
+        while decoder.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
+    for last in (False, True):
+        try:
+            assert read(folder / "a.png").size == (60, 40)
+        except DataError as error:  # given to the process that had just been killed
+            assert "just now: try again" in str(error) and not last
 
 
 @pytest.mark.parametrize(

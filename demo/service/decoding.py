@@ -43,8 +43,8 @@ def decoded(file: Path, name: str, max_pixels: int, deadline: float = _DEADLINE)
     """
     with tempfile.TemporaryDirectory() as folder:
         pixels = Path(folder) / "pixels"
-        task = _worker.schedule(_decode, file, name, max_pixels, pixels, timeout=deadline)
         try:
+            task = _worker.schedule(_decode, file, name, max_pixels, pixels, timeout=deadline)
             problem = task.result()
         except TimeoutError as error:
             raise DataError(f"{name} takes more than {deadline:g} s to decode: save it anew") from error

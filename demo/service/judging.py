@@ -1,5 +1,6 @@
 """Judging in processes of its own: bounded in time, ended when nobody waits any more, in fair turns."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Sequence
@@ -88,9 +89,10 @@ class Judges:
             if self._started or self._closed:
                 return
             self._started = True
-        self._pool.schedule(_ready)
         for number in range(self.processes):
             in_thread(f"judge {number + 1}", self._serve)
+        with contextlib.suppress(BrokenProcessPool):  # told with the first judgement
+            self._pool.schedule(_ready)
 
     def judge(self, client: Client, question: Question, steps: Sequence[Step]) -> Judgement:
         """Begin to judge when it is the client's turn."""
@@ -173,9 +175,13 @@ class Judges:
             if judgement.over:
                 return
             needs = step.needs(judgement.question)
-            running = self._pool.schedule(step.work, needs, judgement.verdicts)
+            try:
+                running = self._pool.schedule(step.work, needs, judgement.verdicts)
+            except BrokenProcessPool:
+                judgement.verdicts = _without(step, judgement.verdicts)
+                continue
             limit = self._watch(judgement, running)
-            if not running.done():
+            if judgement.over or not running.done():
                 running.cancel()  # which ends the process
                 missing = ", ".join(one.what for one in judgement.steps[place:])
                 judgement.cancel(f"not scored within {limit:g} s: {missing}")
@@ -204,10 +210,14 @@ class Judges:
         except ProcessExpired:
             return with_problem(before, f"not scored: {step.what}: the process ended, perhaps out of memory")
         except BrokenProcessPool:
-            return with_problem(before, f"not scored: {step.what}: no process for it could start")
+            return _without(step, before)
         except GpgError as error:
             return with_problem(before, f"not scored: {step.what}: {error}")
         return verdicts
+
+
+def _without(step: Step, before: list[Verdict]) -> list[Verdict]:
+    return with_problem(before, f"not scored: {step.what}: no process for it could start, or it is gone")
 
 
 def _ready() -> None:

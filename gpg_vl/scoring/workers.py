@@ -55,6 +55,8 @@ class Task:
 
 _is_worker = threading.Event()
 """Set in the workers."""
+_starting = threading.Lock()
+"""Held while tasks are given out: a pool that is replaced meanwhile would start again, and never end."""
 
 
 def start(tasks: Sequence[Task]) -> list[Running[Outcome]]:
@@ -66,17 +68,18 @@ def start(tasks: Sequence[Task]) -> list[Running[Outcome]]:
         return []
     leave_if_imported_by_a_worker()
     shared = {task.call.name for task in tasks if task.workers is None}
-    pools = {
-        (name, count): _pools.own(name, count) if count else _pools.shared(shared)
-        for name, count in {(task.call.name, task.workers) for task in tasks}
-    }
-    try:
-        return [
-            pools[task.call.name, task.workers].schedule(_score, task, timeout=task.deadline)
-            for task in tasks
-        ]
-    except BrokenProcessPool as error:
-        raise ConfigurationError(_CANNOT_START) from error
+    with _starting:
+        pools = {
+            (name, count): _pools.own(name, count) if count else _pools.shared(shared)
+            for name, count in {(task.call.name, task.workers) for task in tasks}
+        }
+        try:
+            return [
+                pools[task.call.name, task.workers].schedule(_score, task, timeout=task.deadline)
+                for task in tasks
+            ]
+        except BrokenProcessPool as error:
+            raise ConfigurationError(_CANNOT_START) from error
 
 
 def finish(tasks: Sequence[Task], running: Sequence[Running[Outcome]]) -> list[Outcome]:
@@ -149,7 +152,7 @@ class _Pool:
         """`count` workers that have loaded these rewards: imports are no part of an answer's deadline."""
         if self._pool is None or count != self._count or not references <= self._references:
             if self._pool is not None:
-                self._pool.end()
+                self._pool.retire()  # it may be at somebody else's answers
             self._references |= references
             self._count = count
             self._pool = new_pool(self._references, count)
@@ -161,7 +164,7 @@ class _Pools:
 
     def __init__(self) -> None:
         self._shared = _Pool()
-        self._own: dict[str, _Pool] = {}
+        self._own: dict[tuple[str, int], _Pool] = {}
 
     def shared(self, references: set[str]) -> WorkerPool:
         """As many as CPUs: more would not compute faster."""
@@ -169,7 +172,7 @@ class _Pools:
 
     def own(self, reference: str, count: int) -> WorkerPool:
         """As many as the configuration says, for a reward that rather waits than computes."""
-        return self._own.setdefault(reference, _Pool()).of({reference}, count)
+        return self._own.setdefault((reference, count), _Pool()).of({reference}, count)
 
 
 _pools = _Pools()

@@ -74,6 +74,33 @@ def test_an_ended_pool_leaves_neither_processes_nor_threads(pool):
     assert pool.schedule(os.getpid).result() != worker
 
 
+class Unreadable:
+    """Ends the worker that reads it: between taking a task and saying so."""
+
+    def __reduce__(self):
+        return int, ("no number",)
+
+
+def test_a_task_whose_worker_died_unsaid_is_not_waited_for():
+    """Another worker is busy, so that the pool goes on."""
+    pool = WorkerPool(2, ready)
+    busy = pool.schedule(time.sleep, 600)
+    assert eventually(busy.running)
+    with pytest.raises(BrokenProcessPool):
+        pool.schedule(bool, Unreadable()).result()
+    assert pool.schedule(bool, 1).result() and busy.running()
+    pool.end()
+
+
+def test_a_retired_pool_ends_what_it_has(pool):
+    worker = pool.schedule(os.getpid).result()
+    begun, queued = pool.schedule(time.sleep, 0.5), pool.schedule(os.getpid)
+    pool.retire()
+    assert pool.schedule(os.getpid).result() != worker
+    assert begun.result() is None and queued.result() == worker
+    assert eventually(lambda: not alive(worker))
+
+
 def test_workers_that_cannot_start_are_told():
     pool = WorkerPool(1, refuses)
     with pytest.raises(BrokenProcessPool):

@@ -297,6 +297,16 @@ def test_workers_that_die_with_nothing_to_do_are_replaced(file, number):
     assert not set(before) & set(worker_ids())
 
 
+def test_as_many_workers_as_each_entry_says_and_no_more(file):
+    """One reward, with other processes for another task."""
+    name, other = f"{file}:group", replace(SAMPLE, task="other")
+    before = set(worker_ids())
+    scorer = Scorer({"by_task": {SAMPLE.task: {name: {"workers": 2}}, "other": {name: {"workers": 3}}}})
+    for _ in range(3):
+        scorer.score_groups([(SAMPLE, group("x")), (other, group("x"))])
+        assert len(set(worker_ids()) - before) <= 5
+
+
 def test_signals_for_the_trainer_do_not_reach_its_workers(file):
     name = f"{file}:works"
     scorer = Scorer({name: 1.0})

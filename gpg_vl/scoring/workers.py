@@ -140,39 +140,32 @@ def inside() -> bool:
     return _is_worker.is_set()
 
 
-class _Pool:
-    """Workers that have loaded some rewards."""
-
-    def __init__(self) -> None:
-        self._pool: WorkerPool | None = None
-        self._references: set[str] = set()
-        self._count = 0
-
-    def of(self, references: set[str], count: int) -> WorkerPool:
-        """`count` workers that have loaded these rewards: imports are no part of an answer's deadline."""
-        if self._pool is None or count != self._count or not references <= self._references:
-            if self._pool is not None:
-                self._pool.retire()  # it may be at somebody else's answers
-            self._references |= references
-            self._count = count
-            self._pool = new_pool(self._references, count)
-        return self._pool
-
-
 class _Pools:
     """The process's workers: some for all rewards with a deadline, and those that a reward has for itself."""
 
     def __init__(self) -> None:
-        self._shared = _Pool()
-        self._own: dict[tuple[str, int], _Pool] = {}
+        self._shared: WorkerPool | None = None
+        self._references: set[str] = set()
+        self._count = 0
+        self._own: dict[tuple[str, int], WorkerPool] = {}
 
     def shared(self, references: set[str]) -> WorkerPool:
-        """As many as CPUs: more would not compute faster."""
-        return self._shared.of(references, _worker_count())
+        """As many as CPUs: more would not compute faster. They have loaded all rewards that were asked for so
+        far: imports are no part of an answer's deadline."""
+        count = _worker_count()
+        if self._shared is None or count != self._count or not references <= self._references:
+            if self._shared is not None:
+                self._shared.retire()  # it may be at somebody else's answers
+            self._references |= references
+            self._count = count
+            self._shared = new_pool(self._references, count)
+        return self._shared
 
     def own(self, reference: str, count: int) -> WorkerPool:
         """As many as the configuration says, for a reward that rather waits than computes."""
-        return self._own.setdefault((reference, count), _Pool()).of({reference}, count)
+        if (reference, count) not in self._own:
+            self._own[reference, count] = new_pool({reference}, count)
+        return self._own[reference, count]
 
 
 _pools = _Pools()

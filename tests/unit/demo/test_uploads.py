@@ -1,6 +1,5 @@
 """Uploads: limits by the header, formats, and whose files may be read."""
 
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +11,7 @@ from PIL import Image
 from gpg_vl.demo.service.uploads import ClosedBlocks, Upload
 from gpg_vl.errors import DataError
 from tests.support.inputs import bomb
+from tests.support.waiting import running, until
 
 LIMIT = 10_000
 
@@ -44,8 +44,7 @@ def test_a_decoder_that_was_killed_is_replaced(folder):
     decoders = [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
     for decoder in decoders:
         decoder.kill()
-        while decoder.status() != psutil.STATUS_ZOMBIE:
-            time.sleep(0.01)
+        until(lambda pid=decoder.pid: not running(pid))
     for last in (False, True):
         try:
             assert read(folder / "a.png").size == (60, 40)

@@ -11,7 +11,7 @@ import pytest
 
 from gpg_vl.data.difficulty import PassRate
 from gpg_vl.data.ingest import write_prepared
-from gpg_vl.data.manifest import read_manifest
+from gpg_vl.data.manifest import content_hash
 from gpg_vl.errors import ConfigurationError, DataError
 from gpg_vl.runs.pass_rates import model_step, record_name, rollout_rates
 from gpg_vl.types import Sample
@@ -93,7 +93,7 @@ def test_another_set_and_no_run_are_told(run, tmp_path):
 
 def test_a_set_that_was_prepared_anew_is_refused(run, folder, tmp_path):
     """Ids and answers may be the same: lines of a file, choices."""
-    then = read_manifest(Path(folder))["sha256"]
+    then = content_hash(folder)
     (run / "environment.json").write_text(json.dumps({"data": {folder: then}}))
     assert set(rollout_rates(run, folder)) == {"a", "b"}
     shutil.rmtree(folder)

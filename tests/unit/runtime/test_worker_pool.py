@@ -6,10 +6,10 @@ import threading
 import time
 from concurrent.futures.process import BrokenProcessPool
 
-import psutil
 import pytest
 
 from gpg_vl.runtime.worker_pool import WorkerPool
+from tests.support.waiting import running, until
 
 _SOON = 30.0
 """Seconds for processes to start or end beside other work."""
@@ -30,18 +30,12 @@ def pool():
     pool.end()
 
 
-def eventually(happened) -> bool:
-    end = time.monotonic() + _SOON
-    while not happened() and time.monotonic() < end:
-        time.sleep(0.05)
-    return bool(happened())
-
-
 def test_a_task_of_a_pool_that_ended_is_not_waited_for(pool):
     """Begun or not: the pool tells nobody what became of it."""
     pool.schedule(os.getpid).result()
     begun, queued = pool.schedule(time.sleep, 600), pool.schedule(time.sleep, 600)
-    assert eventually(begun.running) and not queued.done() and not queued.wait(0.01)
+    until(begun.running, _SOON)
+    assert not queued.done() and not queued.wait(0.01)
     pool.end()
     for task in (begun, queued):
         with pytest.raises(BrokenProcessPool):
@@ -53,8 +47,8 @@ def test_a_worker_that_died_idle_is_replaced(pool):
     for _ in range(3):
         worker = pool.schedule(os.getpid).result()
         os.kill(worker, signal.SIGKILL)
-        assert eventually(lambda worker=worker: not alive(worker))
-        assert eventually(lambda: answers(pool))
+        until(lambda worker=worker: not running(worker), _SOON)
+        until(lambda: answers(pool), _SOON)
 
 
 def answers(pool: WorkerPool) -> bool:
@@ -69,8 +63,8 @@ def test_an_ended_pool_leaves_neither_processes_nor_threads(pool):
     before = threading.active_count()
     worker = pool.schedule(os.getpid).result()
     pool.end()
-    assert eventually(lambda: not alive(worker))
-    assert eventually(lambda: threading.active_count() <= before)
+    until(lambda: not running(worker), _SOON)
+    until(lambda: threading.active_count() <= before, _SOON)
     assert pool.schedule(os.getpid).result() != worker
 
 
@@ -85,7 +79,7 @@ def test_a_task_whose_worker_died_unsaid_is_not_waited_for():
     """Another worker is busy, so that the pool goes on."""
     pool = WorkerPool(2, ready)
     busy = pool.schedule(time.sleep, 600)
-    assert eventually(busy.running)
+    until(busy.running, _SOON)
     with pytest.raises(BrokenProcessPool):
         pool.schedule(bool, Unreadable()).result()
     assert pool.schedule(bool, 1).result() and busy.running()
@@ -98,14 +92,10 @@ def test_a_retired_pool_ends_what_it_has(pool):
     pool.retire()
     assert pool.schedule(os.getpid).result() != worker
     assert begun.result() is None and queued.result() == worker
-    assert eventually(lambda: not alive(worker))
+    until(lambda: not running(worker), _SOON)
 
 
 def test_workers_that_cannot_start_are_told():
     pool = WorkerPool(1, refuses)
     with pytest.raises(BrokenProcessPool):
         pool.schedule(os.getpid).result()
-
-
-def alive(process: int) -> bool:
-    return psutil.pid_exists(process) and psutil.Process(process).status() != psutil.STATUS_ZOMBIE

@@ -19,6 +19,7 @@ from gpg_vl.scoring.scorer import Scorer
 from gpg_vl.training.metrics import collection_metrics
 from gpg_vl.types import Sample
 from tests.support.groups import group as sampled_group
+from tests.support.waiting import until
 
 REWARDS = """
 import os, signal, time
@@ -222,17 +223,10 @@ def test_workers_end_with_a_trainer_that_is_killed(tmp_path, file):
     )
     here = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     with subprocess.Popen([sys.executable, tmp_path / "script.py"], env=here) as trainer:
-        until(lambda: (tmp_path / "pid").exists())
+        until(lambda: (tmp_path / "pid").exists(), seconds=60)
         worker = psutil.Process(int((tmp_path / "pid").read_text()))
         trainer.kill()
     worker.wait(timeout=60)
-
-
-def until(there, seconds=60):
-    end = time.monotonic() + seconds
-    while not there():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def test_timeouts_are_a_metric(file):

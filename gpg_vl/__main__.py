@@ -1,32 +1,49 @@
-"""`python -m gpg_vl`, for launchers such as `accelerate launch -m gpg_vl train …`."""
+"""The command `gpg-vl`; as `python -m gpg_vl` for launchers: `accelerate launch -m gpg_vl train …`."""
 
 import atexit
 import os
 import sys
+from collections.abc import Callable
+from typing import NoReturn
 
 from gpg_vl.cli.main import main
 from gpg_vl.runtime.launched import launched
 
 
-def leave(code: int) -> None:
-    """End a launched process whose work is done, without taking the interpreter apart.
+def run() -> None:
+    """Run the command of this process, alone or as one of a launch."""
+    if launched() is None:
+        main()
+    else:
+        leave_after(main)
 
-    Threads of torch.distributed may still hold tensors then, and would abort the process.
+
+def leave_after(work: Callable[[], None]) -> NoReturn:
+    """Do the work of a launched process, and end it without taking the interpreter apart.
+
+    Threads of torch.distributed may still hold tensors then, whether the work was done or failed, and would
+    abort the process. Tracebacks and exit codes are Python's.
     """
+    code = 0
+    try:
+        work()
+    except SystemExit as end:
+        code = _exit_code(end)
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+        code = 1
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
 
+def _exit_code(end: SystemExit) -> int:
+    if end.code is None or isinstance(end.code, int):
+        return end.code or 0
+    print(end.code, file=sys.stderr)
+    return 1
+
+
 if __name__ == "__main__":
-    try:
-        main()
-        done = 0
-    except SystemExit as end:
-        if not isinstance(end.code, int):
-            raise
-        done = end.code
-    if launched() is not None:
-        leave(done)
-    sys.exit(done)
+    run()

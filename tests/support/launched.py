@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from gpg_vl.__main__ import leave
+from gpg_vl.__main__ import leave_after
 from gpg_vl.config import TrainConfig
 from gpg_vl.model.policy import Policy
 from gpg_vl.model.step import StepModel
@@ -142,7 +142,7 @@ def limit_memory(answers: int, tokens: int) -> None:
     StepModel.read, Policy.forward = small_read, small_forward
 
 
-if __name__ == "__main__":
+def work() -> None:
     torch.set_num_threads(1)
     if _SENDS in os.environ:
         keep_sent(Path(os.environ[_SENDS]))
@@ -150,7 +150,9 @@ if __name__ == "__main__":
         disagree()
     if _SMALL in os.environ:
         limit_memory(*map(int, os.environ[_SMALL].split()))
-    train(
-        load_config(TrainConfig, ["--config", sys.argv[1]]), resume="auto" if "resume" in sys.argv else None
-    )
-    leave(0)
+    config = load_config(TrainConfig, ["--config", sys.argv[1]])
+    train(config, resume="auto" if "resume" in sys.argv else None)
+
+
+if __name__ == "__main__":
+    leave_after(work)

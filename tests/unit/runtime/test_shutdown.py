@@ -31,8 +31,8 @@ def test_the_launchers_signal_is_a_request_however_often_it_comes():
 
 
 TORN_DOWN = """
-import atexit, os
-from gpg_vl.__main__ import leave
+import atexit, os, sys
+from gpg_vl.__main__ import leave_after
 
 class Native:
     def __del__(self):
@@ -40,18 +40,45 @@ class Native:
 
 kept = Native()
 atexit.register(print, "flushed at exit")
-print("done", end=" ")
-leave(3)
+sys.excepthook = lambda kind, error, trace: print(
+    kind.__name__, error, "in", trace.tb_next.tb_frame.f_code.co_name, file=sys.stderr
+)
+
+def work():
+    print("done", end=" ")
+    {end}
+
+leave_after(work)
 """
 
 
-def test_a_launched_process_leaves_without_taking_the_interpreter_apart():
-    ended = subprocess.run([sys.executable, "-c", TORN_DOWN], capture_output=True, text=True)
-    assert (ended.returncode, ended.stdout) == (3, "done flushed at exit\n"), ended.stderr
+@pytest.mark.parametrize(
+    ("end", "code", "said"),
+    [
+        ("return", 0, ""),
+        ("sys.exit()", 0, ""),
+        ("sys.exit(3)", 3, ""),
+        ("sys.exit('why')", 1, "why\n"),
+        ("raise ValueError('a bug')", 1, "ValueError a bug in work\n"),
+    ],
+)
+def test_a_launched_process_leaves_without_taking_the_interpreter_apart(end: str, code: int, said: str):
+    command = [sys.executable, "-c", TORN_DOWN.format(end=end)]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (code, "done flushed at exit\n", said)
+
+
+LAUNCH = {
+    "RANK": "0",
+    "LOCAL_RANK": "0",
+    "WORLD_SIZE": "2",
+    "MASTER_ADDR": "localhost",
+    "MASTER_PORT": "29500",
+}
 
 
 @pytest.mark.parametrize(("word", "code"), [("--version", 0), ("nothing", 2)])
-@pytest.mark.parametrize("launched", [{}, {"LOCAL_RANK": "0"}])
+@pytest.mark.parametrize("launched", [{}, LAUNCH])
 def test_a_launched_process_keeps_its_exit_code(launched: dict[str, str], word: str, code: int):
     command = [sys.executable, "-m", "gpg_vl", word]
     ended = subprocess.run(command, env=os.environ | launched, capture_output=True, text=True)

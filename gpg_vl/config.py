@@ -128,9 +128,12 @@ class AlgorithmConfig:
     kl_beta: float = 0.0
     """Weight of the KL term; above 0 a frozen reference model is loaded."""
     updates_per_rollout: int = 1
-    """Optimizer steps per rollout; above 1 the ratio to the sampling policy is clipped."""
+    """Passes over a rollout; above 1 the ratio to the sampling policy is clipped."""
+    mini_batches: int = 1
+    """Optimizer steps per pass: the groups trained on are parted into so many, each with its own mean and
+    step; above 1 the ratio to the sampling policy is clipped (DAPO: 16, GSPO: 4)."""
     clip: float = 0.2
-    """Clip range of the ratio; without effect at one update per rollout."""
+    """Clip range of the ratio; without effect at one optimizer step per rollout."""
     clip_high: float | None = None
     """Clip range above 1 where it is not `clip` (DAPO: 0.28)."""
     ratio: Ratio = "token"
@@ -156,6 +159,10 @@ class AlgorithmConfig:
         require(self.max_rounds > 0, "algorithm.max_rounds must be positive")
         require(self.kl_beta >= 0, "algorithm.kl_beta must not be negative")
         require(self.updates_per_rollout > 0, "algorithm.updates_per_rollout must be positive")
+        require(
+            0 < self.mini_batches <= self.questions_per_step,
+            f"algorithm.mini_batches is 1 to algorithm.questions_per_step, got {self.mini_batches}",
+        )
         require(0 < self.clip < 1, f"algorithm.clip must lie between 0 and 1, got {self.clip}")
         require(
             self.clip_high is None or self.clip_high > 0,
@@ -167,11 +174,12 @@ class AlgorithmConfig:
             "tokens on which sampler and trainer agree",
         )
         if self.preset == "gpg":
-            require(
-                self.updates_per_rollout == 1,
-                "algorithm.updates_per_rollout must be 1 for preset 'gpg': it has no ratio to correct "
-                "an off-policy update; choose another algorithm.preset",
-            )
+            for name in ("updates_per_rollout", "mini_batches"):
+                require(
+                    getattr(self, name) == 1,
+                    f"algorithm.{name} must be 1 for preset 'gpg': it has no ratio to correct "
+                    "an off-policy update; choose another algorithm.preset",
+                )
             require(
                 self.kl_beta == 0,
                 "preset 'gpg' has no KL term: for algorithm.kl_beta above 0 choose another algorithm.preset, "

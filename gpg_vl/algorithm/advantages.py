@@ -75,7 +75,7 @@ def group_advantages(
 
 
 def answer_weights(
-    lengths: Tensor, *, normalize: Normalize, constant: int, sampled: int | None = None
+    lengths: Tensor, *, normalize: Normalize, constant: int, sampled: float | None = None
 ) -> Tensor:
     """Weight of every token of each answer in the loss, so that the loss is a plain weighted sum.
 

@@ -1,6 +1,6 @@
-"""From sampled groups to one optimizer step's gradient."""
+"""From sampled groups to the gradient of a rollout's optimizer steps."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +17,8 @@ from gpg_vl.types import Baseline, Normalize, Packing, PerReward
 class StepBatch:
     """The answers that a step trains on, numbered 0..N-1, as packed rows."""
 
-    rows: tuple[Row, ...]
+    mini_batches: tuple[tuple[Row, ...], ...]
+    """The rows of each optimizer step, none without; one of all where the rollout is not parted."""
     advantages: Tensor
     """(N,) float32."""
     weights: Tensor
@@ -49,6 +50,7 @@ class Knobs:
     mask_truncated: bool
     max_new_tokens: int
     kl: bool
+    mini_batches: int = 1
 
     @classmethod
     def of(cls, algorithm: AlgorithmConfig, max_new_tokens: int) -> "Knobs":
@@ -61,6 +63,7 @@ class Knobs:
             mask_truncated=algorithm.mask_truncated,
             max_new_tokens=max_new_tokens,
             kl=algorithm.kl_beta > 0,
+            mini_batches=algorithm.mini_batches,
         )
 
 
@@ -82,27 +85,24 @@ def step_batch(
     valid = advantages.valid
     chosen = torch.ones_like(valid) if knobs.kl else valid
     groups = [group for group, keep in zip(collection.groups, chosen.tolist(), strict=True) if keep]
-    if not groups:
-        return None, advantages
     lengths = _trained_lengths(groups, knobs.mask_truncated)  # (B', G)
-    within = valid[chosen]
-    weights = torch.zeros_like(lengths)
-    sampled = None if knobs.age else len(valid)
-    normalize, constant = knobs.normalize, knobs.max_new_tokens
-    weights[within] = answer_weights(lengths[within], normalize=normalize, constant=constant, sampled=sampled)
-    kl_weights = answer_weights(lengths, normalize=normalize, constant=constant)
-    if not (kl_weights if knobs.kl else weights).any():
-        return None, advantages  # every answer is masked
-    rows: list[Row] = []
-    for index, (group, trained) in enumerate(zip(groups, lengths.tolist(), strict=True)):
-        answers = group.answered.answers
-        numbered = [
-            (index * len(answers) + g, answer.token_ids) for g, answer in enumerate(answers) if trained[g]
-        ]
-        prompt = group.answered.prompt
-        rows += pack(prompt, numbered, packing=packing, max_tokens=max_tokens, token_cost=token_cost)
+    weights, kl_weights = torch.zeros_like(lengths), torch.zeros_like(lengths)
+    mini_batches: list[tuple[Row, ...]] = []
+    for part in _parts(len(groups), knobs.mini_batches):
+        share = len(valid) * len(part) / len(groups)
+        weights[part], kl_weights[part] = _weights(lengths[part], valid[chosen][part], knobs, share)
+        if not (kl_weights if knobs.kl else weights)[part].any():
+            continue  # every answer is masked
+        rows: list[Row] = []
+        for index in part:
+            numbered = _numbered(groups[index], index, lengths[index])
+            prompt = groups[index].answered.prompt
+            rows += pack(prompt, numbered, packing=packing, max_tokens=max_tokens, token_cost=token_cost)
+        mini_batches.append(tuple(rows))
+    if not mini_batches:
+        return None, advantages
     batch = StepBatch(
-        rows=tuple(rows),
+        mini_batches=tuple(mini_batches),
         advantages=advantages.values[chosen].flatten().float(),
         weights=weights.flatten().float(),
         kl_weights=kl_weights.flatten().float(),
@@ -110,6 +110,34 @@ def step_batch(
         sources=tuple(group.row for group in groups for _ in group.answered.answers),
     )
     return batch, advantages
+
+
+def _parts(groups: int, count: int) -> Iterator[list[int]]:
+    """The numbers of `groups` groups in `count` parts, as equal as can be and of all rounds alike; none is
+    empty."""
+    return (list(range(first, groups, count)) for first in range(min(count, groups)))
+
+
+def _weights(lengths: Tensor, valid: Tensor, knobs: Knobs, sampled: float) -> tuple[Tensor, Tensor]:
+    """Of the policy gradient and of the KL term, (P, G) float64 each, for the P groups of a mini-batch.
+
+    lengths: (P, G), valid: (P,). Without AGE they stand for `sampled` groups.
+    """
+    normalize, constant = knobs.normalize, knobs.max_new_tokens
+    weights = torch.zeros_like(lengths)
+    whole = None if knobs.age else sampled
+    weights[valid] = answer_weights(lengths[valid], normalize=normalize, constant=constant, sampled=whole)
+    return weights, answer_weights(lengths, normalize=normalize, constant=constant)
+
+
+def _numbered(group: Group, index: int, lengths: Tensor) -> list[tuple[int, tuple[int, ...]]]:
+    """The answers of the step's group `index` that are trained on, with their numbers."""
+    answers = group.answered.answers
+    return [
+        (index * len(answers) + g, answer.token_ids)
+        for g, (answer, length) in enumerate(zip(answers, lengths.tolist(), strict=True))
+        if length
+    ]
 
 
 def _trained_lengths(groups: Sequence[Group], mask_truncated: bool) -> Tensor:

@@ -76,15 +76,24 @@ class Learner:
         return self.model if self.accelerator.state.deepspeed_plugin is not None else None
 
     def gradient(self, rows: Sequence[Row], follow: Callable[[Iterator[MicroBatch]], T]) -> T:
-        """What `follow` makes of this rank's micro-batches; behind it, weights have all ranks' gradient.
+        """As `passes`; behind it, weights have all ranks' gradient.
 
-        Ranks work apart, then agree whether memory sufficed, and only then add up: no hook communicates
-        before, and no copy of the gradient is kept for it. If it ran out on one, all drop what they have
+        No hook communicates before all ranks had memory enough, and no copy of the gradient is kept for it.
+        """
+        found = self.passes(rows, follow)
+        if self.engine is None:
+            self._add_up()
+        return found
+
+    def passes(self, rows: Sequence[Row], follow: Callable[[Iterator[MicroBatch]], T]) -> T:
+        """What `follow` makes of this rank's micro-batches.
+
+        Ranks work apart, then agree whether memory sufficed. If it ran out on one, all drop what they have
         and try again with smaller micro-batches, as often as that helps; then OutOfMemoryError is raised on
         all. DeepSpeed communicates in each pass, and gets one try.
         """
         if self.engine is not None:
-            return self._engine_gradient(rows, follow)
+            return self._engine_passes(rows, follow)
         while True:
             parts = cut_within(rows, self.micro_batch_tokens)
             taken: list[list[Row]] = []
@@ -96,7 +105,6 @@ class Learner:
                 let_go(error)
                 failure = error
             if self._enough(failure, taken):
-                self._add_up()
                 return done[0]
 
     def _enough(self, failure: torch.OutOfMemoryError | None, taken: Sequence[Sequence[Row]]) -> bool:
@@ -152,8 +160,8 @@ class Learner:
         tries, self.out_of_memory = self.out_of_memory, 0
         return {"out_of_memory": tries} if tries else {}
 
-    def _engine_gradient(self, rows: Sequence[Row], follow: Callable[[Iterator[MicroBatch]], T]) -> T:
-        """`gradient` under DeepSpeed: collectives in the model stay matched, as all ranks do equally many
+    def _engine_passes(self, rows: Sequence[Row], follow: Callable[[Iterator[MicroBatch]], T]) -> T:
+        """`passes` under DeepSpeed: collectives in the model stay matched, as all ranks do equally many
         passes; where one has fewer, dummies of weight 0 fill up."""
         parts = cut_within(rows, self.micro_batch_tokens)
         count = max(self.world.gather([len(parts)]))

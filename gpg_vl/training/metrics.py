@@ -126,7 +126,7 @@ def collection_tokens(collection: Collection) -> int:
 
 
 _FIRST = ("entropy", "logprob_gap", "importance/mean", "importance/capped")
-"""Means over the tokens of the first update."""
+"""Means over the tokens, by the weights that sampled."""
 _EXTREMES = {"importance/min": torch.amin, "importance/max": torch.amax, "logprob_gap/max": torch.amax}
 """What is no sum."""
 
@@ -175,20 +175,20 @@ class UpdateFigures:
             self._sums.setdefault(name, []).append(value.detach().double())
 
     def add_first(
-        self, logprobs: Tensor, entropies: Tensor, sampled: Tensor, cap: float | None = None
+        self, logprobs: Tensor, entropies: Tensor, sampled: Tensor, tokens: int, cap: float | None = None
     ) -> None:
-        """What only the first update says: entropy, and distance to the sampler's log-probabilities.
+        """What the weights that sampled say: entropy, and distance to the sampler's log-probabilities.
 
-        `cap` is None where the trainer itself sampled; else the ratios of both are of interest, and, unless
-        it is 0, how many were capped.
+        All (M,), of which the first `tokens` count. `cap` is None where the trainer itself sampled; else the
+        ratios of both are of interest, and, unless it is 0, how many were capped.
         """
-        difference = logprobs.detach() - sampled
-        figures = {"entropy": entropies.sum(), "logprob_gap": difference.abs().sum()}
+        difference = (logprobs.detach() - sampled)[:tokens]
+        figures = {"entropy": entropies[:tokens].sum(), "logprob_gap": difference.abs().sum()}
         if cap is not None and len(difference):
             figures |= _ratios(difference, cap)
         for name, value in figures.items():
             self._sums.setdefault(name, []).append(value.double())
-        self._first_tokens += len(logprobs)
+        self._first_tokens += tokens
 
     def join(self, other: "UpdateFigures") -> None:
         """Add the sums of another pass."""

@@ -37,6 +37,11 @@ class MicroBatch:
             for index, answer in zip(segment.indices, segment.answers, strict=True)
         ]
 
+    def by_answer(self, values: Tensor) -> dict[int, Tensor]:
+        """Those of each answer's tokens, by its index; values: (M,)."""
+        parts = values[: self.tokens].split([length for _, length in self.answers])
+        return {index: part for (index, _), part in zip(self.answers, parts, strict=True)}
+
 
 def deal(rows: Sequence[Row], world: World) -> list[Row]:
     """This rank's rows, such that all ranks have about the same number of tokens.

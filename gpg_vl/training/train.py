@@ -99,22 +99,43 @@ def sample_groups(session: Session, rows: Sequence[int], step: int, number: int,
 
 
 def update(session: Session, batch: StepBatch, step: int) -> Metrics:
-    """Follow the gradient of one batch, `updates_per_rollout` times.
+    """Follow the gradient of each of a batch's mini-batches, `updates_per_rollout` times.
 
     Waits for a GPU once per optimizer step, for the gradient's norm.
     """
     config, learner = session.config, session.learner
     rate = learning_rate(step, config.optim, config.run.steps)
-    old: dict[int, Tensor] = {}
     figures = UpdateFigures()
     learner.model.train()
-    rows = learner.with_images(deal(batch.rows, learner.world), batch.sources)
-    for _ in range(config.algorithm.updates_per_rollout):
-        found, logprobs = learner.gradient(rows, partial(gradient_pass, session, batch, old))
+    mini_batches = [
+        learner.with_images(deal(rows, learner.world), batch.sources) for rows in batch.mini_batches
+    ]
+    old: list[dict[int, Tensor]] = [{} for _ in mini_batches]
+    for number, rows in enumerate(mini_batches[1:], start=1):  # before the first's step changes the weights
+        found, old[number] = learner.passes(rows, partial(logprob_pass, session, batch))
         figures.join(found)
-        old = old or logprobs
-        figures.add_norm(learner.optimizer_step(rate, config.optim.max_grad_norm))
+    for _ in range(config.algorithm.updates_per_rollout):
+        for number, rows in enumerate(mini_batches):
+            found, logprobs = learner.gradient(rows, partial(gradient_pass, session, batch, old[number]))
+            figures.join(found)
+            old[number] = old[number] or logprobs
+            figures.add_norm(learner.optimizer_step(rate, config.optim.max_grad_norm))
     return figures.metrics(learner.world) | {"learning_rate": rate}
+
+
+def logprob_pass(
+    session: Session, batch: StepBatch, micros: Iterable[MicroBatch]
+) -> tuple[UpdateFigures, dict[int, Tensor]]:
+    """As `gradient_pass` at a rollout's first step, but without a gradient."""
+    learner, temperature = session.learner, session.config.rollout.temperature
+    figures, found = UpdateFigures(), dict[int, Tensor]()
+    for micro in micros:
+        sampled = learner.send(sampled_logprobs(micro.rows, batch, len(micro.answer_index)))  # (M,)
+        with torch.no_grad():
+            logprobs, entropies = learner.model(micro.packed, temperature)  # (M,), (M,)
+        found |= micro.by_answer(logprobs)
+        figures.add_first(logprobs, entropies, sampled, micro.tokens, importance_cap(session))
+    return figures, found
 
 
 def gradient_pass(
@@ -122,12 +143,12 @@ def gradient_pass(
 ) -> tuple[UpdateFigures, dict[int, Tensor]]:
     """Add the gradient of each micro-batch; returns their figures, and log-probabilities by answer.
 
-    `old` are those of the rollout's first update, empty there.
+    `old` are those of the weights that sampled, empty where these are still the same.
     """
     config, learner = session.config, session.learner
     loss_fn = LOSSES[config.algorithm.preset]
     temperature = config.rollout.temperature
-    cap = None if session.answerer.engine.own else config.algorithm.importance_cap
+    cap = importance_cap(session)
     figures, found, first = UpdateFigures(), dict[int, Tensor](), not old
     for micro in micros:
         packed = micro.packed
@@ -135,25 +156,28 @@ def gradient_pass(
         weights = learner.send(batch.per_token(batch.weights, micro.answer_index))  # (M,)
         sampled = learner.send(sampled_logprobs(micro.rows, batch, len(micro.answer_index)))  # (M,)
         importance = Importance(sampled, cap) if cap else None
-        # The ratio is 1 in the first update: without a KL term, every loss has GPG's slopes.
+        # The ratio is 1 in the first step: without a KL term, every loss has GPG's slopes.
         slopes = -advantages * weights if first and session.reference is None else None
         logprobs, entropies = learner.model(packed, temperature, slopes, importance)  # (M,), (M,)
         before = None if first else old_logprobs(old, micro, logprobs)
-        if importance is not None:  # of the first update in all of them: the ratio says what came since
+        if importance is not None:  # of the weights that sampled: the ratio says what came since
             weights = weights * importance.weights(logprobs if before is None else before)
         loss, sums = loss_fn(logprobs, advantages, weights, **ratio_inputs(session, batch, micro, before))
         learner.backward(loss, micro)
         figures.add(loss, sums, tokens=micro.tokens)
         if first:
-            own = logprobs[: micro.tokens].detach()
-            by_answer = own.split([length for _, length in micro.answers])
-            found |= {index: part for (index, _), part in zip(micro.answers, by_answer, strict=True)}
-            figures.add_first(own, entropies[: micro.tokens], sampled[: micro.tokens], cap)
+            found |= micro.by_answer(logprobs.detach())
+            figures.add_first(logprobs, entropies, sampled, micro.tokens, cap)
     return figures, found
 
 
+def importance_cap(session: Session) -> float | None:
+    """None where the trainer itself sampled."""
+    return None if session.answerer.engine.own else session.config.algorithm.importance_cap
+
+
 def old_logprobs(old: Mapping[int, Tensor], micro: MicroBatch, logprobs: Tensor) -> Tensor:
-    """(M,) of the first update, whatever its cut was; a dummy's are those of now, since it has no weight."""
+    """(M,) of the weights that sampled, whatever the cut was; a dummy, of weight 0, keeps its own."""
     return torch.cat([*(old[index] for index, _ in micro.answers), logprobs[micro.tokens :].detach()])
 
 

@@ -1,5 +1,6 @@
 """Answers of another sampler than the trainer: updates against plain transformers, and runs."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +27,7 @@ from gpg_vl.config import (
 from gpg_vl.model.adapt import choose_weights
 from gpg_vl.model.loading import load_policy
 from gpg_vl.model.policy import Policy
+from gpg_vl.rollout.engine import Answer
 from gpg_vl.runtime.parallel import World
 from gpg_vl.training.learner import Learner
 from gpg_vl.training.train import train, update
@@ -38,7 +40,15 @@ from tests.support.training import metrics, same
 CAP, RATE = 1.5, 0.5
 HIGH = 2.0
 """So far above `clip` that ratios lie between the two."""
-VALID = (0, 2, 3)
+PARTS = {
+    (1, False): [(0, 2, 3)],
+    (1, True): [(0, 1, 2, 3)],
+    (2, False): [(0, 3), (2,)],
+    (2, True): [(0, 2), (1, 3)],
+    (8, False): [(0,), (2,), (3,)],
+}
+"""The groups of each mini-batch by their number, and by whether a KL term has the invalid one trained too."""
+INVALID = 1
 LIKE_GPG = {"std_normalize": False, "age": True, "normalize": "group", "kl_beta": 0.0}
 CASES = {
     "gpg": AlgorithmConfig(importance_cap=CAP),
@@ -58,6 +68,11 @@ CASES = {
     "leave one out": AlgorithmConfig.of("rloo", updates_per_rollout=2, importance_cap=CAP, **LIKE_GPG),
     "with a KL term": AlgorithmConfig.of(
         "grpo", updates_per_rollout=2, importance_cap=CAP, **LIKE_GPG | {"kl_beta": 0.3}
+    ),
+    "mini-batches": AlgorithmConfig.of("grpo", mini_batches=2, importance_cap=CAP, **LIKE_GPG),
+    "a group each": AlgorithmConfig.of("gspo", mini_batches=8, importance_cap=CAP, **LIKE_GPG),
+    "mini-batches, twice": AlgorithmConfig.of(
+        "grpo", mini_batches=2, updates_per_rollout=2, importance_cap=CAP, **LIKE_GPG | {"kl_beta": 0.3}
     ),
 }
 CUTS = {"whole": ("group", 10_000), "rows": ("none", 200), "answers": ("auto", 1)}
@@ -118,28 +133,41 @@ def by_hand(
     frozen = {name for name, weight in policy.model.named_parameters() if not weight.requires_grad}
     for name, weight in model.named_parameters():
         weight.requires_grad_(name not in frozen)
-    first: dict[tuple[int, int], Tensor] = {}
-    ratios: dict[tuple[int, int], Tensor] = {}
-    for _ in range(algorithm.updates_per_rollout):
+    parts = PARTS[algorithm.mini_batches, algorithm.kl_beta > 0]
+    answers = {(g, i): answer for g, i, answer in each_answer(collection) if g in sum(parts, ())}
+    first, ratios = {}, {}
+    for (g, i), answer in answers.items():
+        first[g, i] = plain_logprobs(policy, model, collection.groups[g], answer).detach()  # (T,)
+        ratios[g, i] = (first[g, i] - torch.tensor(answer.logprobs)).exp()
+    for part in parts * algorithm.updates_per_rollout:
         total = torch.zeros((), dtype=torch.float64)
-        for g, group in enumerate(collection.groups):
-            for i, answer in enumerate(group.answered.answers):
-                now = plain_logprobs(policy, model, group, answer)  # (T,)
-                old = first.setdefault((g, i), now.detach())
-                ratios[g, i] = (old - torch.tensor(answer.logprobs)).exp()
+        for (g, i), answer in answers.items():
+            if g in part:
+                now = plain_logprobs(policy, model, collection.groups[g], answer)
                 advantage = REWARDS[g][i] - sum(REWARDS[g]) / 3
-                total = total + answer_loss(now, old, ratios[g, i], advantage, algorithm) / sum(LENGTHS[g])
+                loss = answer_loss(now, first[g, i], ratios[g, i], advantage, algorithm, part)
+                total = total + loss / sum(LENGTHS[g])
         model.zero_grad()
         total.backward()
         with torch.no_grad():
             for weight in model.parameters():
                 weight -= RATE * (0.0 if weight.grad is None else weight.grad)
-    trained = [ratio for (g, _), ratio in ratios.items() if algorithm.kl_beta or g in VALID]
-    return dict(model.named_parameters()), figures_of(torch.cat(trained), algorithm.importance_cap)
+    return dict(model.named_parameters()), figures_of(torch.cat([*ratios.values()]), algorithm.importance_cap)
+
+
+def each_answer(collection: Collection) -> Iterator[tuple[int, int, Answer]]:
+    for g, group in enumerate(collection.groups):
+        for i, answer in enumerate(group.answered.answers):
+            yield g, i, answer
 
 
 def answer_loss(
-    now: Tensor, old: Tensor, ratios: Tensor, advantage: float, algorithm: AlgorithmConfig
+    now: Tensor,
+    old: Tensor,
+    ratios: Tensor,
+    advantage: float,
+    algorithm: AlgorithmConfig,
+    part: tuple[int, ...],
 ) -> Tensor:
     """Of an answer's tokens, but for its group's divisor; the model of the KL term is that of `old`."""
     weights = ratios.clamp(max=algorithm.importance_cap) if algorithm.importance_cap else 1.0
@@ -153,8 +181,8 @@ def answer_loss(
     if algorithm.preset != "gpg":
         high = algorithm.clip if algorithm.clip_high is None else algorithm.clip_high
         gain = torch.minimum(gain, ratio.clamp(1 - algorithm.clip, 1 + high) * advantage)
-    penalty = (difference.exp() - difference - 1).sum() / len(REWARDS)
-    return algorithm.kl_beta * penalty - (gain * weights).sum() / len(VALID)
+    penalty = (difference.exp() - difference - 1).sum() / len(part)
+    return algorithm.kl_beta * penalty - (gain * weights).sum() / (len(part) - part.count(INVALID))
 
 
 def figures_of(ratios: Tensor, cap: float) -> dict[str, float]:

@@ -10,9 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from gpg_vl.config import (
-    TrainConfig,
-)
+from gpg_vl.config import AlgorithmConfig, DataConfig, TrainConfig
+from gpg_vl.data.ingest import write_prepared
 from gpg_vl.model.adapt import merge
 from gpg_vl.model.loading import load_policy
 from gpg_vl.training.train import train
@@ -66,6 +65,27 @@ def test_two_processes_weigh_another_samplers_answers_like_one(config, kind, mon
         torch.testing.assert_close(trained[name], weight, rtol=1e-5, atol=1e-6, msg=name)
     for ours, theirs in zip(metrics(tmp_path / kind), metrics(tmp_path / "one"), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6) and 0 < ours["importance/capped"] < 1
+
+
+@pytest.mark.parametrize("kind", ["ddp", pytest.param("zero2", marks=pytest.mark.slow), "zero3"])
+def test_two_processes_take_mini_batches_like_one(config, kind, scene_samples, tmp_path):
+    """A step each, behind a pass without a gradient; of the smaller ones a process has no row.
+
+    All with images: in a step without, DeepSpeed's optimizer goes on by the vision tower's momentum.
+    """
+    write_prepared(scene_samples[:8], tmp_path / "images", source="", converter="images", version="1")
+    config = replace(config, data=DataConfig(train=[str(tmp_path / "images")]))
+    knobs = {"mini_batches": 3, "updates_per_rollout": 2, "questions_per_step": 4, "max_rounds": 2}
+    algorithm = AlgorithmConfig.of("grpo", **knobs, std_normalize=False, kl_beta=0.0)
+    config = replace(config, algorithm=algorithm, run=replace(config.run, steps=2))
+    one = weights(train(config))
+    two = replace(config, out=str(tmp_path / kind))
+    finish(two, start(two, kind))
+    trained = weights(tmp_path / kind / "checkpoints/step_000002/model")
+    for name, weight in one.items():
+        torch.testing.assert_close(trained[name], weight, rtol=1e-5, atol=1e-6, msg=name)
+    for ours, theirs in zip(metrics(tmp_path / kind), metrics(tmp_path / "one"), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6) and ours["clipped_fraction"] > 0
 
 
 def test_a_process_without_rows_updates_like_the_other(config, tmp_path):

@@ -1,15 +1,17 @@
 """A whole step, from groups to gradients, against transformers' own forward and the formula by hand."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from statistics import mean, stdev
 
 import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 
-from gpg_vl.algorithm.batch import Knobs, sampled_logprobs, step_batch
+from gpg_vl.algorithm.batch import Knobs, StepBatch, sampled_logprobs, step_batch
 from gpg_vl.algorithm.collect import Collection
 from gpg_vl.algorithm.losses import LOSSES
-from gpg_vl.model.packing import collate, cut
+from gpg_vl.model.packing import Row, collate, cut
 from gpg_vl.model.policy import Policy
 from tests.support.steps import LENGTHS, REWARDS, TEMPERATURE, TRUNCATED, made_up, plain_logprobs
 
@@ -41,9 +43,16 @@ def ours(
     """The gradient through batch, packing, micro-batches and loss; the reference is uniform noise."""
     batch, _ = step_batch(collection, settings, packing=packing, max_tokens=150, token_cost=1.0)
     assert batch is not None
+    (rows,) = batch.mini_batches
+    return gradient(policy, batch, rows, settings, max_tokens)
+
+
+def gradient(
+    policy: Policy, batch: StepBatch, rows: Sequence[Row], settings: Knobs, max_tokens: int
+) -> torch.Tensor:
     policy.zero_grad()
-    for rows in cut(batch.rows, max_tokens):
-        micro = collate(rows)
+    for part in cut(rows, max_tokens):
+        micro = collate(part)
         logprobs, _ = policy(micro, TEMPERATURE)
         extra = {}
         if settings.kl:
@@ -130,6 +139,35 @@ def test_a_step_is_the_formula(policy, tiny_folder, collection, settings):
         assert (gradient - expected).norm() / expected.norm() < 1e-6
 
 
+@pytest.mark.parametrize(
+    "settings", [case for case in CASES if case.per_reward == "sum"], ids=lambda k: f"{k}"
+)
+def test_a_mini_batch_is_the_step_of_its_groups(policy, collection, settings):
+    """Without AGE each stands for as many sampled groups as the others in proportion."""
+    policy, shape = policy.double(), {"packing": "auto", "max_tokens": 150, "token_cost": 1.0}
+    whole, _ = step_batch(collection, replace(settings, mini_batches=2), **shape)
+    parts = ((0, 2), (1, 3)) if settings.kl else ((0, 3), (2,))
+    scale = 1.0 if settings.age or settings.kl else 3 / 4
+    for rows, part in zip(whole.mini_batches, parts, strict=True):
+        alone = Collection(tuple(collection.groups[g] for g in part), 1)
+        expected = scale * ours(policy, alone, settings, "auto", 300)
+        found = gradient(policy, whole, rows, settings, 300)
+        assert (found - expected).norm() / expected.norm() < 1e-6
+
+
+def test_a_mini_batch_that_is_masked_is_none(policy, collection):
+    """Of the last group's answers, all but one ran into the limit; here that one too."""
+    *groups, last = collection.groups
+    answers = tuple(replace(answer, finish_reason="length") for answer in last.answered.answers)
+    cut_off = replace(last, answered=replace(last.answered, answers=answers))
+    settings = knobs(mask_truncated=True, mini_batches=3)
+    shape = {"packing": "auto", "max_tokens": 150, "token_cost": 1.0}
+    batch, _ = step_batch(Collection((*groups, cut_off), 1), settings, **shape)
+    used = [{index // 3 for row in rows for index in row.indices} for rows in batch.mini_batches]
+    assert used == [{0}, {1}]
+    assert not batch.weights[6:].any()
+
+
 def test_sampled_logprobs_follow_the_targets(policy, collection):
     """Each target's own sampling log-probability, in every packing."""
     by_token = {
@@ -140,7 +178,7 @@ def test_sampled_logprobs_follow_the_targets(policy, collection):
     }
     for packing in ("group", "none"):
         batch, _ = step_batch(collection, knobs(), packing=packing, max_tokens=150, token_cost=1.0)
-        for rows in cut(batch.rows, 300):
+        for rows in cut(batch.mini_batches[0], 300):
             index = collate(rows).answer_index.tolist()
             sampled = sampled_logprobs(rows, batch, len(index) + 2)
             assert sampled[len(index) :].tolist() == [0.0, 0.0]  # a dummy's

@@ -179,12 +179,14 @@ def test_logits_of_sampling_do_not_grow_with_the_answers(
         ({"preset": "grpo"}, 3),
         ({"preset": "dr_grpo"}, 3),
         ({"preset": "grpo", "updates_per_rollout": 2}, 3 + 4),
+        ({"preset": "grpo", "mini_batches": 2}, (3 + 1 + 4) // 2),
         ({"preset": "grpo", "kl_beta": 0.1}, 1 + 4),
     ],
     ids=str,
 )
 def test_products_with_the_vocabulary(algorithm: dict[str, Any], products: int, config: TrainConfig):
-    """One less where the loss's slopes are known ahead; a reference model takes one of its own."""
+    """One less where the loss's slopes are known ahead; a reference model takes one of its own, as does a
+    mini-batch that weights are changed before."""
     _, training = counted(session_of(replace(config, algorithm=replace(config.algorithm, **algorithm))))
     assert training.projected == products * 4 * 4 * TOKENS
 

@@ -177,7 +177,7 @@ def test_micro_batches_of_an_update_wait_for_nothing(
     monkeypatch.setattr(UpdateFigures, "metrics", lambda self, world: {"tokens": self._tokens})
     answers = 4 * GROUP
     batch = StepBatch(
-        rows=tuple(rows_of(4)),
+        mini_batches=(tuple(rows_of(4)),),
         advantages=torch.randn(answers),
         weights=torch.ones(answers),
         kl_weights=torch.ones(answers),
@@ -188,4 +188,5 @@ def test_micro_batches_of_an_update_wait_for_nothing(
     figures = update(session, batch, 1)
     assert kernels.copies_back == 0
     assert kernels.launched["scaled_dot_product_attention"] % (2 * policy.layers) == 0  # two micro-batches
-    assert figures["tokens"] == algorithm.updates_per_rollout * sum(row.targets for row in batch.rows)
+    (rows,) = batch.mini_batches
+    assert figures["tokens"] == algorithm.updates_per_rollout * sum(row.targets for row in rows)

@@ -37,7 +37,7 @@ def figures(*micro_batches: list[float], cap: float | None = 2.0) -> UpdateFigur
     for differences in micro_batches:
         off = torch.tensor(differences)
         made.add(torch.tensor(1.0), {}, tokens=len(off))
-        made.add_first(off - 3, torch.ones(len(off)), torch.full((len(off),), -3.0), cap)
+        made.add_first(off - 3, torch.ones(len(off)), torch.full((len(off),), -3.0), len(off), cap)
     made.add_norm(1.0)
     return made
 

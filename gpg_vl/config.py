@@ -197,7 +197,8 @@ class RunConfig:
     """Length of the run, its cutting into micro-batches, and what is kept."""
 
     steps: int = 100
-    """Optimizer steps (for `train`: steps that found no valid group count too)."""
+    """For `train`: rollouts, also those without a valid group, whatever optimizer steps each has. For `sft`:
+    optimizer steps."""
     seed: int = 0
     """Seed of data order and of every answer's random stream."""
     micro_batch_tokens: int = 8192

@@ -46,6 +46,7 @@ _TRL_NAMES: Mapping[str, str] = {
     "use_vllm": "rollout.engine",
     "reward_funcs": "rewards",
     "generation_batch_size": "algorithm.questions_per_step",
+    "steps_per_generation": "algorithm.mini_batches",
     "per_device_train_batch_size": "run.micro_batch_tokens",
     "gradient_accumulation_steps": "run.micro_batch_tokens",
     "num_train_epochs": "run.steps",

@@ -127,7 +127,6 @@ def test_what_is_written_out_wins_over_the_preset(load, text, options, expected)
         (["--algorithm.updates_per_rollout", "2"], "updates_per_rollout must be 1 for preset 'gpg'"),
         (["--algorithm.mini_batches", "2"], "mini_batches must be 1 for preset 'gpg'"),
         (["--algorithm.mini_batches", "17"], "mini_batches is 1 to algorithm.questions_per_step, got 17"),
-        (["--algorithm.mini_batches", "0"], "mini_batches is 1 to algorithm.questions_per_step, got 0"),
         (["--algorithm.min_valid_fraction", "1.5"], "share from 0 to 1, got 1.5"),
         (["--algorithm.clip", "0"], "clip must lie between 0 and 1"),
         (

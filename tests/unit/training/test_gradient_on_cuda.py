@@ -159,7 +159,12 @@ class Fake(Learner):
 @pytest.mark.parametrize("own", [True, False], ids=["own", "another sampler"])
 @pytest.mark.parametrize(
     "algorithm",
-    [AlgorithmConfig(), AlgorithmConfig.of("grpo", updates_per_rollout=2), AlgorithmConfig.of("dr_grpo")],
+    [
+        AlgorithmConfig(),
+        AlgorithmConfig.of("grpo", updates_per_rollout=2),
+        AlgorithmConfig.of("dr_grpo"),
+        AlgorithmConfig.of("dapo", mini_batches=2),
+    ],
     ids=lambda algorithm: f"{algorithm.preset}",
 )
 def test_micro_batches_of_an_update_wait_for_nothing(
@@ -175,9 +180,10 @@ def test_micro_batches_of_an_update_wait_for_nothing(
     answerer = SimpleNamespace(engine=SimpleNamespace(own=own))
     session: Any = SimpleNamespace(config=config, learner=learner, reference=reference, answerer=answerer)
     monkeypatch.setattr(UpdateFigures, "metrics", lambda self, world: {"tokens": self._tokens})
-    answers = 4 * GROUP
+    parts = algorithm.mini_batches
+    answers, rows = 4 * GROUP * parts, rows_of(4 * parts)
     batch = StepBatch(
-        mini_batches=(tuple(rows_of(4)),),
+        mini_batches=tuple(tuple(rows[part::parts]) for part in range(parts)),
         advantages=torch.randn(answers),
         weights=torch.ones(answers),
         kl_weights=torch.ones(answers),
@@ -187,6 +193,5 @@ def test_micro_batches_of_an_update_wait_for_nothing(
     kernels.reset()
     figures = update(session, batch, 1)
     assert kernels.copies_back == 0
-    assert kernels.launched["scaled_dot_product_attention"] % (2 * policy.layers) == 0  # two micro-batches
-    (rows,) = batch.mini_batches
+    assert kernels.launched["scaled_dot_product_attention"] % (2 * policy.layers) == 0  # two micro-batches each
     assert figures["tokens"] == algorithm.updates_per_rollout * sum(row.targets for row in rows)

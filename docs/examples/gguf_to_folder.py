@@ -5,7 +5,7 @@
 Needs the package `gguf`. Weights are dequantised to fp32.
 """
 
-import sys
+import argparse
 
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -24,4 +24,10 @@ def convert(folder: str, file: str, out: str) -> None:
 
 
 if __name__ == "__main__":
-    convert(*sys.argv[1:])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", help="that the file is in")
+    parser.add_argument("file", help="a .gguf")
+    parser.add_argument("out", help="folder to write")
+    convert(**vars(parser.parse_args()))

@@ -5,8 +5,8 @@ python docs/examples/right_by_answer.py runs/quickstart/gpg scenes/Count
 A row that goes to 0.00 is an answer that is never sampled any more: nothing can reward it then.
 """
 
+import argparse
 import json
-import sys
 from collections import defaultdict
 from pathlib import Path
 from statistics import fmean
@@ -38,7 +38,12 @@ def right_by_answer(run: Path, task: str, reward: str = "choice") -> dict[str, l
 
 
 if __name__ == "__main__":
-    run, task = Path(sys.argv[1]), sys.argv[2]
-    shares = right_by_answer(run, task)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path)
+    parser.add_argument("task")
+    given = parser.parse_args()
+    shares = right_by_answer(given.run, given.task)
     header = ["gold", *(f"{part + 1}/{PARTS}" for part in range(PARTS))]
     print(markdown_table(header, [[gold, *(f"{one:.2f}" for one in row)] for gold, row in shares.items()]))

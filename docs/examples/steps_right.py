@@ -1,15 +1,15 @@
-"""How right the steps are that answers to questions of several steps write down, by task.
+r"""How right the steps are that answers to questions of several steps write down, by task.
 
 python docs/examples/steps_right.py runs/quickstart/reasoning/with/gpg/eval/step_000300.json \
     runs/quickstart/reasoning/data/held_out
 
-The first is an evaluation, the second the set that it asked. Of answers without steps the last column still
-says something: whether they are one of the words that the right steps go through.
+Of answers without steps the last column still says something: whether they are one of the words that the
+right steps go through.
 """
 
+import argparse
 import json
 import re
-import sys
 from collections import Counter, defaultdict
 from typing import Any
 
@@ -51,7 +51,13 @@ def steps_right(items: list[dict[str, Any]], reasoning: dict[str, str]) -> str:
 
 
 if __name__ == "__main__":
-    with open(sys.argv[1]) as file:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("evaluation", help="file of a run's eval/")
+    parser.add_argument("data", help="the set that it asked")
+    given = parser.parse_args()
+    with open(given.evaluation) as file:
         items = json.load(file)["items"]
-    data = PreparedDataset.open([sys.argv[2]])
+    data = PreparedDataset.open([given.data])
     print(steps_right(items, dict(zip(data.column("id"), data.column("reasoning"), strict=True))))

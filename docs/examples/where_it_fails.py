@@ -3,9 +3,9 @@
 python docs/examples/where_it_fails.py runs/quickstart/gpg/eval/step_000600.json
 """
 
+import argparse
 import json
 import re
-import sys
 from collections import defaultdict
 from collections.abc import Callable
 from itertools import islice
@@ -74,7 +74,11 @@ def areas(items: list[Item], images: Scenes) -> str:
 
 
 if __name__ == "__main__":
-    with open(sys.argv[1]) as file:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("evaluation", help="file of the quickstart's eval/")
+    with open(parser.parse_args().evaluation) as file:
         items = json.load(file)["items"]
     _, split, seed, _ = items[0]["id"].split("-")
     images = {sample.id: sample.images[0] for sample in islice(scenes("", split=split, seed=int(seed)), 640)}

@@ -1,6 +1,7 @@
 """An open run: what `train` and `sft` do around their steps."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,7 +68,7 @@ class Run:
         self.trackers.log(self.learner.step, metrics)
         self.bar.advance(self.learner.step, shown)
         self._tell(metrics)
-        self.nonfinite = self.nonfinite + 1 if metrics.get("nonfinite") else 0
+        self.nonfinite = self.nonfinite + 1 if _changed_nothing(metrics) else 0
         if self.nonfinite >= self.config.run.max_nonfinite:
             raise self._diverged(f"no finite gradient in {self.nonfinite} steps in a row")
         if not self.callbacks:
@@ -97,8 +98,10 @@ class Run:
         dropped = [name.removeprefix("dropped/") for name in metrics if name.startswith("dropped/")]
         idle = [name for name in dropped if metrics[f"dropped/{name}"] == metrics["groups/sampled"]]
         news = [f"reward {name!r} could grade no group" for name in idle]
-        if metrics.get("nonfinite"):
+        if _changed_nothing(metrics):
             news.append("log-probabilities or gradient are not finite, so the step changed nothing")
+        elif metrics.get("nonfinite"):
+            news.append("a gradient is not finite, so one of the step's optimizer steps was dropped")
         elif metrics.get("skipped"):
             news.append("no group was valid (all its answers scored the same), so the step changed nothing")
         limit = self.config.rollout.gap_warning if isinstance(self.config, TrainConfig) else 0.0
@@ -241,3 +244,8 @@ def open_run(
         if learner.step:
             bar.say(f"{title}: going on after step {learner.step} of {config.run.steps}")
         yield Run(learner, config, folder, stop, metrics_file, trackers, bar, profiler, callbacks)
+
+
+def _changed_nothing(metrics: Metrics) -> bool:
+    """Whether a step had something that is not finite, and no gradient that is."""
+    return bool(metrics.get("nonfinite")) and not math.isfinite(metrics.get("grad_norm", math.nan))

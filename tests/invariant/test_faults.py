@@ -67,6 +67,18 @@ def test_single_steps_without_a_finite_gradient_are_skipped_and_counted(config, 
     assert [line["nonfinite"] for line in metrics(config)] == [1, 0, 1, 0]
 
 
+def test_steps_with_some_finite_gradients_go_on(config, monkeypatch, capsys):
+    """One of two mini-batches has none in each step; the other's is followed."""
+    spoiled(monkeypatch, lambda call: math.inf if call % 2 else 1.0)
+    run = replace(config.run, steps=3, max_nonfinite=2, micro_batch_tokens=100_000)
+    algorithm = AlgorithmConfig.of("grpo", questions_per_step=4, mini_batches=2)
+    train(replace(config, run=run, algorithm=algorithm))
+    assert [line["nonfinite"] for line in metrics(config)] == [1, 1, 1]
+    assert all(line["grad_norm"] > 0 for line in metrics(config))
+    told = capsys.readouterr().err
+    assert told.count("one of the step's optimizer steps was dropped") == 1 and "changed nothing" not in told
+
+
 def test_weights_that_diverge_are_not_saved_over_good_ones(config):
     """A rate that breaks the weights in the third step, whose gradient was still fine."""
     run = replace(config.run, steps=9, keep_last=1)

@@ -116,7 +116,7 @@ class OptimConfig:
     weight_decay: float = 0.0
     """Decoupled weight decay, on matrices only."""
     warmup_steps: int = 0
-    """Optimizer steps of linear warm-up."""
+    """Steps of linear warm-up, as run.steps counts them: the optimizer steps of one rollout share a rate."""
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     """Course of the learning rate after the warm-up."""
     final_lr_ratio: float = 0.0

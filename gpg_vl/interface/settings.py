@@ -34,7 +34,7 @@ class Settings(TypedDict, total=False):
     rewards: Rewards
     """Names and functions; a list, or a table with weights."""
     steps: int
-    """Optimizer steps; short for run={"steps": …}."""
+    """Rollouts (`train`) or optimizer steps (`sft`); short for run={"steps": …}."""
     out: str | Path
     """Run folder, which must not exist; left out, the next free runs/train_NNN."""
     prompt: Section

@@ -27,7 +27,7 @@ class Answer:
     """Decoded without special tokens, cut after the first stop text."""
     finish_reason: FinishReason
     version: int = 0
-    """Of the weights that sampled it: the optimizer steps that they had seen."""
+    """Of the weights that sampled it: the run's steps that they had seen."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Engine(Protocol):
     max_concurrent: int
     """Answers that grow at the same time in one process, at most."""
     version: int
-    """Of the weights that it has: the optimizer steps that they had seen."""
+    """Of the weights that it has: the run's steps that they had seen."""
 
     def generate(
         self,

@@ -58,7 +58,7 @@ class Learner:
     data: PreparedDataset
     sampler: Sampler
     step: int
-    """Optimizer steps done."""
+    """Steps done, as run.steps counts them."""
     micro_batch_tokens: int
     """Tokens per forward and backward pass: run.micro_batch_tokens, or less once memory ran out."""
     out_of_memory: int = 0

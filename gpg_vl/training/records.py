@@ -55,8 +55,8 @@ def rollout_rows(collection: Collection, advantages: Tensor) -> list[dict[str, A
     """Every sampled answer of a step, one row each, discarded groups included.
 
     advantages: (B, G), 0 for invalid groups. `group` is the index in the step (the same question may
-    come twice), so B, M and alpha can be recomputed. `version` counts the optimizer steps of the weights that
-    sampled.
+    come twice), so B, M and alpha can be recomputed. `version` counts the run's steps that the
+    weights had seen that sampled.
     """
     return [
         {

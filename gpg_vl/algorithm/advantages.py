@@ -83,8 +83,8 @@ def answer_weights(
     tokens (`group`, the paper), G times each answer's tokens (`sequence`) or G·constant (`constant`,
     Dr. GRPO), and the groups are averaged; `batch` divides by the tokens of all groups together.
 
-    AGE averages over the B' valid groups. Without AGE, `sampled` is B, and the mean over the valid
-    groups is multiplied by B'/B, exactly, in every mode. Returns (B', G) float64.
+    AGE averages over the B' valid groups. Without AGE, `sampled` is B, or a mini-batch's share of it, and the
+    mean over the valid groups is multiplied by B'/B, exactly, in every mode. Returns (B', G) float64.
     """
     lengths = lengths.double()
     groups, size = lengths.shape

@@ -18,13 +18,13 @@ class StepBatch:
     """The answers that a step trains on, numbered 0..N-1, as packed rows."""
 
     mini_batches: tuple[tuple[Row, ...], ...]
-    """The rows of each optimizer step, none without; one of all where the rollout is not parted."""
+    """The rows of each optimizer step of a pass, at least one; all in one if the rollout is not parted."""
     advantages: Tensor
     """(N,) float32."""
     weights: Tensor
-    """(N,) float32, the divisor of each answer's tokens in the policy gradient."""
+    """(N,) float32, of each answer's tokens in the policy gradient of its mini-batch."""
     kl_weights: Tensor
-    """(N,) float32, the same for the KL term, which is averaged over all groups."""
+    """(N,) float32, the same for the KL term, which is averaged over all groups of the mini-batch."""
     sampled_logprobs: tuple[tuple[float, ...], ...]
     """Per answer, of the sampler."""
     sources: tuple[int, ...]
@@ -89,8 +89,8 @@ def step_batch(
     weights, kl_weights = torch.zeros_like(lengths), torch.zeros_like(lengths)
     mini_batches: list[tuple[Row, ...]] = []
     for part in _parts(len(groups), knobs.mini_batches):
-        share = len(valid) * len(part) / len(groups)
-        weights[part], kl_weights[part] = _weights(lengths[part], valid[chosen][part], knobs, share)
+        sampled = None if knobs.age else len(valid) * len(part) / len(groups)
+        weights[part], kl_weights[part] = _weights(lengths[part], valid[chosen][part], knobs, sampled)
         if not (kl_weights if knobs.kl else weights)[part].any():
             continue  # every answer is masked
         rows: list[Row] = []
@@ -118,15 +118,14 @@ def _parts(groups: int, count: int) -> Iterator[list[int]]:
     return (list(range(first, groups, count)) for first in range(min(count, groups)))
 
 
-def _weights(lengths: Tensor, valid: Tensor, knobs: Knobs, sampled: float) -> tuple[Tensor, Tensor]:
+def _weights(lengths: Tensor, valid: Tensor, knobs: Knobs, sampled: float | None) -> tuple[Tensor, Tensor]:
     """Of the policy gradient and of the KL term, (P, G) float64 each, for the P groups of a mini-batch.
 
-    lengths: (P, G), valid: (P,). Without AGE they stand for `sampled` groups.
+    lengths: (P, G), valid: (P,). Without AGE they stand for `sampled` groups, with it that is None.
     """
     normalize, constant = knobs.normalize, knobs.max_new_tokens
     weights = torch.zeros_like(lengths)
-    whole = None if knobs.age else sampled
-    weights[valid] = answer_weights(lengths[valid], normalize=normalize, constant=constant, sampled=whole)
+    weights[valid] = answer_weights(lengths[valid], normalize=normalize, constant=constant, sampled=sampled)
     return weights, answer_weights(lengths, normalize=normalize, constant=constant)
 
 

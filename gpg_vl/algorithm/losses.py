@@ -1,7 +1,7 @@
 """Policy-gradient losses: tensors in, `(loss, sums)` out.
 
-All sums run over the answer tokens (M,) of a micro-batch. `weights` hold the divisors of the whole step (see
-`advantages.answer_weights`), so the losses of micro-batches add up to the step's, however it is cut.
+All sums run over the answer tokens (M,) of a micro-batch. `weights` hold the divisors of the whole optimizer
+step (see `advantages.answer_weights`), so the losses of micro-batches add up to its own, however it is cut.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,11 +36,11 @@ def clipped_surrogate(
 ) -> tuple[Tensor, Sums]:
     """GRPO: clipped ratio to the policy that sampled, plus an optional KL term.
 
-    All tensors (M,). `old_logprobs` None means the first update, where the ratio is 1 and only its
-    gradient counts. `clip_high` is the range above 1 where it is not `clip` (DAPO, arXiv 2503.14476, equation
-    10). `answers`, the answer of each token, gives all tokens of an answer its `sequence_ratio`. The KL
-    estimator is exp(d) - d - 1 with d = reference - policy ("k3"). Source: arXiv 2402.03300, equations 3
-    and 4.
+    All tensors (M,). `old_logprobs` None means a rollout's first optimizer step, where the ratio is 1
+    and only its gradient counts. `clip_high` is the range above 1 where it is not `clip` (DAPO, arXiv
+    2503.14476, equation 10). `answers`, the answer of each token, gives all tokens of an answer its
+    `sequence_ratio`. The KL estimator is exp(d) - d - 1 with d = reference - policy ("k3"). Source: arXiv
+    2402.03300, equations 3 and 4.
     """
     old = logprobs.detach() if old_logprobs is None else old_logprobs
     ratio = (logprobs - old).exp() if answers is None else sequence_ratio(logprobs, old, answers)

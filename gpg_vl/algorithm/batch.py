@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -87,18 +88,15 @@ def step_batch(
     groups = [group for group, keep in zip(collection.groups, chosen.tolist(), strict=True) if keep]
     lengths = _trained_lengths(groups, knobs.mask_truncated)  # (B', G)
     weights, kl_weights = torch.zeros_like(lengths), torch.zeros_like(lengths)
+    packed = partial(pack, packing=packing, max_tokens=max_tokens, token_cost=token_cost)
     mini_batches: list[tuple[Row, ...]] = []
     for part in _parts(len(groups), knobs.mini_batches):
         sampled = None if knobs.age else len(valid) * len(part) / len(groups)
         weights[part], kl_weights[part] = _weights(lengths[part], valid[chosen][part], knobs, sampled)
         if not (kl_weights if knobs.kl else weights)[part].any():
             continue  # every answer is masked
-        rows: list[Row] = []
-        for index in part:
-            numbered = _numbered(groups[index], index, lengths[index])
-            prompt = groups[index].answered.prompt
-            rows += pack(prompt, numbered, packing=packing, max_tokens=max_tokens, token_cost=token_cost)
-        mini_batches.append(tuple(rows))
+        answers = [(groups[i].answered.prompt, _numbered(groups[i], i, lengths[i])) for i in part]
+        mini_batches.append(tuple(row for prompt, own in answers for row in packed(prompt, own)))
     if not mini_batches:
         return None, advantages
     batch = StepBatch(

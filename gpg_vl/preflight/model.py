@@ -113,13 +113,18 @@ def _sampler(config: TrainConfig, seconds: float, figures: Metrics) -> Finding:
 
 
 def _gradient(session: Session, groups: Sequence[Group]) -> Metrics:
-    """One update with made-up rewards, so that every group has a gradient; its figures."""
+    """One update with made-up rewards, so that every group has a gradient; its figures.
+
+    In as many mini-batches as these groups are of a step's.
+    """
     config, policy = session.config, session.learner.policy
+    knobs = Knobs.of(config.algorithm, config.rollout.max_new_tokens)
+    share = len(groups) / config.algorithm.questions_per_step
     total = tuple(float(index % 2) for index in range(config.rollout.group_size))
     made_up = [replace(group, scores=replace(group.scores, total=total)) for group in groups]
     batch, _ = step_batch(
         Collection(tuple(made_up), rounds=1),
-        Knobs.of(config.algorithm, config.rollout.max_new_tokens),
+        replace(knobs, mini_batches=max(1, round(share * knobs.mini_batches))),
         packing=config.run.packing,
         max_tokens=config.run.micro_batch_tokens,
         token_cost=policy.token_cost,

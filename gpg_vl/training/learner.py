@@ -41,7 +41,7 @@ from gpg_vl.types import Metrics, Sample
 T = TypeVar("T")
 _CURE = "lower run.micro_batch_tokens, rollout.max_concurrent or model.max_pixels"
 _SINGLE = f"{_CURE}; a micro-batch of one answer was too large"
-_COMMUNICATING = f"DeepSpeed's processes communicate in the gradient pass, so none can repeat it: {_CURE}"
+_COMMUNICATING = f"DeepSpeed's processes communicate in each pass, so none can repeat it: {_CURE}"
 
 
 @dataclass

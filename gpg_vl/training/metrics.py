@@ -125,7 +125,7 @@ def collection_tokens(collection: Collection) -> int:
     return sum(len(answer.token_ids) for group in collection.groups for answer in group.answered.answers)
 
 
-_FIRST = ("entropy", "logprob_gap", "importance/mean", "importance/capped")
+_OF_SAMPLED = ("entropy", "logprob_gap", "importance/mean", "importance/capped")
 """Means over the tokens, by the weights that sampled."""
 _EXTREMES = {"importance/min": torch.amin, "importance/max": torch.amax, "logprob_gap/max": torch.amax}
 """What is no sum."""
@@ -165,7 +165,7 @@ class UpdateFigures:
     def __init__(self) -> None:
         self._sums: dict[str, list[Tensor]] = {}
         self._tokens = 0
-        self._first_tokens = 0
+        self._sampled_tokens = 0
         self._norms: list[float] = []
 
     def add(self, loss: Tensor, sums: Mapping[str, Tensor], tokens: int) -> None:
@@ -174,7 +174,7 @@ class UpdateFigures:
         for name, value in {"loss": loss, **sums}.items():
             self._sums.setdefault(name, []).append(value.detach().double())
 
-    def add_first(
+    def add_sampled(
         self, logprobs: Tensor, entropies: Tensor, sampled: Tensor, tokens: int, cap: float | None = None
     ) -> None:
         """What the weights that sampled say: entropy, and distance to the sampler's log-probabilities.
@@ -188,14 +188,14 @@ class UpdateFigures:
             figures |= _ratios(difference, cap)
         for name, value in figures.items():
             self._sums.setdefault(name, []).append(value.double())
-        self._first_tokens += tokens
+        self._sampled_tokens += tokens
 
     def join(self, other: "UpdateFigures") -> None:
         """Add the sums of another pass."""
         for name, values in other._sums.items():
             self._sums.setdefault(name, []).extend(values)
         self._tokens += other._tokens
-        self._first_tokens += other._first_tokens
+        self._sampled_tokens += other._sampled_tokens
 
     def add_norm(self, norm: float) -> None:
         """The gradient norm of one optimizer step, before clipping."""
@@ -206,11 +206,11 @@ class UpdateFigures:
         here = [_joined(name, torch.stack(values)) for name, values in self._sums.items()]
         totals = torch.stack(here).tolist() if here else []  # a rank may have no rows
         own: dict[str, float] = dict(zip(self._sums, totals, strict=True))
-        own |= {"tokens": self._tokens, "first_tokens": self._first_tokens}
+        own |= {"tokens": self._tokens, "sampled_tokens": self._sampled_tokens}
         sums = _joined_parts(world.gather([own]))
-        tokens, first_tokens = sums.pop("tokens"), sums.pop("first_tokens")
+        tokens, sampled_tokens = sums.pop("tokens"), sums.pop("sampled_tokens")
         divisors = dict.fromkeys(("loss", "kl"), float(len(self._norms)))
-        divisors |= dict.fromkeys(_FIRST, first_tokens) | dict.fromkeys(_EXTREMES, 1.0)
+        divisors |= dict.fromkeys(_OF_SAMPLED, sampled_tokens) | dict.fromkeys(_EXTREMES, 1.0)
         figures: Metrics = {name: s / divisors.get(name, tokens) for name, s in sums.items()}
         finite = [norm for norm in self._norms if math.isfinite(norm)]
         if finite:

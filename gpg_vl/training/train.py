@@ -134,7 +134,7 @@ def logprob_pass(
         with torch.no_grad():
             logprobs, entropies = learner.model(micro.packed, temperature)  # (M,), (M,)
         found |= micro.by_answer(logprobs)
-        figures.add_first(logprobs, entropies, sampled, micro.tokens, importance_cap(session))
+        figures.add_sampled(logprobs, entropies, sampled, micro.tokens, importance_cap(session))
     return figures, found
 
 
@@ -167,7 +167,7 @@ def gradient_pass(
         figures.add(loss, sums, tokens=micro.tokens)
         if first:
             found |= micro.by_answer(logprobs.detach())
-            figures.add_first(logprobs, entropies, sampled, micro.tokens, cap)
+            figures.add_sampled(logprobs, entropies, sampled, micro.tokens, cap)
     return figures, found
 
 

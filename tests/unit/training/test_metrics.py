@@ -37,7 +37,7 @@ def figures(*micro_batches: list[float], cap: float | None = 2.0) -> UpdateFigur
     for differences in micro_batches:
         off = torch.tensor(differences)
         made.add(torch.tensor(1.0), {}, tokens=len(off))
-        made.add_first(off - 3, torch.ones(len(off)), torch.full((len(off),), -3.0), len(off), cap)
+        made.add_sampled(off - 3, torch.ones(len(off)), torch.full((len(off),), -3.0), len(off), cap)
     made.add_norm(1.0)
     return made
 
@@ -66,7 +66,7 @@ def test_ratios_of_processes():
     class Listening(World):
         def gather(self, own: Any) -> list[Any]:
             said.extend(own)
-            return [*own, {"tokens": 1, "first_tokens": 1}]
+            return [*own, {"tokens": 1, "sampled_tokens": 1}]
 
     for one in (figures([-0.5, 1.0]), figures([]), UpdateFigures()):
         one.metrics(Listening())

@@ -193,7 +193,5 @@ def test_micro_batches_of_an_update_wait_for_nothing(
     kernels.reset()
     figures = update(session, batch, 1)
     assert kernels.copies_back == 0
-    assert (
-        kernels.launched["scaled_dot_product_attention"] % (2 * policy.layers) == 0
-    )  # two each
+    assert kernels.launched["scaled_dot_product_attention"] % (2 * policy.layers) == 0  # two each
     assert figures["tokens"] == algorithm.updates_per_rollout * sum(row.targets for row in rows)

@@ -33,8 +33,9 @@ def leave_after(work: Callable[[], None]) -> NoReturn:
         sys.excepthook(*sys.exc_info())
         code = 1
     atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # a process that is started without one has None
+            stream.flush()
     os._exit(code)
 
 

@@ -68,6 +68,12 @@ def test_a_launched_process_leaves_without_taking_the_interpreter_apart(end: str
     assert (ended.returncode, ended.stdout, ended.stderr) == (code, "done flushed at exit\n", said)
 
 
+def test_a_launched_process_without_output_keeps_its_exit_code():
+    script = "import sys; from gpg_vl.__main__ import leave_after; leave_after(lambda: sys.exit(3))"
+    command = ["sh", "-c", 'exec "$@" >&- 2>&-', "sh", sys.executable, "-c", script]
+    assert subprocess.run(command).returncode == 3
+
+
 LAUNCH = {
     "RANK": "0",
     "LOCAL_RANK": "0",

@@ -22,7 +22,7 @@ def leave_after(work: Callable[[], None]) -> NoReturn:
     """Do the work of a launched process, and end it without taking the interpreter apart.
 
     Threads of torch.distributed may still hold tensors then, whether the work was done or failed, and would
-    abort the process. Tracebacks and exit codes are Python's.
+    abort the process. Tracebacks and exit codes are Python's; no thread is waited for.
     """
     code = 0
     try:

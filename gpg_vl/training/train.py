@@ -126,14 +126,17 @@ def update(session: Session, batch: StepBatch, step: int) -> Metrics:
 def logprob_pass(
     session: Session, batch: StepBatch, micros: Iterable[MicroBatch]
 ) -> tuple[UpdateFigures, dict[int, Tensor]]:
-    """As `gradient_pass` at a rollout's first step, but without a gradient."""
+    """As `gradient_pass` at a rollout's first step, but without a gradient.
+
+    By the same kernels, so that a ratio is that of weights alone: compiled ones are those of gradient passes.
+    """
     learner, temperature = session.learner, session.config.rollout.temperature
     figures, found = UpdateFigures(), dict[int, Tensor]()
     for micro in micros:
         sampled = learner.send(sampled_logprobs(micro.rows, batch, len(micro.answer_index)))  # (M,)
-        with torch.no_grad():
+        with torch.set_grad_enabled(session.config.model.compile):
             logprobs, entropies = learner.model(micro.packed, temperature)  # (M,), (M,)
-        found |= micro.by_answer(logprobs)
+        found |= micro.by_answer(logprobs.detach())
         figures.add_sampled(logprobs, entropies, sampled, micro.tokens, importance_cap(session))
     return figures, found
 

@@ -87,14 +87,16 @@ def finish(tasks: Sequence[Task], running: Sequence[Running[Outcome]]) -> list[O
 
     A task that exceeded its deadline, or whose worker died, runs once more: a machine that stood still for
     a moment, or a kill that was meant for another, costs no score. Exceeding it twice is `timed_out`; dying
-    twice a score of None.
+    twice a score of None. Raises ConfigurationError if no worker can start.
     """
     outcomes = [_wait(task, one) for task, one in zip(tasks, running, strict=True)]
     lost = [index for index, outcome in enumerate(outcomes) if outcome is None]
     again = start([tasks[index] for index in lost])
     for index, one in zip(lost, again, strict=True):
         outcomes[index] = _wait(tasks[index], one, last=True)
-    found = [outcome for outcome in outcomes if outcome is not None]
+    found = [
+        _alone(task) if outcome is None else outcome for task, outcome in zip(tasks, outcomes, strict=True)
+    ]
     for name, n in summed(outcome.counts for outcome in found).items():
         count(name, n)
     return found
@@ -113,17 +115,37 @@ def remove_images(tasks: Sequence[Task]) -> None:
 
 
 def _wait(task: Task, running: Running[Outcome], *, last: bool = False) -> Outcome | None:
-    """The outcome; None if the task is to run again."""
+    """The outcome; None if the task is to run again, also if `last` where its pool broke."""
     try:
         return running.result()
     except TimeoutError:
         return Outcome(timed_out=True) if last else None
     except ProcessExpired:
-        return Outcome((None,) * len(task.call.completions)) if last else None
-    except BrokenProcessPool as error:
-        if last:
-            raise ConfigurationError(_CANNOT_START) from error
+        return _died(task) if last else None
+    except BrokenProcessPool:
         return None
+
+
+def _died(task: Task) -> Outcome:
+    return Outcome((None,) * len(task.call.completions))
+
+
+def _alone(task: Task) -> Outcome:
+    """The outcome of a task whose pools broke, in a worker that no other task can break.
+
+    A worker that dies at once breaks its pool: with nothing at work that it was told of, the pool takes it
+    for one that cannot start. Raises ConfigurationError if none can.
+    """
+    pool = new_pool({task.call.name}, 1)
+    try:
+        outcome = _wait(task, pool.schedule(_score, task, timeout=task.deadline), last=True)
+        if outcome is None:
+            pool.schedule(inside).result()  # a worker does start, so it was the task
+        return outcome or _died(task)
+    except BrokenProcessPool as error:
+        raise ConfigurationError(_CANNOT_START) from error
+    finally:
+        pool.end()
 
 
 def new_pool(references: Iterable[str], count: int, *functions: Callable[..., Any]) -> WorkerPool:

@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
+from pebble.pool.process import PoolManager
 
 from gpg_vl.algorithm.collect import Collection
 from gpg_vl.errors import ConfigurationError, RewardError
@@ -123,6 +125,22 @@ def test_many_hanging_answers_cost_their_deadlines_only_and_nothing_is_lost(file
     assert first.timeouts == {name: 2}
     assert second.dropped == (name,)  # it has the kills
     assert second.by_reward == {"format": (0.0,) * 8}
+
+
+def test_a_death_that_breaks_the_pool_costs_its_own_answer_only(file, monkeypatch):
+    """As one does that comes before the pool was told of its task: whatever else is there is lost with it."""
+
+    def break_it(self, worker):
+        raise BrokenProcessPool("All workers expired")
+
+    monkeypatch.setattr(PoolManager, "find_expired_task", break_it)
+    name = f"{file}:works"
+    first, second, third = Scorer({name: 1.0, "format": 1.0}).score_groups(
+        [(SAMPLE, group("four", "hang")), (SAMPLE, group("x", "kill")), (SAMPLE, group("yz", "a"))]
+    )
+    assert first.by_reward[name] == (4.0, 0.0) and first.timeouts == {name: 1}
+    assert second.dropped == (name,)
+    assert third.by_reward[name] == (2.0, 1.0)
 
 
 @pytest.mark.parametrize("text", ["kill", "none", "nan", "inf"])

@@ -60,10 +60,11 @@ class Running(Generic[Result]):
         """What the function returned, once it has; raises what it raised.
 
         TimeoutError beyond the task's own limit, pebble.ProcessExpired where the worker died of it,
-        BrokenProcessPool where the workers died without it, cannot start or were ended, CancelledError where
-        it was cancelled. Two things nobody can see while another worker is busy: a function that ends its
-        process as if all were well (exit code 0), and a worker that is killed in the moment in which it reads
-        a task. Both are waited for until the limit, or until the others are done.
+        BrokenProcessPool where the workers died without it, cannot start or were ended, or one died before
+        its pool had heard of its task, CancelledError where it was cancelled. Two things nobody can see while
+        another worker is busy: a function that ends its process as if all were well (exit code 0), and a
+        worker that is killed in the moment in which it reads a task. Both are waited for until the limit, or
+        until the others are done.
         """
         while not self.wait(_LOOK):
             pass

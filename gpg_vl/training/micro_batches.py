@@ -39,8 +39,8 @@ class MicroBatch:
 
     def by_answer(self, values: Tensor) -> dict[int, Tensor]:
         """Those of each answer's tokens, by its index; values: (M,)."""
-        parts = values[: self.tokens].split([length for _, length in self.answers])
-        return {index: part for (index, _), part in zip(self.answers, parts, strict=True)}
+        lengths = dict(self.answers)
+        return dict(zip(lengths, values[: self.tokens].split([*lengths.values()]), strict=True))
 
 
 def deal(rows: Sequence[Row], world: World) -> list[Row]:

@@ -131,13 +131,14 @@ def logprob_pass(
     By the same kernels, so that a ratio is that of weights alone: compiled ones are those of gradient passes.
     """
     learner, temperature = session.learner, session.config.rollout.temperature
+    cap = importance_cap(session)
     figures, found = UpdateFigures(), dict[int, Tensor]()
     for micro in micros:
         sampled = learner.send(sampled_logprobs(micro.rows, batch, len(micro.answer_index)))  # (M,)
         with torch.set_grad_enabled(session.config.model.compile):
             logprobs, entropies = learner.model(micro.packed, temperature)  # (M,), (M,)
         found |= micro.by_answer(logprobs.detach())
-        figures.add_sampled(logprobs, entropies, sampled, micro.tokens, importance_cap(session))
+        figures.add_sampled(logprobs, entropies, sampled, micro.tokens, cap)
     return figures, found
 
 
